@@ -1,0 +1,403 @@
+//! The vocabulary of the plan: what is wanted, what is observed, what can be done.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use warren_proto::control::{PodInstruction, PullPolicy};
+
+use super::probes::{ProbeKind, Tracker};
+
+/// The pods that the controller wants on this node.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// By UID.
+    pub pods: BTreeMap<String, Arc<PodInstruction>>,
+    /// UIDs whose instruction cannot be understood: left alone, neither started nor removed.
+    pub held: BTreeSet<String>,
+}
+
+/// What exists on this node.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// By UID.
+    pub pods: BTreeMap<String, Pod>,
+}
+
+/// What exists of one pod.
+#[derive(Clone, Debug, Default)]
+pub struct Pod {
+    /// Every container that carries the pod's label, dead ones too.
+    pub instances: Vec<Instance>,
+    /// What the engine does not remember for us.
+    pub memory: Memory,
+}
+
+/// What a container is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Owns the pod's namespaces.
+    Sandbox,
+    /// Runs to completion before the others start.
+    Init,
+    /// One of `spec.containers`.
+    App,
+}
+
+impl Kind {
+    /// The value of the label `warren.kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Init => "init",
+            Self::App => "container",
+        }
+    }
+    /// Reads the label `warren.kind`.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Sandbox, Self::Init, Self::App].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// One container of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// The engine's id.
+    pub id: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// Name within the pod; empty for a sandbox.
+    pub name: String,
+    /// Counts the instances of this name; the restart count.
+    pub attempt: u32,
+    /// Counts the crashes in a row that led to this instance.
+    pub streak: u32,
+    /// Id of the sandbox whose namespaces it joined; empty for a sandbox.
+    pub sandbox: String,
+    /// The image by the name that the instruction used.
+    pub image: String,
+    /// The image by content.
+    pub image_id: String,
+    /// The signal that asks it to stop.
+    pub stop_signal: String,
+    /// Where in its life it is.
+    pub phase: Phase,
+}
+
+/// Where in its life a container is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Made, never started.
+    Created,
+    /// Alive since.
+    Running(Timestamp),
+    /// Dead.
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// As the engine reports it: 128 + signal for a killed process.
+    pub code: i32,
+    /// The kernel killed it for its memory.
+    pub out_of_memory: bool,
+    /// Why it could not even be started; empty when it ran.
+    pub start_error: String,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Timestamp,
+}
+
+impl Instance {
+    /// Whether its process lives.
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+    /// How it ended, if it did.
+    pub fn exit(&self) -> Option<&Exit> {
+        match &self.phase {
+            Phase::Exited(exit) => Some(exit),
+            _ => None,
+        }
+    }
+}
+
+impl Pod {
+    /// The latest instance of a name.
+    pub fn latest(&self, kind: Kind, name: &str) -> Option<&Instance> {
+        self.of(kind, name).max_by_key(|instance| instance.attempt)
+    }
+    /// The latest dead instance of a name.
+    pub fn latest_dead(&self, kind: Kind, name: &str) -> Option<&Instance> {
+        self.of(kind, name).filter(|instance| instance.exit().is_some()).max_by_key(|instance| instance.attempt)
+    }
+    /// Every instance of a name.
+    pub fn of<'a>(&'a self, kind: Kind, name: &'a str) -> impl Iterator<Item = &'a Instance> {
+        self.instances.iter().filter(move |instance| instance.kind == kind && instance.name == name)
+    }
+    /// The sandbox that counts: a live one, else the latest.
+    pub fn sandbox(&self) -> Option<&Instance> {
+        self.of(Kind::Sandbox, "").max_by_key(|instance| (instance.is_live(), instance.attempt))
+    }
+    /// Containers that live, without the sandbox.
+    pub fn live_members(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|instance| instance.kind != Kind::Sandbox && instance.is_live())
+    }
+    /// Whether netd has plugged in the sandbox that lives now.
+    pub fn is_attached(&self) -> bool {
+        self.sandbox().is_some_and(|sandbox| {
+            sandbox.is_live() && self.memory.attached_to.as_deref() == Some(sandbox.id.as_str())
+        })
+    }
+}
+
+/// What the agent knows of a pod beyond the engine's list.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The pod's name, for people; kept because an orphan has no instruction.
+    pub name: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// Volumes are on the disk as the instruction wants them.
+    pub volumes_ready: bool,
+    /// Something of the pod is on the disk.
+    pub has_data: bool,
+    /// The sandbox that netd was told to plug in.
+    pub attached_to: Option<String>,
+    /// netd may hold a link for this pod.
+    pub linked: bool,
+    /// Work under way.
+    pub busy: BTreeSet<Slot>,
+    /// Work that failed, and when to try again.
+    pub failures: BTreeMap<Slot, Failure>,
+    /// Containers (by id) that were asked to stop.
+    pub stopping: BTreeMap<String, Stopping>,
+    /// Probe results by container id.
+    pub probes: BTreeMap<(String, ProbeKind), Tracker>,
+    /// Images by container name.
+    pub images: BTreeMap<String, Image>,
+}
+
+/// A place where at most one piece of work goes on at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// Making or starting the sandbox.
+    Sandbox,
+    /// Talking to netd.
+    Link,
+    /// Writing or deleting volumes.
+    Data,
+    /// Fetching the image of the named container.
+    Image(String),
+    /// Making or starting the named container.
+    Container(String),
+    /// Removing the container with this id.
+    Remove(String),
+    /// Running the stop hook of, and signalling, the container with this id.
+    Stop(String),
+    /// Killing the container with this id.
+    Kill(String),
+    /// Probing the container with this id.
+    Probe(String, ProbeKind),
+}
+
+/// Work that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Kubernetes' reason, e.g. `CreateContainerError`.
+    pub reason: &'static str,
+    /// What happened, and the mend.
+    pub message: String,
+    /// How many times in a row.
+    pub count: u32,
+    /// Not before this.
+    pub retry_at: Timestamp,
+}
+
+/// A container that was asked to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// When it was asked.
+    pub since: Timestamp,
+    /// When it is killed.
+    pub deadline: Timestamp,
+    /// When it was last killed.
+    pub killed_at: Option<Timestamp>,
+}
+
+/// The image for one instance-to-be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// For which attempt it was fetched: a policy of Always asks again each time.
+    pub attempt: u32,
+    /// The name as instructed.
+    pub image: String,
+    /// Where it stands.
+    pub state: ImageState,
+}
+
+/// Where an image stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageState {
+    /// On this node.
+    Ready,
+    /// Not to be had.
+    Failed {
+        /// `ErrImagePull`, `ErrImageNeverPull` or `InvalidImageName`.
+        reason: &'static str,
+        /// What happened, and the mend.
+        message: String,
+        /// How many times in a row.
+        count: u32,
+        /// When it failed.
+        at: Timestamp,
+        /// Not before this.
+        retry_at: Timestamp,
+    },
+}
+
+/// Why a container is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The pod is deleted.
+    Terminate,
+    /// The controller does not know the pod.
+    Orphan,
+    /// The instruction has no such container.
+    NotWanted,
+    /// The image in the instruction is another one.
+    ImageChanged,
+    /// The liveness probe failed.
+    Liveness,
+    /// The startup probe failed.
+    Startup,
+    /// Its sandbox is dead or was replaced.
+    SandboxGone,
+}
+
+/// One idempotent effect for one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Whose.
+    pub uid: String,
+    /// What.
+    pub action: Action,
+}
+
+/// One idempotent effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Bring directories and files to what the instruction says.
+    PrepareVolumes,
+    /// Make and start the container that owns the namespaces.
+    CreateSandbox {
+        /// Its number.
+        attempt: u32,
+    },
+    /// Start a sandbox that was made before.
+    StartSandbox {
+        /// The engine's id.
+        id: String,
+    },
+    /// Have netd plug the sandbox into the overlay.
+    Attach {
+        /// The engine's id of the sandbox.
+        sandbox: String,
+    },
+    /// Have the image on this node, by the container's policy.
+    PullImage {
+        /// For which container.
+        name: String,
+        /// For which attempt.
+        attempt: u32,
+        /// The image.
+        image: String,
+        /// When to ask the registry.
+        policy: PullPolicy,
+    },
+    /// Make a container, without starting it.
+    CreateContainer {
+        /// Init or app.
+        kind: Kind,
+        /// Name within the pod.
+        name: String,
+        /// Its number.
+        attempt: u32,
+        /// Crashes in a row before it.
+        streak: u32,
+        /// The sandbox to join.
+        sandbox: String,
+    },
+    /// Start a container that was made.
+    StartContainer {
+        /// The engine's id.
+        id: String,
+        /// Init or app.
+        kind: Kind,
+        /// Name within the pod.
+        name: String,
+    },
+    /// Run the stop hook, then ask the process to stop.
+    StopContainer {
+        /// The engine's id.
+        id: String,
+        /// Name within the pod.
+        name: String,
+        /// Until it is killed.
+        grace: Duration,
+        /// Why, for the event.
+        why: Why,
+    },
+    /// Kill the process.
+    KillContainer {
+        /// The engine's id.
+        id: String,
+        /// Name within the pod.
+        name: String,
+    },
+    /// Ask a container how it is.
+    RunProbe {
+        /// The engine's id.
+        id: String,
+        /// Name within the pod.
+        name: String,
+        /// What is asked.
+        kind: ProbeKind,
+    },
+    /// Remove a container, dead or alive.
+    RemoveContainer {
+        /// The engine's id.
+        id: String,
+    },
+    /// Have netd unplug the pod.
+    Detach,
+    /// Delete the pod's directories and volumes.
+    RemoveData,
+}
+
+impl Action {
+    /// Where the action's work goes on.
+    pub fn slot(&self) -> Slot {
+        match self {
+            Self::PrepareVolumes | Self::RemoveData => Slot::Data,
+            Self::CreateSandbox { .. } | Self::StartSandbox { .. } => Slot::Sandbox,
+            Self::Attach { .. } | Self::Detach => Slot::Link,
+            Self::PullImage { name, .. } => Slot::Image(name.clone()),
+            Self::CreateContainer { name, .. } | Self::StartContainer { name, .. } => Slot::Container(name.clone()),
+            Self::StopContainer { id, .. } => Slot::Stop(id.clone()),
+            Self::KillContainer { id, .. } => Slot::Kill(id.clone()),
+            Self::RunProbe { id, kind, .. } => Slot::Probe(id.clone(), *kind),
+            Self::RemoveContainer { id } => Slot::Remove(id.clone()),
+        }
+    }
+}
+
+/// `moment + span`, or the end of time.
+pub fn after(moment: Timestamp, span: Duration) -> Timestamp {
+    moment.checked_add(span).unwrap_or(Timestamp::MAX)
+}

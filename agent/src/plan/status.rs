@@ -1,0 +1,215 @@
+//! What is reported of a pod: a pure view of the instruction and of what is observed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use warren_proto::control::{
+    Container, ContainerState, ContainerStatus, PodInstruction, PodStatus, Running, Terminated, Waiting,
+    container_state::State,
+};
+
+use super::{
+    backoff::{self, Next},
+    model::{Exit, ImageState, Instance, Kind, Phase, Pod, Slot, after},
+    pod::is_initialised,
+    probes::ProbeKind,
+};
+
+/// How long a failed pull is called `ErrImagePull` before it is called `ImagePullBackOff`.
+pub(crate) const ERR_IMAGE_PULL_SHOWN: Duration = Duration::from_secs(2);
+
+/// The report about one pod that is wanted.
+pub fn pod_status(uid: &str, instruction: &PodInstruction, pod: &Pod, gone: bool, now: Timestamp) -> PodStatus {
+    let view = View { uid, instruction, pod, now };
+    let (reason, message) = view.trouble();
+    let sandbox = pod.sandbox().and_then(|sandbox| match &sandbox.phase {
+        Phase::Running(started) => Some(*started),
+        Phase::Exited(exit) => exit.started,
+        Phase::Created => None,
+    });
+    PodStatus {
+        uid: uid.to_owned(),
+        namespace: instruction.namespace.clone(),
+        name: instruction.name.clone(),
+        attached: pod.is_attached(),
+        gone,
+        containers: instruction.containers.iter().map(|spec| view.container(Kind::App, spec)).collect(),
+        init_containers: instruction.init_containers.iter().map(|spec| view.container(Kind::Init, spec)).collect(),
+        reason,
+        message,
+        started_at: sandbox.map(seconds).unwrap_or_default(),
+    }
+}
+
+/// The last report about a pod of which nothing is left and nothing is known but its name.
+pub fn gone_status(uid: &str, namespace: &str, name: &str) -> PodStatus {
+    PodStatus {
+        uid: uid.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        gone: true,
+        ..PodStatus::default()
+    }
+}
+
+/// A moment as Kubernetes writes it: RFC 3339 with whole seconds.
+pub fn seconds(moment: Timestamp) -> String {
+    Timestamp::from_second(moment.as_second()).unwrap_or(moment).to_string()
+}
+
+struct View<'a> {
+    uid: &'a str,
+    instruction: &'a PodInstruction,
+    pod: &'a Pod,
+    now: Timestamp,
+}
+
+impl View<'_> {
+    /// Why the pod as a whole cannot go on.
+    fn trouble(&self) -> (String, String) {
+        let slots = [Slot::Data, Slot::Sandbox, Slot::Link];
+        let failure = slots.iter().find_map(|slot| self.pod.memory.failures.get(slot));
+        failure.map(|failure| (failure.reason.to_owned(), failure.message.clone())).unwrap_or_default()
+    }
+
+    fn container(&self, kind: Kind, spec: &Container) -> ContainerStatus {
+        let latest = self.pod.latest(kind, &spec.name);
+        let state = self.state(kind, spec, latest);
+        let started = latest.is_some_and(|latest| self.is_started(spec, latest));
+        let ready = match (kind, latest) {
+            (Kind::Init, Some(latest)) => latest.exit().is_some_and(|exit| exit.code == 0),
+            (_, Some(latest)) => started && self.is_ready(spec, latest),
+            (_, None) => false,
+        };
+        ContainerStatus {
+            name: spec.name.clone(),
+            ready,
+            started,
+            restart_count: latest.map_or(0, |latest| latest.attempt),
+            image: latest.map_or(&spec.image, |latest| &latest.image).clone(),
+            image_id: latest.map(|latest| format!("docker://{}", latest.image_id)).unwrap_or_default(),
+            container_id: latest.map(container_id).unwrap_or_default(),
+            last_state: self.last_state(kind, spec, &state),
+            state: Some(ContainerState { state: Some(state) }),
+        }
+    }
+
+    fn verdict(&self, instance: &Instance, kind: ProbeKind) -> Option<bool> {
+        self.pod.memory.probes.get(&(instance.id.clone(), kind)).and_then(|tracker| tracker.verdict)
+    }
+
+    fn is_started(&self, spec: &Container, instance: &Instance) -> bool {
+        // While the post-start hook runs, the container's slot is taken and it does not count as started.
+        instance.is_live()
+            && !self.pod.memory.busy.contains(&Slot::Container(spec.name.clone()))
+            && (ProbeKind::Startup.of(spec).is_none()
+                || self.verdict(instance, ProbeKind::Startup) == Some(true))
+    }
+
+    fn is_ready(&self, spec: &Container, instance: &Instance) -> bool {
+        !self.pod.memory.stopping.contains_key(&instance.id)
+            && (ProbeKind::Readiness.of(spec).is_none()
+                || self.verdict(instance, ProbeKind::Readiness) == Some(true))
+    }
+
+    fn state(&self, kind: Kind, spec: &Container, latest: Option<&Instance>) -> State {
+        if let Some(instance) = latest
+            && let Phase::Running(started) = instance.phase
+        {
+            return State::Running(Running { started_at: seconds(started) });
+        }
+        let terminating = self.instruction.terminate_after_seconds.is_some();
+        if let (Some(instance), true) = (latest, terminating)
+            && let Some(exit) = instance.exit()
+        {
+            return State::Terminated(terminated(instance, exit));
+        }
+        if !spec.unresolved_reason.is_empty() {
+            return waiting(&spec.unresolved_reason, spec.unresolved_message.clone());
+        }
+        if let Some(failure) = self.pod.memory.failures.get(&Slot::Container(spec.name.clone())) {
+            return waiting(failure.reason, failure.message.clone());
+        }
+        if let Some(state) = self.image_trouble(spec) {
+            return state;
+        }
+        match latest.and_then(|instance| instance.exit().map(|exit| (instance, exit))) {
+            Some((instance, exit)) => self.after_exit(spec, instance, exit),
+            None if kind == Kind::App && !is_initialised(self.instruction, self.pod) => {
+                waiting("PodInitializing", String::new())
+            }
+            None => waiting("ContainerCreating", String::new()),
+        }
+    }
+
+    /// Waiting for the back-off, or simply ended.
+    fn after_exit(&self, spec: &Container, instance: &Instance, exit: &Exit) -> State {
+        let policy = self.instruction.restart_policy();
+        let next = backoff::next(instance, &spec.image, policy, self.pod.sandbox().map(|sandbox| sandbox.id.as_str()));
+        match next {
+            Some(Next::Restart { at, delay, .. }) if at > self.now && !delay.is_zero() => {
+                let PodInstruction { name, namespace, .. } = self.instruction;
+                let message = format!(
+                    "back-off {} restarting failed container={} pod={name}_{namespace}({})",
+                    short(delay),
+                    spec.name,
+                    self.uid
+                );
+                waiting("CrashLoopBackOff", message)
+            }
+            _ => State::Terminated(terminated(instance, exit)),
+        }
+    }
+
+    fn image_trouble(&self, spec: &Container) -> Option<State> {
+        let image = self.pod.memory.images.get(&spec.name).filter(|image| image.image == spec.image)?;
+        let ImageState::Failed { reason, message, at, .. } = &image.state else { return None };
+        if *reason == "ErrImagePull" && self.now >= after(*at, ERR_IMAGE_PULL_SHOWN) {
+            return Some(waiting("ImagePullBackOff", format!("Back-off pulling image \"{}\": {message}", spec.image)));
+        }
+        Some(waiting(reason, message.clone()))
+    }
+
+    /// How the previous instance ended; while the latest is dead but shown as waiting, the latest itself.
+    fn last_state(&self, kind: Kind, spec: &Container, state: &State) -> Option<ContainerState> {
+        if matches!(state, State::Terminated(_)) {
+            return None;
+        }
+        let dead = self.pod.latest_dead(kind, &spec.name)?;
+        let exit = dead.exit()?;
+        Some(ContainerState { state: Some(State::Terminated(terminated(dead, exit))) })
+    }
+}
+
+fn container_id(instance: &Instance) -> String {
+    format!("docker://{}", instance.id)
+}
+
+fn waiting(reason: &str, message: String) -> State {
+    State::Waiting(Waiting { reason: reason.to_owned(), message })
+}
+
+fn terminated(instance: &Instance, exit: &Exit) -> Terminated {
+    let reason = match exit {
+        Exit { out_of_memory: true, .. } => "OOMKilled",
+        Exit { start_error, .. } if !start_error.is_empty() => "StartError",
+        Exit { code: 0, .. } => "Completed",
+        _ => "Error",
+    };
+    Terminated {
+        exit_code: exit.code,
+        reason: reason.to_owned(),
+        message: exit.start_error.clone(),
+        started_at: exit.started.map(seconds).unwrap_or_default(),
+        finished_at: seconds(exit.finished),
+        container_id: container_id(instance),
+    }
+}
+
+/// A span as Go prints it: `40s`, `2m40s`, `5m0s`.
+pub(crate) fn short(span: Duration) -> String {
+    match (span.as_secs() / 60, span.as_secs() % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}

@@ -1,0 +1,275 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::local::names::ClusterName;
+
+/// Turns Linux machines that have Docker into one computer.
+#[derive(Debug, Parser)]
+#[command(name = "warren", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) logging: Logging,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How a process logs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct Logging {
+    /// How log lines are written (to standard error).
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "WARREN_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Which events are logged: a level, or directives such as `info,warren_netd=debug`.
+    #[arg(long, global = true, env = "WARREN_LOG")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Local(LocalCommand),
+    /// Run the controller: the Kubernetes API, the planners and the nodes' feeds.
+    Controller(ControllerOptions),
+    /// Run a node (or a gateway): join the cluster, then supervise its daemons.
+    Node(NodeOptions),
+    /// Run the network daemon of a member (started by `warren node`).
+    Netd(NetdOptions),
+    /// Run the pod daemon of a node (started by `warren node`).
+    Agent(AgentOptions),
+    /// Run the gateway (started by `warren node --gateway`).
+    Gateway(GatewayOptions),
+    /// Run the who-am-I server of the demonstration.
+    Echo(EchoOptions),
+    /// Hold a pod's namespaces: process 1 of a sandbox.
+    Pause,
+}
+
+/// The cluster on this machine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LocalCommand {
+    /// Make (or complete, or restart) a cluster of containers on this machine.
+    Up(UpOptions),
+    /// Remove every trace of a cluster from this machine.
+    Down(ClusterOption),
+    /// Print a kubeconfig for the cluster's administrator.
+    Kubeconfig(ClusterOption),
+    /// Show the cluster's nodes, pods, services and overlay.
+    Status(ClusterOption),
+    /// Create, list and revoke join tokens.
+    Token(TokenOptions),
+    /// Remove a cluster's directories; `down` runs it in a container when it lacks the rights itself.
+    #[command(hide = true)]
+    Erase(ClusterOption),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClusterOption {
+    /// The cluster's name.
+    #[arg(long, default_value = "warren")]
+    pub(crate) name: ClusterName,
+}
+
+/// Options left out keep what a running cluster has.
+#[derive(Debug, Args)]
+pub(crate) struct UpOptions {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOption,
+    /// How many nodes the cluster has at least [default: 3].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) nodes: Option<u16>,
+    /// The port of the Kubernetes API on 127.0.0.1 [default: 6443].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) api_port: Option<u16>,
+    /// The gateway's HTTP port on 127.0.0.1 [default: 8080].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) gateway_http: Option<u16>,
+    /// The gateway's HTTPS port on 127.0.0.1 [default: 8443].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) gateway_https: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenOptions {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOption,
+    #[command(subcommand)]
+    pub(crate) action: TokenAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenAction {
+    /// Create a single-use token with which one member can join.
+    Create {
+        /// For how many seconds the token is valid.
+        #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+        lifetime: u64,
+    },
+    /// List the tokens that were created and neither used nor revoked.
+    List,
+    /// Revoke a token.
+    Revoke {
+        /// The token, or its identifier as listed.
+        token: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ControllerOptions {
+    /// Where the store, the CA and the administrator's kubeconfig are kept.
+    #[arg(long, default_value = "/var/lib/warren/controller")]
+    pub(crate) data_dir: PathBuf,
+    /// The address of the one TLS port (Kubernetes API and node gRPC).
+    #[arg(long, default_value = "0.0.0.0:6443")]
+    pub(crate) listen: SocketAddr,
+    /// A name or address under which clients reach the controller; may be given several times.
+    #[arg(long, action = ArgAction::Append)]
+    pub(crate) tls_san: Vec<String>,
+    /// Where Prometheus metrics are served.
+    #[arg(long, default_value = "127.0.0.1:9401")]
+    pub(crate) metrics: SocketAddr,
+}
+
+/// What every daemon of a member needs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MemberOptions {
+    /// The controller, as HOST:PORT.
+    #[arg(long)]
+    pub(crate) controller: String,
+    /// Where the member keeps its identity, keys and last accepted state.
+    #[arg(long, default_value = "/var/lib/warren/node")]
+    pub(crate) state_dir: PathBuf,
+}
+
+/// What the agent alone needs; `warren node` passes it on.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PodOptions {
+    /// The Docker engine's socket.
+    #[arg(long, default_value = "/var/run/docker.sock")]
+    pub(crate) docker_socket: String,
+    /// The cluster's name, as containers are labelled with it.
+    #[arg(long, default_value = "warren")]
+    pub(crate) cluster: ClusterName,
+    /// A directory under which pods' hostPath volumes lie (for nodes that are containers).
+    #[arg(long)]
+    pub(crate) host_path_prefix: Option<PathBuf>,
+    /// The image of pod sandboxes [default: made from this binary].
+    #[arg(long)]
+    pub(crate) sandbox_image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeOptions {
+    #[command(flatten)]
+    pub(crate) member: MemberOptions,
+    /// The member's name in the cluster.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The token to join with, as `warren token create` prints it; not needed once joined.
+    #[arg(long, env = "WARREN_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Run a gateway instead of pods.
+    #[arg(long)]
+    pub(crate) gateway: bool,
+    #[command(flatten)]
+    pub(crate) listeners: Listeners,
+    #[command(flatten)]
+    pub(crate) pods: PodOptions,
+}
+
+/// The gateway's listeners.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Listeners {
+    /// The address the gateway answers HTTP on.
+    #[arg(long, default_value = "0.0.0.0:80")]
+    pub(crate) http: SocketAddr,
+    /// The address the gateway answers HTTPS on.
+    #[arg(long)]
+    pub(crate) https: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetdOptions {
+    #[command(flatten)]
+    pub(crate) member: MemberOptions,
+    /// The name of the overlay's interface.
+    #[arg(long, default_value = "warren0")]
+    pub(crate) interface: String,
+    /// WireGuard's UDP port.
+    #[arg(long, default_value_t = warren_proto::WIREGUARD_PORT)]
+    pub(crate) port: u16,
+    /// Where Prometheus metrics are served.
+    #[arg(long, default_value = "127.0.0.1:9402")]
+    pub(crate) metrics: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentOptions {
+    #[command(flatten)]
+    pub(crate) member: MemberOptions,
+    #[command(flatten)]
+    pub(crate) pods: PodOptions,
+    /// The cgroup under which pods are placed (for nodes that are containers).
+    #[arg(long)]
+    pub(crate) cgroup_parent: Option<String>,
+    /// Where Prometheus metrics are served.
+    #[arg(long, default_value = "127.0.0.1:9403")]
+    pub(crate) metrics: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatewayOptions {
+    #[command(flatten)]
+    pub(crate) member: MemberOptions,
+    #[command(flatten)]
+    pub(crate) listeners: Listeners,
+    /// How many threads serve requests [default: one per core].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Where Prometheus metrics are served.
+    #[arg(long, default_value = "127.0.0.1:9404")]
+    pub(crate) metrics: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EchoOptions {
+    /// The port to serve HTTP on.
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_cluster_name_is_a_usage_error() {
+        let error = Arguments::try_parse_from(["warren", "up", "--name", "Big_One"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("lower case"), "{error}");
+    }
+
+    #[test]
+    fn nodes_are_bounded_and_ports_are_not_zero() {
+        for arguments in [["--nodes", "0"], ["--nodes", "101"], ["--api-port", "0"]] {
+            let line = ["warren", "up"].into_iter().chain(arguments);
+            assert!(Arguments::try_parse_from(line).is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The administrator's way into a local cluster: a kubeconfig, and a client made from it.
+
+use anyhow::Context as _;
+use bollard::models::ContainerSummary;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    containers::{API_PORT_LABEL, ROLE_LABEL, Role},
+    engine::{CLUSTER_LABEL, Engine},
+    names::ClusterName,
+};
+
+/// The file that the controller writes into its data directory.
+const ADMINISTRATOR_FILE: &str = "admin.kubeconfig";
+
+/// The kubeconfig of the cluster's administrator, with the API's address as seen from this machine.
+pub(crate) async fn kubeconfig(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<String> {
+    let port = api_port(engine, cluster).await?;
+    let text = administrator_file(engine, cluster)
+        .await?
+        .with_context(|| format!("the controller of cluster {cluster} has not written a kubeconfig yet: wait, or see docker logs {}", cluster.controller()))?;
+    localized(&text, cluster, port)
+}
+
+/// A client for the cluster's API.
+pub(crate) async fn client(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Api> {
+    Api::from_kubeconfig(&kubeconfig(engine, cluster).await?).await
+}
+
+/// What the controller wrote, if it has.
+pub(crate) async fn administrator_file(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Option<String>> {
+    let path = cluster.state_root().join(cluster.controller()).join(ADMINISTRATOR_FILE);
+    let file = engine.read_file(&cluster.controller(), &path).await?;
+    file.map(|bytes| String::from_utf8(bytes).context("the kubeconfig is not text")).transpose()
+}
+
+/// The port under which the cluster's API is published.
+async fn api_port(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<u16> {
+    let containers = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
+    let label = |container: &ContainerSummary, name: &str| container.labels.as_ref()?.get(name).cloned();
+    containers
+        .iter()
+        .find(|container| label(container, ROLE_LABEL) == Some(Role::Controller.to_string()))
+        .and_then(|controller| label(controller, API_PORT_LABEL)?.parse().ok())
+        .with_context(|| format!("there is no cluster {cluster} on this machine: run warren up{}", cluster.option()))
+}
+
+/// The controller's kubeconfig for use on this machine. Everything in it is named after the cluster,
+/// so that the kubeconfigs of several clusters can be merged.
+pub(crate) fn localized(text: &str, cluster: &ClusterName, port: u16) -> anyhow::Result<String> {
+    let written: serde_json::Value = serde_yaml_ng::from_str(text).context("the controller's kubeconfig is damaged")?;
+    let field = |pointer: &str| {
+        written
+            .pointer(pointer)
+            .and_then(serde_json::Value::as_str)
+            .with_context(|| format!("the controller's kubeconfig lacks {pointer}"))
+    };
+    let (ca, certificate, key) = (
+        field("/clusters/0/cluster/certificate-authority-data")?,
+        field("/users/0/user/client-certificate-data")?,
+        field("/users/0/user/client-key-data")?,
+    );
+    let user = format!("{cluster}-admin");
+    let config = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": cluster.as_str(), "cluster": {
+            "server": format!("https://127.0.0.1:{port}"),
+            "certificate-authority-data": ca,
+        }}],
+        "users": [{"name": user, "user": {"client-certificate-data": certificate, "client-key-data": key}}],
+        "contexts": [{"name": cluster.as_str(), "context": {"cluster": cluster.as_str(), "user": user}}],
+        "current-context": cluster.as_str(),
+    });
+    serde_yaml_ng::to_string(&config).context("cannot write the kubeconfig")
+}
+
+/// The cluster's API, as its administrator.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) client: Client,
+}
+
+impl Api {
+    pub(crate) async fn from_kubeconfig(text: &str) -> anyhow::Result<Self> {
+        let kubeconfig = Kubeconfig::from_yaml(text).context("the kubeconfig is damaged")?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .context("the kubeconfig is damaged")?;
+        config.connect_timeout = Some(std::time::Duration::from_secs(5));
+        config.read_timeout = Some(std::time::Duration::from_secs(30));
+        config.write_timeout = Some(std::time::Duration::from_secs(30));
+        Ok(Self { client: Client::try_from(config).context("cannot make a client for the API")? })
+    }
+
+    /// GET as text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, kube::Error> {
+        self.client.request_text(request("GET", path, Vec::new())?).await
+    }
+
+    /// GET as JSON.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, kube::Error> {
+        self.client.request(request("GET", path, Vec::new())?).await
+    }
+
+    /// DELETE, whatever the answer's form.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), kube::Error> {
+        self.client.request::<serde_json::Value>(request("DELETE", path, Vec::new())?).await.map(|_| ())
+    }
+
+    /// POST of JSON.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, kube::Error> {
+        let body = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
+        self.client.request(request("POST", path, body)?).await
+    }
+
+    /// A single-use token with which one member can join.
+    pub(crate) async fn create_token(&self, lifetime_seconds: u64) -> Result<String, kube::Error> {
+        #[derive(Deserialize)]
+        struct Created {
+            token: String,
+        }
+        let wanted = serde_json::json!({"lifetimeSeconds": lifetime_seconds});
+        self.post::<Created>("/warren/v1/tokens", &wanted).await.map(|created| created.token)
+    }
+}
+
+fn request(method: &str, path: &str, body: Vec<u8>) -> Result<http::Request<Vec<u8>>, kube::Error> {
+    http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(http::header::ACCEPT, "application/json")
+        .body(body)
+        .map_err(kube::Error::HttpError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: &str = "apiVersion: v1\nkind: Config\ncurrent-context: warren\nclusters:\n- name: warren\n  cluster:\n    \
+        server: https://127.0.0.1:6443\n    certificate-authority-data: Y2E=\ncontexts: []\nusers:\n- name: warren-admin\n  \
+        user:\n    client-certificate-data: Y2VydA==\n    client-key-data: a2V5\n";
+
+    #[test]
+    fn the_kubeconfig_names_this_cluster_and_its_published_port() {
+        let cluster = "dev".parse().unwrap();
+        let text = localized(WRITTEN, &cluster, 7443).unwrap();
+        let config = Kubeconfig::from_yaml(&text).unwrap();
+        assert_eq!(config.current_context.as_deref(), Some("dev"));
+        assert_eq!(config.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("https://127.0.0.1:7443"));
+        assert_eq!(config.auth_infos[0].name, "dev-admin");
+        assert!(text.contains("client-key-data: a2V5"));
+    }
+
+    #[test]
+    fn a_damaged_kubeconfig_is_an_error_that_names_the_field() {
+        let error = localized("clusters: []", &"dev".parse().unwrap(), 1).unwrap_err();
+        assert!(error.to_string().contains("certificate-authority-data"), "{error}");
+    }
+}

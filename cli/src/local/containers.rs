@@ -1,0 +1,331 @@
+//! PURE: what each member's container is.
+
+use std::{collections::HashMap, fmt, path::PathBuf, str::FromStr};
+
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, PortBinding,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{engine::CLUSTER_LABEL, names::ClusterName};
+
+/// The label that says what a member's container is.
+pub(crate) const ROLE_LABEL: &str = "warren.role";
+/// The label that tells whether a container is as this binary would make it.
+pub(crate) const SPECIFICATION_LABEL: &str = "warren.specification";
+/// The labels that remember the published ports, also while the container is stopped.
+pub(crate) const API_PORT_LABEL: &str = "warren.port.api";
+pub(crate) const HTTP_PORT_LABEL: &str = "warren.port.http";
+pub(crate) const HTTPS_PORT_LABEL: &str = "warren.port.https";
+
+/// Ports inside the containers; outside they are the user's choice.
+const API_PORT: u16 = 6443;
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+const SOCKET_INSIDE: &str = "/var/run/docker.sock";
+/// How long Docker waits for a member to stop; longer than the supervisor waits for its daemons.
+const STOP_SECONDS: i64 = 20;
+
+/// What a container of the cluster is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    Controller,
+    Gateway,
+    Node,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Controller => "controller",
+            Self::Gateway => "gateway",
+            Self::Node => "node",
+        })
+    }
+}
+
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Controller, Self::Gateway, Self::Node]
+            .into_iter()
+            .find(|role| role.to_string() == text)
+            .ok_or(())
+    }
+}
+
+/// One container of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Member {
+    pub(crate) role: Role,
+    pub(crate) name: String,
+}
+
+/// The ports published on 127.0.0.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) api: u16,
+    pub(crate) http: u16,
+    pub(crate) https: u16,
+}
+
+/// All that determines the containers of a cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) cluster: ClusterName,
+    pub(crate) image: String,
+    /// The Docker socket on this machine.
+    pub(crate) socket: PathBuf,
+    pub(crate) ports: Ports,
+}
+
+impl Layout {
+    /// Where the member keeps its state: the same path inside and outside its container, because
+    /// Docker resolves the mounts of pods outside.
+    pub(crate) fn state_dir(&self, member: &str) -> PathBuf {
+        self.cluster.state_root().join(member)
+    }
+
+    /// The request that creates a member's container. The token is a credential, not a property of
+    /// the container: it does not count towards the specification.
+    pub(crate) fn body(&self, member: &Member, token: Option<&str>) -> ContainerCreateBody {
+        let mut body = self.specification(member);
+        let fingerprint = fingerprint(&body);
+        body.labels.get_or_insert_default().insert(SPECIFICATION_LABEL.to_owned(), fingerprint);
+        body.env = token.map(|token| vec![format!("WARREN_TOKEN={token}")]);
+        body
+    }
+
+    /// What `body` writes into the specification's label.
+    pub(crate) fn fingerprint(&self, member: &Member) -> String {
+        fingerprint(&self.specification(member))
+    }
+
+    fn specification(&self, member: &Member) -> ContainerCreateBody {
+        let (published, labels): (&[(u16, u16)], &[(&str, u16)]) = match member.role {
+            Role::Controller => (&[(API_PORT, self.ports.api)], &[(API_PORT_LABEL, self.ports.api)]),
+            Role::Gateway => (
+                &[(HTTP_PORT, self.ports.http), (HTTPS_PORT, self.ports.https)],
+                &[(HTTP_PORT_LABEL, self.ports.http), (HTTPS_PORT_LABEL, self.ports.https)],
+            ),
+            Role::Node => (&[], &[]),
+        };
+        let mut all_labels = HashMap::from([
+            (CLUSTER_LABEL.to_owned(), self.cluster.to_string()),
+            (ROLE_LABEL.to_owned(), member.role.to_string()),
+        ]);
+        all_labels.extend(labels.iter().map(|(name, port)| ((*name).to_owned(), port.to_string())));
+        ContainerCreateBody {
+            image: Some(self.image.clone()),
+            hostname: Some(member.name.clone()),
+            cmd: Some(self.command(member)),
+            labels: Some(all_labels),
+            stop_timeout: Some(STOP_SECONDS),
+            exposed_ports: Some(published.iter().map(|(inside, _)| format!("{inside}/tcp")).collect()),
+            host_config: Some(self.host_config(member, published)),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn command(&self, member: &Member) -> Vec<String> {
+        let state_dir = self.state_dir(&member.name).display().to_string();
+        let controller = self.cluster.controller();
+        let address = format!("{controller}:{API_PORT}");
+        let member_name = member.name.as_str();
+        let node = ["node", "--controller", &address, "--name", member_name, "--state-dir", &state_dir];
+        let (http, https) = (format!("0.0.0.0:{HTTP_PORT}"), format!("0.0.0.0:{HTTPS_PORT}"));
+        let host_paths = format!("{state_dir}/host");
+        let listen = format!("0.0.0.0:{API_PORT}");
+        let words: Vec<&str> = match member.role {
+            Role::Controller => {
+                let sans = ["--tls-san", &controller, "--tls-san", "localhost", "--tls-san", "127.0.0.1"];
+                ["controller", "--data-dir", &state_dir, "--listen", &listen].into_iter().chain(sans).collect()
+            }
+            Role::Gateway => {
+                node.into_iter().chain(["--gateway", "--http", &http, "--https", &https]).collect()
+            }
+            Role::Node => {
+                let cluster = self.cluster.as_str();
+                let engine = ["--docker-socket", SOCKET_INSIDE, "--cluster", cluster];
+                let pods = ["--host-path-prefix", &host_paths, "--sandbox-image", &self.image];
+                node.into_iter().chain(engine).chain(pods).collect()
+            }
+        };
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    fn host_config(&self, member: &Member, published: &[(u16, u16)]) -> HostConfig {
+        let state_dir = self.state_dir(&member.name).display().to_string();
+        let base = HostConfig {
+            binds: Some(vec![format!("{state_dir}:{state_dir}")]),
+            network_mode: Some(self.cluster.network().to_owned()),
+            port_bindings: Some(published.iter().map(|(inside, outside)| publish(*inside, *outside)).collect()),
+            // A cluster comes back with the machine; whoever kills or stops a member wants it down.
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+                maximum_retry_count: None,
+            }),
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("json-file".to_owned()),
+                config: Some(HashMap::from([("max-size", "10m"), ("max-file", "3")].map(owned))),
+            }),
+            ..HostConfig::default()
+        };
+        match member.role {
+            Role::Controller => HostConfig { cap_drop: Some(vec!["ALL".to_owned()]), ..base },
+            Role::Gateway => HostConfig { cap_add: capabilities(&["NET_ADMIN", "NET_RAW"]), ..member_of_overlay(base) },
+            Role::Node => self.node_config(member, member_of_overlay(base)),
+        }
+    }
+
+    /// What a node needs beyond the overlay: to enter its pods' namespaces (which Docker keeps on the
+    /// host), to find its own cgroup, and to talk to Docker.
+    fn node_config(&self, member: &Member, base: HostConfig) -> HostConfig {
+        let memory = self.cluster.memory_root().join(&member.name).display().to_string();
+        let mut binds = base.binds.clone().unwrap_or_default();
+        binds.push(format!("{memory}:{memory}"));
+        binds.push(format!("{}:{SOCKET_INSIDE}", self.socket.display()));
+        HostConfig {
+            binds: Some(binds),
+            cap_add: capabilities(&["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "NET_RAW"]),
+            pid_mode: Some("host".to_owned()),
+            cgroupns_mode: Some(HostConfigCgroupnsModeEnum::HOST),
+            ..base
+        }
+    }
+}
+
+/// What every member of the overlay needs: to make interfaces, routes and rules in its own namespace.
+fn member_of_overlay(base: HostConfig) -> HostConfig {
+    let tun = "/dev/net/tun".to_owned();
+    HostConfig {
+        security_opt: Some(vec!["apparmor=unconfined".to_owned(), "seccomp=unconfined".to_owned()]),
+        // Docker mounts /proc/sys read-only otherwise, and interfaces have settings there.
+        masked_paths: Some(Vec::new()),
+        readonly_paths: Some(Vec::new()),
+        sysctls: Some(HashMap::from([owned(("net.ipv4.ip_forward", "1"))])),
+        devices: Some(vec![DeviceMapping {
+            path_on_host: Some(tun.clone()),
+            path_in_container: Some(tun),
+            cgroup_permissions: Some("rwm".to_owned()),
+        }]),
+        ..base
+    }
+}
+
+fn publish(inside: u16, outside: u16) -> (String, Option<Vec<PortBinding>>) {
+    let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(outside.to_string()) };
+    (format!("{inside}/tcp"), Some(vec![binding]))
+}
+
+fn capabilities(names: &[&str]) -> Option<Vec<String>> {
+    Some(names.iter().map(|name| (*name).to_owned()).collect())
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn fingerprint(body: &ContainerCreateBody) -> String {
+    let mut text = String::new();
+    write_sorted(&serde_json::to_value(body).unwrap_or_default(), &mut text);
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes JSON with sorted keys: the maps of a request have no order of their own.
+fn write_sorted(value: &serde_json::Value, text: &mut String) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(name, _)| *name);
+            for (name, value) in entries {
+                text.push_str(&format!("{name:?}:"));
+                write_sorted(value, text);
+                text.push(';');
+            }
+        }
+        serde_json::Value::Array(items) => {
+            text.push('[');
+            items.iter().for_each(|item| {
+                write_sorted(item, text);
+                text.push(',');
+            });
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> Layout {
+        Layout {
+            cluster: "dev".parse().unwrap(),
+            image: "warren/node:1".into(),
+            socket: "/run/docker.sock".into(),
+            ports: Ports { api: 6443, http: 8080, https: 8443 },
+        }
+    }
+
+    fn member(role: Role, name: &str) -> Member {
+        Member { role, name: name.into() }
+    }
+
+    #[test]
+    fn the_fingerprint_tells_changes_but_not_the_token() {
+        let node = member(Role::Node, "dev-node-1");
+        let label = |layout: &Layout, token| layout.body(&node, token).labels.unwrap()[SPECIFICATION_LABEL].clone();
+        let first = label(&layout(), None);
+        for _ in 0..20 {
+            assert_eq!(label(&layout(), Some("wrn1.x")), first);
+        }
+        assert_eq!(layout().fingerprint(&node), first);
+        assert_ne!(label(&Layout { image: "warren/node:2".into(), ..layout() }, None), first);
+    }
+
+    #[test]
+    fn ports_are_published_on_the_loopback_address_alone() {
+        for (role, name) in [(Role::Controller, "dev-controller"), (Role::Gateway, "dev-gateway")] {
+            let body = layout().body(&member(role, name), None);
+            let bindings = body.host_config.unwrap().port_bindings.unwrap();
+            assert!(!bindings.is_empty());
+            for binding in bindings.values().flatten().flatten() {
+                assert_eq!(binding.host_ip.as_deref(), Some("127.0.0.1"));
+            }
+        }
+    }
+
+    #[test]
+    fn rights_are_given_by_need() {
+        let config = |role| layout().body(&member(role, "m"), None).host_config.unwrap();
+        assert_eq!(config(Role::Controller).cap_drop, capabilities(&["ALL"]));
+        assert_eq!(config(Role::Controller).cap_add, None);
+        assert_eq!(config(Role::Gateway).pid_mode, None);
+        assert!(!config(Role::Gateway).binds.unwrap().iter().any(|bind| bind.contains("docker.sock")));
+        let node = config(Role::Node);
+        assert_eq!(node.pid_mode.as_deref(), Some("host"));
+        assert_ne!(node.privileged, Some(true));
+        assert!(node.binds.unwrap().contains(&"/var/lib/warren/dev/m:/var/lib/warren/dev/m".to_owned()));
+    }
+
+    #[test]
+    fn the_token_is_in_the_environment_and_not_on_the_command_line() {
+        let body = layout().body(&member(Role::Node, "dev-node-1"), Some("wrn1.secret"));
+        assert!(!body.cmd.unwrap().iter().any(|word| word.contains("secret")));
+        assert_eq!(body.env.unwrap(), ["WARREN_TOKEN=wrn1.secret"]);
+    }
+
+    #[test]
+    fn every_command_line_is_understood() {
+        use clap::Parser as _;
+        for role in [Role::Controller, Role::Gateway, Role::Node] {
+            let command = layout().body(&member(role, "dev-node-1"), None).cmd.unwrap();
+            let line = std::iter::once("warren".to_owned()).chain(command);
+            crate::args::Arguments::try_parse_from(line).unwrap_or_else(|error| panic!("{role}: {error}"));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The cluster on this machine: containers on the local Docker engine, each a `warren node` or a
+//! `warren controller`. Whatever belongs to a cluster carries the label `warren.cluster`.
+//!
+//! ```text
+//!  up ──► preflight ──► image ──► plan (pure: desired, observed -> steps) ──► engine (Docker)
+//!                                     ▲ containers (pure: what each container is)
+//! ```
+
+mod access;
+mod containers;
+mod down;
+pub(crate) mod engine;
+pub(crate) mod image;
+pub(crate) mod names;
+mod plan;
+mod ports;
+mod preflight;
+mod progress;
+mod status;
+mod token;
+mod up;
+mod upgrade;
+mod wait;
+
+use anyhow::Context as _;
+
+use crate::{
+    args::{LocalCommand, Logging},
+    output, telemetry,
+};
+
+pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<()> {
+    // A person reads this terminal; only what is wrong is logged unless asked for.
+    telemetry::start_logs("warren", "error", logging)?;
+    warren_runtime::tls::install_provider();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match command {
+            LocalCommand::Up(options) => up::run(options).await,
+            LocalCommand::Down(options) => down::run(&options.name).await,
+            LocalCommand::Erase(options) => down::erase(&options.name),
+            LocalCommand::Status(options) => status::run(&options.name).await,
+            LocalCommand::Token(options) => token::run(&options.cluster.name, options.action).await,
+            LocalCommand::Kubeconfig(options) => {
+                let engine = engine::Engine::connect().await?;
+                output::print(access::kubeconfig(&engine, &options.name).await?);
+                Ok(())
+            }
+        }
+    })
+}

@@ -1,0 +1,50 @@
+//! The `warren` binary: every daemon, the node's supervisor, and the local cluster, as subcommands.
+
+mod agent;
+mod args;
+mod cgroup;
+mod controller;
+mod daemon;
+mod echo;
+mod gateway;
+mod local;
+mod netd;
+mod node;
+mod output;
+mod pause;
+mod supervisor;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    // A sandbox is this binary too; it must stay tiny, so it never reaches clap or a runtime.
+    if pause::is_meant(std::env::args_os()) {
+        return pause::run();
+    }
+    match dispatch(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
+    let logging = arguments.logging;
+    match arguments.command {
+        Command::Controller(options) => controller::main(options, &logging),
+        Command::Netd(options) => netd::main(options, &logging),
+        Command::Agent(options) => agent::main(options, &logging),
+        Command::Gateway(options) => gateway::main(options, &logging),
+        Command::Node(options) => node::main(options, &logging),
+        Command::Echo(options) => echo::main(options, &logging),
+        Command::Local(command) => local::main(command, &logging),
+        Command::Pause => Ok(()),
+    }
+}

@@ -1,0 +1,180 @@
+//! `warren node`: joins the cluster once, then supervises the member's daemons.
+
+use std::{ffi::OsString, time::Duration};
+
+use anyhow::Context as _;
+use clap::ValueEnum as _;
+use warren_proto::{control::Role, vocabulary::NodeName};
+use warren_runtime::{
+    CancellationToken,
+    identity::{self, Identity, JoinError},
+};
+
+use crate::{
+    args::{Logging, NodeOptions},
+    cgroup, daemon, supervisor,
+    supervisor::Daemon,
+    telemetry,
+};
+
+/// The longest wait between two attempts to reach the controller.
+const JOIN_RETRY_MAXIMUM: Duration = Duration::from_secs(5);
+
+pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()> {
+    telemetry::start_logs("node", "info", logging)?;
+    warren_runtime::tls::install_provider();
+    options.name.parse::<NodeName>().context("--name")?;
+    // One thread, so that the thread that starts the daemons lives as long as the process.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        daemon::cancel_on_signal(&stop)?;
+        let joined = tokio::select! {
+            joined = join_once(&options) => joined,
+            () = stop.cancelled() => return Ok(()),
+        };
+        joined.inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "cannot join"))?;
+        supervisor::run(daemons(&options, logging), stop).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Makes sure that the member has an identity.
+async fn join_once(options: &NodeOptions) -> anyhow::Result<()> {
+    let state_dir = &options.member.state_dir;
+    daemon::private_directory(state_dir, "--state-dir")?;
+    if let Some(identity) = Identity::load(state_dir)? {
+        anyhow::ensure!(
+            identity.name == options.name,
+            "{} holds the identity of {:?}, not of {:?}: give --name {} or another --state-dir",
+            state_dir.display(),
+            identity.name,
+            options.name,
+            identity.name
+        );
+        return Ok(());
+    }
+    let token = options.token.as_deref().context(
+        "this member has not joined yet and has no token: run `warren token create` at the controller and pass \
+         the token by WARREN_TOKEN or --token",
+    )?;
+    let role = if options.gateway { Role::Gateway } else { Role::Node };
+    let identity = join(&options.member.controller, token, &options.name, role).await?;
+    identity.save(state_dir)?;
+    tracing::info!(name = options.name, controller = options.member.controller, "joined");
+    Ok(())
+}
+
+/// Joins, however long the controller takes to answer; a refusal is final.
+async fn join(controller: &str, token: &str, name: &str, role: Role) -> Result<Identity, JoinError> {
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match identity::join(controller, token, name, role).await {
+            Err(error @ JoinError::Unreachable { .. }) => {
+                tracing::warn!(%error, "trying again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(JOIN_RETRY_MAXIMUM);
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// The daemons of this kind of member, with their command lines.
+fn daemons(options: &NodeOptions, logging: &Logging) -> Vec<Daemon> {
+    let daemon = |name: &'static str, own: Vec<OsString>| {
+        let member = &options.member;
+        let mut arguments: Vec<OsString> = vec![name.into()];
+        arguments.extend(pair("--controller", &member.controller));
+        arguments.extend(pair("--state-dir", &member.state_dir));
+        if let Some(format) = logging.log_format.to_possible_value() {
+            arguments.extend(pair("--log-format", format.get_name()));
+        }
+        arguments.extend(logging.log_level.iter().flat_map(|level| pair("--log-level", level)));
+        arguments.extend(own);
+        Daemon { name, arguments }
+    };
+    let second = if options.gateway {
+        daemon("gateway", gateway_arguments(options))
+    } else {
+        let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        daemon("agent", agent_arguments(options, cgroup::parent_for_pods(&cgroups)))
+    };
+    vec![daemon("netd", Vec::new()), second]
+}
+
+fn gateway_arguments(options: &NodeOptions) -> Vec<OsString> {
+    let mut arguments = pair("--http", options.listeners.http.to_string()).to_vec();
+    arguments.extend(options.listeners.https.iter().flat_map(|address| pair("--https", address.to_string())));
+    arguments
+}
+
+fn agent_arguments(options: &NodeOptions, cgroup_parent: Option<String>) -> Vec<OsString> {
+    let pods = &options.pods;
+    let mut arguments = pair("--docker-socket", &pods.docker_socket).to_vec();
+    arguments.extend(pair("--cluster", pods.cluster.to_string()));
+    arguments.extend(pods.host_path_prefix.iter().flat_map(|path| pair("--host-path-prefix", path)));
+    arguments.extend(pods.sandbox_image.iter().flat_map(|image| pair("--sandbox-image", image)));
+    arguments.extend(cgroup_parent.iter().flat_map(|path| pair("--cgroup-parent", path)));
+    arguments
+}
+
+/// An option and its value as one argument each.
+fn pair(option: &str, value: impl Into<OsString>) -> [OsString; 2] {
+    [option.into(), value.into()]
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Arguments, Command};
+
+    fn node(line: &[&str]) -> (NodeOptions, Logging) {
+        let line = ["warren", "node", "--controller", "c:6443", "--name", "n-1"].iter().chain(line);
+        let arguments = Arguments::parse_from(line);
+        let Command::Node(options) = arguments.command else { panic!("not a node") };
+        (options, arguments.logging)
+    }
+
+    #[test]
+    fn every_daemon_understands_the_command_line_it_is_given() {
+        let lines: [&[&str]; 3] = [
+            &[],
+            &["--log-format", "json", "--log-level", "debug", "--host-path-prefix", "/h", "--sandbox-image", "i:1"],
+            &["--gateway", "--http", "0.0.0.0:8080", "--https", "0.0.0.0:8443"],
+        ];
+        for line in lines {
+            let (options, logging) = node(line);
+            for daemon in daemons(&options, &logging) {
+                let arguments = std::iter::once(OsString::from("warren")).chain(daemon.arguments.clone());
+                let parsed = Arguments::try_parse_from(arguments).expect(daemon.name);
+                assert_eq!(parsed.logging.log_format, logging.log_format);
+                assert_eq!(parsed.logging.log_level, logging.log_level);
+            }
+        }
+    }
+
+    #[test]
+    fn a_gateway_runs_no_agent() {
+        let names = |line| {
+            let (options, logging) = node(line);
+            daemons(&options, &logging).iter().map(|daemon| daemon.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), ["netd", "agent"]);
+        assert_eq!(names(&["--gateway"]), ["netd", "gateway"]);
+    }
+
+    #[test]
+    fn the_cgroup_is_passed_on_only_when_there_is_one() {
+        let (options, _) = node(&[]);
+        let has_parent = |arguments: Vec<OsString>| arguments.iter().any(|argument| argument == "--cgroup-parent");
+        assert!(!has_parent(agent_arguments(&options, None)));
+        assert!(has_parent(agent_arguments(&options, Some("/docker/x".into()))));
+    }
+}

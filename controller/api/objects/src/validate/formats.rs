@@ -1,0 +1,232 @@
+//! The forms of names, labels, ports and paths. Each rule returns one message per fault, in Kubernetes' words.
+
+use std::net::IpAddr;
+
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
+    start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
+    and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must \
+    consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. \
+    '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
+    alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
+    validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+const QUALIFIED_NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
+    alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
+    and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for \
+    validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  \
+    or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', \
+    regex used for validation is '[0-9]+%')";
+const ENV_NAME: &str =
+    "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex \
+    used for validation is '[-A-Za-z0-9]+')";
+const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+fn too_long(text: &str, most: usize, messages: &mut Vec<String>) {
+    if text.len() > most {
+        messages.push(format!("must be no more than {most} bytes"));
+    }
+}
+
+fn judge(text: &str, most: usize, good: bool, message: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    too_long(text, most, &mut messages);
+    if !good {
+        messages.push(message.to_owned());
+    }
+    messages
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    text.bytes().all(|b| inner(b) || b == b'-')
+        && text.bytes().next().is_some_and(inner)
+        && text.bytes().last().is_some_and(inner)
+}
+
+fn is_subdomain(text: &str) -> bool {
+    text.split('.').all(is_label)
+}
+
+/// `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`
+fn is_name_part(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric();
+    text.bytes().all(|b| inner(b) || b"-_.".contains(&b))
+        && text.bytes().next().is_some_and(inner)
+        && text.bytes().last().is_some_and(inner)
+}
+
+/// An RFC 1123 label.
+pub(super) fn label(text: &str) -> Vec<String> {
+    judge(text, 63, is_label(text), LABEL)
+}
+
+/// An RFC 1123 subdomain.
+pub(super) fn subdomain(text: &str) -> Vec<String> {
+    judge(text, 253, is_subdomain(text), SUBDOMAIN)
+}
+
+/// A subdomain whose first label is `*`.
+pub(super) fn wildcard(text: &str) -> Vec<String> {
+    judge(text, 253, text.strip_prefix("*.").is_some_and(is_subdomain), WILDCARD)
+}
+
+/// An RFC 1035 label: begins with a letter.
+pub(super) fn dns_1035(text: &str) -> Vec<String> {
+    let good = is_label(text) && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    judge(text, 63, good, DNS_1035)
+}
+
+/// The key of a label or an annotation: an optional subdomain and '/', then a name.
+pub(super) fn qualified_name(text: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    let (prefix, name) = match text.split('/').collect::<Vec<_>>().as_slice() {
+        [name] => (None, *name),
+        [prefix, name] => (Some(*prefix), *name),
+        _ => {
+            return vec![format!(
+                "a qualified name {QUALIFIED_NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
+    };
+    match prefix {
+        Some("") => messages.push("prefix part must be non-empty".to_owned()),
+        Some(prefix) => messages.extend(subdomain(prefix).into_iter().map(|m| format!("prefix part {m}"))),
+        None => {}
+    }
+    if name.is_empty() {
+        messages.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        messages.push("name part must be no more than 63 bytes".to_owned());
+    }
+    if !is_name_part(name) {
+        messages.push(format!("name part {QUALIFIED_NAME}"));
+    }
+    messages
+}
+
+/// The value of a label.
+pub(super) fn label_value(text: &str) -> Vec<String> {
+    judge(text, 63, text.is_empty() || is_name_part(text), LABEL_VALUE)
+}
+
+/// The name of a port: at most 15 of letters, digits and single hyphens.
+pub(super) fn port_name(text: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    too_long(text, 15, &mut messages);
+    if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        messages.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+    }
+    if !text.bytes().any(|b| b.is_ascii_lowercase()) {
+        messages.push("must contain at least one letter (a-z)".to_owned());
+    }
+    if text.contains("--") {
+        messages.push("must not contain consecutive hyphens".to_owned());
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        messages.push("must not begin or end with a hyphen".to_owned());
+    }
+    messages
+}
+
+/// The name of an environment variable.
+pub(super) fn env_name(text: &str) -> Vec<String> {
+    let good = !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=');
+    if good { Vec::new() } else { vec![ENV_NAME.to_owned()] }
+}
+
+/// A key of a ConfigMap or a Secret, which is a file's name when mounted.
+pub(super) fn config_key(text: &str) -> Vec<String> {
+    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let mut messages = judge(text, 253, good, CONFIG_KEY);
+    match text {
+        "." => messages.push("must not be '.'".to_owned()),
+        ".." => messages.push("must not be '..'".to_owned()),
+        _ if text.starts_with("..") => messages.push("must not start with '..'".to_owned()),
+        _ => {}
+    }
+    messages
+}
+
+/// A whole percentage: "25%".
+pub(super) fn percent(text: &str) -> Vec<String> {
+    let digits = text.strip_suffix('%').unwrap_or("");
+    let good = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if good { Vec::new() } else { vec![PERCENT.to_owned()] }
+}
+
+/// The name of an HTTP header.
+pub(super) fn header_name(text: &str) -> Vec<String> {
+    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if good { Vec::new() } else { vec![HEADER.to_owned()] }
+}
+
+/// An IP address.
+pub(super) fn ip(text: &str) -> Vec<String> {
+    if text.parse::<IpAddr>().is_ok() { Vec::new() } else { vec![IP.to_owned()] }
+}
+
+/// A path below a volume: relative, and never out of it.
+pub(super) fn path_below(text: &str) -> Vec<String> {
+    let mut messages = Vec::new();
+    if text.starts_with('/') {
+        messages.push("must be a relative path".to_owned());
+    }
+    messages.extend(no_backsteps(text));
+    messages
+}
+
+/// A path without `..`.
+pub(super) fn no_backsteps(text: &str) -> Vec<String> {
+    if text.split('/').any(|part| part == "..") { vec!["must not contain '..'".to_owned()] } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "0", "my-name", "123-abc", &"a".repeat(63)] {
+            assert!(label(good).is_empty(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "ü", &"a".repeat(64)] {
+            assert!(!label(bad).is_empty(), "{bad}");
+        }
+        assert!(subdomain("a.b-c.d").is_empty() && !subdomain("a..b").is_empty() && !subdomain(".").is_empty());
+        assert!(wildcard("*.a.b").is_empty() && !wildcard("a.*.b").is_empty() && !wildcard("*.").is_empty());
+        assert!(dns_1035("web-1").is_empty() && !dns_1035("1web").is_empty());
+    }
+
+    #[test]
+    fn keys_and_values() {
+        for good in ["app", "app.kubernetes.io/name", "A_b.c-1"] {
+            assert!(qualified_name(good).is_empty(), "{good}");
+        }
+        for bad in ["", "/a", "a/", "a/b/c", "A.B/c", "_a", "a b"] {
+            assert!(!qualified_name(bad).is_empty(), "{bad}");
+        }
+        assert!(label_value("").is_empty() && label_value("v1.2_3").is_empty() && !label_value("a/b").is_empty());
+        assert!(config_key(".dockerconfigjson").is_empty() && !config_key("..data").is_empty());
+        assert!(!config_key("a/b").is_empty() && !config_key("").is_empty());
+    }
+
+    #[test]
+    fn the_rest() {
+        assert!(port_name("http-2").is_empty());
+        for bad in ["80", "a--b", "-a", "HTTP", "a-name-that-is-long"] {
+            assert!(!port_name(bad).is_empty(), "{bad}");
+        }
+        assert!(percent("25%").is_empty() && !percent("25").is_empty() && !percent("%").is_empty());
+        assert!(env_name("my.var-1").is_empty() && !env_name("A=B").is_empty() && !env_name("").is_empty());
+        assert!(path_below("a/b..c").is_empty() && !path_below("a/../b").is_empty() && !path_below("/a").is_empty());
+    }
+}

@@ -1,0 +1,128 @@
+//! The rules an object must keep, with Kubernetes' messages.
+//!
+//! Objects come here typed ([`crate::strict::decode`]) and defaulted ([`crate::defaults::apply`]); on anything else the
+//! rules still only report, they never panic.
+
+pub(crate) mod affinity;
+pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod container;
+pub(crate) mod endpoints;
+pub(crate) mod env;
+mod formats;
+pub(crate) mod handlers;
+pub(crate) mod ingress;
+mod meta;
+pub(crate) mod pod;
+pub(crate) mod pod_update;
+pub(crate) mod service;
+pub(crate) mod volume;
+pub(crate) mod workload;
+
+pub(crate) use meta::NameRule;
+use serde_json::Value;
+
+use crate::{
+    field::{Errors, FieldError, Path},
+    json::{get, int, is_empty, text},
+    kinds,
+};
+
+/// What is refused because running without it would be wrong.
+pub(crate) const NOT_SUPPORTED: &str = "not supported by this version of Warren";
+
+/// What is wrong with an object that is to be created; empty when nothing is.
+pub fn create(resource: &str, value: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    if let Some(kind) = kinds::of(resource) {
+        meta::object(get(value, "metadata"), kind.name, &mut errors);
+        (kind.validate)(value, &mut errors);
+    }
+    errors.0
+}
+
+/// What is wrong with a change of a stored object; empty when nothing is.
+pub fn update(resource: &str, old: &Value, new: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    if let Some(kind) = kinds::of(resource) {
+        meta::object(get(new, "metadata"), kind.name, &mut errors);
+        meta::update(get(old, "metadata"), get(new, "metadata"), &mut errors);
+        (kind.validate)(new, &mut errors);
+        (kind.update)(old, new, &mut errors);
+    }
+    errors.0
+}
+
+/// The field may not change any more.
+fn immutable(old: &Value, new: &Value, path: &Path, errors: &mut Errors) {
+    if old != new && !(is_empty(old) && is_empty(new)) {
+        errors.invalid(path, new.clone(), "field is immutable");
+    }
+}
+
+/// The text must be one of a few; an absent one is required.
+fn one_of(value: &Value, field: &str, path: &Path, known: &[&str], errors: &mut Errors) {
+    let found = text(value, field);
+    if found.is_empty() && !known.contains(&"") {
+        errors.required(&path.child(field), "");
+    } else if !known.contains(&found) {
+        errors.not_supported(&path.child(field), found, known);
+    }
+}
+
+/// As [`one_of`], for a field that may be absent.
+fn one_of_if_set(value: &Value, field: &str, path: &Path, known: &[&str], errors: &mut Errors) {
+    let found = text(value, field);
+    if !found.is_empty() && !known.contains(&found) {
+        errors.not_supported(&path.child(field), found, known);
+    }
+}
+
+/// The number, if given, must not be negative.
+fn not_negative(value: &Value, field: &str, path: &Path, errors: &mut Errors) {
+    if let Some(number) = int(value, field).filter(|number| *number < 0) {
+        errors.invalid(&path.child(field), number, "must be greater than or equal to 0");
+    }
+}
+
+/// The number, if given, must lie between two others.
+fn in_range(value: &Value, field: &str, path: &Path, range: (i64, i64), errors: &mut Errors) {
+    let (least, most) = range;
+    if let Some(number) = int(value, field).filter(|number| !(least..=most).contains(number)) {
+        errors.invalid(&path.child(field), number, format!("must be between {least} and {most}, inclusive"));
+    }
+}
+
+/// The text must be given.
+fn required_text(value: &Value, field: &str, path: &Path, errors: &mut Errors) -> bool {
+    let there = !text(value, field).is_empty();
+    if !there {
+        errors.required(&path.child(field), "");
+    }
+    there
+}
+
+/// The text, if given, must have a form; each message is one fault.
+fn formed(value: &Value, field: &str, path: &Path, form: fn(&str) -> Vec<String>, errors: &mut Errors) {
+    let found = text(value, field);
+    if !found.is_empty() {
+        for message in form(found) {
+            errors.invalid(&path.child(field), found, message);
+        }
+    }
+}
+
+/// Reports the items of a list whose key was seen before.
+#[derive(Default)]
+struct Unique(std::collections::BTreeSet<String>);
+
+impl Unique {
+    /// Whether the key is new; a duplicate is reported. Empty keys are not compared.
+    fn check(&mut self, key: &str, path: &Path, errors: &mut Errors) -> bool {
+        let new = key.is_empty() || self.0.insert(key.to_owned());
+        if !new {
+            errors.duplicate(path, key);
+        }
+        new
+    }
+}

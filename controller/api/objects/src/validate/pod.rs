@@ -1,0 +1,102 @@
+//! The rules of pods and of pod templates' specs.
+
+use serde_json::Value;
+
+use super::{
+    NOT_SUPPORTED, affinity, container, formats, formed, not_negative, one_of, required_text, volume,
+};
+use crate::{
+    field::{Errors, Path},
+    json::{at, get, is_empty, items, text, truth},
+};
+
+/// A pod.
+pub(crate) fn pod(pod: &Value, errors: &mut Errors) {
+    spec(get(pod, "spec"), &Path::new("spec"), errors);
+}
+
+/// The spec of a pod or of a template.
+pub(super) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
+    let names = volume::volumes(spec, path, errors);
+    container::containers(spec, path, &names, errors);
+    one_of(spec, "restartPolicy", path, &["Always", "OnFailure", "Never"], errors);
+    not_negative(spec, "terminationGracePeriodSeconds", path, errors);
+    affinity::deadline(spec, path, errors);
+    affinity::placement(spec, path, errors);
+    dns(spec, path, errors);
+    container::pod_security(get(spec, "securityContext"), &path.child("securityContext"), errors);
+    formed(spec, "hostname", path, formats::label, errors);
+    formed(spec, "subdomain", path, formats::label, errors);
+    for field in ["nodeName", "serviceAccountName", "runtimeClassName", "priorityClassName"] {
+        formed(spec, field, path, formats::subdomain, errors);
+    }
+    for (index, alias) in items(spec, "hostAliases").iter().enumerate() {
+        let path = path.child("hostAliases").index(index);
+        if required_text(alias, "ip", &path, errors) {
+            formed(alias, "ip", &path, formats::ip, errors);
+        }
+        for (index, name) in items(alias, "hostnames").iter().enumerate() {
+            let name = name.as_str().unwrap_or("");
+            for message in formats::subdomain(name) {
+                errors.invalid(&path.child("hostnames").index(index), name, message);
+            }
+        }
+    }
+    refused(spec, path, errors);
+}
+
+/// What would run wrongly if it were only stored.
+fn refused(spec: &Value, path: &Path, errors: &mut Errors) {
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        if truth(spec, field) {
+            errors.forbidden(&path.child(field), NOT_SUPPORTED);
+        }
+    }
+    for field in ["schedulingGates", "resourceClaims"] {
+        if !is_empty(get(spec, field)) {
+            errors.forbidden(&path.child(field), NOT_SUPPORTED);
+        }
+    }
+    if !["", "linux"].contains(&text(spec, "os.name")) {
+        errors.forbidden(&path.child("os").child("name"), NOT_SUPPORTED);
+    }
+}
+
+fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
+    let policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    one_of(spec, "dnsPolicy", path, &policies, errors);
+    let (config, path) = (at(spec, "dnsConfig"), path.child("dnsConfig"));
+    let servers = items(config, "nameservers");
+    if text(spec, "dnsPolicy") == "None" {
+        if config.is_null() {
+            errors.required(&path, "must provide `dnsConfig` when `dnsPolicy` is None");
+        } else if servers.is_empty() {
+            let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            errors.required(&path.child("nameservers"), detail);
+        }
+    }
+    if servers.len() > 3 {
+        let detail = "must not have more than 3 nameservers";
+        errors.invalid(&path.child("nameservers"), servers.clone(), detail);
+    }
+    for (index, server) in servers.iter().enumerate() {
+        let server = server.as_str().unwrap_or("");
+        for message in formats::ip(server) {
+            errors.invalid(&path.child("nameservers").index(index), server, message);
+        }
+    }
+    let searches = items(config, "searches");
+    if searches.len() > 32 {
+        errors.invalid(&path.child("searches"), searches.clone(), "must not have more than 32 search paths");
+    }
+    for (index, domain) in searches.iter().enumerate() {
+        let domain = domain.as_str().unwrap_or("");
+        let name = domain.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(domain);
+        for message in formats::subdomain(name) {
+            errors.invalid(&path.child("searches").index(index), domain, message);
+        }
+    }
+    for (index, option) in items(config, "options").iter().enumerate() {
+        required_text(option, "name", &path.child("options").index(index), errors);
+    }
+}

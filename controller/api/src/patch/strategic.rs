@@ -1,0 +1,252 @@
+//! Strategic merge patch: merge patch that knows which lists are maps, with Kubernetes' directives
+//! (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/F`, `$setElementOrder/F`).
+
+use serde_json::{Map, Value};
+
+use super::topology::{self, Merge};
+
+/// Why a patch cannot be applied.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PatchError {
+    #[error("{path}: unknown value {found} of $patch: supported values: \"delete\", \"merge\", \"replace\"")]
+    UnknownDirective { path: String, found: String },
+    #[error("{path}: must be a list")]
+    NotAList { path: String },
+    #[error("{path}: every item must be an object with the merge key {key:?}")]
+    NoMergeKey { path: String, key: &'static str },
+    #[error("{path}: the field is set by the patch but not named in $retainKeys")]
+    NotRetained { path: String },
+}
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
+const ORDER_PREFIX: &str = "$setElementOrder/";
+
+type Object = Map<String, Value>;
+
+/// What the object becomes. `kind` is the root type of the topology.
+pub(super) fn apply(kind: &str, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let empty = Object::new();
+    let current = current.as_object().unwrap_or(&empty).clone();
+    merge_map(kind, current, patch.as_object().unwrap_or(&empty), "").map(Value::Object)
+}
+
+/// What `$patch` in a map asks for.
+#[derive(PartialEq)]
+enum Directive {
+    Merge,
+    Replace,
+    Delete,
+}
+
+fn directive(map: &Object, path: &str) -> Result<Directive, PatchError> {
+    match map.get(DIRECTIVE) {
+        None => Ok(Directive::Merge),
+        Some(Value::String(text)) if text == "merge" => Ok(Directive::Merge),
+        Some(Value::String(text)) if text == "replace" => Ok(Directive::Replace),
+        Some(Value::String(text)) if text == "delete" => Ok(Directive::Delete),
+        Some(found) => Err(PatchError::UnknownDirective { path: path.to_owned(), found: found.to_string() }),
+    }
+}
+
+fn merge_map(kind: &str, mut map: Object, patch: &Object, path: &str) -> Result<Object, PatchError> {
+    match directive(patch, path)? {
+        Directive::Delete => return Ok(Object::new()),
+        Directive::Replace => return Ok(plain_map(patch)),
+        Directive::Merge => {}
+    }
+    retain_keys(&mut map, patch, path)?;
+    let before = map.clone();
+    for (key, value) in patch {
+        if let Some(field) = key.strip_prefix(DELETE_PREFIX) {
+            delete_scalars(&mut map, field, value, &below(path, key))?;
+        }
+    }
+    for (key, value) in patch {
+        if is_directive(key) {
+            continue;
+        }
+        let path = below(path, key);
+        match value {
+            Value::Null => {
+                map.remove(key);
+            }
+            Value::Object(fields) => {
+                let old = map.remove(key).and_then(into_object).unwrap_or_default();
+                let merged = merge_map(topology::field(kind, key).child, old, fields, &path)?;
+                map.insert(key.clone(), Value::Object(merged));
+            }
+            Value::Array(items) => {
+                let old = map.remove(key).and_then(into_list).unwrap_or_default();
+                map.insert(key.clone(), Value::Array(merge_list(kind, key, old, items, &path)?));
+            }
+            scalar => {
+                map.insert(key.clone(), scalar.clone());
+            }
+        }
+    }
+    for (key, order) in patch {
+        if let Some(field) = key.strip_prefix(ORDER_PREFIX) {
+            let order = order.as_array().ok_or_else(|| PatchError::NotAList { path: below(path, key) })?;
+            set_order(kind, field, &mut map, &before, order);
+        }
+    }
+    Ok(map)
+}
+
+fn below(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn into_object(value: Value) -> Option<Object> {
+    match value {
+        Value::Object(map) => Some(map),
+        _ => None,
+    }
+}
+
+fn into_list(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+/// Keys that are instructions, not fields.
+fn is_directive(key: &str) -> bool {
+    key == DIRECTIVE || key == RETAIN_KEYS || key.starts_with(DELETE_PREFIX) || key.starts_with(ORDER_PREFIX)
+}
+
+/// A part of the patch that is taken as it is: without nulls and instructions.
+fn plain_map(patch: &Object) -> Object {
+    let kept = patch.iter().filter(|(key, value)| !is_directive(key) && !value.is_null());
+    kept.map(|(key, value)| (key.clone(), plain(value))).collect()
+}
+
+fn plain(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(plain_map(map)),
+        Value::Array(items) => Value::Array(items.iter().map(plain).collect()),
+        scalar => scalar.clone(),
+    }
+}
+
+/// `$retainKeys`: what the list does not name goes, before the patch is merged.
+fn retain_keys(map: &mut Object, patch: &Object, path: &str) -> Result<(), PatchError> {
+    let Some(retained) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let retained = retained.as_array().ok_or_else(|| PatchError::NotAList { path: below(path, RETAIN_KEYS) })?;
+    let names = |key: &str| retained.iter().any(|name| name.as_str() == Some(key));
+    for (key, value) in patch {
+        if !is_directive(key) && !value.is_null() && !names(key) {
+            return Err(PatchError::NotRetained { path: below(path, key) });
+        }
+    }
+    map.retain(|key, _| names(key));
+    Ok(())
+}
+
+/// `$deleteFromPrimitiveList/F`.
+fn delete_scalars(map: &mut Object, field: &str, gone: &Value, path: &str) -> Result<(), PatchError> {
+    let gone = gone.as_array().ok_or_else(|| PatchError::NotAList { path: path.to_owned() })?;
+    if let Some(Value::Array(items)) = map.get_mut(field) {
+        items.retain(|item| !gone.contains(item));
+    }
+    Ok(())
+}
+
+fn merge_list(kind: &str, field: &str, old: Vec<Value>, patch: &[Value], path: &str) -> Result<Vec<Value>, PatchError> {
+    let topology = topology::field(kind, field);
+    match topology.merge {
+        Merge::Atomic => Ok(patch.iter().map(plain).collect()),
+        Merge::Set => {
+            let mut items = old;
+            for item in patch {
+                if !items.contains(item) {
+                    items.push(item.clone());
+                }
+            }
+            Ok(items)
+        }
+        Merge::By(key) => merge_keyed(topology.child, key, old, patch, path),
+    }
+}
+
+fn merge_keyed(
+    kind: &str,
+    key: &'static str,
+    old: Vec<Value>,
+    patch: &[Value],
+    path: &str,
+) -> Result<Vec<Value>, PatchError> {
+    let mut items = old;
+    let mut changes: Vec<(&Object, String)> = Vec::new();
+    let mut replaced = false;
+    for (index, item) in patch.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let fields = item.as_object().ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
+        match directive(fields, &path)? {
+            // The marker says that the other items of the patch are the whole list.
+            Directive::Replace => replaced = true,
+            Directive::Delete => {
+                let name = fields.get(key).ok_or(PatchError::NoMergeKey { path, key })?;
+                items.retain(|item| item.get(key) != Some(name));
+            }
+            Directive::Merge => changes.push((fields, path)),
+        }
+    }
+    if replaced {
+        items.clear();
+    }
+    for (fields, path) in changes {
+        let name = fields.get(key).ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
+        let place = items.iter().position(|item| item.get(key) == Some(name));
+        let old = place.and_then(|place| items[place].as_object().cloned()).unwrap_or_default();
+        let merged = Value::Object(merge_map(kind, old, fields, &path)?);
+        match place {
+            Some(place) => items[place] = merged,
+            None => items.push(merged),
+        }
+    }
+    Ok(items)
+}
+
+/// `$setElementOrder/F`: items that the order names come in its order; items that only the server has stay where
+/// they were relative to their neighbours.
+fn set_order(kind: &str, field: &str, map: &mut Object, before: &Object, order: &[Value]) {
+    let key = match topology::field(kind, field).merge {
+        Merge::Atomic => return,
+        Merge::Set => None,
+        Merge::By(key) => Some(key),
+    };
+    let name = |item: &Value| -> Value {
+        match key {
+            Some(key) => item.get(key).cloned().unwrap_or_default(),
+            None => item.clone(),
+        }
+    };
+    let Some(Value::Array(items)) = map.get_mut(field) else { return };
+    let server: Vec<Value> = before.get(field).and_then(Value::as_array).into_iter().flatten().map(name).collect();
+    let order: Vec<Value> = order.iter().map(name).collect();
+    let place = |list: &[Value], item: &Value| {
+        let name = name(item);
+        list.iter().position(|other| *other == name)
+    };
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
+        std::mem::take(items).into_iter().partition(|item| place(&order, item).is_some());
+    named.sort_by_key(|item| place(&order, item));
+    others.sort_by_key(|item| place(&server, item));
+    let mut named = named.into_iter().peekable();
+    let mut others = others.into_iter().peekable();
+    while let Some(other) = others.peek() {
+        let Some(next) = named.peek() else { break };
+        let first = matches!((place(&server, other), place(&server, next)), (Some(a), Some(b)) if a < b);
+        items.extend(if first { others.next() } else { named.next() });
+    }
+    items.extend(named);
+    items.extend(others);
+}
+
+#[cfg(test)]
+#[path = "strategic_tests.rs"]
+mod tests;

@@ -1,0 +1,269 @@
+//! Kubernetes' `Status`: every error that a client sees, with the messages that clients know.
+
+use serde_json::{Map, Value, json};
+use warren_objects::FieldError;
+
+use crate::kinds::Kind;
+
+/// Why one field or precondition failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) field: String,
+}
+
+/// What the error is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Details {
+    pub(crate) name: String,
+    pub(crate) group: String,
+    /// The plural resource, except for invalid objects, where it is the kind.
+    pub(crate) kind: String,
+    pub(crate) causes: Vec<Cause>,
+    pub(crate) retry_after_seconds: Option<u32>,
+}
+
+/// A failure, as the client will see it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Status {
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) details: Option<Box<Details>>,
+}
+
+impl Status {
+    pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: None }
+    }
+
+    fn about(mut self, kind: &Kind, name: &str) -> Self {
+        self.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: kind.group.to_owned(),
+            kind: kind.plural.to_owned(),
+            ..Details::default()
+        }));
+        self
+    }
+
+    fn with_cause(mut self, reason: &'static str, message: impl Into<String>, field: &str) -> Self {
+        let details = self.details.get_or_insert_default();
+        details.causes.push(Cause { reason, message: message.into(), field: field.to_owned() });
+        self
+    }
+
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.details.get_or_insert_default().retry_after_seconds = Some(seconds);
+        self
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// 403 about a resource.
+    pub(crate) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
+        let subject =
+            if name.is_empty() { kind.resource.to_owned() } else { format!("{} \"{name}\"", kind.resource) };
+        Self::new(403, "Forbidden", format!("{subject} is forbidden: {why}")).about(kind, name)
+    }
+
+    /// 403 about a path that is no resource.
+    pub(crate) fn forbidden_path(user: &str, verb: &str, path: &str) -> Self {
+        Self::new(403, "Forbidden", format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\""))
+    }
+
+    /// 403 for creations in a namespace that is going away.
+    pub(crate) fn namespace_terminating(kind: &Kind, name: &str, namespace: &str) -> Self {
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        Self::forbidden(kind, name, &why).with_cause(
+            "NamespaceTerminating",
+            format!("namespace {namespace} is being terminated"),
+            "metadata.namespace",
+        )
+    }
+
+    pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
+        Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.resource)).about(kind, name)
+    }
+
+    /// 404 for paths and kinds that are not served.
+    pub(crate) fn unknown_path() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+    }
+
+    pub(crate) fn not_acceptable() -> Self {
+        let message = "only the following media types are accepted: application/json, application/yaml";
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    pub(crate) fn already_exists(kind: &Kind, name: &str) -> Self {
+        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", kind.resource)).about(kind, name)
+    }
+
+    /// 409 because somebody else wrote first.
+    pub(crate) fn conflict(kind: &Kind, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict_because(kind, name, why)
+    }
+
+    pub(crate) fn conflict_because(kind: &Kind, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.resource);
+        Self::new(409, "Conflict", message).about(kind, name)
+    }
+
+    /// 410: history or the continuation's snapshot is gone.
+    pub(crate) fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        let message = format!("Request entity too large: limit is {limit}");
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    pub(crate) fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// 422 naming every field that is wrong.
+    pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_kind(kind.group, kind.kind, name, errors)
+    }
+
+    /// 422 for kinds that are no stored kinds (Scale, PodLogOptions, ...).
+    pub(crate) fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
+        let group_kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let text = match errors {
+            [one] => one.to_string(),
+            many => format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        };
+        let mut status = Self::new(422, "Invalid", format!("{group_kind} \"{name}\" is invalid: {text}"));
+        status.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            causes: errors.iter().map(cause).collect(),
+            retry_after_seconds: None,
+        }));
+        status
+    }
+
+    /// 422 without fields: a patch that does not fit the object.
+    pub(crate) fn unprocessable(why: &str) -> Self {
+        let message = format!("the server rejected our request due to an error in our request: {why}");
+        Self::new(422, "Invalid", message)
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(500, "InternalError", format!("Internal error occurred: {}", message.into()))
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message).retry_after(1)
+    }
+
+    pub(crate) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(504, "Timeout", message).retry_after(1)
+    }
+
+    /// 504: the wanted revision has not happened yet.
+    pub(crate) fn revision_too_large(wanted: u64, current: u64) -> Self {
+        Self::timeout(format!("Too large resource version: {wanted}, current: {current}")).with_cause(
+            "ResourceVersionTooLarge",
+            "Too large resource version",
+            "",
+        )
+    }
+
+    /// The JSON body.
+    pub(crate) fn to_value(&self) -> Value {
+        let mut details = Map::new();
+        if let Some(about) = &self.details {
+            for (key, text) in [("name", &about.name), ("group", &about.group), ("kind", &about.kind)] {
+                if !text.is_empty() {
+                    details.insert(key.to_owned(), json!(text));
+                }
+            }
+            if !about.causes.is_empty() {
+                details.insert("causes".to_owned(), about.causes.iter().map(cause_value).collect());
+            }
+            if let Some(seconds) = about.retry_after_seconds {
+                details.insert("retryAfterSeconds".to_owned(), json!(seconds));
+            }
+        }
+        json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "details": details, "code": self.code,
+        })
+    }
+}
+
+fn cause_value(cause: &Cause) -> Value {
+    let mut value = json!({"reason": cause.reason, "message": cause.message});
+    if !cause.field.is_empty() {
+        value["field"] = json!(cause.field);
+    }
+    value
+}
+
+fn cause(error: &FieldError) -> Cause {
+    Cause { reason: error.reason(), message: error.body(), field: error.field.clone() }
+}
+
+/// What a finished deletion answers.
+pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> Value {
+    let mut details = json!({"name": name, "kind": kind.plural, "uid": uid});
+    if !kind.group.is_empty() {
+        details["group"] = json!(kind.group);
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_objects::ErrorKind;
+
+    use super::*;
+    use crate::kinds::find;
+
+    #[test]
+    fn messages_are_kubernetes_messages() {
+        let deployments = find("apps", "v1", "deployments").unwrap();
+        assert_eq!(Status::not_found(deployments, "x").message, "deployments.apps \"x\" not found");
+        assert_eq!(
+            Status::conflict(deployments, "x").message,
+            "Operation cannot be fulfilled on deployments.apps \"x\": the object has been modified; please apply \
+             your changes to the latest version and try again"
+        );
+        let error = FieldError {
+            field: "spec.replicas".into(),
+            kind: ErrorKind::Invalid,
+            value: Some(json!(-1)),
+            detail: "must be greater than or equal to 0".into(),
+        };
+        let status = Status::invalid(deployments, "web", &[error]);
+        assert_eq!(
+            status.message,
+            "Deployment.apps \"web\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
+        );
+        let value = status.to_value();
+        assert_eq!(value["details"]["kind"], "Deployment");
+        assert_eq!(value["details"]["causes"][0]["field"], "spec.replicas");
+        assert_eq!(
+            value["details"]["causes"][0]["message"],
+            "Invalid value: -1: must be greater than or equal to 0"
+        );
+    }
+}

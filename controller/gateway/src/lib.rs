@@ -1,0 +1,122 @@
+//! warren-gateway: the one address of a cluster. A process of its own, with its own feed and its own
+//! last-known-good routes; the controller decides its routes and never sits in the traffic's path.
+//!
+//! ```text
+//!  feed ──► routes (pure table) ──► current (in force, barrier, acknowledge)
+//!                                      │
+//!  client ──► listener ──► proxy ──────┴─► balance ──► pool / upstream ──► pod
+//!             (threads)    (headers, retries, hold)     (connections)
+//! ```
+
+pub mod balance;
+mod body;
+mod certificate;
+mod current;
+mod endpoint;
+mod headers;
+mod listener;
+mod metrics;
+mod pool;
+mod proxy;
+pub mod routes;
+#[cfg(test)]
+mod routes_tests;
+mod upgrade;
+mod upstream;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+use warren_proto::control::{Consumer, feed_item::Item};
+use warren_runtime::{
+    connection::Controller,
+    feed::{Feed, State},
+    heartbeat,
+    identity::Identity,
+    tasks::{Bound, TaskSet},
+};
+
+pub use crate::{
+    certificate::server_config,
+    current::Routes,
+    endpoint::Endpoint,
+    listener::{Listeners, Serving, serve},
+};
+
+/// How a gateway is started.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen for HTTP.
+    pub http: SocketAddr,
+    /// Where to listen for HTTPS, if at all.
+    pub https: Option<SocketAddr>,
+    /// Worker threads; 0 for one per core.
+    pub threads: usize,
+    /// The member's state directory.
+    pub state_dir: PathBuf,
+    /// The controller, HOST:PORT.
+    pub controller: String,
+}
+
+/// Starts the gateway: it listens at once, serves the last accepted routes, and follows the controller.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
+    let state_dir = &config.state_dir;
+    let identity = Identity::load(state_dir)?.with_context(|| {
+        format!(
+            "{} holds no identity: join this member first with `warren node --gateway --token ...`",
+            state_dir.display()
+        )
+    })?;
+    let https = match config.https {
+        Some(address) => Some((address, server_config(state_dir)?)),
+        None => None,
+    };
+    let routes = Routes::new();
+    let serving = serve(Listeners { http: config.http, https, threads: config.threads }, &routes, &stop)?;
+    let addresses = serving.addresses.clone();
+    for (listener, address) in &addresses {
+        tracing::info!(listener, %address, "listening");
+    }
+    let controller = Controller::new(&config.controller, identity, state_dir.clone());
+    let mut tasks = TaskSet::new(stop.clone());
+    let feed = Feed::follow(
+        &mut tasks,
+        controller.clone(),
+        Consumer::Gateway,
+        state_dir.join("feeds").join("gateway.bin"),
+    );
+    heartbeat::start(controller, Consumer::Gateway, stop.clone());
+    tasks.spawn("listeners", serving.wait());
+    tasks.spawn("routes", follow(feed, routes, stop));
+    Ok(Bound { addresses, tasks })
+}
+
+/// Puts each state of the feed in force, and acknowledges it only then.
+pub async fn follow(feed: Feed, routes: Arc<Routes>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut states = feed.subscribe();
+    loop {
+        let state = states.borrow_and_update().clone();
+        if let Some(state) = state {
+            apply(&state, &routes).await;
+            feed.acknowledge(state.cursor.revision);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = states.changed() => if changed.is_err() {
+                // The follower ended; that is the end of the process, not of this task.
+                stop.cancelled().await;
+                return Ok(());
+            },
+        }
+    }
+}
+
+async fn apply(state: &State, routes: &Routes) {
+    let rules = state.items.iter().filter_map(|(key, item)| match item {
+        Item::HttpRoute(rule) => Some((key.as_str(), rule)),
+        _ => None,
+    });
+    routes.publish(state.cursor.revision, rules).await;
+    tracing::debug!(revision = state.cursor.revision, "routes are in force");
+}

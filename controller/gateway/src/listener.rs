@@ -1,0 +1,373 @@
+//! Sockets and threads: one current_thread runtime for each data core, each with its own listeners
+//! (SO_REUSEPORT), its own upstream connections, and its own graceful end.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use hyper::{
+    rt::{Read, Write},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    current::{Barrier, Routes},
+    headers::Client,
+    metrics::ActiveConnection,
+    pool::{IDLE_TIMEOUT, Pool},
+    proxy::{self, Worker},
+};
+
+const BACKLOG: i32 = 4096;
+/// How long a client may take to send the head of a request, an idle connection included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// At a stop, how long clients on kept connections are told to leave before the connections are closed.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// At a stop, how long requests and tunnels may go on.
+const DRAIN: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(5);
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What to listen on, and with how many threads.
+pub struct Listeners {
+    /// Plain HTTP: HTTP/1.1 and HTTP/2 with prior knowledge.
+    pub http: SocketAddr,
+    /// HTTPS, with its certificate.
+    pub https: Option<(SocketAddr, Arc<ServerConfig>)>,
+    /// Worker threads; 0 for one per core.
+    pub threads: usize,
+}
+
+/// A gateway that answers.
+pub struct Serving {
+    /// The listeners' real addresses: "http", "https".
+    pub addresses: Vec<(&'static str, SocketAddr)>,
+    workers: Vec<oneshot::Receiver<()>>,
+}
+
+impl Serving {
+    /// Waits until every worker has drained and ended.
+    pub async fn wait(self) -> anyhow::Result<()> {
+        for worker in self.workers {
+            worker.await.context("a worker thread ended by a panic")?;
+        }
+        Ok(())
+    }
+}
+
+/// Listens, and starts the workers. They serve `routes` until `stop`, then drain for up to 10 s.
+pub fn serve(
+    listeners: Listeners,
+    routes: &Arc<Routes>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Serving> {
+    let threads = match listeners.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let (http, plain) = bind_all("http", listeners.http, threads)?;
+    let mut addresses = vec![("http", http)];
+    let mut sockets: Vec<Vec<_>> = plain.into_iter().map(|socket| vec![(socket, None)]).collect();
+    if let Some((address, config)) = listeners.https {
+        let (https, secure) = bind_all("https", address, threads)?;
+        addresses.push(("https", https));
+        for (sockets, socket) in sockets.iter_mut().zip(secure) {
+            sockets.push((socket, Some(TlsAcceptor::from(config.clone()))));
+        }
+    }
+    let mut workers = Vec::with_capacity(threads);
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        workers.push(start(index, sockets, routes.clone(), stop.clone())?);
+    }
+    Ok(Serving { addresses, workers })
+}
+
+type Sockets = Vec<(std::net::TcpListener, Option<TlsAcceptor>)>;
+
+/// One listening socket per thread, all on the same port.
+fn bind_all(
+    name: &str,
+    address: SocketAddr,
+    threads: usize,
+) -> anyhow::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    let explain = || {
+        format!(
+            "cannot listen on {address} for {name}: stop the program that has the port, or choose another"
+        )
+    };
+    let first = bind(address).with_context(explain)?;
+    let bound = first.local_addr()?;
+    let others = (1..threads).map(|_| bind(bound).with_context(explain));
+    let sockets = [Ok(first)].into_iter().chain(others).collect::<anyhow::Result<_>>()?;
+    Ok((bound, sockets))
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Starts one worker thread; the receiver ends with it.
+fn start(
+    index: usize,
+    sockets: Sockets,
+    routes: Arc<Routes>,
+    stop: CancellationToken,
+) -> anyhow::Result<oneshot::Receiver<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Registered before anything is accepted: no request escapes the barrier.
+    let barriers = routes.register();
+    let (done, ended) = oneshot::channel();
+    let work = move || {
+        runtime.block_on(work(sockets, routes, barriers, stop));
+        let _ = done.send(());
+    };
+    std::thread::Builder::new()
+        .name(format!("gateway-{index}"))
+        .spawn(work)
+        .context("cannot start a worker thread")?;
+    Ok(ended)
+}
+
+async fn work(
+    sockets: Sockets,
+    routes: Arc<Routes>,
+    barriers: mpsc::UnboundedReceiver<Barrier>,
+    stop: CancellationToken,
+) {
+    let worker = Arc::new(Worker {
+        routes,
+        pool: Arc::new(Pool::default()),
+        connections: TaskTracker::new(),
+        draining: AtomicBool::new(false),
+    });
+    tokio::spawn(pass_barriers(worker.pool.clone(), barriers));
+    tokio::spawn(sweep(worker.pool.clone()));
+    let acceptors = TaskTracker::new();
+    for (socket, tls) in sockets {
+        acceptors.spawn(accept(worker.clone(), socket, tls, stop.clone()));
+    }
+    stop.cancelled().await;
+    worker.draining.store(true, Ordering::Relaxed);
+    acceptors.close();
+    acceptors.wait().await;
+    worker.connections.close();
+    if timeout(DRAIN, worker.connections.wait()).await.is_err() {
+        tracing::warn!(
+            connections = worker.connections.len(),
+            "connections did not end in time; closing them"
+        );
+    }
+}
+
+/// Answers each barrier once this thread has passed the swap of the table (see `current`).
+async fn pass_barriers(pool: Arc<Pool>, mut barriers: mpsc::UnboundedReceiver<Barrier>) {
+    while let Some(barrier) = barriers.recv().await {
+        pool.close_retired();
+        // Requests that were handed to a connection before this moment are written by the connection's
+        // task, which is in this runtime's queue before us.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        let _ = barrier.send(());
+    }
+}
+
+async fn sweep(pool: Arc<Pool>) {
+    const { assert!(SWEEP.as_secs() < IDLE_TIMEOUT.as_secs()) };
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        pool.sweep();
+    }
+}
+
+async fn accept(
+    worker: Arc<Worker>,
+    socket: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot use a listening socket; stopping");
+            return stop.cancel();
+        }
+    };
+    let admit = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
+        Ok((stream, peer)) => {
+            let serving = connection(worker.clone(), stream, peer, tls.clone(), stop.clone());
+            worker.connections.spawn(serving);
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            false
+        }
+    };
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => if !admit(accepted) {
+                // Out of descriptors, most likely: give connections time to end.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    // Those who have connected already are served; a closed socket would reset them.
+    while let Ok(accepted) = timeout(Duration::ZERO, listener.accept()).await {
+        if !admit(accepted) {
+            return;
+        }
+    }
+}
+
+async fn connection(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
+    let _active = ActiveConnection::new();
+    let _ = stream.set_nodelay(true);
+    // A client that vanished is noticed, also when it only listens.
+    let probes =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
+    let client = Arc::new(Client::new(peer.ip(), tls.is_some()));
+    let outcome = match tls {
+        None => match timeout(HEADER_TIMEOUT, speaks_http2(&stream, &stop)).await {
+            Ok(Some(true)) => serve_http2(worker, client, TokioIo::new(stream), &stop).await,
+            Ok(Some(false)) => serve_http1(worker, client, TokioIo::new(stream), &stop).await,
+            Ok(None) | Err(_) => return,
+        },
+        Some(acceptor) => {
+            let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
+                return;
+            };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_http2(worker, client, TokioIo::new(stream), &stop).await
+            } else {
+                serve_http1(worker, client, TokioIo::new(stream), &stop).await
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "a client's connection broke off");
+    }
+}
+
+/// Whether the client begins with HTTP/2's preface; nothing is consumed. `None` when it sends nothing.
+async fn speaks_http2(stream: &TcpStream, stop: &CancellationToken) -> Option<bool> {
+    let look = async {
+        let mut start = [0; PREFACE.len()];
+        loop {
+            let read = stream.peek(&mut start).await.ok().filter(|read| *read > 0)?;
+            if start[..read] != PREFACE[..read] {
+                return Some(false);
+            }
+            if read == PREFACE.len() {
+                return Some(true);
+            }
+            // A part of the preface: the rest is on its way, and the socket stays readable meanwhile.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let leave = async {
+        stop.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        seen = look => seen,
+        () = leave => None,
+    }
+}
+
+async fn serve_http1<I>(
+    worker: Arc<Worker>,
+    client: Arc<Client>,
+    io: I,
+    stop: &CancellationToken,
+) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| proxy::handle(worker.clone(), client.clone(), request));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).pipeline_flush(true);
+    let connection = builder.serve_connection(io, service).with_upgrades();
+    drive(connection, stop, FAREWELL, |connection| connection.graceful_shutdown()).await
+}
+
+async fn serve_http2<I>(
+    worker: Arc<Worker>,
+    client: Arc<Client>,
+    io: I,
+    stop: &CancellationToken,
+) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| proxy::handle(worker.clone(), client.clone(), request));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_TIMEOUT)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_concurrent_streams(256);
+    let connection = builder.serve_connection(io, service);
+    // GOAWAY needs no farewell: it says which requests were seen.
+    drive(connection, stop, Duration::ZERO, |connection| connection.graceful_shutdown()).await
+}
+
+/// Serves a connection to its end. After `stop` the client has `farewell` to see `Connection: close` on a
+/// response; then an idle connection is closed, and a busy one after its response.
+async fn drive<C>(
+    connection: C,
+    stop: &CancellationToken,
+    farewell: Duration,
+    shut_down: impl FnOnce(Pin<&mut C>),
+) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        outcome = connection.as_mut() => return outcome,
+        () = stop.cancelled() => {}
+    }
+    if let Ok(outcome) = timeout(farewell, connection.as_mut()).await {
+        return outcome;
+    }
+    shut_down(connection.as_mut());
+    connection.await
+}

@@ -1,0 +1,177 @@
+//! Leases: who was heard when. Pure: time is an argument.
+//!
+//! Silence counts from the latest of three moments: the last heartbeat, the start of this controller, and the
+//! last time that this controller itself stood still. The latter two grant everyone a whole term, so that a
+//! restarted or busy controller declares nobody dead.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use warren_proto::control::Consumer;
+
+/// From here on a member's pods leave the endpoints.
+pub(crate) const SUSPECT: Duration = Duration::from_secs(2);
+/// From here on its pods are replaced.
+pub(crate) const LOST: Duration = Duration::from_secs(10);
+/// How often [`Leases::tick`] is to be called.
+pub(crate) const TICK: Duration = Duration::from_millis(250);
+/// A tick that comes this much too late means that we stood still ourselves.
+const STALL: Duration = Duration::from_secs(1);
+
+/// A member's process.
+pub(crate) type Beater = (String, Consumer);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Alive,
+    Suspect,
+    Lost,
+}
+
+impl Level {
+    fn of(silence: Duration) -> Self {
+        match silence {
+            silence if silence >= LOST => Self::Lost,
+            silence if silence >= SUSPECT => Self::Suspect,
+            _ => Self::Alive,
+        }
+    }
+}
+
+/// Heartbeats, and what the planners were last woken for.
+pub(crate) struct Leases {
+    /// When everyone was last granted a whole term.
+    granted: Instant,
+    ticked: Instant,
+    beats: BTreeMap<Beater, Instant>,
+    levels: BTreeMap<Beater, Level>,
+}
+
+impl Leases {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { granted: now, ticked: now, beats: BTreeMap::new(), levels: BTreeMap::new() }
+    }
+
+    /// A heartbeat arrived, or a member just joined. Whether it came back from silence.
+    pub(crate) fn beat(&mut self, member: &str, consumer: Consumer, now: Instant) -> bool {
+        let beater = (member.to_owned(), consumer);
+        let returned = self.levels.get(&beater).is_some_and(|level| *level != Level::Alive);
+        self.levels.insert(beater.clone(), Level::Alive);
+        self.beats.insert(beater, now);
+        returned
+    }
+
+    /// Whether anything was heard from this process since the controller started.
+    pub(crate) fn heard(&self, member: &str, consumer: Consumer) -> bool {
+        self.beats.contains_key(&(member.to_owned(), consumer))
+    }
+
+    /// How long the process has been silent, grace included.
+    pub(crate) fn silent_for(&self, member: &str, consumer: Consumer, now: Instant) -> Duration {
+        let beat = self.beats.get(&(member.to_owned(), consumer)).copied().unwrap_or(self.granted);
+        now.saturating_duration_since(beat.max(self.granted))
+    }
+
+    pub(crate) fn alive(&self, member: &str, consumer: Consumer, now: Instant) -> bool {
+        self.silent_for(member, consumer, now) < SUSPECT
+    }
+
+    /// Grants everyone a whole term if the ticks stood still. Called before each judgement, because a planner
+    /// may run before the late tick does.
+    pub(crate) fn forgive(&mut self, now: Instant) -> Option<Duration> {
+        let gap = now.saturating_duration_since(self.ticked);
+        if gap <= TICK + STALL {
+            return None;
+        }
+        self.granted = now;
+        self.ticked = now;
+        Some(gap)
+    }
+
+    /// Judges everyone who is expected, forgets those who are not. Whether anyone's level changed.
+    pub(crate) fn tick(&mut self, expected: &[Beater], now: Instant) -> bool {
+        self.forgive(now);
+        self.ticked = now;
+        let levels: BTreeMap<_, _> = expected
+            .iter()
+            .map(|beater| (beater.clone(), Level::of(self.silent_for(&beater.0, beater.1, now))))
+            .collect();
+        let before = |beater| self.levels.get(beater).copied().unwrap_or(Level::Alive);
+        let changed = levels.iter().any(|(beater, level)| before(beater) != *level);
+        self.beats.retain(|beater, _| levels.contains_key(beater));
+        self.levels = levels;
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AGENT: Consumer = Consumer::Agent;
+
+    fn seconds(start: Instant, seconds: f64) -> Instant {
+        start + Duration::from_secs_f64(seconds)
+    }
+
+    /// Ticks as the loop does, from `from` to `to`; the seconds at which planners are woken.
+    fn run(leases: &mut Leases, start: Instant, from: f64, to: f64) -> Vec<f64> {
+        let expected = [("a".to_owned(), AGENT)];
+        let ticks = (0..).map(|i| from + f64::from(i) * 0.25).take_while(|at| *at <= to);
+        ticks.filter(|at| leases.tick(&expected, seconds(start, *at))).collect()
+    }
+
+    #[test]
+    fn silence_wakes_at_two_and_at_ten_seconds_and_on_return() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        assert!(!leases.beat("a", AGENT, seconds(start, 1.0)));
+        assert_eq!(run(&mut leases, start, 0.0, 15.0), [3.0, 11.0]);
+        assert!(leases.beat("a", AGENT, seconds(start, 15.0)), "it came back");
+        assert!(!leases.beat("a", AGENT, seconds(start, 15.1)));
+        assert_eq!(run(&mut leases, start, 15.25, 16.0), []);
+    }
+
+    #[test]
+    fn a_starting_controller_grants_a_whole_term() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        assert_eq!(leases.silent_for("a", AGENT, seconds(start, 1.5)), Duration::from_millis(1500));
+        assert!(!leases.heard("a", AGENT));
+        assert_eq!(run(&mut leases, start, 0.0, 12.0), [2.0, 10.0], "never heard: the term starts with us");
+    }
+
+    #[test]
+    fn our_own_stall_is_nobodys_death() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.beat("a", AGENT, seconds(start, 0.9));
+        run(&mut leases, start, 0.0, 1.0);
+        // We stand still from 1.0 to 31.0; then a planner looks before the ticker does.
+        assert_eq!(leases.forgive(seconds(start, 31.0)), Some(Duration::from_secs(30)));
+        assert!(leases.alive("a", AGENT, seconds(start, 31.0)));
+        assert_eq!(run(&mut leases, start, 31.0, 42.0), [33.0, 41.0], "really silent after all");
+    }
+
+    #[test]
+    fn a_short_hiccup_forgives_nothing() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.beat("a", AGENT, start);
+        run(&mut leases, start, 0.0, 1.0);
+        assert_eq!(leases.forgive(seconds(start, 2.2)), None);
+        assert!(!leases.alive("a", AGENT, seconds(start, 2.2)));
+    }
+
+    #[test]
+    fn those_who_left_are_forgotten() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.beat("gone", AGENT, start);
+        run(&mut leases, start, 0.0, 0.5);
+        assert!(!leases.heard("gone", AGENT));
+        assert!(leases.levels.keys().all(|(member, _)| member == "a"));
+    }
+}

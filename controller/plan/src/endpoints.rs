@@ -1,0 +1,238 @@
+//! Where does a service lead?
+//!
+//! One slice per service, and one more for each further set of resolved ports. A pod is ready for traffic
+//! when it says so, is not being deleted, and its node is not suspect; but suspicion alone never takes a
+//! service's last endpoints away.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde_json::{Map, Value, json};
+use warren_store::{Key, Transaction};
+
+use crate::{
+    Health, object,
+    outcome::Outcome,
+    resources::ENDPOINTSLICES,
+    selector,
+    view::{PodView, Typed, View},
+};
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.warren.dev";
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// Whether a slice is ours to write.
+pub(crate) fn is_managed(slice: &Value) -> bool {
+    object::label(slice, MANAGED_BY) == Some(MANAGER)
+}
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+    let mut slices = BTreeMap::<(String, String), Vec<_>>::new();
+    for (slice, _) in view.world.snapshot.typed::<EndpointSlice>(ENDPOINTSLICES) {
+        if let (true, Some(name)) = (is_managed(&slice.value), object::label(&slice.value, SERVICE_NAME)) {
+            slices.entry((slice.key.namespace.to_string(), name.to_owned())).or_default().push(slice);
+        }
+    }
+    for service in &view.services {
+        let existing = slices.remove(&(service.namespace().to_owned(), service.name().to_owned())).unwrap_or_default();
+        if selects(service) && !service.deleting() && !view.namespace_terminating(service.namespace()) {
+            plan_service(view, service, &existing, outcome);
+        }
+    }
+}
+
+/// Services without a selector are filled by their owners, by hand.
+fn selects(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|spec| {
+        spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
+            && spec.type_.as_deref() != Some("ExternalName")
+    })
+}
+
+fn plan_service(
+    view: &View<'_>,
+    service: &Typed<'_, Service>,
+    existing: &[&std::sync::Arc<warren_store::Object>],
+    outcome: &mut Outcome,
+) {
+    let mut transaction = Transaction::new();
+    let wanted = wanted_slices(view, service, outcome);
+    for slice in existing {
+        if !wanted.contains_key(&*slice.key.name) {
+            transaction = transaction.delete(slice.key.clone(), slice.revision);
+        }
+    }
+    for (name, (ports, endpoints)) in wanted {
+        let key = Key::new(ENDPOINTSLICES, service.namespace(), &name);
+        match view.world.snapshot.get(&key) {
+            None => transaction = transaction.create(key.clone(), new_slice(view, service, &key, ports, endpoints)),
+            // Not ours, or of an earlier service of this name: garbage collection makes room first.
+            Some(slice) if !object::owners(slice).any(|owner| object::owner_uid(owner) == service.uid()) => return,
+            Some(slice) => {
+                if let Some(value) = object::edited(slice, |value| fill(value, service, ports, endpoints)) {
+                    transaction = transaction.replace(key, slice.revision, value);
+                }
+            }
+        }
+    }
+    outcome.step(format!("endpoints of {}", service.object.key), transaction);
+}
+
+/// Ports and endpoints of every slice, by name. The first set of ports keeps the first name, whatever they are.
+fn wanted_slices(
+    view: &View<'_>,
+    service: &Typed<'_, Service>,
+    outcome: &mut Outcome,
+) -> BTreeMap<String, (Value, Vec<Value>)> {
+    let pods = selected(view, service);
+    let trusting = brake(view, service, &pods, outcome);
+    let mut groups = BTreeMap::<String, (Value, Vec<Value>)>::new();
+    for pod in &pods {
+        let ports = ports(service, Some(pod));
+        let group = groups.entry(object::canonical(&ports)).or_insert_with(|| (ports, Vec::new()));
+        group.1.push(endpoint(view, service, pod, trusting));
+    }
+    if groups.is_empty() {
+        groups.insert(String::new(), (ports(service, None), Vec::new()));
+    }
+    groups
+        .into_values()
+        .enumerate()
+        .map(|(index, group)| {
+            let suffix = object::letters(&["slice", service.uid(), &index.to_string()], 5);
+            (format!("{}-{suffix}", service.name()), group)
+        })
+        .collect()
+}
+
+/// The service's pods that have an address, in the order of their addresses.
+fn selected<'v, 'a>(view: &'v View<'a>, service: &Typed<'_, Service>) -> Vec<&'v PodView<'a>> {
+    let Some(wanted) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { return Vec::new() };
+    let mut pods: Vec<_> = view
+        .pods_in(service.namespace())
+        .filter(|pod| selector::contains(pod.labels(), wanted))
+        .filter(|pod| pod.address().is_some() && pod.node().is_some() && !pod.terminal())
+        .collect();
+    pods.sort_by_key(|pod| (pod.address(), pod.uid().to_owned()));
+    pods
+}
+
+fn suspect(view: &View<'_>, pod: &PodView<'_>) -> bool {
+    pod.node().is_some_and(|node| view.health(node) != Health::Alive)
+}
+
+/// Whether suspicion must be left aside, because it would take the last ready endpoints away.
+fn brake(view: &View<'_>, service: &Typed<'_, Service>, pods: &[&PodView<'_>], outcome: &mut Outcome) -> bool {
+    let mut candidates = pods.iter().filter(|pod| !pod.deleting() && pod.ready_when_last_heard()).peekable();
+    let braked = candidates.peek().is_some() && candidates.all(|pod| suspect(view, pod));
+    if braked {
+        let message = "all ready endpoints are on nodes that stopped answering: they are kept until others are ready";
+        outcome.problem(service.object.key.clone(), message);
+    }
+    braked
+}
+
+fn endpoint(view: &View<'_>, service: &Typed<'_, Service>, pod: &PodView<'_>, trusting: bool) -> Value {
+    let spec = service.spec.as_ref();
+    let publish = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
+    let serving = pod.ready_when_last_heard() && (trusting || !suspect(view, pod));
+    let mut endpoint = json!({
+        "addresses": [pod.address()],
+        "conditions": {
+            "ready": publish || (serving && !pod.deleting()),
+            "serving": publish || serving,
+            "terminating": pod.deleting(),
+        },
+        "nodeName": pod.node(),
+        "targetRef": { "kind": "Pod", "namespace": pod.namespace(), "name": pod.name(), "uid": pod.uid() },
+    });
+    let pod_spec = pod.spec.as_ref();
+    let subdomain = pod_spec.and_then(|spec| spec.subdomain.as_deref());
+    if let Some(hostname) = pod_spec.and_then(|spec| spec.hostname.as_deref())
+        && subdomain == Some(service.name())
+    {
+        object::object_at(&mut endpoint, &[]).insert("hostname".into(), hostname.into());
+    }
+    endpoint
+}
+
+/// The service's ports as this pod listens on them; a name that the pod does not know is left out.
+fn ports(service: &Typed<'_, Service>, pod: Option<&PodView<'_>>) -> Value {
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let resolved = ports.iter().filter_map(|port| {
+        let mut value = Map::new();
+        value.insert("name".into(), port.name.clone().unwrap_or_default().into());
+        value.insert("protocol".into(), protocol(port.protocol.as_deref()).into());
+        value.insert("port".into(), target(port, pod)?.into());
+        if let Some(application) = &port.app_protocol {
+            value.insert("appProtocol".into(), application.clone().into());
+        }
+        Some(Value::Object(value))
+    });
+    Value::Array(resolved.collect())
+}
+
+fn protocol(text: Option<&str>) -> &str {
+    text.unwrap_or("TCP")
+}
+
+fn target(port: &ServicePort, pod: Option<&PodView<'_>>) -> Option<i32> {
+    let wanted = match &port.target_port {
+        None => return Some(port.port),
+        Some(IntOrString::Int(0)) => return Some(port.port),
+        Some(IntOrString::Int(number)) => return Some(*number),
+        Some(IntOrString::String(name)) => name,
+    };
+    let containers = pod?.spec.as_ref()?.containers.iter();
+    containers.flat_map(|container| container.ports.iter().flatten()).find_map(|candidate| {
+        let named = candidate.name.as_ref() == Some(wanted);
+        (named && protocol(candidate.protocol.as_deref()) == protocol(port.protocol.as_deref()))
+            .then_some(candidate.container_port)
+    })
+}
+
+fn new_slice(view: &View<'_>, service: &Typed<'_, Service>, key: &Key, ports: Value, endpoints: Vec<Value>) -> Value {
+    let mut value = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": &*key.name,
+            "namespace": &*key.namespace,
+            "uid": object::uuid(&["slice", service.uid(), &key.name, &view.world.snapshot.revision.to_string()]),
+            "creationTimestamp": object::time_text(view.now),
+            "generation": 1,
+            "ownerReferences": [object::controller_reference(service.object)],
+        },
+        "addressType": "IPv4",
+    });
+    fill(&mut value, service, ports, endpoints);
+    value
+}
+
+fn fill(value: &mut Value, service: &Typed<'_, Service>, ports: Value, endpoints: Vec<Value>) {
+    let labels = object::object_at(value, &["metadata", "labels"]);
+    labels.clear();
+    for (name, text) in service.metadata.labels.iter().flatten() {
+        labels.insert(name.clone(), text.clone().into());
+    }
+    labels.insert(SERVICE_NAME.into(), service.name().into());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
+    if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
+        labels.insert(HEADLESS.into(), "".into());
+    }
+    let changed = value.get("ports") != Some(&ports) || value["endpoints"].as_array() != Some(&endpoints);
+    if changed && value.get("endpoints").is_some() {
+        object::bump_generation(value);
+    }
+    let fields = object::object_at(value, &[]);
+    fields.insert("ports".into(), ports);
+    fields.insert("endpoints".into(), Value::Array(endpoints));
+}

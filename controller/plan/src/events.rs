@@ -1,0 +1,85 @@
+//! Events: what happened to an object, for people.
+
+use serde_json::{Value, json};
+use warren_store::{Key, Object, Transaction, Write};
+
+use crate::{object, resources, view::View};
+
+/// Something worth telling about an object.
+pub(crate) struct Event<'a> {
+    /// What it happened to.
+    pub(crate) about: &'a Object,
+    /// Who tells it: "deployment-controller".
+    pub(crate) component: &'a str,
+    /// A word in CamelCase.
+    pub(crate) reason: &'a str,
+    /// A sentence.
+    pub(crate) message: String,
+    /// Whether it needs attention.
+    pub(crate) warning: bool,
+}
+
+/// Adds the event to a transaction: it is told if and only if the thing happens. An event of the same object,
+/// reason and message is counted. Nothing is told inside a namespace that is going away.
+pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
+    let about = &event.about.key;
+    let namespace = if about.namespace.is_empty() { "default" } else { &*about.namespace };
+    if view.namespace_terminating(namespace) {
+        return;
+    }
+    let uid = object::uid(event.about);
+    let hash = object::hex16(&[uid, event.component, event.reason, &event.message]);
+    let name = format!("{:.236}.{hash}", about.name);
+    let key = Key::new(resources::EVENTS, namespace, &name);
+    let value = match view.world.snapshot.get(&key) {
+        Some(existing) => repeated(view, existing),
+        None => first(view, event, &key),
+    };
+    transaction.writes.push(Write::Put(key, value));
+}
+
+fn repeated(view: &View<'_>, existing: &Object) -> Value {
+    let mut value = existing.value.clone();
+    let count = value.get("count").and_then(Value::as_i64).unwrap_or(1);
+    let fields = object::object_at(&mut value, &[]);
+    fields.insert("count".into(), (count + 1).into());
+    fields.insert("lastTimestamp".into(), object::time_text(view.now).into());
+    value
+}
+
+fn first(view: &View<'_>, event: &Event<'_>, key: &Key) -> Value {
+    let about = &event.about.key;
+    let (api_version, kind) = resources::kind_of(&about.resource).unwrap_or_default();
+    let now = object::time_text(view.now);
+    let mut involved = json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "name": &*about.name,
+        "uid": object::uid(event.about),
+        "resourceVersion": event.about.revision.to_string(),
+    });
+    if !about.namespace.is_empty() {
+        object::object_at(&mut involved, &[]).insert("namespace".into(), (*about.namespace).into());
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": &*key.name,
+            "namespace": &*key.namespace,
+            "uid": object::uuid(&["event", &key.namespace, &key.name, &view.world.snapshot.revision.to_string()]),
+            "creationTimestamp": now,
+        },
+        "involvedObject": involved,
+        "reason": event.reason,
+        "message": event.message,
+        "type": if event.warning { "Warning" } else { "Normal" },
+        "count": 1,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "eventTime": null,
+        "source": { "component": event.component },
+        "reportingComponent": event.component,
+        "reportingInstance": "",
+    })
+}

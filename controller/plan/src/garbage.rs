@@ -1,0 +1,185 @@
+//! What is nobody's any more?
+//!
+//! Objects whose owners are all gone (by uid), dependents of an owner that is deleted in the foreground,
+//! pods of nodes that do not exist, reserved service addresses without a service, and old events.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use warren_store::{Object, Transaction};
+
+use crate::{
+    ipam, object,
+    outcome::Outcome,
+    resources::{self, EVENTS, NAMESPACES, PODS, SERVICEADDRESSES},
+    view::View,
+};
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+/// How many seconds events are kept.
+const EVENT_LIFE: i64 = 3_600;
+/// How many expired events one step removes.
+const EVENT_BATCH: usize = 256;
+
+/// Who exists, and who depends on whom, by uid.
+struct Family<'a> {
+    living: BTreeSet<&'a str>,
+    dependents: BTreeMap<&'a str, Vec<&'a Arc<Object>>>,
+}
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+    let mut family = Family { living: BTreeSet::new(), dependents: BTreeMap::new() };
+    for object in view.world.snapshot.iter() {
+        family.living.insert(object::uid(object));
+        for owner in object::owners(object) {
+            family.dependents.entry(object::owner_uid(owner)).or_default().push(object);
+        }
+    }
+    for object in view.world.snapshot.iter() {
+        if object::is_deleting(object) {
+            finish(view, &family, object, outcome);
+        } else if is_orphaned(&family, object)
+            && let Some(transaction) = object::delete(object, view.now)
+        {
+            outcome.step(format!("delete {}: its owner is gone", object.key), transaction);
+        }
+    }
+    pods_without_node(view, outcome);
+    addresses_without_service(view, outcome);
+    old_events(view, outcome);
+}
+
+/// Whether the object had owners and none of them exists. Kinds that are not served here cannot be judged.
+fn is_orphaned(family: &Family<'_>, object: &Object) -> bool {
+    let mut owners = object::owners(object).peekable();
+    owners.peek().is_some()
+        && owners.all(|owner| {
+            let field = |name| owner.get(name).and_then(Value::as_str).unwrap_or_default();
+            resources::resource_of(field("apiVersion"), field("kind")).is_some()
+                && !family.living.contains(object::owner_uid(owner))
+        })
+}
+
+/// Carries on with an object that is being deleted.
+fn finish(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
+    let has = |name: &str| object::finalizers(object).any(|finalizer| finalizer == name);
+    let uid = object::uid(object);
+    let dependents = family.dependents.get(uid).map(Vec::as_slice).unwrap_or_default();
+    if has(ORPHAN) {
+        let orphan = |dependent: &&Arc<Object>| {
+            let value = object::edited(dependent, |value| object::disown(value, uid))?;
+            Some(Transaction::new().replace(dependent.key.clone(), dependent.revision, value))
+        };
+        for (dependent, transaction) in dependents.iter().filter_map(|d| Some((d, orphan(d)?))) {
+            outcome.step(format!("orphan {}", dependent.key), transaction);
+        }
+        if dependents.is_empty() {
+            release(object, ORPHAN, outcome);
+        }
+    } else if has(FOREGROUND) {
+        for dependent in dependents.iter().filter(|dependent| !object::is_deleting(dependent)) {
+            if let Some(transaction) = delete_in_foreground(view, family, dependent) {
+                outcome.step(format!("delete {} before its owner", dependent.key), transaction);
+            }
+        }
+        if !dependents.iter().any(|dependent| blocks(dependent, uid)) {
+            release(object, FOREGROUND, outcome);
+        }
+    } else if object::finalizers(object).next().is_none() && is_finished(object) {
+        outcome.step(format!("remove {}", object.key), object::remove(object));
+    }
+}
+
+/// Pods end when their agent has stopped them, namespaces when they are empty; the rest needs nothing more.
+fn is_finished(object: &Object) -> bool {
+    match &*object.key.resource {
+        PODS => object.value.pointer("/spec/nodeName").and_then(Value::as_str).is_none_or(str::is_empty),
+        NAMESPACES => false,
+        _ => true,
+    }
+}
+
+fn blocks(dependent: &Object, owner: &str) -> bool {
+    object::owners(dependent).any(|reference| {
+        object::owner_uid(reference) == owner && reference.get("blockOwnerDeletion") == Some(&Value::Bool(true))
+    })
+}
+
+/// A dependent with dependents of its own waits for them too.
+fn delete_in_foreground(view: &View<'_>, family: &Family<'_>, dependent: &Arc<Object>) -> Option<Transaction> {
+    if !family.dependents.contains_key(object::uid(dependent)) {
+        return object::delete(dependent, view.now);
+    }
+    let value = object::edited(dependent, |value| {
+        object::add_finalizer(value, FOREGROUND);
+        object::mark_deleted(value, view.now, 0);
+    })?;
+    Some(Transaction::new().replace(dependent.key.clone(), dependent.revision, value))
+}
+
+/// Takes a finalizer off; with the last one the object goes.
+fn release(object: &Arc<Object>, finalizer: &str, outcome: &mut Outcome) {
+    let last = object::finalizers(object).all(|other| other == finalizer);
+    let transaction = if last && is_finished(object) {
+        object::remove(object)
+    } else {
+        let Some(value) = object::edited(object, |value| object::remove_finalizer(value, finalizer)) else { return };
+        Transaction::new().replace(object.key.clone(), object.revision, value)
+    };
+    outcome.step(format!("{finalizer} of {} is done", object.key), transaction);
+}
+
+fn pods_without_node(view: &View<'_>, outcome: &mut Outcome) {
+    let nodes: BTreeSet<_> = view.nodes.iter().map(|node| node.name()).collect();
+    for pod in &view.pods {
+        let Some(node) = pod.node().filter(|node| !nodes.contains(node)) else { continue };
+        let transaction = if object::finalizers(pod.object).next().is_none() {
+            Some(object::remove(pod.object))
+        } else {
+            object::delete(pod.object, view.now)
+        };
+        if let Some(transaction) = transaction {
+            outcome.step(format!("remove {}: node {node} does not exist", pod.object.key), transaction);
+        }
+    }
+}
+
+/// A service and its address are made in one commit, so a lone address was left behind.
+fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome) {
+    let held: BTreeSet<&str> = view.services.iter().flat_map(|service| object::service_addresses(service.object)).collect();
+    let config = &view.world.config;
+    let reserved = [config.dns_address.to_string(), ipam::first_service_address(config).to_string()];
+    for address in view.world.snapshot.list(SERVICEADDRESSES) {
+        if !held.contains(&*address.key.name) && !reserved.iter().any(|name| **name == *address.key.name) {
+            outcome.step(format!("release {}", address.key), object::remove(address));
+        }
+    }
+}
+
+fn old_events(view: &View<'_>, outcome: &mut Outcome) {
+    let last = |event: &Object| {
+        let time = |pointer| event.value.pointer(pointer).and_then(Value::as_str)?.parse::<Timestamp>().ok();
+        let told = time("/series/lastObservedTime").or_else(|| time("/lastTimestamp")).or_else(|| time("/eventTime"));
+        told.unwrap_or_else(|| object::created_at(event))
+    };
+    let mut expired = Vec::new();
+    for event in view.world.snapshot.list(EVENTS) {
+        let expiry = object::later(last(event), EVENT_LIFE);
+        if expiry <= view.now {
+            expired.push(event);
+        } else {
+            outcome.wake(expiry);
+        }
+    }
+    for batch in expired.chunks(EVENT_BATCH) {
+        let transaction = batch
+            .iter()
+            .fold(Transaction::new(), |transaction, event| transaction.delete(event.key.clone(), event.revision));
+        outcome.step(format!("forget {} old events", batch.len()), transaction);
+    }
+}

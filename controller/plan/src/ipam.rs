@@ -1,0 +1,140 @@
+//! Which address is next: for members, services and pods.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+use warren_proto::vocabulary::PodCidr;
+
+use crate::ClusterConfig;
+
+/// The lowest free /24 of the cluster network; its first one (`.0.0/24`) is left out.
+pub fn next_pod_cidr(config: &ClusterConfig, taken: &BTreeSet<PodCidr>) -> Option<PodCidr> {
+    let subnets = config.cluster_cidr.subnets(24).ok()?;
+    subnets.skip(1).filter_map(|net| PodCidr::try_from(net).ok()).find(|cidr| !taken.contains(cidr))
+}
+
+/// The lowest free service address; network, broadcast, first host and the DNS address are left out.
+pub fn next_service_address(config: &ClusterConfig, taken: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let reserved = first_service_address(config);
+    config
+        .service_cidr
+        .hosts()
+        .find(|address| *address != reserved && *address != config.dns_address && !taken.contains(address))
+}
+
+/// The first host of the service network, reserved for the Kubernetes API.
+pub fn first_service_address(config: &ClusterConfig) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(config.service_cidr.network()) + 1)
+}
+
+/// Whether an address may be given to a service that asks for it.
+pub fn is_service_address(config: &ClusterConfig, address: Ipv4Addr) -> bool {
+    let net: Ipv4Net = config.service_cidr;
+    net.contains(&address) && address != net.network() && address != net.broadcast()
+}
+
+/// The next address for a pod in a member's slice.
+///
+/// Addresses that no pod has had come first, ascending from above the highest one known, so that an address
+/// rests as long as possible; then the least recently released one, and only when every live consumer has
+/// applied the removal of its last pod (`acknowledged`).
+pub fn next_pod_address(
+    cidr: PodCidr,
+    in_use: &BTreeSet<Ipv4Addr>,
+    released: &BTreeMap<Ipv4Addr, u64>,
+    acknowledged: u64,
+) -> Option<Ipv4Addr> {
+    let fresh = |address: &Ipv4Addr| !in_use.contains(address) && !released.contains_key(address);
+    let highest = cidr.pod_addresses().filter(|address| !fresh(address)).last();
+    let above = cidr.pod_addresses().find(|address| fresh(address) && highest.is_none_or(|top| *address > top));
+    above.or_else(|| cidr.pod_addresses().find(fresh)).or_else(|| {
+        let mut rested: Vec<_> = cidr
+            .pod_addresses()
+            .filter(|address| !in_use.contains(address))
+            .filter_map(|address| Some((*released.get(&address)?, address)))
+            .filter(|(revision, _)| *revision <= acknowledged)
+            .collect();
+        rested.sort_unstable();
+        rested.first().map(|(_, address)| *address)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cidr() -> PodCidr {
+        "10.42.1.0/24".parse().expect("valid")
+    }
+    fn address(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 42, 1, last)
+    }
+
+    #[test]
+    fn members_get_ascending_slices() {
+        let config = ClusterConfig::default();
+        let mut taken = BTreeSet::new();
+        for expected in ["10.42.1.0/24", "10.42.2.0/24"] {
+            let next = next_pod_cidr(&config, &taken).expect("free");
+            assert_eq!(next.to_string(), expected);
+            taken.insert(next);
+        }
+        while let Some(next) = next_pod_cidr(&config, &taken) {
+            assert!(taken.insert(next));
+        }
+        assert_eq!(taken.len(), 255);
+    }
+
+    #[test]
+    fn services_skip_reserved_addresses() {
+        let config = ClusterConfig::default();
+        let taken = (2..10).map(|last| Ipv4Addr::new(10, 43, 0, last)).collect();
+        assert_eq!(next_service_address(&config, &BTreeSet::new()), Some(Ipv4Addr::new(10, 43, 0, 2)));
+        assert_eq!(next_service_address(&config, &taken), Some(Ipv4Addr::new(10, 43, 0, 11)));
+        assert!(!is_service_address(&config, Ipv4Addr::new(10, 42, 0, 3)));
+    }
+
+    #[test]
+    fn fresh_addresses_come_before_released_ones() {
+        let in_use = BTreeSet::from([address(2), address(4)]);
+        let released = BTreeMap::from([(address(5), 3)]);
+        assert_eq!(next_pod_address(cidr(), &in_use, &released, 100), Some(address(6)));
+        assert_eq!(next_pod_address(cidr(), &BTreeSet::new(), &BTreeMap::new(), 0), Some(address(2)));
+        let top = BTreeSet::from([address(254)]);
+        assert_eq!(next_pod_address(cidr(), &top, &BTreeMap::new(), 0), Some(address(2)));
+    }
+
+    #[test]
+    fn a_released_address_waits_for_the_acknowledgement() {
+        let in_use: BTreeSet<_> = (2..253).map(address).collect();
+        let released = BTreeMap::from([(address(253), 20), (address(254), 10)]);
+        assert_eq!(next_pod_address(cidr(), &in_use, &released, 9), None);
+        assert_eq!(next_pod_address(cidr(), &in_use, &released, 10), Some(address(254)));
+        assert_eq!(next_pod_address(cidr(), &in_use, &released, 30), Some(address(254)));
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_in_use_or_resting_is_never_given(
+            used in proptest::collection::btree_set(2u8..255, 0..253),
+            gone in proptest::collection::btree_map(2u8..255, 0u64..100, 0..253),
+            acknowledged in 0u64..100,
+        ) {
+            let in_use: BTreeSet<_> = used.into_iter().map(address).collect();
+            let released: BTreeMap<_, _> = gone.into_iter().map(|(last, at)| (address(last), at)).collect();
+            match next_pod_address(cidr(), &in_use, &released, acknowledged) {
+                Some(next) => {
+                    prop_assert!(!in_use.contains(&next));
+                    prop_assert!(released.get(&next).is_none_or(|at| *at <= acknowledged));
+                }
+                None => prop_assert!(cidr().pod_addresses().all(|a| {
+                    in_use.contains(&a) || released.get(&a).is_some_and(|at| *at > acknowledged)
+                })),
+            }
+        }
+    }
+}

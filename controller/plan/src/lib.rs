@@ -1,0 +1,144 @@
+//! What should happen next: every decision of the controller, as pure functions.
+//!
+//! ```text
+//!  World (snapshot, liveness, acknowledgements) + now ──► plan() ──► Plan { steps, problems, wake_at }
+//!                                                           │
+//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage
+//! ```
+//!
+//! Each planner answers one question over the same immutable snapshot and knows nothing of the others: they
+//! meet in the store. A step is a compare-and-swap transaction that carries the revisions it was planned
+//! from; one that fails is dropped and planned anew. Children are named deterministically, so a replay
+//! creates nothing twice. There is no clock, randomness or I/O here: time is an argument.
+
+pub mod ipam;
+pub mod member;
+pub mod node_lifecycle;
+pub mod resources;
+
+mod deployment;
+mod endpoints;
+mod events;
+mod garbage;
+mod namespaces;
+mod object;
+mod outcome;
+mod replicaset;
+mod schedule;
+mod selector;
+mod termination;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use warren_store::{Key, Snapshot, Transaction};
+
+pub use node_lifecycle::{Health, health};
+
+/// On a pod that is being deleted: nobody sends to it any more, the agent may stop it. The value is the time.
+pub const STOP_ANNOTATION: &str = "warren.dev/stop-since";
+
+/// The cluster's addresses and domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// All members' slices.
+    pub cluster_cidr: Ipv4Net,
+    /// All service addresses.
+    pub service_cidr: Ipv4Net,
+    /// Where every node's DNS server listens.
+    pub dns_address: Ipv4Addr,
+    /// The DNS suffix.
+    pub domain: String,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            cluster_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 42, 0, 0), 16),
+            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 43, 0, 0), 16),
+            dns_address: Ipv4Addr::new(10, 43, 0, 10),
+            domain: "cluster.local".to_owned(),
+        }
+    }
+}
+
+/// What the controller heard from a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Liveness {
+    /// Since the agent's last heartbeat, or since the term that a starting controller grants.
+    pub silent_for: Duration,
+    /// netd's feed is connected and has been acknowledged once.
+    pub network_ready: bool,
+}
+
+/// Everything that a decision may depend on, besides the time.
+#[derive(Clone)]
+pub struct World {
+    /// The state.
+    pub snapshot: Arc<Snapshot>,
+    /// Addresses and domain.
+    pub config: ClusterConfig,
+    /// By node name. A node that is not mentioned is taken to be alive, and keeps its conditions.
+    pub nodes: BTreeMap<String, Liveness>,
+    /// Every live gateway and netd has this store revision in force.
+    pub acknowledged: u64,
+    /// Pod addresses by the revision of the commit that removed their last pod.
+    pub released: BTreeMap<Ipv4Addr, u64>,
+}
+
+/// One atomic change and its reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// For the log: "scale default/web-5d4f to 3".
+    pub why: String,
+    /// What to commit.
+    pub transaction: Transaction,
+}
+
+/// Something that a person should know and no step can mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// About which object.
+    pub key: Key,
+    /// What is wrong, and how to mend it.
+    pub message: String,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// To be committed in this order; independent of each other.
+    pub steps: Vec<Step>,
+    /// To be logged and shown.
+    pub problems: Vec<Problem>,
+    /// When to plan again if nothing changes before.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Runs all planners over one snapshot.
+///
+/// No two steps of a plan write the same object: the later planner's step is left out, and comes with the
+/// plan that follows the earlier one's commit.
+pub fn plan(world: &World, now: Timestamp) -> Plan {
+    let mut outcome = outcome::Outcome::new(now);
+    let view = view::View::new(world, now, &mut outcome);
+    namespaces::plan(&view, &mut outcome);
+    deployment::plan(&view, &mut outcome);
+    replicaset::plan(&view, &mut outcome);
+    node_lifecycle::plan(&view, &mut outcome);
+    endpoints::plan(&view, &mut outcome);
+    termination::plan(&view, &mut outcome);
+    schedule::plan(&view, &mut outcome);
+    garbage::plan(&view, &mut outcome);
+    outcome.into_plan()
+}

@@ -1,0 +1,71 @@
+//! What does a namespace need when it lives, and what remains to be done when it goes?
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use serde_json::{Value, json};
+use warren_store::{Key, Object, Precondition, Transaction};
+
+use crate::{
+    object,
+    outcome::Outcome,
+    resources::SERVICEACCOUNTS,
+    view::{Typed, View},
+};
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+    for namespace in &view.namespaces {
+        if namespace.deleting() {
+            terminate(view, namespace, outcome);
+        } else if !view.namespace_terminating(namespace.name()) {
+            give_service_account(view, namespace, outcome);
+        }
+    }
+}
+
+fn give_service_account(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome) {
+    let key = Key::new(SERVICEACCOUNTS, namespace.name(), "default");
+    if view.world.snapshot.get(&key).is_some() {
+        return;
+    }
+    let revision = view.world.snapshot.revision.to_string();
+    let value = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {
+            "name": "default",
+            "namespace": namespace.name(),
+            "uid": object::uuid(&["serviceaccount", namespace.uid(), &revision]),
+            "creationTimestamp": object::time_text(view.now),
+        },
+    });
+    let mut transaction = Transaction::new().create(key, value);
+    transaction.preconditions.push(Precondition::Exists(namespace.object.key.clone()));
+    outcome.step(format!("service account of namespace {}", namespace.name()), transaction);
+}
+
+/// Deletes the content, then the namespace.
+fn terminate(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome) {
+    let content: Vec<&Arc<Object>> =
+        view.world.snapshot.iter().filter(|object| *object.key.namespace == *namespace.name()).collect();
+    for object in &content {
+        if let Some(transaction) = object::delete(object, view.now) {
+            outcome.step(format!("delete {} with its namespace", object.key), transaction);
+        }
+    }
+    let (key, revision) = (namespace.object.key.clone(), namespace.object.revision);
+    if !content.is_empty() {
+        let terminating = object::edited(namespace.object, |value| {
+            object::object_at(value, &["status"]).insert("phase".into(), "Terminating".into());
+        });
+        if let Some(value) = terminating {
+            outcome.step(format!("{key} is terminating"), Transaction::new().replace(key, revision, value));
+        }
+    } else if object::finalizers(namespace.object).next().is_none() {
+        outcome.step(format!("remove {key}"), Transaction::new().delete(key, revision));
+    } else if let Some(value) = object::edited(namespace.object, |value| {
+        object::object_at(value, &["spec"]).insert("finalizers".into(), Value::Array(Vec::new()));
+    }) {
+        outcome.step(format!("finalize {key}"), Transaction::new().replace(key, revision, value));
+    }
+}

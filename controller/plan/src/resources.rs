@@ -1,0 +1,75 @@
+//! What resources are called in the store, and which kinds they hold.
+//!
+//! A constant is its plural in capitals.
+
+/// Pods.
+pub const PODS: &str = "pods";
+/// Services.
+pub const SERVICES: &str = "services";
+/// Nodes.
+pub const NODES: &str = "nodes";
+/// Namespaces.
+pub const NAMESPACES: &str = "namespaces";
+/// ConfigMaps.
+pub const CONFIGMAPS: &str = "configmaps";
+/// Secrets.
+pub const SECRETS: &str = "secrets";
+/// Service accounts.
+pub const SERVICEACCOUNTS: &str = "serviceaccounts";
+/// Events.
+pub const EVENTS: &str = "events";
+/// Deployments.
+pub const DEPLOYMENTS: &str = "deployments.apps";
+/// Replica sets.
+pub const REPLICASETS: &str = "replicasets.apps";
+/// Endpoint slices.
+pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
+/// Ingresses.
+pub const INGRESSES: &str = "ingresses.networking.k8s.io";
+/// Members of the overlay; internal.
+pub const MEMBERS: &str = "members.warren.internal";
+/// Join tokens; internal.
+pub const TOKENS: &str = "tokens.warren.internal";
+/// Reserved service addresses; internal. The name is the address.
+pub const SERVICEADDRESSES: &str = "serviceaddresses.warren.internal";
+
+/// Resource, apiVersion, kind.
+const KINDS: &[(&str, &str, &str)] = &[
+    (PODS, "v1", "Pod"),
+    (SERVICES, "v1", "Service"),
+    (NODES, "v1", "Node"),
+    (NAMESPACES, "v1", "Namespace"),
+    (CONFIGMAPS, "v1", "ConfigMap"),
+    (SECRETS, "v1", "Secret"),
+    (SERVICEACCOUNTS, "v1", "ServiceAccount"),
+    (EVENTS, "v1", "Event"),
+    (DEPLOYMENTS, "apps/v1", "Deployment"),
+    (REPLICASETS, "apps/v1", "ReplicaSet"),
+    (ENDPOINTSLICES, "discovery.k8s.io/v1", "EndpointSlice"),
+    (INGRESSES, "networking.k8s.io/v1", "Ingress"),
+];
+
+/// The resource that holds objects of a kind; the version of the group does not matter.
+pub fn resource_of(api_version: &str, kind: &str) -> Option<&'static str> {
+    let group = |text: &str| text.split_once('/').map_or(String::new(), |(group, _)| group.to_owned());
+    KINDS.iter().find(|(_, version, name)| *name == kind && group(version) == group(api_version)).map(|row| row.0)
+}
+
+/// apiVersion and kind of the objects of a resource.
+pub fn kind_of(resource: &str) -> Option<(&'static str, &'static str)> {
+    KINDS.iter().find(|row| row.0 == resource).map(|row| (row.1, row.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_resources_lead_to_each_other() {
+        assert_eq!(resource_of("apps/v1", "Deployment"), Some(DEPLOYMENTS));
+        assert_eq!(resource_of("apps/v1beta2", "Deployment"), Some(DEPLOYMENTS));
+        assert_eq!(resource_of("v1", "Deployment"), None);
+        assert_eq!(kind_of(ENDPOINTSLICES), Some(("discovery.k8s.io/v1", "EndpointSlice")));
+        assert_eq!(kind_of(MEMBERS), None);
+    }
+}

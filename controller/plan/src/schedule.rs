@@ -1,0 +1,245 @@
+//! Which node runs a pod, and which address has it there?
+//!
+//! Filter: nodes that can run the pod. Score: the node that is least loaded in its most loaded dimension
+//! afterwards, with the pods of one owner spread. Node, address and condition are written in one step.
+//! The pods of one pass see each other's places.
+
+mod filter;
+mod requests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use k8s_openapi::api::core::v1::Node;
+use serde_json::{Value, json};
+use warren_proto::vocabulary::PodCidr;
+use warren_store::{Transaction, Write};
+
+use crate::{
+    Health,
+    events::{self, Event},
+    ipam,
+    member::Member,
+    object::{self, Condition},
+    outcome::Outcome,
+    resources::MEMBERS,
+    view::{PodView, Typed, View},
+};
+use requests::Amounts;
+
+const COMPONENT: &str = "default-scheduler";
+/// One pod of the same owner on a node weighs as much as this part of a million of load.
+const SPREAD_WEIGHT: i64 = 100_000;
+/// A taint with effect PreferNoSchedule weighs more than any load.
+const AVOID_WEIGHT: i64 = 2_000_000;
+
+/// A node with what is already on it.
+struct Place<'a> {
+    node: &'a Typed<'a, Node>,
+    cidr: Option<PodCidr>,
+    alive: bool,
+    allocatable: Amounts,
+    used: Amounts,
+    /// The same, with an assumption for pods that request nothing; for scores.
+    assumed: Amounts,
+    addresses: BTreeSet<Ipv4Addr>,
+    /// Pods by the uid of the owner that controls them.
+    owners: BTreeMap<String, i64>,
+}
+
+impl Place<'_> {
+    fn take(&mut self, pod: &PodView<'_>, address: Option<Ipv4Addr>) {
+        self.used.add(&Amounts::requested(pod));
+        self.assumed.add(&Amounts::assumed(pod));
+        self.addresses.extend(address);
+        if let (true, Some(owner)) = (pod.active(), object::controller_uid(pod.object)) {
+            *self.owners.entry(owner.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Lower is better.
+    fn cost(&self, pod: &PodView<'_>) -> i64 {
+        let mut after = self.assumed.clone();
+        after.add(&Amounts::assumed(pod));
+        let siblings = object::controller_uid(pod.object).and_then(|owner| self.owners.get(owner)).copied();
+        after.load(&self.allocatable)
+            + siblings.unwrap_or(0) * SPREAD_WEIGHT
+            + filter::avoided(self.node, pod) * AVOID_WEIGHT
+    }
+
+    fn next_address(&self, view: &View<'_>) -> Option<Ipv4Addr> {
+        ipam::next_pod_address(self.cidr?, &self.addresses, &view.world.released, view.world.acknowledged)
+    }
+}
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+    let mut waiting: Vec<_> = view.pods.iter().filter(|pod| wants_place(pod)).collect();
+    if waiting.is_empty() {
+        return;
+    }
+    let mut places = places(view, outcome);
+    let priority = |pod: &PodView<'_>| pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+    waiting.sort_by_key(|pod| {
+        // Bound by hand and only in want of an address first; then by rank, then by age.
+        (pod.node().is_none(), -i64::from(priority(pod)), object::created_at(pod.object), &pod.object.key)
+    });
+    for pod in waiting {
+        match pod.node() {
+            Some(_) => give_address(view, &mut places, pod, outcome),
+            None => place(view, &mut places, pod, outcome),
+        }
+    }
+}
+
+fn wants_place(pod: &PodView<'_>) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let ours = spec.scheduler_name.as_deref().is_none_or(|name| name.is_empty() || name == COMPONENT);
+    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+    pod.active() && (if pod.node().is_none() { ours && !gated } else { pod.address().is_none() })
+}
+
+fn places<'a>(view: &'a View<'a>, outcome: &mut Outcome) -> Vec<Place<'a>> {
+    let mut slices = BTreeMap::new();
+    for object in view.world.snapshot.list(MEMBERS) {
+        match Member::from_object(object) {
+            Ok(member) => drop(slices.insert(member.name, member.pod_cidr)),
+            Err(error) => outcome.problem(object.key.clone(), format!("stored member is malformed: {error}")),
+        }
+    }
+    let mut places: BTreeMap<&str, Place<'a>> = view
+        .nodes
+        .iter()
+        .filter(|node| !node.deleting())
+        .map(|node| {
+            let place = Place {
+                node,
+                cidr: slices.get(node.name()).copied(),
+                alive: view.health(node.name()) == Health::Alive,
+                allocatable: Amounts::allocatable(node),
+                used: Amounts::default(),
+                assumed: Amounts::default(),
+                addresses: BTreeSet::new(),
+                owners: BTreeMap::new(),
+            };
+            (node.name(), place)
+        })
+        .collect();
+    for pod in &view.pods {
+        let Some(place) = pod.node().and_then(|node| places.get_mut(node)) else { continue };
+        if pod.terminal() {
+            // It needs nothing any more, but its address rests only when it is gone.
+            place.addresses.extend(pod.address());
+        } else {
+            place.take(pod, pod.address());
+        }
+    }
+    places.into_values().collect()
+}
+
+fn place(view: &View<'_>, places: &mut [Place<'_>], pod: &PodView<'_>, outcome: &mut Outcome) {
+    let mut verdicts = BTreeMap::<String, usize>::new();
+    let mut best: Option<(i64, usize)> = None;
+    for (index, place) in places.iter().enumerate() {
+        let mut reasons = filter::obstacles(place, pod);
+        if reasons.is_empty() && !host_network(pod) && place.next_address(view).is_none() {
+            reasons.push("node(s) had no free pod address".to_owned());
+        }
+        if reasons.is_empty() {
+            let cost = place.cost(pod);
+            if best.is_none_or(|(lowest, _)| cost < lowest) {
+                best = Some((cost, index));
+            }
+        }
+        for reason in reasons {
+            *verdicts.entry(reason).or_default() += 1;
+        }
+    }
+    match best {
+        Some((_, index)) => bind(view, &mut places[index], pod, outcome),
+        None => refuse(view, places.len(), &verdicts, pod, outcome),
+    }
+}
+
+fn give_address(view: &View<'_>, places: &mut [Place<'_>], pod: &PodView<'_>, outcome: &mut Outcome) {
+    if let Some(place) = places.iter_mut().find(|place| pod.node() == Some(place.node.name())) {
+        bind(view, place, pod, outcome);
+    }
+}
+
+fn host_network(pod: &PodView<'_>) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
+}
+
+fn internal_address(node: &Node) -> Option<Ipv4Addr> {
+    let addresses = node.status.as_ref()?.addresses.as_ref()?;
+    addresses.iter().find(|address| address.type_ == "InternalIP")?.address.parse().ok()
+}
+
+fn bind(view: &View<'_>, place: &mut Place<'_>, pod: &PodView<'_>, outcome: &mut Outcome) {
+    let host = internal_address(place.node);
+    let address = if host_network(pod) { host } else { place.next_address(view) };
+    let Some(address) = address else {
+        let message = format!("node {} has no free address for it", place.node.name());
+        outcome.problem(pod.object.key.clone(), message);
+        return;
+    };
+    let node = place.node.name();
+    let bound = object::edited(pod.object, |value| {
+        object::object_at(value, &["spec"]).insert("nodeName".into(), node.into());
+        let status = object::object_at(value, &["status"]);
+        status.insert("podIP".into(), json!(address));
+        status.insert("podIPs".into(), json!([{ "ip": address }]));
+        if let Some(host) = host {
+            status.insert("hostIP".into(), json!(host));
+            status.insert("hostIPs".into(), json!([{ "ip": host }]));
+        }
+        status.entry("phase").or_insert_with(|| "Pending".into());
+        let scheduled = Condition { kind: "PodScheduled", status: "True", reason: "", message: "" };
+        object::set_condition(value, &scheduled, view.now);
+    });
+    let Some(value) = bound else { return };
+    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
+    if pod.node().is_none() {
+        let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
+        tell(view, &mut transaction, pod, "Scheduled", message);
+    } else {
+        place.used = place.used.without(&Amounts::requested(pod));
+        place.assumed = place.assumed.without(&Amounts::assumed(pod));
+    }
+    outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction);
+    place.take(pod, Some(address));
+}
+
+fn refuse(
+    view: &View<'_>,
+    nodes: usize,
+    verdicts: &BTreeMap<String, usize>,
+    pod: &PodView<'_>,
+    outcome: &mut Outcome,
+) {
+    let mut reasons: Vec<_> = verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    reasons.sort();
+    let message = match nodes {
+        0 => "no nodes available to schedule pods".to_owned(),
+        _ => format!("0/{nodes} nodes are available: {}.", reasons.join(", ")),
+    };
+    let refused = object::edited(pod.object, |value| {
+        let wanted = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
+        object::set_condition(value, &wanted, view.now);
+        object::object_at(value, &["status"]).entry("phase").or_insert_with(|| Value::from("Pending"));
+    });
+    let Some(value) = refused else { return };
+    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
+    tell(view, &mut transaction, pod, "FailedScheduling", message);
+    outcome.step(format!("{} fits no node", pod.object.key), transaction);
+}
+
+fn tell(view: &View<'_>, transaction: &mut Transaction, pod: &PodView<'_>, reason: &str, message: String) {
+    let about: &Arc<_> = pod.object;
+    let warning = reason == "FailedScheduling";
+    events::record(view, transaction, &Event { about, component: COMPONENT, reason, message, warning });
+    debug_assert!(transaction.writes.iter().all(|write| matches!(write, Write::Put(..))));
+}

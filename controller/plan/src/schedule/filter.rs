@@ -1,0 +1,86 @@
+//! May a pod run on a node? The answers are Kubernetes' words.
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Taint, Toleration};
+
+use super::{Place, requests::Amounts};
+use crate::{
+    node_lifecycle::tolerates,
+    object, selector,
+    view::{PodView, Typed},
+};
+
+/// Why the pod may not run here; empty when it may.
+pub(super) fn obstacles(place: &Place<'_>, pod: &PodView<'_>) -> Vec<String> {
+    if let Some(reason) = node_obstacle(place, pod) {
+        return vec![reason];
+    }
+    let wanted = Amounts::requested(pod);
+    let lacking = wanted.lacking(&place.used, &place.allocatable);
+    lacking
+        .map(|name| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
+        .collect()
+}
+
+fn node_obstacle(place: &Place<'_>, pod: &PodView<'_>) -> Option<String> {
+    let node = place.node;
+    let spec = node.spec.as_ref();
+    let tolerations = tolerations(pod);
+    let unschedulable = "node.kubernetes.io/unschedulable";
+    if spec.and_then(|spec| spec.unschedulable) == Some(true)
+        && !tolerations.iter().any(|toleration| tolerates(toleration, unschedulable, None, "NoSchedule"))
+    {
+        return Some("node(s) were unschedulable".to_owned());
+    }
+    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let hard = |taint: &&Taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute";
+    if let Some(taint) = taints.iter().filter(hard).find(|taint| !tolerated(tolerations, taint)) {
+        let value = taint.value.as_deref().unwrap_or_default();
+        return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key));
+    }
+    let ready = object::condition(&node.object.value, "Ready").is_some_and(|ready| ready["status"] == "True");
+    if !ready || !place.alive {
+        return Some("node(s) were not ready".to_owned());
+    }
+    if !selected(node, pod) {
+        return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
+    }
+    place.cidr.is_none().then(|| "node(s) had no place in the overlay".to_owned())
+}
+
+/// How many taints ask, without force, to keep the pod away.
+pub(super) fn avoided(node: &Node, pod: &PodView<'_>) -> i64 {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let soft = taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
+    i64::try_from(soft.filter(|taint| !tolerated(tolerations(pod), taint)).count()).unwrap_or(i64::MAX / 4_000_000)
+}
+
+fn tolerations<'p>(pod: &'p PodView<'_>) -> &'p [Toleration] {
+    pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
+}
+
+fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations.iter().any(|toleration| tolerates(toleration, &taint.key, taint.value.as_deref(), &taint.effect))
+}
+
+/// nodeSelector and required nodeAffinity.
+fn selected(node: &Typed<'_, Node>, pod: &PodView<'_>) -> bool {
+    let none = selector::Labels::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+    let Some(spec) = &pod.spec else { return false };
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    spec.node_selector.as_ref().is_none_or(|wanted| selector::contains(labels, wanted))
+        && required.is_none_or(|required| {
+            required.node_selector_terms.iter().any(|term| term_holds(term, node.name(), labels))
+        })
+}
+
+/// All requirements of a term; a term without any matches nothing.
+fn term_holds(term: &NodeSelectorTerm, name: &str, labels: &selector::Labels) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let name = name.to_owned();
+    !(expressions.is_empty() && fields.is_empty())
+        && expressions.iter().all(|wanted| selector::node_holds(wanted, labels.get(&wanted.key)))
+        && fields.iter().all(|wanted| wanted.key == "metadata.name" && selector::node_holds(wanted, Some(&name)))
+}

@@ -1,0 +1,50 @@
+//! The administrator's kubeconfig: made at the first start, and again when its certificate grows old.
+
+use std::{io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use warren_nodes::CertificateAuthority;
+
+/// The file's name inside the data directory.
+const FILE: &str = "admin.kubeconfig";
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3_600);
+const RENEW_AFTER: Duration = Duration::from_secs(120 * 24 * 3_600);
+
+/// Writes `admin.kubeconfig` (0600) unless a young enough one for the same CA is there.
+pub(crate) fn write_kubeconfig(
+    directory: &Path,
+    authority: &CertificateAuthority,
+    address: SocketAddr,
+) -> anyhow::Result<()> {
+    let path = directory.join(FILE);
+    let ca = STANDARD.encode(authority.ca_pem());
+    let young = std::fs::metadata(&path)
+        .and_then(|metadata| metadata.modified())
+        .is_ok_and(|written| written.elapsed().is_ok_and(|age| age < RENEW_AFTER));
+    if young && std::fs::read_to_string(&path).is_ok_and(|text| text.contains(&ca)) {
+        return Ok(());
+    }
+    let issued = authority.issue_client("warren-admin", &["system:masters"], LIFETIME)?;
+    let (certificate, key) = (STANDARD.encode(issued.certificate_pem), STANDARD.encode(issued.key_pem));
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: warren\nclusters:\n- name: warren\n  cluster:\n    \
+         server: https://127.0.0.1:{}\n    certificate-authority-data: {ca}\ncontexts:\n- name: warren\n  context:\n    \
+         cluster: warren\n    user: warren-admin\nusers:\n- name: warren-admin\n  user:\n    \
+         client-certificate-data: {certificate}\n    client-key-data: {key}\n",
+        address.port(),
+    );
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

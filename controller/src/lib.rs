@@ -1,0 +1,100 @@
+//! The controller: store, planners, Kubernetes API and node-facing gRPC behind one TLS port.
+//!
+//! ```text
+//!                    ┌─────────── one TLS port ───────────┐
+//!  kubectl ────────► │ api ──► store ──► planners ─┐      │
+//!  agents, netds ──► │ nodes ◄── watch ── store ◄──┘      │
+//!                    └────────────────────────────────────┘
+//! ```
+//!
+//! This crate is the composition root: it wires the rooms together and decides nothing.
+
+mod administrator;
+mod bootstrap;
+mod operations;
+mod planners;
+mod server;
+mod streams;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use warren_api::Api;
+use warren_nodes::{CertificateAuthority, Nodes};
+use warren_plan::ClusterConfig;
+use warren_runtime::{
+    CancellationToken,
+    tasks::{Bound, TaskSet},
+    tls,
+};
+use warren_store::{EmbeddedStore, Store};
+
+/// What a controller needs to know before it starts.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where state, keys and the administrator's kubeconfig are kept.
+    pub data_dir: PathBuf,
+    /// The one TLS port.
+    pub listen: SocketAddr,
+    /// Names and addresses by which clients and members reach it, beside `localhost` and `127.0.0.1`.
+    pub sans: Vec<String>,
+    /// The cluster's networks.
+    pub cluster: ClusterConfig,
+}
+
+/// Starts a controller; it runs until `stop` is cancelled.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
+    tls::install_provider();
+    let directory = &config.data_dir;
+    private_directory(directory)?;
+    let store = EmbeddedStore::open(&directory.join("store"))?;
+    let authority = CertificateAuthority::load_or_create(&directory.join("pki")).with_context(|| {
+        format!("cannot use the certificate authority in {}", directory.join("pki").display())
+    })?;
+    bootstrap::namespaces(&*store).await?;
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    administrator::write_kubeconfig(directory, &authority, address)?;
+
+    let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), config.cluster.clone());
+    let api = warren_api::router(Api {
+        store: Arc::clone(&shared),
+        streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
+        config: config.cluster.clone(),
+    });
+    let routes = server::Routes {
+        http: operations::router(Arc::clone(&nodes)).merge(api),
+        grpc: nodes.services().into_axum_router(),
+    };
+
+    let mut tasks = TaskSet::new(stop.clone());
+    let certificates = server::Certificates::new(authority, config.sans.clone())?;
+    tasks.spawn("certificates", Arc::clone(&certificates).keep(stop.clone()));
+    tasks.spawn("server", server::serve(listener, certificates, routes, stop.clone()));
+    tasks.spawn("nodes", Arc::clone(&nodes).run_until(stop.clone()));
+    planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster);
+    tasks.spawn("store", close_at_the_end(store, stop));
+    tracing::info!(%address, data = %directory.display(), "the controller runs");
+    Ok(Bound { addresses: vec![("api", address)], tasks })
+}
+
+fn private_directory(directory: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot create the data directory {}", directory.display()))
+}
+
+/// Commits that are under way finish before the process ends.
+async fn close_at_the_end(store: Arc<EmbeddedStore>, stop: CancellationToken) -> anyhow::Result<()> {
+    stop.cancelled().await;
+    tokio::task::spawn_blocking(move || store.close()).await?;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Warren's own paths beside the Kubernetes API: join tokens and the overlay, for administrators.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json, Router,
+    body::Bytes,
+    extract::{Path, Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{delete, get},
+};
+use serde_json::{Value, json};
+use warren_nodes::Nodes;
+use warren_runtime::tls::PeerIdentity;
+
+const DEFAULT_LIFETIME: u64 = 3_600;
+const LONGEST_LIFETIME: u64 = 30 * 24 * 3_600;
+
+/// `/warren/v1/...`; every path demands the group system:masters.
+pub(crate) fn router(nodes: Arc<Nodes>) -> Router {
+    Router::new()
+        .route("/warren/v1/tokens", get(list_tokens).post(create_token))
+        .route("/warren/v1/tokens/{id}", delete(revoke_token))
+        .route("/warren/v1/overlay", get(overlay))
+        .route_layer(middleware::from_fn(administrators_only))
+        .with_state(nodes)
+}
+
+fn status(code: StatusCode, reason: &str, message: impl Into<String>) -> Response {
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message.into(), "reason": reason, "code": code.as_u16(),
+    });
+    (code, Json(body)).into_response()
+}
+
+async fn administrators_only(
+    peer: Option<Extension<PeerIdentity>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match peer {
+        Some(Extension(peer)) if peer.organizations.iter().any(|group| group == "system:masters") => {
+            next.run(request).await
+        }
+        Some(Extension(peer)) => {
+            let message =
+                format!("user {:?} is not an administrator (group system:masters)", peer.common_name);
+            status(StatusCode::FORBIDDEN, "Forbidden", message)
+        }
+        None => status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"),
+    }
+}
+
+async fn create_token(State(nodes): State<Arc<Nodes>>, body: Bytes) -> Response {
+    let seconds = match lifetime(&body) {
+        Ok(seconds) => seconds,
+        Err(problem) => return status(StatusCode::BAD_REQUEST, "BadRequest", problem),
+    };
+    match nodes.create_token(Duration::from_secs(seconds)).await {
+        Ok(token) => (StatusCode::CREATED, Json(json!({"token": token}))).into_response(),
+        Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
+    }
+}
+
+/// `{"lifetimeSeconds": N}`; an empty body means the default.
+fn lifetime(body: &[u8]) -> Result<u64, String> {
+    if body.is_empty() {
+        return Ok(DEFAULT_LIFETIME);
+    }
+    let body: Value =
+        serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
+    match body.get("lifetimeSeconds") {
+        None => Ok(DEFAULT_LIFETIME),
+        Some(value) => {
+            value.as_u64().filter(|seconds| (1..=LONGEST_LIFETIME).contains(seconds)).ok_or_else(|| {
+                format!("lifetimeSeconds: Invalid value: {value}: must be from 1 to {LONGEST_LIFETIME}")
+            })
+        }
+    }
+}
+
+async fn list_tokens(State(nodes): State<Arc<Nodes>>) -> Response {
+    Json(json!({"tokens": nodes.list_tokens()})).into_response()
+}
+
+async fn revoke_token(State(nodes): State<Arc<Nodes>>, Path(id): Path<String>) -> Response {
+    match nodes.revoke_token(&id).await {
+        Ok(true) => Json(json!({"revoked": id})).into_response(),
+        Ok(false) => status(StatusCode::NOT_FOUND, "NotFound", format!("tokens {id:?} not found")),
+        Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
+    }
+}
+
+async fn overlay(State(nodes): State<Arc<Nodes>>) -> Response {
+    Json(nodes.network_status()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_checked_and_the_field_named() {
+        assert_eq!(lifetime(b""), Ok(DEFAULT_LIFETIME));
+        assert_eq!(lifetime(br#"{"lifetimeSeconds": 600}"#), Ok(600));
+        for bad in ["0", "-1", "\"x\"", "99999999999"] {
+            let error = lifetime(format!("{{\"lifetimeSeconds\": {bad}}}").as_bytes()).expect_err(bad);
+            assert!(error.starts_with("lifetimeSeconds: Invalid value"), "{error}");
+        }
+        assert!(lifetime(b"{").is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! Drives the pure planners: snapshot and observation in, compare-and-swap commits out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use warren_nodes::Nodes;
+use warren_plan::{ClusterConfig, Problem, Step, World, resources};
+use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
+use warren_store::{Change, CommitError, Store};
+
+/// A whole pass at least this often, whatever was or was not noticed.
+const RESYNC: Duration = Duration::from_secs(10);
+
+/// When each freed pod address was last used, so that it is not reused too early.
+type Released = Arc<Mutex<BTreeMap<Ipv4Addr, u64>>>;
+
+/// Starts the planners' loop and what wakes it.
+pub(crate) fn start(tasks: &mut TaskSet, store: Arc<dyn Store>, nodes: Arc<Nodes>, config: ClusterConfig) {
+    let stop = tasks.stop().clone();
+    let released = Released::default();
+    let wake = Arc::new(Notify::new());
+    tasks.spawn(
+        "planner-watch",
+        watch(Arc::clone(&store), Arc::clone(&released), Arc::clone(&wake), stop.clone()),
+    );
+    tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
+    let mut planner = Planner { store, nodes, config, released, reported: BTreeSet::new() };
+    tasks.spawn("planner", async move {
+        reconcile::drive("planner", wake, stop, RESYNC, async || planner.pass().await).await;
+        Ok(())
+    });
+}
+
+/// Every commit wakes the planners; removed pods leave their addresses behind.
+async fn watch(
+    store: Arc<dyn Store>,
+    released: Released,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut watch = store.watch(store.snapshot().revision)?;
+    loop {
+        let changes = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changes = watch.next() => changes,
+        };
+        match changes {
+            Ok(changes) if changes.is_empty() => {
+                stop.cancelled().await;
+                return Ok(());
+            }
+            Ok(changes) => changes.iter().for_each(|change| note_released(change, &mut released.lock())),
+            // Too slow to follow: what was released meanwhile counts as never used, which is safe enough.
+            Err(expired) => {
+                tracing::warn!(%expired, "the planners' watch fell behind; starting again from now");
+                watch = store.watch(store.snapshot().revision)?;
+            }
+        }
+        wake.notify_one();
+    }
+}
+
+fn note_released(change: &Change, released: &mut BTreeMap<Ipv4Addr, u64>) {
+    for event in change.events.iter().filter(|event| &*event.key.resource == resources::PODS) {
+        let (Some(previous), None) = (&event.previous, &event.current) else { continue };
+        let address = previous.value.pointer("/status/podIP").and_then(|value| value.as_str());
+        if let Some(address) = address.and_then(|text| text.parse().ok()) {
+            released.insert(address, change.revision);
+        }
+    }
+}
+
+async fn forward(from: Arc<Notify>, to: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = from.notified() => to.notify_one(),
+        }
+    }
+}
+
+struct Planner {
+    store: Arc<dyn Store>,
+    nodes: Arc<Nodes>,
+    config: ClusterConfig,
+    released: Released,
+    /// Problems are said once, not in every pass.
+    reported: BTreeSet<String>,
+}
+
+impl Planner {
+    async fn pass(&mut self) -> Pass {
+        let started = std::time::Instant::now();
+        let now = jiff::Timestamp::now();
+        let observed = self.nodes.observe();
+        let world = World {
+            snapshot: self.store.snapshot(),
+            config: self.config.clone(),
+            nodes: observed.nodes,
+            acknowledged: observed.acknowledged,
+            released: self.released.lock().clone(),
+        };
+        let plan = warren_plan::plan(&world, now);
+        metrics::histogram!("warren_plan_seconds").record(started.elapsed().as_secs_f64());
+        self.report(plan.problems);
+        let retry = self.apply(plan.steps).await;
+        let wake_after = plan.wake_at.map(|at| now.duration_until(at).try_into().unwrap_or(Duration::ZERO));
+        Pass { retry, wake_after }
+    }
+
+    /// Commits all steps at once; a conflict is dropped, as the change that caused it wakes us again.
+    async fn apply(&self, steps: Vec<Step>) -> bool {
+        let commits = steps.into_iter().map(|step| async move {
+            match self.store.commit(step.transaction).await {
+                Ok(revision) => {
+                    tracing::debug!(revision, why = step.why, "planned");
+                    metrics::counter!("warren_plan_steps_total").increment(1);
+                    false
+                }
+                Err(CommitError::Conflict(precondition)) => {
+                    tracing::debug!(
+                        ?precondition,
+                        why = step.why,
+                        "planned from an older state; planning again"
+                    );
+                    metrics::counter!("warren_plan_conflicts_total").increment(1);
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(%error, why = step.why, "cannot carry out a planned step");
+                    true
+                }
+            }
+        });
+        join_all(commits).await.into_iter().any(|failed| failed)
+    }
+
+    fn report(&mut self, problems: Vec<Problem>) {
+        let current: BTreeSet<String> =
+            problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
+        for problem in current.difference(&self.reported) {
+            tracing::warn!(problem, "the planners cannot do what is wanted");
+        }
+        self.reported = current;
+    }
+}

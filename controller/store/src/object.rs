@@ -1,0 +1,150 @@
+//! Keys, objects and immutable snapshots.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// What an object is called. Ordered by resource, namespace, name, so that a list is a range.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Plural and group: "pods", "deployments.apps", "members.warren.internal".
+    pub resource: Arc<str>,
+    /// Empty for cluster-scoped resources.
+    pub namespace: Arc<str>,
+    /// The object's name.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// A key; `namespace` is empty for cluster-scoped resources.
+    pub fn new(resource: &str, namespace: &str, name: &str) -> Self {
+        Self { resource: resource.into(), namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{}/{}", self.resource, self.name)
+        } else {
+            write!(f, "{}/{}/{}", self.resource, self.namespace, self.name)
+        }
+    }
+}
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One object at one revision. Immutable.
+pub struct Object {
+    /// Its name.
+    pub key: Key,
+    /// The revision of the commit that wrote it.
+    pub revision: u64,
+    /// The JSON, with `metadata.resourceVersion` equal to `revision`.
+    pub value: Value,
+    typed: OnceLock<Result<Arc<dyn Any + Send + Sync>, String>>,
+}
+
+impl Object {
+    /// An object; stamps `metadata.resourceVersion`.
+    pub fn new(key: Key, revision: u64, mut value: Value) -> Self {
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("resourceVersion".into(), Value::String(revision.to_string()));
+        }
+        Self { key, revision, value, typed: OnceLock::new() }
+    }
+
+    /// A typed view, parsed once per revision. One resource has one type; asking for another is an error.
+    pub fn typed<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<T>, String> {
+        let parsed = self.typed.get_or_init(|| match T::deserialize(&self.value) {
+            Ok(view) => Ok(Arc::new(view) as Arc<dyn Any + Send + Sync>),
+            Err(error) => Err(format!("{}: {error}", self.key)),
+        });
+        match parsed {
+            Ok(view) => Arc::clone(view)
+                .downcast::<T>()
+                .map_err(|_| format!("{}: already parsed as another type", self.key)),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.key, self.revision)
+    }
+}
+
+/// The whole state at one revision.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    /// Bumped by a restore.
+    pub epoch: u64,
+    /// The last commit that this state includes.
+    pub revision: u64,
+    pub(crate) objects: imbl::OrdMap<Key, Arc<Object>>,
+}
+
+impl Snapshot {
+    /// A state made of the given objects; for planners' tests.
+    pub fn from_objects(revision: u64, objects: impl IntoIterator<Item = Object>) -> Self {
+        let objects = objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
+        Self { epoch: 1, revision, objects }
+    }
+
+    /// One object.
+    pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
+        self.objects.get(key)
+    }
+
+    /// All objects of a resource, by namespace and name.
+    pub fn list<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = &'a Arc<Object>> + 'a {
+        self.objects
+            .range(Key::new(resource, "", "")..)
+            .map(|(_, object)| object)
+            .take_while(move |object| &*object.key.resource == resource)
+    }
+
+    /// All objects of a resource in one namespace, by name.
+    pub fn list_namespace<'a>(
+        &'a self,
+        resource: &'a str,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + 'a {
+        self.objects
+            .range(Key::new(resource, namespace, "")..)
+            .map(|(_, object)| object)
+            .take_while(move |o| &*o.key.resource == resource && &*o.key.namespace == namespace)
+    }
+
+    /// Everything, in key order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.values()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Typed views of a resource; objects that do not parse are left out (they are reported by [`Object::typed`]).
+    pub fn typed<'a, T: DeserializeOwned + Send + Sync + 'static>(
+        &'a self,
+        resource: &'a str,
+    ) -> impl Iterator<Item = (&'a Arc<Object>, Arc<T>)> + 'a {
+        self.list(resource).filter_map(|object| Some((object, object.typed::<T>().ok()?)))
+    }
+}

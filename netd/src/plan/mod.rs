@@ -1,0 +1,11 @@
+//! Pure: what must change so that the kernel and the zone say what the controller wants.
+//!
+//! Every function here is synchronous and depends on its arguments alone; maps and sets are ordered, so the
+//! same world always gives the same plan.
+
+pub mod attachments;
+pub mod links;
+pub mod peers;
+pub mod routes;
+pub mod services;
+pub mod zone;

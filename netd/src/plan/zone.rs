@@ -1,0 +1,218 @@
+//! The cluster's names, after the Kubernetes DNS specification: services, headless services and their pods.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use crate::world::{Network, Service};
+
+/// What a name says. Names end with a dot and are lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Data {
+    /// An address.
+    A(Ipv4Addr),
+    /// A port at a host.
+    Srv {
+        /// The port.
+        port: u16,
+        /// The host.
+        target: String,
+    },
+    /// The name of an address.
+    Ptr(String),
+    /// Another name for the same.
+    Cname(String),
+    /// Text.
+    Txt(String),
+}
+
+/// All names. A name that only has names below it has no data, but exists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Zone {
+    /// The zone's own name.
+    pub origin: String,
+    /// Data by name.
+    pub names: BTreeMap<String, BTreeSet<Data>>,
+}
+
+/// The zone of a cluster.
+pub fn plan(network: &Network, services: &BTreeMap<(String, String), Service>) -> Zone {
+    let origin = format!("{}.", network.domain);
+    let mut zone = Zone { origin: origin.clone(), names: BTreeMap::new() };
+    zone.names.insert(origin.clone(), BTreeSet::new());
+    zone.names.insert(format!("svc.{origin}"), BTreeSet::new());
+    zone.add(format!("dns-version.{origin}"), Data::Txt("1.1.0".to_owned()));
+    for ((namespace, name), service) in services {
+        let base = format!("{name}.{namespace}.svc.{origin}").to_ascii_lowercase();
+        zone.add_service(&base, service);
+    }
+    zone
+}
+
+/// The name under which an address is asked for in reverse.
+pub fn reverse_name(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+}
+
+/// The address that a reverse name asks for; `None` for other names and for whole networks.
+pub fn reverse_address(name: &str) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut labels = name.strip_suffix(".in-addr.arpa.")?.split('.');
+    for octet in octets.iter_mut().rev() {
+        *octet = labels.next()?.parse().ok()?;
+    }
+    labels.next().is_none().then(|| octets.into())
+}
+
+impl Zone {
+    fn add(&mut self, name: String, data: Data) {
+        if name.ends_with(&self.origin) {
+            // Every name between this one and the origin exists, if only by what is below it.
+            let mut parent = name.as_str();
+            while let Some((_, above)) = parent.split_once('.') {
+                if above.len() <= self.origin.len() {
+                    break;
+                }
+                self.names.entry(above.to_owned()).or_default();
+                parent = above;
+            }
+        }
+        self.names.entry(name).or_default().insert(data);
+    }
+
+    fn add_service(&mut self, base: &str, service: &Service) {
+        if let Some(target) = &service.external_name {
+            self.add(base.to_owned(), Data::Cname(format!("{target}.")));
+        } else if let Some(address) = service.address {
+            self.add(base.to_owned(), Data::A(address));
+            self.add(reverse_name(address), Data::Ptr(base.to_owned()));
+            for port in service.ports.iter().filter(|port| !port.name.is_empty()) {
+                let name = format!("_{}._{}.{base}", port.name, port.protocol.label());
+                self.add(name, Data::Srv { port: port.port, target: base.to_owned() });
+            }
+        } else {
+            self.add_headless(base, service);
+        }
+    }
+
+    fn add_headless(&mut self, base: &str, service: &Service) {
+        self.names.entry(base.to_owned()).or_default();
+        let mut hosts = BTreeMap::new();
+        for endpoint in &service.endpoints {
+            let label = match endpoint.hostname.as_str() {
+                "" => endpoint.address.to_string().replace('.', "-"),
+                hostname => hostname.to_owned(),
+            };
+            let host = format!("{label}.{base}");
+            self.add(base.to_owned(), Data::A(endpoint.address));
+            self.add(host.clone(), Data::A(endpoint.address));
+            if !endpoint.hostname.is_empty() {
+                self.add(reverse_name(endpoint.address), Data::Ptr(host.clone()));
+            }
+            hosts.insert(endpoint.address, host);
+        }
+        for port in service.ports.iter().filter(|port| !port.name.is_empty()) {
+            let name = format!("_{}._{}.{base}", port.name, port.protocol.label());
+            for target in &port.targets {
+                if let Some(host) = hosts.get(&target.address) {
+                    self.add(name.clone(), Data::Srv { port: target.port, target: host.clone() });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{NamedEndpoint, Port, Protocol, Target};
+    use proptest::prelude::*;
+
+    fn network() -> Network {
+        Network {
+            cluster_cidr: "10.42.0.0/16".parse().expect("net"),
+            pod_cidr: "10.42.1.0/24".parse().expect("cidr"),
+            service_cidr: "10.43.0.0/16".parse().expect("net"),
+            address: Ipv4Addr::new(10, 42, 1, 1),
+            dns_address: Ipv4Addr::new(10, 43, 0, 10),
+            domain: "cluster.local".into(),
+        }
+    }
+
+    fn zone_of(service: Service) -> Zone {
+        plan(&network(), &BTreeMap::from([(("shop".to_owned(), "web".to_owned()), service)]))
+    }
+
+    fn port(targets: Vec<Target>) -> Port {
+        Port { name: "http".into(), protocol: Protocol::Tcp, port: 80, targets }
+    }
+
+    fn data(zone: &Zone, name: &str) -> Vec<Data> {
+        zone.names.get(name).unwrap_or_else(|| panic!("{name} does not exist")).iter().cloned().collect()
+    }
+
+    #[test]
+    fn a_service_has_an_address_a_port_and_a_reverse_name() {
+        let address = Ipv4Addr::new(10, 43, 7, 9);
+        let zone = zone_of(Service { address: Some(address), ports: vec![port(vec![])], ..Service::default() });
+        let base = "web.shop.svc.cluster.local.";
+        assert_eq!(data(&zone, base), [Data::A(address)]);
+        assert_eq!(data(&zone, "9.7.43.10.in-addr.arpa."), [Data::Ptr(base.into())]);
+        assert_eq!(
+            data(&zone, "_http._tcp.web.shop.svc.cluster.local."),
+            [Data::Srv { port: 80, target: base.into() }]
+        );
+        // What is only above a name exists without data; what is not there at all does not.
+        assert_eq!(data(&zone, "shop.svc.cluster.local."), []);
+        assert_eq!(data(&zone, "_tcp.web.shop.svc.cluster.local."), []);
+        assert!(!zone.names.contains_key("example.com.shop.svc.cluster.local."));
+        assert!(!zone.names.contains_key("local."));
+    }
+
+    #[test]
+    fn a_headless_service_is_all_its_ready_pods() {
+        let (a, b) = (Ipv4Addr::new(10, 42, 1, 2), Ipv4Addr::new(10, 42, 2, 2));
+        let endpoints = vec![
+            NamedEndpoint { address: a, hostname: "db-0".into() },
+            NamedEndpoint { address: b, hostname: String::new() },
+        ];
+        let targets = [a, b].map(|address| Target { address, port: 5432 }).to_vec();
+        let zone = zone_of(Service { endpoints, ports: vec![port(targets)], ..Service::default() });
+        assert_eq!(data(&zone, "web.shop.svc.cluster.local."), [Data::A(a), Data::A(b)]);
+        assert_eq!(data(&zone, "db-0.web.shop.svc.cluster.local."), [Data::A(a)]);
+        assert_eq!(data(&zone, "10-42-2-2.web.shop.svc.cluster.local."), [Data::A(b)]);
+        assert_eq!(
+            data(&zone, "2.1.42.10.in-addr.arpa."),
+            [Data::Ptr("db-0.web.shop.svc.cluster.local.".into())]
+        );
+        let srv = data(&zone, "_http._tcp.web.shop.svc.cluster.local.");
+        assert_eq!(srv.len(), 2);
+        assert!(srv.contains(&Data::Srv { port: 5432, target: "db-0.web.shop.svc.cluster.local.".into() }));
+    }
+
+    #[test]
+    fn a_headless_service_without_pods_exists() {
+        assert_eq!(data(&zone_of(Service::default()), "web.shop.svc.cluster.local."), []);
+    }
+
+    #[test]
+    fn an_external_name_is_an_alias() {
+        let zone = zone_of(Service { external_name: Some("db.example.com".into()), ..Service::default() });
+        assert_eq!(data(&zone, "web.shop.svc.cluster.local."), [Data::Cname("db.example.com.".into())]);
+    }
+
+    proptest! {
+        #[test]
+        fn reverse_names_read_back(n: u32) {
+            let address = Ipv4Addr::from(n);
+            prop_assert_eq!(reverse_address(&reverse_name(address)), Some(address));
+        }
+        #[test]
+        fn reading_reverse_names_never_panics(name in ".*") {
+            let _ = reverse_address(&name);
+            let _ = reverse_address(&format!("{name}.in-addr.arpa."));
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What every Warren process shares: owned tasks, the reconcile loop, the member's identity, and the
+//! connection, feed and heartbeat towards the controller.
+//!
+//! ```text
+//!  identity ──► connection ──► feed (snapshot, marker, deltas) ──► a daemon's reconcile loop
+//!                    └───────► heartbeat (own thread, own stream)
+//! ```
+
+pub mod connection;
+pub mod feed;
+pub mod heartbeat;
+pub mod identity;
+pub mod reconcile;
+pub mod tasks;
+pub mod tls;
+
+pub use tokio_util::sync::CancellationToken;

@@ -1,0 +1,92 @@
+//! End to end: one cluster, the scenarios one after the other, then every trace removed.
+//!
+//! A binary of its own (no libtest) because the cluster is shared and must be taken down at the end.
+
+mod faults;
+mod traffic;
+mod usage;
+
+use std::sync::{Arc, Mutex};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use warren_tests::cluster::{Cluster, docker};
+
+/// A scenario on the shared cluster.
+pub type Scenario = fn(&Cluster);
+
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("demo_reaches_every_pod_on_every_node", usage::demo_reaches_every_pod_on_every_node),
+    ("documentation_manifests_work_unmodified", usage::documentation_manifests_work_unmodified),
+    ("kubectl_does_its_everyday_work", usage::kubectl_does_its_everyday_work),
+    ("bad_input_is_refused_with_the_field_named", usage::bad_input_is_refused_with_the_field_named),
+    ("status_metrics_and_a_second_up_tell_the_truth", usage::status_metrics_and_a_second_up_tell_the_truth),
+    (
+        "names_lead_across_nodes_and_the_underlay_is_encrypted",
+        traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
+    ),
+    ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
+    ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
+    ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
+    ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
+];
+
+const NAME: &str = "warren-e2e";
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    if arguments.list {
+        libtest_mimic::run(&arguments, trials(&Arc::default())).exit();
+    }
+    let cluster: Arc<Mutex<Option<Cluster>>> = Arc::default();
+    let conclusion = libtest_mimic::run(&arguments, trials(&cluster));
+    // Taken down here, whatever happened before.
+    drop(cluster.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    if std::env::var_os("WARREN_KEEP").is_none() {
+        assert_nothing_is_left();
+    }
+    conclusion.exit();
+}
+
+fn trials(cluster: &Arc<Mutex<Option<Cluster>>>) -> Vec<Trial> {
+    let trial = |(name, scenario): &(&str, Scenario)| {
+        let (cluster, scenario) = (Arc::clone(cluster), *scenario);
+        Trial::test(*name, move || run(&cluster, scenario))
+    };
+    SCENARIOS.iter().map(trial).collect()
+}
+
+fn run(shared: &Mutex<Option<Cluster>>, scenario: Scenario) -> Result<(), Failed> {
+    let mut guard = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let cluster = guard.get_or_insert_with(start);
+        scenario(cluster);
+    }));
+    if let Err(panic) = outcome {
+        if let Some(cluster) = &*guard {
+            cluster.describe();
+        }
+        let message = panic.downcast_ref::<String>().cloned();
+        let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        return Err(message.unwrap_or_else(|| "panicked".to_owned()).into());
+    }
+    Ok(())
+}
+
+fn start() -> Cluster {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
+    let built = std::process::Command::new(script).status().expect("the image script starts");
+    assert!(built.success(), "{script} failed");
+    Cluster::up(NAME, 3, 17_443)
+}
+
+fn assert_nothing_is_left() {
+    let filter = format!("label=warren.cluster={NAME}");
+    let containers = docker(&["ps", "-aq", "--filter", &filter]);
+    let networks = docker(&["network", "ls", "-q", "--filter", &filter]);
+    assert!(containers.is_empty() && networks.is_empty(), "warren down left {containers} {networks}");
+    assert!(
+        !std::path::Path::new("/var/lib/warren").join(NAME).exists(),
+        "warren down left the state directory"
+    );
+}

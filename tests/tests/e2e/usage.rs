@@ -1,0 +1,223 @@
+//! What a newcomer does: apply, look, change, mistype.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use serde_json::Value;
+use warren_tests::{
+    cluster::{Cluster, condition},
+    eventually,
+};
+
+/// The demo's manifest, as the repository ships it.
+pub fn demo() -> &'static str {
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/hello/hello.yaml"))
+}
+
+/// The gateway's HTTP address.
+pub fn gateway(cluster: &Cluster) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], cluster.http))
+}
+
+fn curl(url: &str, arguments: &[&str]) -> (String, String) {
+    let output = std::process::Command::new("curl")
+        .args(["-sS", "--max-time", "20", "-w", "\n%{http_code}"])
+        .args(arguments)
+        .arg(url)
+        .output()
+        .expect("curl starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, code) = text.rsplit_once('\n').unwrap_or(("", ""));
+    assert!(output.status.success(), "curl {url}: {}", String::from_utf8_lossy(&output.stderr));
+    (body.to_owned(), code.to_owned())
+}
+
+pub fn demo_reaches_every_pod_on_every_node(cluster: &Cluster) {
+    cluster.apply(demo());
+    cluster.rolled_out("deployment/hello");
+    let url = format!("http://127.0.0.1:{}/", cluster.http);
+    let (mut pods, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..300 {
+        let (body, code) = curl(&url, &["-H", "accept: application/json"]);
+        assert_eq!(code, "200", "{body}");
+        let answer: Value = serde_json::from_str(&body).expect("the demo answers JSON");
+        pods.insert(answer["hostname"].as_str().expect("a host name").to_owned());
+        nodes.insert(answer["node"].as_str().expect("a node").to_owned());
+        let forwarded = answer["headers"]["x-forwarded-for"].as_str().unwrap_or_default();
+        assert!(!forwarded.is_empty(), "the client's address is lost: {body}");
+    }
+    assert_eq!(pods.len(), 6, "{pods:?}");
+    assert_eq!(nodes.len(), 3, "{nodes:?}");
+}
+
+pub fn documentation_manifests_work_unmodified(cluster: &Cluster) {
+    let printed = cluster.apply(include_str!("../../manifests/nginx.yaml"));
+    assert!(printed.contains("deployment.apps/nginx-deployment created"), "{printed}");
+    assert!(printed.contains("service/my-service created"), "{printed}");
+    cluster.rolled_out("deployment/nginx-deployment");
+    let table = cluster.kubectl(&["get", "pods", "-o", "wide", "-l", "app=nginx"]);
+    for node in 1..=3 {
+        let node = format!("{}-node-{node}", cluster.name);
+        assert!(table.contains(&node), "no pod on {node}:\n{table}");
+    }
+    assert_eq!(table.matches("Running").count(), 3, "{table}");
+    assert_eq!(table.matches("1/1").count(), 3, "{table}");
+    let again = cluster.apply(include_str!("../../manifests/nginx.yaml"));
+    assert_eq!(again.matches("unchanged").count(), 2, "{again}");
+
+    cluster.kubectl(&["set", "image", "deployment/nginx-deployment", "nginx=nginx:1.16.1"]);
+    cluster.rolled_out("deployment/nginx-deployment");
+    let history = cluster.kubectl(&["rollout", "history", "deployment/nginx-deployment"]);
+    assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
+    cluster.kubectl(&["rollout", "undo", "deployment/nginx-deployment"]);
+    cluster.rolled_out("deployment/nginx-deployment");
+    let deployment = cluster.get(&["deployment", "nginx-deployment"]);
+    assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], "nginx:1.14.2");
+    assert_eq!(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "3");
+    cluster.kubectl(&["delete", "deployment/nginx-deployment", "service/my-service"]);
+    eventually("the pods are gone", || match cluster.items(&["pods", "-l", "app=nginx"]).len() {
+        0 => Ok(()),
+        count => Err(format!("{count} pods are left")),
+    });
+}
+
+pub fn kubectl_does_its_everyday_work(cluster: &Cluster) {
+    cluster.kubectl(&["create", "namespace", "daily"]);
+    let ns = ["-n", "daily"];
+    let run = |arguments: &[&str]| cluster.kubectl(&[&ns[..], arguments].concat());
+    run(&["create", "deployment", "web", "--image=nginx:1.14.2"]);
+    run(&["create", "configmap", "settings", "--from-literal=colour=blue"]);
+    run(&["create", "secret", "generic", "key", "--from-literal=word=swordfish"]);
+    run(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    run(&["scale", "deployment/web", "--replicas=2"]);
+    run(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    run(&["label", "deployment/web", "tier=front"]);
+    run(&["annotate", "deployment/web", "note=one"]);
+    run(&["patch", "deployment/web", "--type=merge", "-p", r#"{"metadata":{"labels":{"patched":"merge"}}}"#]);
+    run(&[
+        "patch",
+        "deployment/web",
+        "--type=json",
+        "-p",
+        r#"[{"op":"add","path":"/metadata/labels/json","value":"yes"}]"#,
+    ]);
+    run(&[
+        "patch",
+        "deployment/web",
+        "-p",
+        r#"{"spec":{"template":{"spec":{"containers":[{"name":"nginx","env":[{"name":"A","value":"b"}]}]}}}}"#,
+    ]);
+    run(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    let deployment = cluster.get(&["-n", "daily", "deployment", "web"]);
+    assert_eq!(deployment["metadata"]["labels"]["patched"], "merge");
+    assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], "nginx:1.14.2");
+    for (kind, expected) in [
+        ("deployment/web", "Replicas:               2 desired"),
+        ("configmap/settings", "colour"),
+        ("secret/key", "word:  9 bytes"),
+        ("namespace/daily", "Active"),
+    ] {
+        let text = run(&["describe", kind]);
+        assert!(text.contains(expected), "{text}");
+    }
+    let pods = run(&["describe", "pods"]);
+    assert!(pods.contains("Started container nginx"), "{pods}");
+    let node = format!("{}-node-1", cluster.name);
+    cluster.kubectl(&["cordon", &node]);
+    assert!(cluster.kubectl(&["get", "nodes"]).contains("Ready,SchedulingDisabled"));
+    run(&["scale", "deployment/web", "--replicas=6"]);
+    run(&["rollout", "status", "deployment/web", "--timeout=120s"]);
+    let on_cordoned =
+        |pods: Vec<Value>| pods.iter().filter(|pod| pod["spec"]["nodeName"] == node.as_str()).count();
+    assert!(on_cordoned(cluster.items(&["-n", "daily", "pods"])) <= 1, "pods were placed on a cordoned node");
+    cluster.kubectl(&["uncordon", &node]);
+    assert!(cluster.kubectl(&["describe", "node", &node]).contains("Capacity:"));
+    run(&["get", "all", "-o", "wide"]);
+    run(&["get", "deployment", "web", "-o", "yaml"]);
+    cluster.kubectl(&["delete", "namespace", "daily", "--timeout=120s"]);
+    assert!(!cluster.kubectl(&["get", "namespaces"]).contains("daily"));
+}
+
+pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
+    let refused = |manifest: &str, expected: &str| {
+        let output = cluster.try_kubectl_with_input(&["create", "--validate=false", "-f", "-"], manifest);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(expected), "expected {expected:?}, got: {text}");
+    };
+    let deployment = |replicas: &str, label: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: bad}}\nspec:\n  replicas: {replicas}\n  \
+             selector: {{matchLabels: {{app: {label}}}}}\n  template:\n    metadata: {{labels: {{app: a}}}}\n    \
+             spec: {{containers: [{{name: c, image: busybox:1.36}}]}}\n"
+        )
+    };
+    refused(&deployment("-1", "a"), "spec.replicas: Invalid value: -1");
+    refused(&deployment("\"three\"", "a"), "spec.replicas");
+    refused(&deployment("1", "b"), "`selector` does not match template `labels`");
+    refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: Bad_Name}\nspec: {containers: [{name: c, image: x}]}\n",
+        "metadata.name",
+    );
+    refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: bad}\nspec: {containers: []}\n",
+        "spec.containers: Required value",
+    );
+    refused("apiVersion: apps/v7\nkind: Deployment\nmetadata: {name: bad}\n", "no matches for kind");
+    refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: bad}\nspec: {hostNetwork: true, containers: [{name: c, image: x}]}\n",
+        "spec.hostNetwork",
+    );
+
+    let cursed = cluster.try_kubectl(&["get", "pods", "--field-selector", "spec.nonsense=1"]);
+    assert!(String::from_utf8_lossy(&cursed.stderr).contains("field label not supported"), "{cursed:?}");
+    let ghost = cluster.try_kubectl(&["get", "pod", "ghost"]);
+    assert!(String::from_utf8_lossy(&ghost.stderr).contains("pods \"ghost\" not found"), "{ghost:?}");
+    let kind = cluster.try_kubectl(&["get", "unicorns"]);
+    assert!(
+        String::from_utf8_lossy(&kind.stderr).contains("the server doesn't have a resource type"),
+        "{kind:?}"
+    );
+
+    let spread = "apiVersion: v1\nkind: Pod\nmetadata: {name: warned}\nspec:\n  priorityClassName: high\n  \
+                  containers: [{name: c, image: busybox:1.36, command: [sleep, '3600']}]\n";
+    let warned = cluster.try_kubectl_with_input(&["apply", "-f", "-"], spread);
+    let text = String::from_utf8_lossy(&warned.stderr);
+    assert!(
+        warned.status.success() && text.contains("Warning: ") && text.contains("priorityClassName"),
+        "{text}"
+    );
+    cluster.kubectl(&["delete", "pod", "warned", "--grace-period=0", "--force"]);
+}
+
+pub fn status_metrics_and_a_second_up_tell_the_truth(cluster: &Cluster) {
+    cluster.nodes_ready(3);
+    let before = cluster.items(&["pods", "-A"]);
+    let again = cluster.up_again(3);
+    assert!(!again.is_empty());
+    let started = |pods: &[Value]| -> BTreeSet<String> {
+        pods.iter()
+            .map(|pod| {
+                format!("{} {}", pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["containerID"])
+            })
+            .collect()
+    };
+    assert_eq!(
+        started(&before),
+        started(&cluster.items(&["pods", "-A"])),
+        "a second up changed running pods"
+    );
+
+    let status = eventually("the overlay has shaken hands", || {
+        let status = cluster.warren(&["status"]);
+        if status.contains("userspace") || status.contains("kernel") { Ok(status) } else { Err(status) }
+    });
+    for expected in
+        [format!("{}-node-1", cluster.name), format!("{}-gateway", cluster.name), "hello".to_owned()]
+    {
+        assert!(status.contains(&expected), "{expected} is missing:\n{status}");
+    }
+    for node in cluster.items(&["nodes"]) {
+        assert_eq!(condition(&node, "Ready"), "True");
+        let version = node["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default();
+        assert!(!version.is_empty(), "{node}");
+    }
+}
