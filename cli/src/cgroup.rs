@@ -31,7 +31,9 @@ mod tests {
 
     #[test]
     fn a_container_of_the_cgroupfs_driver_has_a_parent() {
-        let text = format!("9:name=systemd:/docker/{ID}\n4:memory:/docker/{ID}\n2:cpu,cpuacct:/x\n0::/docker/{ID}\n");
+        let text = format!(
+            "9:name=systemd:/docker/{ID}\n4:memory:/docker/{ID}\n2:cpu,cpuacct:/x\n0::/docker/{ID}\n"
+        );
         assert_eq!(parent_for_pods(&text), Some(format!("/docker/{ID}")));
         assert_eq!(parent_for_pods(&format!("1:name=systemd:/a/{ID}\n")), Some(format!("/a/{ID}")));
     }

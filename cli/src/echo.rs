@@ -54,7 +54,10 @@ async fn serve(listener: TcpListener, identity: Identity, stop: CancellationToke
         .with_state(identity);
     let service = router.into_make_service_with_connect_info::<Ends>();
     // A stopping server closes idle connections and answers the others with `connection: close`.
-    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await.context("cannot serve")
+    axum::serve(listener, service)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+        .context("cannot serve")
 }
 
 /// The two ends of a connection.
@@ -73,7 +76,7 @@ impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, TcpL
 /// Who answers.
 #[derive(Debug, Clone)]
 struct Identity {
-    host: String,
+    hostname: String,
     address: Option<String>,
     node: Option<String>,
 }
@@ -83,7 +86,7 @@ impl Identity {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
-            host: host.trim().to_owned(),
+            hostname: host.trim().to_owned(),
             address: variable("POD_IP"),
             node: variable("WARREN_NODE").or_else(|| variable("NODE_NAME")),
         }
@@ -92,7 +95,7 @@ impl Identity {
 
 #[derive(Debug, Serialize)]
 struct Answer {
-    host: String,
+    hostname: String,
     address: String,
     node: Option<String>,
     client: String,
@@ -113,7 +116,7 @@ impl Answer {
             *known = if known.is_empty() { value.into_owned() } else { format!("{known}, {value}") };
         }
         Self {
-            host: identity.host,
+            hostname: identity.hostname,
             address: identity.address.unwrap_or_else(local),
             node: identity.node,
             client: ends.remote.to_string(),
@@ -128,8 +131,8 @@ impl Answer {
     fn text(&self) -> String {
         let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         let mut text = format!(
-            "host: {}\naddress: {}\nnode: {}\nclient: {}\n\n{} {}{query} {}\n",
-            self.host,
+            "hostname: {}\naddress: {}\nnode: {}\nclient: {}\n\n{} {}{query} {}\n",
+            self.hostname,
             self.address,
             self.node.as_deref().unwrap_or("-"),
             self.client,
@@ -196,7 +199,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let identity = Identity { host: "pod-1".into(), address: None, node: Some("node-1".into()) };
+        let identity = Identity { hostname: "pod-1".into(), address: None, node: Some("node-1".into()) };
         let task = tokio::spawn(serve(listener, identity, stop.clone()));
         (address, stop, task)
     }
@@ -212,15 +215,23 @@ mod tests {
     #[tokio::test]
     async fn says_who_answered_and_what_was_asked() {
         let (address, _stop, _task) = server().await;
-        let answer = ask(address, "PUT /a/b?c=d HTTP/1.1\r\nhost: x\r\nx-a: 1\r\nx-a: 2\r\nconnection: close\r\n\r\n").await;
-        for part in ["host: pod-1\n", "address: 127.0.0.1\n", "node: node-1\n", "PUT /a/b?c=d HTTP/1.1\n", "x-a: 1, 2\n"] {
+        let answer =
+            ask(address, "PUT /a/b?c=d HTTP/1.1\r\nhost: x\r\nx-a: 1\r\nx-a: 2\r\nconnection: close\r\n\r\n")
+                .await;
+        for part in [
+            "hostname: pod-1\n",
+            "address: 127.0.0.1\n",
+            "node: node-1\n",
+            "PUT /a/b?c=d HTTP/1.1\n",
+            "x-a: 1, 2\n",
+        ] {
             assert!(answer.contains(part), "{part:?} is not in {answer:?}");
         }
         let request = "GET / HTTP/1.1\r\nhost: x\r\naccept: text/html, application/json;q=0.9\r\nconnection: close\r\n\r\n";
         let answer = ask(address, request).await;
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         let json: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!((&json["host"], &json["method"]), (&"pod-1".into(), &"GET".into()));
+        assert_eq!((&json["hostname"], &json["method"]), (&"pod-1".into(), &"GET".into()));
         assert_eq!(json["headers"]["host"], "x");
     }
 

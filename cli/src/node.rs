@@ -146,7 +146,16 @@ mod tests {
     fn every_daemon_understands_the_command_line_it_is_given() {
         let lines: [&[&str]; 3] = [
             &[],
-            &["--log-format", "json", "--log-level", "debug", "--host-path-prefix", "/h", "--sandbox-image", "i:1"],
+            &[
+                "--log-format",
+                "json",
+                "--log-level",
+                "debug",
+                "--host-path-prefix",
+                "/h",
+                "--sandbox-image",
+                "i:1",
+            ],
             &["--gateway", "--http", "0.0.0.0:8080", "--https", "0.0.0.0:8443"],
         ];
         for line in lines {
@@ -173,7 +182,8 @@ mod tests {
     #[test]
     fn the_cgroup_is_passed_on_only_when_there_is_one() {
         let (options, _) = node(&[]);
-        let has_parent = |arguments: Vec<OsString>| arguments.iter().any(|argument| argument == "--cgroup-parent");
+        let has_parent =
+            |arguments: Vec<OsString>| arguments.iter().any(|argument| argument == "--cgroup-parent");
         assert!(!has_parent(agent_arguments(&options, None)));
         assert!(has_parent(agent_arguments(&options, Some("/docker/x".into()))));
     }

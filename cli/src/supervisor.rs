@@ -87,6 +87,7 @@ fn report(daemon: &Daemon, ended: std::io::Result<ExitStatus>) {
 
 fn start(daemon: &Daemon) -> std::io::Result<process::Child> {
     // Not a path on disk: an upgrade that replaced the file must not mix two versions in one node.
+    #[allow(clippy::disallowed_methods)] // the one place that starts processes
     let mut command = process::Command::new("/proc/self/exe");
     command.arg0("warren").args(&daemon.arguments).stdin(Stdio::null()).kill_on_drop(true);
     // The join token is a secret that only the supervisor needs.

@@ -15,11 +15,16 @@ use crate::args::{LogFormat, Logging};
 
 /// Starts logging for the process called `process`; events below `default_level` are dropped unless
 /// the operator says otherwise.
-pub(crate) fn start_logs(process: &'static str, default_level: &str, logging: &Logging) -> anyhow::Result<()> {
+pub(crate) fn start_logs(
+    process: &'static str,
+    default_level: &str,
+    logging: &Logging,
+) -> anyhow::Result<()> {
     let wanted = logging.log_level.as_deref().unwrap_or(default_level);
     // Two lines per DNS query would drown everything else; an explicit directive still wins.
-    let filter = EnvFilter::try_new(format!("hickory_server=warn,hickory_proto=warn,hickory_resolver=warn,{wanted}"))
-        .with_context(|| format!("--log-level {wanted:?} is not a level or a list of directives"))?;
+    let filter =
+        EnvFilter::try_new(format!("hickory_server=warn,hickory_proto=warn,hickory_resolver=warn,{wanted}"))
+            .with_context(|| format!("--log-level {wanted:?} is not a level or a list of directives"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -63,7 +68,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let (level, target) = (event.metadata().level(), event.metadata().target());
@@ -73,7 +83,9 @@ where
                 write!(writer, "{now:.3} {level:>5} {} {target}: {}", self.process, fields.message)?;
                 for (name, value) in &fields.others {
                     match value {
-                        serde_json::Value::String(text) if is_plain(text) => write!(writer, " {name}={text}")?,
+                        serde_json::Value::String(text) if is_plain(text) => {
+                            write!(writer, " {name}={text}")?
+                        }
                         value => write!(writer, " {name}={value}")?,
                     }
                 }
@@ -86,7 +98,8 @@ where
                 line.insert("process".into(), self.process.into());
                 line.insert("target".into(), target.into());
                 line.insert("message".into(), fields.message.into());
-                let others = fields.others.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                let others =
+                    fields.others.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 line.insert("fields".into(), serde_json::Value::Object(others));
                 writeln!(writer, "{}", serde_json::Value::Object(line))
             }
@@ -174,7 +187,12 @@ mod tests {
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             let error = anyhow::anyhow!("no route").context("cannot reach it");
-            tracing::info!(peer = "node 2", mtu = 1420, error = &*error as &dyn std::error::Error, "peer added");
+            tracing::info!(
+                peer = "node 2",
+                mtu = 1420,
+                error = &*error as &dyn std::error::Error,
+                "peer added"
+            );
         });
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
     }

@@ -76,7 +76,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let certificates = server::Certificates::new(authority, config.sans.clone())?;
     tasks.spawn("certificates", Arc::clone(&certificates).keep(stop.clone()));
     tasks.spawn("server", server::serve(listener, certificates, routes, stop.clone()));
-    tasks.spawn("nodes", Arc::clone(&nodes).run_until(stop.clone()));
+    tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
     planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster);
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");

@@ -12,7 +12,7 @@ use axum::{
     routing::{delete, get},
 };
 use serde_json::{Value, json};
-use warren_nodes::Nodes;
+use warren_nodes::{Nodes, TokenError, TokenInfo};
 use warren_runtime::tls::PeerIdentity;
 
 const DEFAULT_LIFETIME: u64 = 3_600;
@@ -83,13 +83,15 @@ fn lifetime(body: &[u8]) -> Result<u64, String> {
 }
 
 async fn list_tokens(State(nodes): State<Arc<Nodes>>) -> Response {
-    Json(json!({"tokens": nodes.list_tokens()})).into_response()
+    let token = |token: TokenInfo| json!({"id": token.id, "expires": token.expires.to_string()});
+    let tokens: Vec<Value> = nodes.list_tokens().into_iter().map(token).collect();
+    Json(json!({"tokens": tokens})).into_response()
 }
 
 async fn revoke_token(State(nodes): State<Arc<Nodes>>, Path(id): Path<String>) -> Response {
     match nodes.revoke_token(&id).await {
-        Ok(true) => Json(json!({"revoked": id})).into_response(),
-        Ok(false) => status(StatusCode::NOT_FOUND, "NotFound", format!("tokens {id:?} not found")),
+        Ok(()) => Json(json!({"revoked": id})).into_response(),
+        Err(error @ TokenError::Unknown(_)) => status(StatusCode::NOT_FOUND, "NotFound", error.to_string()),
         Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
     }
 }

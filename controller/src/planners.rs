@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use warren_nodes::Nodes;
@@ -31,9 +31,12 @@ pub(crate) fn start(tasks: &mut TaskSet, store: Arc<dyn Store>, nodes: Arc<Nodes
         watch(Arc::clone(&store), Arc::clone(&released), Arc::clone(&wake), stop.clone()),
     );
     tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
-    let mut planner = Planner { store, nodes, config, released, reported: BTreeSet::new() };
+    let planner = Planner { store, nodes, config, released, reported: Mutex::default() };
+    let planner = Arc::new(planner);
     tasks.spawn("planner", async move {
-        reconcile::drive("planner", wake, stop, RESYNC, async || planner.pass().await).await;
+        // A boxed future, because a lending one cannot be shown to be `Send`.
+        let pass = move || Arc::clone(&planner).pass().boxed();
+        reconcile::drive("planner", wake, stop, RESYNC, pass).await;
         Ok(())
     });
 }
@@ -92,11 +95,11 @@ struct Planner {
     config: ClusterConfig,
     released: Released,
     /// Problems are said once, not in every pass.
-    reported: BTreeSet<String>,
+    reported: Mutex<BTreeSet<String>>,
 }
 
 impl Planner {
-    async fn pass(&mut self) -> Pass {
+    async fn pass(self: Arc<Self>) -> Pass {
         let started = std::time::Instant::now();
         let now = jiff::Timestamp::now();
         let observed = self.nodes.observe();
@@ -142,12 +145,33 @@ impl Planner {
         join_all(commits).await.into_iter().any(|failed| failed)
     }
 
-    fn report(&mut self, problems: Vec<Problem>) {
+    fn report(&self, problems: Vec<Problem>) {
         let current: BTreeSet<String> =
             problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
-        for problem in current.difference(&self.reported) {
+        let mut reported = self.reported.lock();
+        for problem in current.difference(&reported) {
             tracing::warn!(problem, "the planners cannot do what is wanted");
         }
-        self.reported = current;
+        *reported = current;
+    }
+}
+
+/// Carries out one step; the answer is whether to try again.
+async fn commit(store: Arc<dyn Store>, step: Step) -> bool {
+    match store.commit(step.transaction).await {
+        Ok(revision) => {
+            tracing::debug!(revision, why = step.why, "planned");
+            metrics::counter!("warren_plan_steps_total").increment(1);
+            false
+        }
+        Err(CommitError::Conflict(precondition)) => {
+            tracing::debug!(?precondition, why = step.why, "planned from an older state; planning again");
+            metrics::counter!("warren_plan_conflicts_total").increment(1);
+            false
+        }
+        Err(error) => {
+            tracing::error!(%error, why = step.why, "cannot carry out a planned step");
+            true
+        }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
+use futures_util::{
+    future::{BoxFuture, FutureExt as _},
+    stream::BoxStream,
+};
+use hyper::body::Bytes;
 use warren_api::{PodRef, PodStreams, StreamError};
-use warren_nodes::Nodes;
+use warren_nodes::{Nodes, SessionError};
 use warren_proto::control::LogsRequest;
 
 /// Streams into pods, by way of their node's agent.
@@ -16,4 +20,24 @@ impl Tunnel {
     pub(crate) fn new(nodes: Arc<Nodes>) -> Self {
         Self { nodes }
     }
+}
+
+impl PodStreams for Tunnel {
+    fn logs(
+        &self,
+        pod: &PodRef,
+        container: &str,
+        options: LogsRequest,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, String>>, StreamError>> {
+        let (pod, container) = (pod.clone(), container.to_owned());
+        async move {
+            let opened = self.nodes.logs(&pod.uid, &pod.node, &container, options).await;
+            opened.map(futures_util::StreamExt::boxed).map_err(|error| unavailable(&pod, &error))
+        }
+        .boxed()
+    }
+}
+
+fn unavailable(pod: &PodRef, error: &SessionError) -> StreamError {
+    StreamError::NodeUnavailable { node: pod.node.clone(), why: error.to_string() }
 }

@@ -1,1 +1,184 @@
-//! warren-netd
+//! Everything a member's kernel must know: the encrypted overlay, routes, pods' links, service addresses and
+//! names. Knows neither Kubernetes nor Docker.
+//!
+//! ```text
+//!  feed ──► world ──► plan/ (pure) ──► engine ──► kernel/  links, routes, nftables, conntrack
+//!                                        │   └──► tunnel/  WireGuard in the kernel, or embedded
+//!  agent ── attach socket ── server ─────┘   └──► dns/     hickory, on a thread of its own
+//!                       controller ◄── report
+//! ```
+
+pub mod dns;
+pub mod engine;
+pub mod kernel;
+pub mod plan;
+mod report;
+mod server;
+pub mod tunnel;
+pub mod world;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use warren_proto::{control::Consumer, vocabulary::Cursor};
+use warren_runtime::{
+    CancellationToken,
+    connection::Controller,
+    feed::Feed,
+    heartbeat,
+    identity::Identity,
+    reconcile::{self, Pass},
+    tasks::{Bound, TaskSet},
+};
+
+use crate::{
+    engine::{Engine, Settings},
+    kernel::underlay::Underlay,
+    world::World,
+};
+
+/// The whole world is looked at this often even when nothing changes.
+const RESYNC: Duration = Duration::from_secs(30);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How netd runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The member's state directory.
+    pub state_dir: PathBuf,
+    /// The controller, HOST:PORT.
+    pub controller: String,
+    /// The tunnel's link, `warren0`.
+    pub interface: String,
+    /// The tunnel's UDP port.
+    pub port: u16,
+}
+
+/// Starts netd in the calling thread's network namespace. Ending it leaves the kernel's state in place.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
+    let identity = Identity::load(&config.state_dir)?.with_context(|| {
+        format!("{} holds no identity; this machine has not joined a cluster", config.state_dir.display())
+    })?;
+    let controller = Controller::new(&config.controller, identity, config.state_dir.clone());
+    let way = way_to(&config.controller).await;
+    let settings = Settings {
+        mtu: way.map_or_else(Underlay::default_tunnel_mtu, |way| Underlay::tunnel_mtu(way.mtu)),
+        state_dir: config.state_dir.clone(),
+        interface: config.interface,
+        port: config.port,
+        resolv_conf: "/etc/resolv.conf".into(),
+    };
+    let engine = Arc::new(Engine::start(settings).await?);
+    let mut tasks = TaskSet::new(stop.clone());
+    let feed = Feed::follow(
+        &mut tasks,
+        controller.clone(),
+        Consumer::Netd,
+        config.state_dir.join("feeds").join("netd.bin"),
+    );
+    heartbeat::start(controller.clone(), Consumer::Netd, stop.clone());
+    tasks.spawn("report", report::run(Arc::clone(&engine), controller, stop));
+    serve(&mut tasks, engine, feed, &config.state_dir)?;
+    Ok(Bound { addresses: Vec::new(), tasks })
+}
+
+/// Puts every state of `feed` in force and serves the attach socket in `state_dir`, as tasks.
+pub fn serve(
+    tasks: &mut TaskSet,
+    engine: Arc<Engine>,
+    feed: Feed,
+    state_dir: &Path,
+) -> anyhow::Result<()> {
+    let stop = tasks.stop().clone();
+    let listener = server::bind(&state_dir.join(warren_proto::ATTACH_SOCKET))?;
+    tasks.spawn("attach", server::serve(listener, Arc::clone(&engine), stop.clone()));
+    let wake = Arc::new(Notify::new());
+    tasks.spawn("feed-watch", watch_feed(feed.clone(), Arc::clone(&wake), stop.clone()));
+    tasks.spawn("reconcile", reconcile(Arc::clone(&engine), feed, wake, stop.clone()));
+    tasks.spawn("tunnel", async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            error = engine.failed() => Err(error.into()),
+        }
+    });
+    Ok(())
+}
+
+async fn watch_feed(feed: Feed, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut states = feed.subscribe();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = states.changed() => changed.context("the feed ended")?,
+        }
+        wake.notify_one();
+    }
+}
+
+async fn reconcile(
+    engine: Arc<Engine>,
+    feed: Feed,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let reconciler = Arc::new(Reconciler { engine, feed, enforced: Mutex::new(None) });
+    // A boxed future, because a lending one cannot be shown to be `Send`.
+    let pass = move || -> BoxFuture<'static, Pass> {
+        let reconciler = Arc::clone(&reconciler);
+        Box::pin(async move { reconciler.pass().await })
+    };
+    reconcile::drive("netd", wake, stop, RESYNC, pass).await;
+    Ok(())
+}
+
+struct Reconciler {
+    engine: Arc<Engine>,
+    feed: Feed,
+    /// What is in force; `None` after a failure.
+    enforced: Mutex<Option<Cursor>>,
+}
+
+impl Reconciler {
+    async fn pass(&self) -> Pass {
+        let Some(state) = self.feed.current() else { return Pass::default() };
+        let enforced = *self.enforced.lock();
+        let (world, unusable) = World::read(&state.items);
+        if enforced != Some(state.cursor) {
+            for problem in unusable {
+                tracing::error!(%problem, "the controller sent something unusable");
+            }
+        }
+        // Without news, or after a failure, the kernel is looked at anew.
+        let thorough = enforced.is_none_or(|cursor| cursor == state.cursor);
+        let failed = !self.engine.enforce(&world, thorough).await.is_empty();
+        *self.enforced.lock() = (!failed).then_some(state.cursor);
+        if !failed {
+            self.feed.acknowledge(state.cursor.revision);
+        }
+        Pass { retry: failed, wake_after: None }
+    }
+}
+
+/// The way to the controller; `None` while its name cannot be looked up.
+pub(crate) async fn way_to(controller: &str) -> Option<Underlay> {
+    let lookup = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(controller)).await;
+    let found = match lookup {
+        Ok(Ok(addresses)) => addresses.into_iter().find_map(|address| Underlay::towards(address).ok()),
+        Ok(Err(error)) => {
+            tracing::warn!(controller, %error, "cannot look the controller up");
+            None
+        }
+        Err(_) => None,
+    };
+    if found.is_none() {
+        tracing::warn!(controller, "the way to the controller is unknown; assuming an Ethernet");
+    }
+    found
+}

@@ -137,7 +137,7 @@ impl Pod {
         self.of(kind, name).filter(|instance| instance.exit().is_some()).max_by_key(|instance| instance.attempt)
     }
     /// Every instance of a name.
-    pub fn of<'a>(&'a self, kind: Kind, name: &'a str) -> impl Iterator<Item = &'a Instance> {
+    pub fn of<'a>(&'a self, kind: Kind, name: &str) -> impl Iterator<Item = &'a Instance> {
         self.instances.iter().filter(move |instance| instance.kind == kind && instance.name == name)
     }
     /// The sandbox that counts: a live one, else the latest.

@@ -1,5 +1,6 @@
 //! The container engine, behind a trait as narrow as the agent's needs.
 
+mod convert;
 pub mod docker;
 pub mod image;
 pub mod spec;

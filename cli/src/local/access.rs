@@ -32,7 +32,10 @@ pub(crate) async fn client(engine: &Engine, cluster: &ClusterName) -> anyhow::Re
 }
 
 /// What the controller wrote, if it has.
-pub(crate) async fn administrator_file(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Option<String>> {
+pub(crate) async fn administrator_file(
+    engine: &Engine,
+    cluster: &ClusterName,
+) -> anyhow::Result<Option<String>> {
     let path = cluster.state_root().join(cluster.controller()).join(ADMINISTRATOR_FILE);
     let file = engine.read_file(&cluster.controller(), &path).await?;
     file.map(|bytes| String::from_utf8(bytes).context("the kubeconfig is not text")).transpose()
@@ -46,13 +49,16 @@ async fn api_port(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<u16>
         .iter()
         .find(|container| label(container, ROLE_LABEL) == Some(Role::Controller.to_string()))
         .and_then(|controller| label(controller, API_PORT_LABEL)?.parse().ok())
-        .with_context(|| format!("there is no cluster {cluster} on this machine: run warren up{}", cluster.option()))
+        .with_context(|| {
+            format!("there is no cluster {cluster} on this machine: run warren up{}", cluster.option())
+        })
 }
 
 /// The controller's kubeconfig for use on this machine. Everything in it is named after the cluster,
 /// so that the kubeconfigs of several clusters can be merged.
 pub(crate) fn localized(text: &str, cluster: &ClusterName, port: u16) -> anyhow::Result<String> {
-    let written: serde_json::Value = serde_yaml_ng::from_str(text).context("the controller's kubeconfig is damaged")?;
+    let written: serde_json::Value =
+        serde_yaml_ng::from_str(text).context("the controller's kubeconfig is damaged")?;
     let field = |pointer: &str| {
         written
             .pointer(pointer)
@@ -113,7 +119,11 @@ impl Api {
     }
 
     /// POST of JSON.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, kube::Error> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, kube::Error> {
         let body = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
         self.client.request(request("POST", path, body)?).await
     }
@@ -153,7 +163,10 @@ mod tests {
         let text = localized(WRITTEN, &cluster, 7443).unwrap();
         let config = Kubeconfig::from_yaml(&text).unwrap();
         assert_eq!(config.current_context.as_deref(), Some("dev"));
-        assert_eq!(config.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("https://127.0.0.1:7443"));
+        assert_eq!(
+            config.clusters[0].cluster.as_ref().unwrap().server.as_deref(),
+            Some("https://127.0.0.1:7443")
+        );
         assert_eq!(config.auth_infos[0].name, "dev-admin");
         assert!(text.contains("client-key-data: a2V5"));
     }

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, fmt, path::PathBuf, str::FromStr};
 
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, PortBinding,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -141,7 +141,10 @@ impl Layout {
         let words: Vec<&str> = match member.role {
             Role::Controller => {
                 let sans = ["--tls-san", &controller, "--tls-san", "localhost", "--tls-san", "127.0.0.1"];
-                ["controller", "--data-dir", &state_dir, "--listen", &listen].into_iter().chain(sans).collect()
+                ["controller", "--data-dir", &state_dir, "--listen", &listen]
+                    .into_iter()
+                    .chain(sans)
+                    .collect()
             }
             Role::Gateway => {
                 node.into_iter().chain(["--gateway", "--http", &http, "--https", &https]).collect()
@@ -161,7 +164,9 @@ impl Layout {
         let base = HostConfig {
             binds: Some(vec![format!("{state_dir}:{state_dir}")]),
             network_mode: Some(self.cluster.network().to_owned()),
-            port_bindings: Some(published.iter().map(|(inside, outside)| publish(*inside, *outside)).collect()),
+            port_bindings: Some(
+                published.iter().map(|(inside, outside)| publish(*inside, *outside)).collect(),
+            ),
             // A cluster comes back with the machine; whoever kills or stops a member wants it down.
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
@@ -175,7 +180,9 @@ impl Layout {
         };
         match member.role {
             Role::Controller => HostConfig { cap_drop: Some(vec!["ALL".to_owned()]), ..base },
-            Role::Gateway => HostConfig { cap_add: capabilities(&["NET_ADMIN", "NET_RAW"]), ..member_of_overlay(base) },
+            Role::Gateway => {
+                HostConfig { cap_add: capabilities(&["NET_ADMIN", "NET_RAW"]), ..member_of_overlay(base) }
+            }
             Role::Node => self.node_config(member, member_of_overlay(base)),
         }
     }
@@ -278,7 +285,8 @@ mod tests {
     #[test]
     fn the_fingerprint_tells_changes_but_not_the_token() {
         let node = member(Role::Node, "dev-node-1");
-        let label = |layout: &Layout, token| layout.body(&node, token).labels.unwrap()[SPECIFICATION_LABEL].clone();
+        let label =
+            |layout: &Layout, token| layout.body(&node, token).labels.unwrap()[SPECIFICATION_LABEL].clone();
         let first = label(&layout(), None);
         for _ in 0..20 {
             assert_eq!(label(&layout(), Some("wrn1.x")), first);

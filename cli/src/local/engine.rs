@@ -1,7 +1,9 @@
 //! The local Docker engine: a thin layer over bollard in which every call has a time-out and every
 //! failure to reach the engine says how to mend it.
 
-use std::{collections::HashMap, io::ErrorKind, os::unix::net::UnixStream, path::Path, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap, io::ErrorKind, os::unix::net::UnixStream, path::Path, path::PathBuf, time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use bollard::{
@@ -10,9 +12,10 @@ use bollard::{
     errors::Error,
     models::{ContainerCreateBody, ContainerSummary, NetworkCreateRequest},
     query_parameters::{
-        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder,
-        ListContainersOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-        RemoveVolumeOptionsBuilder, StopContainerOptionsBuilder,
+        ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder,
+        DownloadFromContainerOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
+        LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+        StopContainerOptionsBuilder,
     },
 };
 use futures_util::TryStreamExt as _;
@@ -72,12 +75,6 @@ impl Engine {
         self.docker.list_containers(Some(options)).await.context("cannot list containers")
     }
 
-    /// All containers that run.
-    pub(crate) async fn running(&self) -> anyhow::Result<Vec<ContainerSummary>> {
-        let options = ListContainersOptionsBuilder::default().build();
-        self.docker.list_containers(Some(options)).await.context("cannot list containers")
-    }
-
     pub(crate) async fn create(&self, name: &str, body: ContainerCreateBody) -> anyhow::Result<()> {
         let options = CreateContainerOptionsBuilder::default().name(name).build();
         self.docker
@@ -93,7 +90,10 @@ impl Engine {
     }
 
     pub(crate) async fn unpause(&self, name: &str) -> anyhow::Result<()> {
-        self.docker.unpause_container(name).await.with_context(|| format!("cannot unpause the container {name}"))
+        self.docker
+            .unpause_container(name)
+            .await
+            .with_context(|| format!("cannot unpause the container {name}"))
     }
 
     /// Asks the container to stop, and kills it after `grace`.
@@ -109,7 +109,8 @@ impl Engine {
     pub(crate) async fn remove(&self, name: &str) -> anyhow::Result<()> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let removed = self.docker.remove_container(name, Some(options)).await;
-        done_already(done_already(removed, 404), 409).with_context(|| format!("cannot remove the container {name}"))
+        done_already(done_already(removed, 404), 409)
+            .with_context(|| format!("cannot remove the container {name}"))
     }
 
     /// The last lines a container wrote.
@@ -171,7 +172,8 @@ impl Engine {
         for volume in &volumes {
             let options = RemoveVolumeOptionsBuilder::default().force(true).build();
             let removed = self.docker.remove_volume(&volume.name, Some(options)).await;
-            done_already(removed, 404).with_context(|| format!("cannot remove the volume {}", volume.name))?;
+            done_already(removed, 404)
+                .with_context(|| format!("cannot remove the volume {}", volume.name))?;
         }
         Ok(volumes.len())
     }

@@ -12,6 +12,7 @@ mod down;
 pub(crate) mod engine;
 pub(crate) mod image;
 pub(crate) mod names;
+mod observe;
 mod plan;
 mod ports;
 mod preflight;

@@ -33,7 +33,8 @@ fn describe(container: &ContainerSummary) -> String {
     match container.labels.as_ref().and_then(|labels| labels.get(CLUSTER_LABEL)) {
         Some(cluster) => format!("cluster {cluster}"),
         None => {
-            let name = container.names.iter().flatten().next().map_or("?", |name| name.trim_start_matches('/'));
+            let name =
+                container.names.iter().flatten().next().map_or("?", |name| name.trim_start_matches('/'));
             format!("container {name}")
         }
     }
@@ -44,12 +45,14 @@ fn process(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
         .filter_map(|path| fs::read_to_string(path).ok())
-        .find_map(|table| listening_inode(&table, port))?;
+        .find_map(|table| listening_inode(&table, port).map(str::to_owned))?;
     let target = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find_map(|pid| {
         let mut descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-        descriptors.find(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == target.as_str()))?;
+        descriptors.find(|entry| {
+            fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == target.as_str())
+        })?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         Some(format!("{} ({pid})", name.trim()))
     })

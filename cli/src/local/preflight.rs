@@ -4,7 +4,7 @@
 use std::{net::Ipv4Addr, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
-use bollard::models::{ContainerSummary, Network, SystemInfo};
+use bollard::models::{ContainerSummary, NetworkInspect, SystemInfo};
 
 use super::{
     containers::{Member, Ports},
@@ -16,7 +16,8 @@ use super::{
 /// The first engine API that knows all that Warren asks for (Docker 20.10).
 const OLDEST_API: (u64, u64) = (1, 41);
 /// The cluster's own networks: pods and services.
-const OWN_NETWORKS: [(Ipv4Addr, u8); 2] = [(Ipv4Addr::new(10, 42, 0, 0), 16), (Ipv4Addr::new(10, 43, 0, 0), 16)];
+const OWN_NETWORKS: [(Ipv4Addr, u8); 2] =
+    [(Ipv4Addr::new(10, 42, 0, 0), 16), (Ipv4Addr::new(10, 43, 0, 0), 16)];
 
 /// Checks the machine and the engine.
 pub(crate) async fn machine(engine: &Engine) -> anyhow::Result<()> {
@@ -37,7 +38,10 @@ pub(crate) async fn machine(engine: &Engine) -> anyhow::Result<()> {
 
 fn engine_is_fit(info: &SystemInfo) -> anyhow::Result<()> {
     let os = info.os_type.as_deref().unwrap_or("linux");
-    ensure!(os == "linux", "the Docker engine runs {os} containers, and nodes are Linux: switch it to Linux containers");
+    ensure!(
+        os == "linux",
+        "the Docker engine runs {os} containers, and nodes are Linux: switch it to Linux containers"
+    );
     let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
     ensure!(
         !rootless,
@@ -71,14 +75,20 @@ pub(crate) fn ports_are_free(
             continue;
         }
         if let Some(holder) = ports::holder(port, running) {
-            bail!("port {port} of 127.0.0.1 is taken by {holder}: choose another with {option} (cluster {cluster})");
+            bail!(
+                "port {port} of 127.0.0.1 is taken by {holder}: choose another with {option} (cluster {cluster})"
+            );
         }
     }
     Ok(())
 }
 
 /// Checks that no container of someone else bears a name that the cluster needs.
-pub(crate) fn names_are_free(cluster: &ClusterName, members: &[Member], foreign: &[ContainerSummary]) -> anyhow::Result<()> {
+pub(crate) fn names_are_free(
+    cluster: &ClusterName,
+    members: &[Member],
+    foreign: &[ContainerSummary],
+) -> anyhow::Result<()> {
     for container in foreign {
         for name in container.names.iter().flatten().map(|name| name.trim_start_matches('/')) {
             ensure!(
@@ -92,7 +102,7 @@ pub(crate) fn names_are_free(cluster: &ClusterName, members: &[Member], foreign:
 }
 
 /// Checks that Docker gave the cluster's network addresses that are not the cluster's own inside.
-pub(crate) fn network_is_apart(network: &Network) -> anyhow::Result<()> {
+pub(crate) fn network_is_apart(network: &NetworkInspect) -> anyhow::Result<()> {
     let subnets = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
     for subnet in subnets.filter_map(|config| config.subnet.as_deref()) {
         let Some(parsed) = parse_network(subnet) else { continue };
@@ -127,7 +137,8 @@ mod tests {
     use super::*;
 
     fn refusal(ports: Ports, own: &[u16], running: &[ContainerSummary]) -> String {
-        ports_are_free(&"dev".parse().unwrap(), &ports, own, running).map_or_else(|error| error.to_string(), |()| String::new())
+        ports_are_free(&"dev".parse().unwrap(), &ports, own, running)
+            .map_or_else(|error| error.to_string(), |()| String::new())
     }
 
     #[test]
@@ -136,7 +147,10 @@ mod tests {
         let taken = free.local_addr().unwrap().port();
         let ports = Ports { api: 1, http: taken, https: 2 };
         let message = refusal(ports, &[], &[]);
-        assert!(message.contains(&format!("port {taken} ")) && message.contains("--gateway-http"), "{message}");
+        assert!(
+            message.contains(&format!("port {taken} ")) && message.contains("--gateway-http"),
+            "{message}"
+        );
         assert_eq!(refusal(ports, &[taken], &[]), "");
         let other = ContainerSummary {
             labels: Some([("warren.cluster".to_owned(), "prod".to_owned())].into()),
@@ -155,13 +169,13 @@ mod tests {
 
     #[test]
     fn an_overlapping_subnet_is_refused() {
-        let network = |subnet: &str| Network {
+        let network = |subnet: &str| NetworkInspect {
             name: Some("dev".into()),
             ipam: Some(Ipam {
                 config: Some(vec![IpamConfig { subnet: Some(subnet.into()), ..IpamConfig::default() }]),
                 ..Ipam::default()
             }),
-            ..Network::default()
+            ..NetworkInspect::default()
         };
         for bad in ["10.42.5.0/24", "10.43.0.0/16", "10.0.0.0/8", "0.0.0.0/0"] {
             assert!(network_is_apart(&network(bad)).is_err(), "{bad}");
@@ -173,7 +187,8 @@ mod tests {
 
     #[test]
     fn engines_that_cannot_do_it_are_refused() {
-        let info = SystemInfo { security_options: Some(vec!["name=rootless".into()]), ..SystemInfo::default() };
+        let info =
+            SystemInfo { security_options: Some(vec!["name=rootless".into()]), ..SystemInfo::default() };
         assert!(engine_is_fit(&info).unwrap_err().to_string().contains("rootless"));
         assert!(engine_is_fit(&SystemInfo::default()).is_ok());
         assert!(version_number("1.41") >= Some(OLDEST_API) && version_number("1.40") < Some(OLDEST_API));
@@ -183,7 +198,8 @@ mod tests {
     #[test]
     fn a_foreign_container_with_our_name_is_refused() {
         let members = [Member { role: super::super::containers::Role::Gateway, name: "dev-gateway".into() }];
-        let container = ContainerSummary { names: Some(vec!["/dev-gateway".into()]), ..ContainerSummary::default() };
+        let container =
+            ContainerSummary { names: Some(vec!["/dev-gateway".into()]), ..ContainerSummary::default() };
         let refused = names_are_free(&"dev".parse().unwrap(), &members, &[container]).unwrap_err();
         assert!(refused.to_string().contains("dev-gateway exists"), "{refused}");
     }

@@ -35,7 +35,9 @@ pub(crate) fn authenticate(peer: Option<&PeerIdentity>, headers: &HeaderMap) -> 
             User { name: peer.common_name.clone(), groups }
         }
         None if headers.contains_key(header::AUTHORIZATION) => return Err(Status::unauthorized()),
-        None => User { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()] },
+        None => {
+            User { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()] }
+        }
     };
     impersonate(user, headers)
 }
@@ -109,7 +111,8 @@ mod tests {
         let headers = HeaderMap::new();
         let admin = authenticate(Some(&peer("warren-admin", MASTERS)), &headers).unwrap();
         assert!(authorize(&admin, "list", target.as_ref(), "").is_ok());
-        let member = authenticate(Some(&peer("system:warren:node:a", "system:warren:members")), &headers).unwrap();
+        let member =
+            authenticate(Some(&peer("system:warren:node:a", "system:warren:members")), &headers).unwrap();
         let status = authorize(&member, "list", target.as_ref(), "").unwrap_err();
         assert_eq!(
             status.message,

@@ -25,18 +25,22 @@ pub(crate) fn version() -> Value {
 
 /// The version of `apidiscovery.k8s.io` that the client wants, when it wants the aggregated form.
 pub(crate) fn wants_aggregated(headers: &HeaderMap) -> Option<&'static str> {
-    negotiate::accepted(headers).iter().find_map(|media| {
-        if media.parameter("as") != "APIGroupDiscoveryList" || media.parameter("g") != "apidiscovery.k8s.io" {
-            // The first acceptable plain form wins over a later aggregated one.
-            return (media.essence == "application/json").then_some("");
-        }
-        match media.parameter("v") {
-            "v2" => Some("v2"),
-            "v2beta1" => Some("v2beta1"),
-            _ => None,
-        }
-    })
-    .filter(|version| !version.is_empty())
+    negotiate::accepted(headers)
+        .iter()
+        .find_map(|media| {
+            if media.parameter("as") != "APIGroupDiscoveryList"
+                || media.parameter("g") != "apidiscovery.k8s.io"
+            {
+                // The first acceptable plain form wins over a later aggregated one.
+                return (media.essence == "application/json").then_some("");
+            }
+            match media.parameter("v") {
+                "v2" => Some("v2"),
+                "v2beta1" => Some("v2beta1"),
+                _ => None,
+            }
+        })
+        .filter(|version| !version.is_empty())
 }
 
 /// The content type of an aggregated answer.
@@ -177,7 +181,11 @@ pub(crate) fn resources(group: &str, version: &str) -> Option<Value> {
 }
 
 /// The text of `/livez?verbose` and its like: one line per check. The flag says whether all passed.
-pub(crate) fn health_report(endpoint: &str, checks: &[(&str, Result<(), String>)], verbose: bool) -> (bool, String) {
+pub(crate) fn health_report(
+    endpoint: &str,
+    checks: &[(&str, Result<(), String>)],
+    verbose: bool,
+) -> (bool, String) {
     let healthy = checks.iter().all(|(_, outcome)| outcome.is_ok());
     if healthy && !verbose {
         return (true, "ok".to_owned());
@@ -203,14 +211,23 @@ mod tests {
     #[test]
     fn legacy_and_aggregated_say_the_same() {
         let legacy = resources("apps", "v1").unwrap();
-        let names: Vec<&str> = legacy["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+        let names: Vec<&str> =
+            legacy["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
         assert_eq!(
             names,
-            ["deployments", "deployments/scale", "deployments/status", "replicasets", "replicasets/scale", "replicasets/status"]
+            [
+                "deployments",
+                "deployments/scale",
+                "deployments/status",
+                "replicasets",
+                "replicasets/scale",
+                "replicasets/status"
+            ]
         );
         assert_eq!(legacy["resources"][1]["group"], "autoscaling");
         let all = aggregated(false, "v2");
-        let apps = all["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "apps").unwrap();
+        let apps =
+            all["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "apps").unwrap();
         let deployment = &apps["versions"][0]["resources"][0];
         assert_eq!(deployment["resource"], "deployments");
         assert_eq!(deployment["responseKind"]["kind"], "Deployment");

@@ -77,8 +77,22 @@ const PLAIN: Kind = Kind {
 
 /// Every kind that is served, core first, then by group.
 pub(crate) static KINDS: &[Kind] = &[
-    Kind { kind: "ConfigMap", plural: "configmaps", singular: "configmap", short_names: &["cm"], resource: "configmaps", ..PLAIN },
-    Kind { kind: "Event", plural: "events", singular: "event", short_names: &["ev"], resource: "events", ..PLAIN },
+    Kind {
+        kind: "ConfigMap",
+        plural: "configmaps",
+        singular: "configmap",
+        short_names: &["cm"],
+        resource: "configmaps",
+        ..PLAIN
+    },
+    Kind {
+        kind: "Event",
+        plural: "events",
+        singular: "event",
+        short_names: &["ev"],
+        resource: "events",
+        ..PLAIN
+    },
     Kind {
         kind: "Namespace",
         plural: "namespaces",
@@ -115,7 +129,13 @@ pub(crate) static KINDS: &[Kind] = &[
         has_generation: true,
         subresources: &[
             Subresource { name: "binding", group: "", version: "v1", kind: "Binding", verbs: &["create"] },
-            Subresource { name: "eviction", group: "policy", version: "v1", kind: "Eviction", verbs: &["create"] },
+            Subresource {
+                name: "eviction",
+                group: "policy",
+                version: "v1",
+                kind: "Eviction",
+                verbs: &["create"],
+            },
             Subresource { name: "log", group: "", version: "", kind: "", verbs: &["get"] },
             STATUS,
         ],
@@ -196,11 +216,6 @@ impl Kind {
         api_version(self.group, self.version)
     }
 
-    /// `Pod`, `Deployment.apps`: how Kubernetes names a kind in messages about invalid objects.
-    pub(crate) fn group_kind(&self) -> String {
-        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
-    }
-
     /// One of its subresources.
     pub(crate) fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|subresource| subresource.name == name)
@@ -235,8 +250,11 @@ mod tests {
     #[test]
     fn the_table_is_consistent() {
         for kind in KINDS {
-            let expected =
-                if kind.group.is_empty() { kind.plural.to_owned() } else { format!("{}.{}", kind.plural, kind.group) };
+            let expected = if kind.group.is_empty() {
+                kind.plural.to_owned()
+            } else {
+                format!("{}.{}", kind.plural, kind.group)
+            };
             assert_eq!(kind.resource, expected);
             assert_eq!(kind.has_status, kind.subresource("status").is_some(), "{}", kind.kind);
             assert_eq!(KINDS.iter().filter(|other| other.resource == kind.resource).count(), 1);

@@ -1,1 +1,107 @@
-//! warren-api
+//! The Kubernetes API: one generic engine over one table of kinds.
+//!
+//! ```text
+//!  request ─► auth ─► path (pure) ─► verbs ─► admission, meta, patch, delete (pure) ─► store
+//!                        │              │
+//!                        │              └─► watch: history ─► selectors ─► events or one-row tables
+//!                        └─► discovery, openapi, health (pure)
+//! ```
+//!
+//! What is known about single kinds is in `warren-objects` (defaults, validation, columns) and in `kinds`
+//! (names, scope, subresources); nothing else here names a kind without need. Every error is a Kubernetes
+//! `Status` with Kubernetes' message.
+
+mod addresses;
+mod admission;
+mod auth;
+mod body;
+mod continuations;
+mod delete;
+mod discovery;
+mod engine;
+mod kinds;
+mod meta;
+mod negotiate;
+mod openapi;
+mod patch;
+mod path;
+mod query;
+mod respond;
+mod selectors;
+mod server;
+mod status;
+mod subresources;
+mod table;
+mod verbs;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use warren_plan::ClusterConfig;
+use warren_proto::control::LogsRequest;
+use warren_store::Store;
+
+/// A pod that runs on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Which of all pods that had this name.
+    pub uid: String,
+    /// Where it runs.
+    pub node: String,
+}
+
+/// Why a stream into a pod could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The node has no connection to the controller now (503).
+    #[error("node {node} is not connected to the controller: {why}")]
+    NodeUnavailable {
+        /// The pod's node.
+        node: String,
+        /// What is known about it.
+        why: String,
+    },
+    /// The node knows the pod but not this container, or has no such log (400).
+    #[error("{0}")]
+    NotFound(String),
+    /// Anything else (500).
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// How the API reaches into pods; the node-facing half of the controller provides it.
+pub trait PodStreams: Send + Sync + 'static {
+    /// Opens a container's log. An error inside the stream ends the client's response abnormally.
+    fn logs(
+        &self,
+        pod: &PodRef,
+        container: &str,
+        options: LogsRequest,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, String>>, StreamError>>;
+}
+
+/// What the API needs.
+#[derive(Clone)]
+pub struct Api {
+    /// All state.
+    pub store: Arc<dyn Store>,
+    /// The way into pods.
+    pub streams: Arc<dyn PodStreams>,
+    /// The cluster's addresses.
+    pub config: ClusterConfig,
+}
+
+/// Serves the API. Expects a [`warren_runtime::tls::PeerIdentity`] in the extensions of each request that came
+/// with a client certificate; without one the client is anonymous. Every path is answered: the router has a
+/// fallback.
+pub fn router(api: Api) -> axum::Router {
+    axum::Router::new().fallback(server::handle).with_state(Arc::new(engine::Engine::new(api)))
+}

@@ -46,7 +46,8 @@ impl Media {
 
 /// The elements of Accept, best first. No header means anything.
 pub(crate) fn accepted(headers: &HeaderMap) -> Vec<Media> {
-    let all: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let all: Vec<&str> =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let text = if all.is_empty() { "*/*".to_owned() } else { all.join(",") };
     let mut media: Vec<(u32, Media)> = text.split(',').filter_map(parse_media).collect();
     media.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
@@ -85,7 +86,9 @@ fn serve(media: &Media) -> Option<Negotiated> {
     let view = match (media.parameter("as"), media.parameter("g")) {
         ("", _) => View::Object,
         ("Table", "meta.k8s.io") => View::Table(version),
-        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => View::PartialMetadata(version),
+        ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => {
+            View::PartialMetadata(version)
+        }
         _ => return None,
     };
     Some(Negotiated { view, format })
@@ -118,10 +121,14 @@ pub(crate) fn decode_body(content_type: &str, body: &[u8]) -> Result<Value, Stat
         return Err(unsupported("application/vnd.kubernetes.protobuf"));
     }
     match content_type {
-        "" | "application/json" | "*/*" => serde_json::from_slice(body)
-            .map_err(|error| Status::bad_request(format!("the body of the request is not valid JSON: {error}"))),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => serde_yaml_ng::from_slice(body)
-            .map_err(|error| Status::bad_request(format!("the body of the request is not valid YAML: {error}"))),
+        "" | "application/json" | "*/*" => serde_json::from_slice(body).map_err(|error| {
+            Status::bad_request(format!("the body of the request is not valid JSON: {error}"))
+        }),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => {
+            serde_yaml_ng::from_slice(body).map_err(|error| {
+                Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
+            })
+        }
         other => Err(unsupported(other)),
     }
 }

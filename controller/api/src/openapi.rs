@@ -18,7 +18,8 @@ pub(crate) fn v2_protobuf() -> Vec<u8> {
 /// One length-delimited protobuf field; all lengths here are below 128.
 fn field(number: u8, data: &[u8]) -> Vec<u8> {
     let length = u8::try_from(data.len()).ok().filter(|length| *length < 128);
-    let mut out = vec![(number << 3) | 2, length.expect("the fields of the stub are constants shorter than 128 bytes")];
+    let mut out =
+        vec![(number << 3) | 2, length.expect("the fields of the stub are constants shorter than 128 bytes")];
     out.extend_from_slice(data);
     out
 }

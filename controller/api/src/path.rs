@@ -52,7 +52,9 @@ pub(crate) fn parse(path: &str) -> Option<Target> {
         ["readyz", rest @ ..] => health("readyz", rest),
         ["openapi", "v2"] => Some(Target::OpenApiV2),
         ["openapi", "v3"] => Some(Target::OpenApiV3),
-        ["openapi", "v3", "api", version] => Some(Target::OpenApiV3GroupVersion(String::new(), (*version).into())),
+        ["openapi", "v3", "api", version] => {
+            Some(Target::OpenApiV3GroupVersion(String::new(), (*version).into()))
+        }
         ["openapi", "v3", "apis", group, version] => {
             Some(Target::OpenApiV3GroupVersion((*group).into(), (*version).into()))
         }

@@ -124,8 +124,9 @@ impl ListOptions {
         };
         let limit = query.number::<i64>("limit")?.unwrap_or(0);
         Ok(Self {
-            limit: usize::try_from(limit)
-                .map_err(|_| Status::bad_request(format!("limit: Invalid value: {limit}: must not be negative")))?,
+            limit: usize::try_from(limit).map_err(|_| {
+                Status::bad_request(format!("limit: Invalid value: {limit}: must not be negative"))
+            })?,
             continuation: query.text("continue").map(str::to_owned),
             revision: query.number("resourceVersion")?,
             revision_match,
@@ -173,7 +174,13 @@ mod tests {
 
     #[test]
     fn refuses_nonsense_by_name() {
-        assert!(Query::parse(Some("limit=many")).number::<i64>("limit").unwrap_err().message.contains("\"limit\""));
+        assert!(
+            Query::parse(Some("limit=many"))
+                .number::<i64>("limit")
+                .unwrap_err()
+                .message
+                .contains("\"limit\"")
+        );
         assert!(ListOptions::parse(&Query::parse(Some("limit=-1"))).is_err());
         assert!(Query::parse(Some("dryRun=Some")).dry_run().is_err());
         assert!(Query::parse(Some("fieldValidation=Maybe")).field_validation().is_err());

@@ -41,7 +41,8 @@ impl Selector {
     pub(crate) fn parse(kind: &Kind, query: &Query) -> Result<Self, Status> {
         let labels = parse_labels(query.get("labelSelector").unwrap_or(""))
             .map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
-        let fields = parse_fields(kind, query.get("fieldSelector").unwrap_or("")).map_err(Status::bad_request)?;
+        let fields =
+            parse_fields(kind, query.get("fieldSelector").unwrap_or("")).map_err(Status::bad_request)?;
         Ok(Self { labels, fields })
     }
 
@@ -143,12 +144,14 @@ fn parse_requirement(tokens: &[Token]) -> Result<(LabelRequirement, &[Token]), S
             let (values, rest) = parse_values(rest)?;
             (key, if operator == "in" { Operator::In(values) } else { Operator::NotIn(values) }, rest)
         }
-        [Word(key), rest @ ([] | [Symbol(","), ..])] => (key, Operator::Exists, rest),
+        [Word(key)] | [Word(key), Symbol(","), ..] => (key, Operator::Exists, &tokens[1..]),
         [Word(_), other, ..] => {
             let expected = "in, notin, =, ==, !=, gt, lt";
             return Err(format!("found '{}', expected: {expected}", spelling(other)));
         }
-        [other, ..] => return Err(format!("found '{}', expected: !, identifier, or 'end of string'", spelling(other))),
+        [other, ..] => {
+            return Err(format!("found '{}', expected: !, identifier, or 'end of string'", spelling(other)));
+        }
         [] => return Err("found '', expected: identifier".into()),
     };
     check_key(key)?;
@@ -217,12 +220,16 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<FieldRequirement>, String
         if term.is_empty() {
             continue;
         }
-        let (field, operator, value) =
-            split_operator(&term).ok_or_else(|| format!("invalid selector: {term:?}; can't understand it"))?;
+        let (field, operator, value) = split_operator(&term)
+            .ok_or_else(|| format!("invalid selector: {term:?}; can't understand it"))?;
         if !supports_field(kind, field) {
             return Err(format!("field label not supported: {field}"));
         }
-        out.push(FieldRequirement { field: field.to_owned(), value: unescape(value), equal: operator != "!=" });
+        out.push(FieldRequirement {
+            field: field.to_owned(),
+            value: unescape(value),
+            equal: operator != "!=",
+        });
     }
     Ok(out)
 }
@@ -327,19 +334,50 @@ mod tests {
     fn label_operators() {
         let object = json!({"metadata": {"labels": {"app": "web", "tier": "", "n": "5", "a.b/c": "x"}}});
         for yes in [
-            "", "app=web", "app==web", "app", "!x", "x!=1", "app!=db", "app in (db, web)", "app notin (db)",
-            "x notin (y)", "tier=", "tier in (,a)", "app=web,tier", " app = web , !x ", "n>4,n<6", "a.b/c=x",
+            "",
+            "app=web",
+            "app==web",
+            "app",
+            "!x",
+            "x!=1",
+            "app!=db",
+            "app in (db, web)",
+            "app notin (db)",
+            "x notin (y)",
+            "tier=",
+            "tier in (,a)",
+            "app=web,tier",
+            " app = web , !x ",
+            "n>4,n<6",
+            "a.b/c=x",
         ] {
             assert!(selects(yes, &object), "{yes}");
         }
-        for no in ["app=db", "x", "!app", "app!=web", "app in (db)", "app notin (web)", "x=", "n>5", "x in (,y)"] {
+        for no in
+            ["app=db", "x", "!app", "app!=web", "app in (db)", "app notin (web)", "x=", "n>5", "x in (,y)"]
+        {
             assert!(!selects(no, &object), "{no}");
         }
     }
 
     #[test]
     fn label_nonsense_is_refused() {
-        for text in ["=a", "a=b c", "a in b", "a in (b", "a,", ",", "a b", "!", "a=b=c", "a in (b c)", "-a", "a=-", "a>x", "a/b/c"] {
+        for text in [
+            "=a",
+            "a=b c",
+            "a in b",
+            "a in (b",
+            "a,",
+            ",",
+            "a b",
+            "!",
+            "a=b=c",
+            "a in (b c)",
+            "-a",
+            "a=-",
+            "a>x",
+            "a/b/c",
+        ] {
             assert!(parse_labels(text).is_err(), "{text}");
         }
     }
@@ -347,16 +385,20 @@ mod tests {
     #[test]
     fn fields_per_kind() {
         let pods = find("", "v1", "pods").unwrap();
-        let query = Query::parse(Some("fieldSelector=spec.nodeName%3Dn1%2Cstatus.phase!%3DFailed%2Cmetadata.name==a"));
+        let query = Query::parse(Some(
+            "fieldSelector=spec.nodeName%3Dn1%2Cstatus.phase!%3DFailed%2Cmetadata.name==a",
+        ));
         let selector = Selector::parse(pods, &query).unwrap();
-        let mut pod = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}});
+        let mut pod =
+            json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n1"}, "status": {"phase": "Running"}});
         assert!(selector.matches(&pod));
         pod["status"]["phase"] = json!("Failed");
         assert!(!selector.matches(&pod));
         let error = Selector::parse(pods, &Query::parse(Some("fieldSelector=spec.x=1"))).unwrap_err();
         assert_eq!((error.code, &*error.message), (400, "field label not supported: spec.x"));
         let nodes = find("", "v1", "nodes").unwrap();
-        let selector = Selector::parse(nodes, &Query::parse(Some("fieldSelector=spec.unschedulable=false"))).unwrap();
+        let selector =
+            Selector::parse(nodes, &Query::parse(Some("fieldSelector=spec.unschedulable=false"))).unwrap();
         assert!(selector.matches(&json!({"metadata": {"name": "n"}})));
         assert!(Selector::parse(nodes, &Query::parse(Some("fieldSelector=metadata.namespace=a"))).is_err());
     }
@@ -366,7 +408,11 @@ mod tests {
         let events = find("", "v1", "events").unwrap();
         let query = Query::parse(Some("fieldSelector=involvedObject.fieldPath=a%5C,b,source=agent"));
         let selector = Selector::parse(events, &query).unwrap();
-        assert!(selector.matches(&json!({"involvedObject": {"fieldPath": "a,b"}, "reportingComponent": "agent"})));
-        assert!(!selector.matches(&json!({"involvedObject": {"fieldPath": "a,b"}, "source": {"component": "x"}})));
+        assert!(
+            selector.matches(&json!({"involvedObject": {"fieldPath": "a,b"}, "reportingComponent": "agent"}))
+        );
+        assert!(
+            !selector.matches(&json!({"involvedObject": {"fieldPath": "a,b"}, "source": {"component": "x"}}))
+        );
     }
 }

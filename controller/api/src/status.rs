@@ -82,7 +82,8 @@ impl Status {
 
     /// 403 for creations in a namespace that is going away.
     pub(crate) fn namespace_terminating(kind: &Kind, name: &str, namespace: &str) -> Self {
-        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let why =
+            format!("unable to create new content in namespace {namespace} because it is being terminated");
         Self::forbidden(kind, name, &why).with_cause(
             "NamespaceTerminating",
             format!("namespace {namespace} is being terminated"),
@@ -109,12 +110,14 @@ impl Status {
     }
 
     pub(crate) fn already_exists(kind: &Kind, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", kind.resource)).about(kind, name)
+        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", kind.resource))
+            .about(kind, name)
     }
 
     /// 409 because somebody else wrote first.
     pub(crate) fn conflict(kind: &Kind, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict_because(kind, name, why)
     }
 

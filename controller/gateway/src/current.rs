@@ -93,3 +93,43 @@ impl Routes {
         barriers
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_table_is_in_force_only_when_every_worker_has_passed() {
+        let routes = Routes::new();
+        let (mut first, mut second) = (routes.register(), routes.register());
+        let publishing = tokio::spawn({
+            let routes = routes.clone();
+            async move { routes.publish(7, []).await }
+        });
+        first.recv().await.expect("a barrier").send(()).expect("awaited");
+        let held = second.recv().await.expect("a barrier");
+        assert_eq!(routes.load().as_ref().map(|table| table.revision()), Some(7), "requests see it already");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!publishing.is_finished(), "the second worker has not passed yet");
+        held.send(()).expect("awaited");
+        publishing.await.expect("published");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ended_holds_nobody_up() {
+        let routes = Routes::new();
+        let (first, mut second) = (routes.register(), routes.register());
+        drop(first);
+        let publishing = tokio::spawn({
+            let routes = routes.clone();
+            async move { routes.publish(1, []).await }
+        });
+        // This one ends with the barrier in its hands.
+        drop(second.recv().await.expect("a barrier"));
+        drop(second);
+        publishing.await.expect("published");
+        routes.publish(2, []).await;
+    }
+}

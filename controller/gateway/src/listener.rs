@@ -321,8 +321,10 @@ where
     I: Read + Write + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| proxy::handle(worker.clone(), client.clone(), request));
+    // No `pipeline_flush`: with it, hyper holds answers back while the read buffer is not empty, and never
+    // sends the 400 to a malformed request.
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).pipeline_flush(true);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let connection = builder.serve_connection(io, service).with_upgrades();
     drive(connection, stop, FAREWELL, |connection| connection.graceful_shutdown()).await
 }

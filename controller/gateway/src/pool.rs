@@ -93,11 +93,6 @@ impl Pool {
             !slot.idle.is_empty()
         });
     }
-
-    #[cfg(test)]
-    pub(crate) fn idle(&self, address: SocketAddr) -> usize {
-        self.slots.lock().get(&address).map_or(0, |slot| slot.idle.len())
-    }
 }
 
 /// A connection that carries a response, and the request's place among those in flight. Dropped early (the

@@ -194,7 +194,8 @@ proptest! {
     ) {
         let best = rules.iter().enumerate().filter(|(_, rule)| matches(rule, host, &path));
         let best = best.min_by_key(|(index, rule)| rank(*index, rule)).map_or("none", |(_, rule)| &rule.backend);
-        prop_assert_eq!(target(&compile(&rules), host, &path), best);
+        let table = compile(&rules);
+        prop_assert_eq!(target(&table, host, &path), best);
     }
 
     #[test]

@@ -308,7 +308,8 @@ mod tests {
         let second = CertificateAuthority::load_or_create(dir.path()).expect("loaded");
         assert_eq!(first.fingerprint(), second.fingerprint());
         assert_eq!(first.fingerprint().len(), 64);
-        let mode = |file: &str| fs::metadata(dir.path().join(file)).expect("file").permissions().mode() & 0o777;
+        let mode =
+            |file: &str| fs::metadata(dir.path().join(file)).expect("file").permissions().mode() & 0o777;
         assert_eq!((mode("ca.pem"), mode("ca.key")), (0o644, 0o600));
         let der = second.sign_member(&csr("x"), "node-1", Role::Node).expect("signed after a restart");
         check_leaf(&first, &der);
@@ -376,6 +377,9 @@ mod tests {
         let der = pem_to_der(&issued.certificate_pem);
         check_leaf(&authority, &der);
         let peer = warren_runtime::tls::PeerIdentity::from_der(&der).expect("a subject");
-        assert_eq!((peer.common_name.as_str(), &peer.organizations[..]), ("warren-admin", &["system:masters".to_owned()][..]));
+        assert_eq!(
+            (peer.common_name.as_str(), &peer.organizations[..]),
+            ("warren-admin", &["system:masters".to_owned()][..])
+        );
     }
 }

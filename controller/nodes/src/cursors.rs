@@ -139,6 +139,11 @@ impl Cursors {
         })
     }
 
+    /// Whether the consumer ever acknowledged anything to this controller.
+    pub(crate) fn ever_ready(&self, subscriber: &Subscriber) -> bool {
+        self.cursors.get(subscriber).is_some_and(|cursor| cursor.ever)
+    }
+
     /// Whether the consumer was ever connected to this controller.
     pub(crate) fn known(&self, subscriber: &Subscriber) -> bool {
         self.cursors.contains_key(subscriber)

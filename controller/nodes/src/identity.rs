@@ -32,7 +32,10 @@ impl Caller {
             return Err(Status::unauthenticated("a member's client certificate is required; join first"));
         };
         let caller = Self::named(peer).ok_or_else(|| {
-            tracing::warn!(common_name = peer.common_name, "refused a control call: not a member's certificate");
+            tracing::warn!(
+                common_name = peer.common_name,
+                "refused a control call: not a member's certificate"
+            );
             Status::permission_denied(format!("{:?} is not a member of the cluster", peer.common_name))
         })?;
         caller.check(snapshot)?;
@@ -68,7 +71,9 @@ impl Caller {
     pub(crate) fn require_node(&self) -> Result<(), Status> {
         match self.role {
             Role::Node => Ok(()),
-            _ => Err(Status::permission_denied(format!("{} is a gateway; only nodes may do this", self.name))),
+            _ => {
+                Err(Status::permission_denied(format!("{} is a gateway; only nodes may do this", self.name)))
+            }
         }
     }
 

@@ -1,1 +1,229 @@
-//! warren-nodes
+//! The node-facing side of the controller.
+//!
+//! ```text
+//!  member ──Join──► tokens, ca ──► store
+//!  store ──► compile (pure) ──► views ──feed──► agent, netd, gateway ──acknowledge──► cursors ─┐
+//!  agent, netd, gateway ──heartbeat──► leases ───────────────────────────────────────────────┴► observe()
+//!  agent, netd ──reports──► status, events, members ──► store
+//!  kubectl logs ──► sessions ◄── agent dials in ──► stream
+//! ```
+//!
+//! Members only dial out, so every call here is made by a member. Who calls is read from the client
+//! certificate ([`warren_runtime::tls::PeerIdentity`] in the request's extensions), never from a field.
+
+mod ca;
+mod compile;
+mod control;
+mod cursors;
+mod events;
+mod feed;
+mod identity;
+mod join;
+mod json;
+mod leases;
+mod node_status;
+mod observe;
+mod reports;
+mod sessions;
+mod status;
+mod tokens;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_plan::ClusterConfig;
+use warren_proto::control::{control_server::ControlServer, join_server::JoinServer};
+use warren_store::Store;
+
+pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
+pub use identity::MEMBERS;
+pub use observe::Observed;
+pub use sessions::SessionError;
+pub use tokens::{TokenError, TokenInfo};
+
+use compile::{Compiled, Compiler};
+use cursors::Cursors;
+use leases::Leases;
+
+/// After a change the compiler waits this long for the rest of the burst.
+const DEBOUNCE: Duration = Duration::from_millis(2);
+const EVENT_EXPIRY: Duration = Duration::from_secs(60);
+/// Reports carry whole states of many pods, images and peers.
+const MAXIMUM_MESSAGE: usize = 32 << 20;
+
+/// The node-facing side: its services, its loops, and what planners and the API ask of it.
+pub struct Nodes {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) ca: Arc<CertificateAuthority>,
+    pub(crate) config: ClusterConfig,
+    pub(crate) started: Instant,
+    pub(crate) leases: Mutex<Leases>,
+    pub(crate) cursors: Mutex<Cursors>,
+    pub(crate) compiled: watch::Sender<Option<Arc<Compiled>>>,
+    pub(crate) sessions: sessions::Sessions,
+    pub(crate) networks: Mutex<BTreeMap<String, reports::Tunnel>>,
+    /// One join at a time: each picks a free slice of the cluster network.
+    pub(crate) joining: tokio::sync::Mutex<()>,
+    pub(crate) wake: Arc<Notify>,
+    /// Cancelled when the controller stops; ends every stream.
+    pub(crate) closing: CancellationToken,
+    pub(crate) streams: TaskTracker,
+}
+
+impl Nodes {
+    /// Nothing runs before [`Nodes::run`]; feeds wait for it.
+    pub fn new(store: Arc<dyn Store>, ca: Arc<CertificateAuthority>, config: ClusterConfig) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
+            store,
+            ca,
+            config,
+            started: now,
+            leases: Mutex::new(Leases::new(now)),
+            cursors: Mutex::new(Cursors::default()),
+            compiled: watch::Sender::new(None),
+            sessions: sessions::Sessions::default(),
+            networks: Mutex::default(),
+            joining: tokio::sync::Mutex::default(),
+            wake: Arc::new(Notify::new()),
+            closing: CancellationToken::new(),
+            streams: TaskTracker::new(),
+        })
+    }
+
+    /// The gRPC services Join and Control. Each request that came with a client certificate must carry its
+    /// `PeerIdentity` in the extensions.
+    pub fn services(self: &Arc<Self>) -> tonic::service::Routes {
+        let join = JoinServer::new(join::JoinService::new(Arc::clone(self)));
+        let control = ControlServer::new(control::ControlService::new(Arc::clone(self)))
+            .max_decoding_message_size(MAXIMUM_MESSAGE);
+        tonic::service::Routes::new(join).add_service(control)
+    }
+
+    /// Compiles every change of the store, judges leases, expires events; until `stop`, which ends all streams.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            outcome = self.compile_changes() => outcome,
+            () = self.judge_leases() => Ok(()),
+            () = self.expire_events() => Ok(()),
+        };
+        self.closing.cancel();
+        self.sessions.close();
+        self.streams.close();
+        self.streams.wait().await;
+        outcome
+    }
+
+    /// Woken when liveness or an acknowledgement changed. Holds one permit for a waiter that comes late.
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Makes a join token; the answer is its text, `wrn1.ID.SECRET.CAHASH`.
+    pub async fn create_token(&self, lifetime: Duration) -> Result<String, TokenError> {
+        tokens::create(&*self.store, self.ca.fingerprint(), lifetime, Timestamp::now()).await
+    }
+
+    /// The tokens that can still be used.
+    pub fn list_tokens(&self) -> Vec<TokenInfo> {
+        tokens::list(&self.store.snapshot(), Timestamp::now())
+    }
+
+    /// Removes a token before it is used.
+    pub async fn revoke_token(&self, id: &str) -> Result<(), TokenError> {
+        tokens::revoke(&*self.store, id).await
+    }
+
+    async fn compile_changes(&self) -> anyhow::Result<()> {
+        let mut compiler = Compiler::new(self.config.clone());
+        let mut snapshot = self.store.snapshot();
+        loop {
+            let mut watch = self.store.watch(snapshot.revision);
+            self.publish(&mut compiler, &snapshot);
+            while let Ok(changes) = &mut watch {
+                match changes.next().await {
+                    Ok(batch) if batch.is_empty() => anyhow::bail!("the store has closed"),
+                    Ok(_) => {}
+                    // History moved past us: the next snapshot holds it all.
+                    Err(_) => break,
+                }
+                tokio::time::sleep(DEBOUNCE).await;
+                if changes.ready().is_err() {
+                    break;
+                }
+                snapshot = self.store.snapshot();
+                self.publish(&mut compiler, &snapshot);
+            }
+            snapshot = self.store.snapshot();
+        }
+    }
+
+    fn publish(&self, compiler: &mut Compiler, snapshot: &warren_store::Snapshot) {
+        let previous = self.compiled.borrow().clone();
+        if previous.as_ref().is_some_and(|previous| previous.cursor.revision == snapshot.revision) {
+            return;
+        }
+        let started = Instant::now();
+        let next = Arc::new(compiler.compile(snapshot));
+        metrics::histogram!("warren_nodes_compile_seconds").record(started.elapsed().as_secs_f64());
+        let moved = {
+            let mut cursors = self.cursors.lock();
+            let before = cursors.floor();
+            cursors.compiled(snapshot.revision, |(member, consumer)| {
+                previous.as_ref().is_none_or(|previous| next.may_differ(previous, member, *consumer))
+            });
+            cursors.retain(|member| next.members.contains_key(member));
+            cursors.floor() != before
+        };
+        self.networks.lock().retain(|member, _| next.members.contains_key(member));
+        self.compiled.send_replace(Some(next));
+        if moved {
+            self.wake.notify_one();
+        }
+    }
+
+    async fn judge_leases(&self) {
+        let mut ticks = tokio::time::interval(leases::TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let snapshot = self.store.snapshot();
+            let expected: Vec<_> = identity::members(&snapshot)
+                .flat_map(|member| {
+                    let consumers = identity::consumers(identity::role_of(&member));
+                    consumers.iter().map(move |consumer| (member.name.clone(), *consumer))
+                })
+                .collect();
+            let now = Instant::now();
+            self.forgive_stall(now);
+            if self.leases.lock().tick(&expected, now) {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    async fn expire_events(&self) {
+        let mut ticks = tokio::time::interval(EVENT_EXPIRY);
+        loop {
+            ticks.tick().await;
+            while let Some(transaction) = events::expire(&self.store.snapshot(), Timestamp::now()) {
+                let expired = transaction.writes.len();
+                if let Err(error) = self.store.commit(transaction).await {
+                    // Somebody counted one of them meanwhile, or the disk is full: the next round tries again.
+                    tracing::debug!(%error, "old events stay for now");
+                    break;
+                }
+                metrics::counter!("warren_nodes_expired_events_total").increment(expired as u64);
+            }
+        }
+    }
+}

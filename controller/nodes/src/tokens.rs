@@ -96,7 +96,9 @@ pub(crate) async fn create(
     });
     let transaction = expired(&store.snapshot(), now)
         .into_iter()
-        .fold(Transaction::new(), |transaction, object| transaction.delete(object.key.clone(), object.revision))
+        .fold(Transaction::new(), |transaction, object| {
+            transaction.delete(object.key.clone(), object.revision)
+        })
         .create(key(&id), value);
     store.commit(transaction).await?;
     tracing::info!(id, %expires, "made a join token");
@@ -133,7 +135,8 @@ pub(crate) fn check(snapshot: &Snapshot, presented: &str, now: Timestamp) -> Res
         return Err(Refusal::Malformed);
     }
     let object = snapshot.get(&key(id)).ok_or(Refusal::Unknown)?;
-    let stored = object.value.pointer("/spec/secretSha256").and_then(|v| v.as_str()).ok_or(Refusal::Damaged)?;
+    let stored =
+        object.value.pointer("/spec/secretSha256").and_then(|v| v.as_str()).ok_or(Refusal::Damaged)?;
     if !equal(stored, &hash(secret)) {
         return Err(Refusal::Secret);
     }
@@ -160,7 +163,8 @@ mod tests {
     }
 
     fn stored(expires: &str) -> Snapshot {
-        let value = json!({"metadata": {"name": "ab"}, "spec": {"secretSha256": hash("s3"), "expires": expires}});
+        let value =
+            json!({"metadata": {"name": "ab"}, "spec": {"secretSha256": hash("s3"), "expires": expires}});
         Snapshot::from_objects(1, [Object::new(key("ab"), 1, value)])
     }
 

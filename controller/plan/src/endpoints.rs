@@ -42,7 +42,8 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
         }
     }
     for service in &view.services {
-        let existing = slices.remove(&(service.namespace().to_owned(), service.name().to_owned())).unwrap_or_default();
+        let existing =
+            slices.remove(&(service.namespace().to_owned(), service.name().to_owned())).unwrap_or_default();
         if selects(service) && !service.deleting() && !view.namespace_terminating(service.namespace()) {
             plan_service(view, service, &existing, outcome);
         }
@@ -73,9 +74,14 @@ fn plan_service(
     for (name, (ports, endpoints)) in wanted {
         let key = Key::new(ENDPOINTSLICES, service.namespace(), &name);
         match view.world.snapshot.get(&key) {
-            None => transaction = transaction.create(key.clone(), new_slice(view, service, &key, ports, endpoints)),
+            None => {
+                transaction =
+                    transaction.create(key.clone(), new_slice(view, service, &key, ports, endpoints))
+            }
             // Not ours, or of an earlier service of this name: garbage collection makes room first.
-            Some(slice) if !object::owners(slice).any(|owner| object::owner_uid(owner) == service.uid()) => return,
+            Some(slice) if !object::owners(slice).any(|owner| object::owner_uid(owner) == service.uid()) => {
+                return;
+            }
             Some(slice) => {
                 if let Some(value) = object::edited(slice, |value| fill(value, service, ports, endpoints)) {
                     transaction = transaction.replace(key, slice.revision, value);
@@ -115,7 +121,9 @@ fn wanted_slices(
 
 /// The service's pods that have an address, in the order of their addresses.
 fn selected<'v, 'a>(view: &'v View<'a>, service: &Typed<'_, Service>) -> Vec<&'v PodView<'a>> {
-    let Some(wanted) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else { return Vec::new() };
+    let Some(wanted) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
+        return Vec::new();
+    };
     let mut pods: Vec<_> = view
         .pods_in(service.namespace())
         .filter(|pod| selector::contains(pod.labels(), wanted))
@@ -130,11 +138,17 @@ fn suspect(view: &View<'_>, pod: &PodView<'_>) -> bool {
 }
 
 /// Whether suspicion must be left aside, because it would take the last ready endpoints away.
-fn brake(view: &View<'_>, service: &Typed<'_, Service>, pods: &[&PodView<'_>], outcome: &mut Outcome) -> bool {
+fn brake(
+    view: &View<'_>,
+    service: &Typed<'_, Service>,
+    pods: &[&PodView<'_>],
+    outcome: &mut Outcome,
+) -> bool {
     let mut candidates = pods.iter().filter(|pod| !pod.deleting() && pod.ready_when_last_heard()).peekable();
     let braked = candidates.peek().is_some() && candidates.all(|pod| suspect(view, pod));
     if braked {
-        let message = "all ready endpoints are on nodes that stopped answering: they are kept until others are ready";
+        let message =
+            "all ready endpoints are on nodes that stopped answering: they are kept until others are ready";
         outcome.problem(service.object.key.clone(), message);
     }
     braked
@@ -199,7 +213,13 @@ fn target(port: &ServicePort, pod: Option<&PodView<'_>>) -> Option<i32> {
     })
 }
 
-fn new_slice(view: &View<'_>, service: &Typed<'_, Service>, key: &Key, ports: Value, endpoints: Vec<Value>) -> Value {
+fn new_slice(
+    view: &View<'_>,
+    service: &Typed<'_, Service>,
+    key: &Key,
+    ports: Value,
+    endpoints: Vec<Value>,
+) -> Value {
     let mut value = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

@@ -106,12 +106,17 @@ fn is_finished(object: &Object) -> bool {
 
 fn blocks(dependent: &Object, owner: &str) -> bool {
     object::owners(dependent).any(|reference| {
-        object::owner_uid(reference) == owner && reference.get("blockOwnerDeletion") == Some(&Value::Bool(true))
+        object::owner_uid(reference) == owner
+            && reference.get("blockOwnerDeletion") == Some(&Value::Bool(true))
     })
 }
 
 /// A dependent with dependents of its own waits for them too.
-fn delete_in_foreground(view: &View<'_>, family: &Family<'_>, dependent: &Arc<Object>) -> Option<Transaction> {
+fn delete_in_foreground(
+    view: &View<'_>,
+    family: &Family<'_>,
+    dependent: &Arc<Object>,
+) -> Option<Transaction> {
     if !family.dependents.contains_key(object::uid(dependent)) {
         return object::delete(dependent, view.now);
     }
@@ -128,7 +133,9 @@ fn release(object: &Arc<Object>, finalizer: &str, outcome: &mut Outcome) {
     let transaction = if last && is_finished(object) {
         object::remove(object)
     } else {
-        let Some(value) = object::edited(object, |value| object::remove_finalizer(value, finalizer)) else { return };
+        let Some(value) = object::edited(object, |value| object::remove_finalizer(value, finalizer)) else {
+            return;
+        };
         Transaction::new().replace(object.key.clone(), object.revision, value)
     };
     outcome.step(format!("{finalizer} of {} is done", object.key), transaction);
@@ -151,7 +158,8 @@ fn pods_without_node(view: &View<'_>, outcome: &mut Outcome) {
 
 /// A service and its address are made in one commit, so a lone address was left behind.
 fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome) {
-    let held: BTreeSet<&str> = view.services.iter().flat_map(|service| object::service_addresses(service.object)).collect();
+    let held: BTreeSet<&str> =
+        view.services.iter().flat_map(|service| object::service_addresses(service.object)).collect();
     let config = &view.world.config;
     let reserved = [config.dns_address.to_string(), ipam::first_service_address(config).to_string()];
     for address in view.world.snapshot.list(SERVICEADDRESSES) {
@@ -164,7 +172,9 @@ fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome) {
 fn old_events(view: &View<'_>, outcome: &mut Outcome) {
     let last = |event: &Object| {
         let time = |pointer| event.value.pointer(pointer).and_then(Value::as_str)?.parse::<Timestamp>().ok();
-        let told = time("/series/lastObservedTime").or_else(|| time("/lastTimestamp")).or_else(|| time("/eventTime"));
+        let told = time("/series/lastObservedTime")
+            .or_else(|| time("/lastTimestamp"))
+            .or_else(|| time("/eventTime"));
         told.unwrap_or_else(|| object::created_at(event))
     };
     let mut expired = Vec::new();
@@ -177,9 +187,9 @@ fn old_events(view: &View<'_>, outcome: &mut Outcome) {
         }
     }
     for batch in expired.chunks(EVENT_BATCH) {
-        let transaction = batch
-            .iter()
-            .fold(Transaction::new(), |transaction, event| transaction.delete(event.key.clone(), event.revision));
+        let transaction = batch.iter().fold(Transaction::new(), |transaction, event| {
+            transaction.delete(event.key.clone(), event.revision)
+        });
         outcome.step(format!("forget {} old events", batch.len()), transaction);
     }
 }

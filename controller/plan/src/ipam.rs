@@ -49,7 +49,8 @@ pub fn next_pod_address(
 ) -> Option<Ipv4Addr> {
     let fresh = |address: &Ipv4Addr| !in_use.contains(address) && !released.contains_key(address);
     let highest = cidr.pod_addresses().filter(|address| !fresh(address)).last();
-    let above = cidr.pod_addresses().find(|address| fresh(address) && highest.is_none_or(|top| *address > top));
+    let above =
+        cidr.pod_addresses().find(|address| fresh(address) && highest.is_none_or(|top| *address > top));
     above.or_else(|| cidr.pod_addresses().find(fresh)).or_else(|| {
         let mut rested: Vec<_> = cidr
             .pod_addresses()
@@ -131,9 +132,10 @@ mod tests {
                     prop_assert!(!in_use.contains(&next));
                     prop_assert!(released.get(&next).is_none_or(|at| *at <= acknowledged));
                 }
-                None => prop_assert!(cidr().pod_addresses().all(|a| {
-                    in_use.contains(&a) || released.get(&a).is_some_and(|at| *at > acknowledged)
-                })),
+                None => {
+                    let taken = |a| in_use.contains(&a) || released.get(&a).is_some_and(|at| *at > acknowledged);
+                    prop_assert!(cidr().pod_addresses().all(taken));
+                }
             }
         }
     }

@@ -29,15 +29,7 @@ mod selector;
 mod termination;
 mod view;
 
-#[cfg(test)]
-mod tests;
-
-use std::{
-    collections::BTreeMap,
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;

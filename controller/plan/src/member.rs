@@ -71,7 +71,8 @@ impl Member {
 
     /// Reads a stored member.
     pub fn from_object(object: &Object) -> Result<Self, String> {
-        let stored = Stored::deserialize(&object.value).map_err(|error| format!("{}: {error}", object.key))?;
+        let stored =
+            Stored::deserialize(&object.value).map_err(|error| format!("{}: {error}", object.key))?;
         Ok(Self {
             name: object.key.name.to_string(),
             role: stored.spec.role,

@@ -96,7 +96,8 @@ fn wake_for_silence(view: &View<'_>, node: &Typed<'_, Node>, outcome: &mut Outco
 
 /// What the Ready condition should say; `None` keeps it.
 fn ready_condition(node: &Typed<'_, Node>, health: Health, liveness: &Liveness) -> Option<[String; 3]> {
-    let text = |status: &str, reason: &str, message: &str| Some([status.into(), reason.into(), message.into()]);
+    let text =
+        |status: &str, reason: &str, message: &str| Some([status.into(), reason.into(), message.into()]);
     match health {
         Health::Suspect => return None,
         Health::Lost => return text("Unknown", "NodeStatusUnknown", "Agent stopped posting node status."),
@@ -105,12 +106,18 @@ fn ready_condition(node: &Typed<'_, Node>, health: Health, liveness: &Liveness) 
     let runtime = object::condition(&node.object.value, "ContainerRuntimeReady");
     let runtime_ready = runtime.is_some_and(|condition| condition["status"] == "True");
     if !runtime_ready {
-        let said = runtime.and_then(|condition| condition["message"].as_str()).filter(|said| !said.is_empty());
-        let message = format!("container runtime is down: {}", said.unwrap_or("the agent has not reported it yet"));
+        let said =
+            runtime.and_then(|condition| condition["message"].as_str()).filter(|said| !said.is_empty());
+        let message =
+            format!("container runtime is down: {}", said.unwrap_or("the agent has not reported it yet"));
         return text("False", "KubeletNotReady", &message);
     }
     if !liveness.network_ready {
-        return text("False", "KubeletNotReady", "network is not ready: netd has not taken its feed into force yet");
+        return text(
+            "False",
+            "KubeletNotReady",
+            "network is not ready: netd has not taken its feed into force yet",
+        );
     }
     text("True", "KubeletReady", "the agent is posting ready status")
 }
@@ -133,14 +140,17 @@ fn plan_node(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mu
     }) else {
         return;
     };
-    let mut transaction =
-        Transaction::new().replace(node.object.key.clone(), node.object.revision, value);
+    let mut transaction = Transaction::new().replace(node.object.key.clone(), node.object.revision, value);
     if before != Some(status.as_str()) && (before.is_some() || status == "True") {
         let name = node.name();
         let (reason, warning) = if status == "True" { ("NodeReady", false) } else { ("NodeNotReady", true) };
         let message = format!("Node {name} status is now: {reason}");
         let about = node.object;
-        events::record(view, &mut transaction, &Event { about, component: COMPONENT, reason, message, warning });
+        events::record(
+            view,
+            &mut transaction,
+            &Event { about, component: COMPONENT, reason, message, warning },
+        );
     }
     if braked && health == Health::Lost {
         let event = Event {
@@ -171,7 +181,8 @@ fn set_taints(value: &mut Value, ready: &str, now: Timestamp) {
     };
     let current = value.pointer("/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
     let ours = |taint: &Value| taint["key"] == UNREACHABLE || taint["key"] == NOT_READY;
-    let mut taints: Vec<_> = current.iter().filter(|taint| !ours(taint) || taint["key"].as_str() == wanted).cloned().collect();
+    let mut taints: Vec<_> =
+        current.iter().filter(|taint| !ours(taint) || taint["key"].as_str() == wanted).cloned().collect();
     for effect in ["NoSchedule", "NoExecute"] {
         let Some(key) = wanted else { break };
         if !taints.iter().any(|taint| taint["key"] == key && taint["effect"] == effect) {
@@ -194,12 +205,13 @@ fn plan_pods(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mu
     if health == Health::Suspect || (braked && health == Health::Lost) {
         return;
     }
-    for pod in view.pods.iter().filter(|pod| pod.node() == Some(node.name()) && !pod.terminal()) {
+    for pod in view.pods_on(node.name()).filter(|pod| !pod.terminal()) {
         let evict = !pod.deleting() && is_due(view, node, pod, health, outcome);
         let Some(value) = object::edited(pod.object, |value| {
             mark_ready(pod, value, health, view.now);
             if evict {
-                let grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+                let grace =
+                    pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
                 object::mark_deleted(value, view.now, grace.max(1));
             }
         }) else {
@@ -209,7 +221,11 @@ fn plan_pods(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mu
         if evict {
             let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());
             let (about, reason) = (pod.object, "TaintManagerEviction");
-            events::record(view, &mut transaction, &Event { about, component: COMPONENT, reason, message, warning: false });
+            events::record(
+                view,
+                &mut transaction,
+                &Event { about, component: COMPONENT, reason, message, warning: false },
+            );
         }
         let verb = if evict { "evict" } else { "update readiness of" };
         outcome.step(format!("{verb} {} on {health:?} node {}", pod.object.key, node.name()), transaction);
@@ -230,7 +246,13 @@ fn mark_ready(pod: &PodView<'_>, value: &mut Value, health: Health, now: Timesta
 }
 
 /// Whether a pod must leave its node by now.
-fn is_due(view: &View<'_>, node: &Typed<'_, Node>, pod: &PodView<'_>, health: Health, outcome: &mut Outcome) -> bool {
+fn is_due(
+    view: &View<'_>,
+    node: &Typed<'_, Node>,
+    pod: &PodView<'_>,
+    health: Health,
+    outcome: &mut Outcome,
+) -> bool {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     // The taint of a lost node may not be written yet; eviction follows the taint, one pass later.
@@ -240,7 +262,10 @@ fn is_due(view: &View<'_>, node: &Typed<'_, Node>, pod: &PodView<'_>, health: He
         if taint.key == UNREACHABLE && health != Health::Lost {
             continue;
         }
-        let matching: Vec<_> = tolerations.iter().filter(|t| tolerates(t, &taint.key, taint.value.as_deref(), "NoExecute")).collect();
+        let matching: Vec<_> = tolerations
+            .iter()
+            .filter(|t| tolerates(t, &taint.key, taint.value.as_deref(), "NoExecute"))
+            .collect();
         let seconds = if matching.iter().any(|toleration| toleration.toleration_seconds.is_none()) {
             continue;
         } else {
@@ -287,9 +312,15 @@ mod tests {
 
     #[test]
     fn the_brake_needs_most_of_at_least_three() {
-        for (lost, all, expected) in
-            [(1, 1, false), (2, 2, false), (1, 3, false), (2, 3, true), (2, 4, false), (3, 4, true), (2, 5, false)]
-        {
+        for (lost, all, expected) in [
+            (1, 1, false),
+            (2, 2, false),
+            (1, 3, false),
+            (2, 3, true),
+            (2, 4, false),
+            (3, 4, true),
+            (2, 5, false),
+        ] {
             assert_eq!(brakes(lost, all), expected, "{lost} of {all}");
         }
     }
@@ -305,7 +336,11 @@ mod tests {
             (json!({"key": "k", "operator": "Exists", "effect": "NoExecute"}), false),
             (json!({"key": "k", "operator": "Exists", "effect": "NoSchedule"}), true),
         ] {
-            assert_eq!(tolerates(&toleration(json.clone()), "k", Some("v"), "NoSchedule"), expected, "{json}");
+            assert_eq!(
+                tolerates(&toleration(json.clone()), "k", Some("v"), "NoSchedule"),
+                expected,
+                "{json}"
+            );
         }
     }
 }

@@ -49,7 +49,11 @@ pub(crate) fn hex16(parts: &[&str]) -> String {
 
 /// `length` (at most 32) letters that are the same for the same parts.
 pub(crate) fn letters(parts: &[&str], length: usize) -> String {
-    digest(parts).iter().take(length).map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()] as char).collect()
+    digest(parts)
+        .iter()
+        .take(length)
+        .map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()] as char)
+        .collect()
 }
 
 /// Text that is equal for equal JSON: keys sorted, nulls left out.
@@ -59,7 +63,10 @@ pub(crate) fn canonical(value: &Value) -> String {
             Value::Object(map) => {
                 let mut entries: Vec<_> = map.iter().filter(|(_, value)| !value.is_null()).collect();
                 entries.sort_by_key(|(key, _)| *key);
-                json!(["{", entries.into_iter().map(|(key, value)| json!([key, sorted(value)])).collect::<Vec<_>>()])
+                json!([
+                    "{",
+                    entries.into_iter().map(|(key, value)| json!([key, sorted(value)])).collect::<Vec<_>>()
+                ])
             }
             Value::Array(items) => json!(["[", items.iter().map(sorted).collect::<Vec<_>>()]),
             other => other.clone(),
@@ -142,7 +149,13 @@ pub(crate) fn label<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
 
 /// `metadata.finalizers`.
 pub(crate) fn finalizers(object: &Object) -> impl Iterator<Item = &str> {
-    object.value.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    object
+        .value
+        .pointer("/metadata/finalizers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
 }
 
 /// `metadata.ownerReferences`.
@@ -299,10 +312,9 @@ pub(crate) fn delete(object: &Object, now: Timestamp) -> Option<Transaction> {
 pub(crate) fn remove(object: &Object) -> Transaction {
     let mut transaction = Transaction::new().delete(object.key.clone(), object.revision);
     if &*object.key.resource == resources::SERVICES {
-        transaction.writes.extend(
-            service_addresses(object)
-                .map(|address| warren_store::Write::Delete(warren_store::Key::new(resources::SERVICEADDRESSES, "", address))),
-        );
+        transaction.writes.extend(service_addresses(object).map(|address| {
+            warren_store::Write::Delete(warren_store::Key::new(resources::SERVICEADDRESSES, "", address))
+        }));
     }
     transaction
 }
@@ -310,7 +322,8 @@ pub(crate) fn remove(object: &Object) -> Transaction {
 /// The addresses that a service holds.
 pub(crate) fn service_addresses(service: &Object) -> impl Iterator<Item = &str> {
     let list = service.value.pointer("/spec/clusterIPs").and_then(Value::as_array).into_iter().flatten();
-    let mut all: Vec<&str> = list.filter_map(Value::as_str).chain(text(&service.value, "/spec/clusterIP")).collect();
+    let mut all: Vec<&str> =
+        list.filter_map(Value::as_str).chain(text(&service.value, "/spec/clusterIP")).collect();
     all.sort_unstable();
     all.dedup();
     all.into_iter().filter(|address| *address != "None")

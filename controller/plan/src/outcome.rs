@@ -72,9 +72,8 @@ mod tests {
     #[test]
     fn the_second_writer_of_an_object_waits_for_the_next_plan() {
         let mut outcome = Outcome::new(at(0));
-        let write = |name: &str| {
-            Transaction::new().replace(Key::new("pods", "d", name), 1, serde_json::json!({}))
-        };
+        let write =
+            |name: &str| Transaction::new().replace(Key::new("pods", "d", name), 1, serde_json::json!({}));
         outcome.step("first", write("a"));
         outcome.step("second", write("a"));
         outcome.step("other", write("b"));

@@ -10,13 +10,12 @@ mod requests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use warren_proto::vocabulary::PodCidr;
-use warren_store::{Transaction, Write};
+use warren_store::Transaction;
 
 use crate::{
     Health,
@@ -48,30 +47,49 @@ struct Place<'a> {
     addresses: BTreeSet<Ipv4Addr>,
     /// Pods by the uid of the owner that controls them.
     owners: BTreeMap<String, i64>,
+    /// The address that the next pod gets.
+    next: Option<Ipv4Addr>,
+}
+
+/// A pod and what it asks for.
+struct Wish<'a> {
+    pod: &'a PodView<'a>,
+    requested: Amounts,
+    assumed: Amounts,
+    owner: Option<&'a str>,
+}
+
+impl<'a> Wish<'a> {
+    fn new(pod: &'a PodView<'a>) -> Self {
+        let (requested, assumed) = (Amounts::requested(pod), Amounts::assumed(pod));
+        Self { pod, requested, assumed, owner: object::controller_uid(pod.object) }
+    }
 }
 
 impl Place<'_> {
-    fn take(&mut self, pod: &PodView<'_>, address: Option<Ipv4Addr>) {
-        self.used.add(&Amounts::requested(pod));
-        self.assumed.add(&Amounts::assumed(pod));
-        self.addresses.extend(address);
-        if let (true, Some(owner)) = (pod.active(), object::controller_uid(pod.object)) {
+    fn take(&mut self, wish: &Wish<'_>) {
+        self.used.add(&wish.requested);
+        self.assumed.add(&wish.assumed);
+        if let (true, Some(owner)) = (wish.pod.active(), wish.owner) {
             *self.owners.entry(owner.to_owned()).or_default() += 1;
         }
     }
 
     /// Lower is better.
-    fn cost(&self, pod: &PodView<'_>) -> i64 {
+    fn cost(&self, wish: &Wish<'_>) -> i64 {
         let mut after = self.assumed.clone();
-        after.add(&Amounts::assumed(pod));
-        let siblings = object::controller_uid(pod.object).and_then(|owner| self.owners.get(owner)).copied();
+        after.add(&wish.assumed);
+        let siblings = wish.owner.and_then(|owner| self.owners.get(owner)).copied().unwrap_or(0);
         after.load(&self.allocatable)
-            + siblings.unwrap_or(0) * SPREAD_WEIGHT
-            + filter::avoided(self.node, pod) * AVOID_WEIGHT
+            + siblings * SPREAD_WEIGHT
+            + filter::avoided(self.node, wish.pod) * AVOID_WEIGHT
     }
 
-    fn next_address(&self, view: &View<'_>) -> Option<Ipv4Addr> {
-        ipam::next_pod_address(self.cidr?, &self.addresses, &view.world.released, view.world.acknowledged)
+    /// Finds the address of the next pod.
+    fn look_ahead(&mut self, view: &View<'_>) {
+        let (released, acknowledged) = (&view.world.released, view.world.acknowledged);
+        self.next =
+            self.cidr.and_then(|cidr| ipam::next_pod_address(cidr, &self.addresses, released, acknowledged));
     }
 }
 
@@ -87,9 +105,10 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
         (pod.node().is_none(), -i64::from(priority(pod)), object::created_at(pod.object), &pod.object.key)
     });
     for pod in waiting {
+        let wish = Wish::new(pod);
         match pod.node() {
-            Some(_) => give_address(view, &mut places, pod, outcome),
-            None => place(view, &mut places, pod, outcome),
+            Some(_) => give_address(view, &mut places, &wish, outcome),
+            None => place(view, &mut places, &wish, outcome),
         }
     }
 }
@@ -123,32 +142,35 @@ fn places<'a>(view: &'a View<'a>, outcome: &mut Outcome) -> Vec<Place<'a>> {
                 assumed: Amounts::default(),
                 addresses: BTreeSet::new(),
                 owners: BTreeMap::new(),
+                next: None,
             };
             (node.name(), place)
         })
         .collect();
     for pod in &view.pods {
         let Some(place) = pod.node().and_then(|node| places.get_mut(node)) else { continue };
-        if pod.terminal() {
-            // It needs nothing any more, but its address rests only when it is gone.
-            place.addresses.extend(pod.address());
-        } else {
-            place.take(pod, pod.address());
+        // One that has ended needs nothing any more, but its address rests only when it is gone.
+        place.addresses.extend(pod.address());
+        if !pod.terminal() {
+            place.take(&Wish::new(pod));
         }
     }
-    places.into_values().collect()
+    let mut places: Vec<_> = places.into_values().collect();
+    places.iter_mut().for_each(|place| place.look_ahead(view));
+    places
 }
 
-fn place(view: &View<'_>, places: &mut [Place<'_>], pod: &PodView<'_>, outcome: &mut Outcome) {
+fn place(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome) {
+    let pod = wish.pod;
     let mut verdicts = BTreeMap::<String, usize>::new();
     let mut best: Option<(i64, usize)> = None;
     for (index, place) in places.iter().enumerate() {
-        let mut reasons = filter::obstacles(place, pod);
-        if reasons.is_empty() && !host_network(pod) && place.next_address(view).is_none() {
+        let mut reasons = filter::obstacles(place, wish);
+        if reasons.is_empty() && !host_network(pod) && place.next.is_none() {
             reasons.push("node(s) had no free pod address".to_owned());
         }
         if reasons.is_empty() {
-            let cost = place.cost(pod);
+            let cost = place.cost(wish);
             if best.is_none_or(|(lowest, _)| cost < lowest) {
                 best = Some((cost, index));
             }
@@ -158,14 +180,14 @@ fn place(view: &View<'_>, places: &mut [Place<'_>], pod: &PodView<'_>, outcome: 
         }
     }
     match best {
-        Some((_, index)) => bind(view, &mut places[index], pod, outcome),
+        Some((_, index)) => bind(view, &mut places[index], wish, outcome),
         None => refuse(view, places.len(), &verdicts, pod, outcome),
     }
 }
 
-fn give_address(view: &View<'_>, places: &mut [Place<'_>], pod: &PodView<'_>, outcome: &mut Outcome) {
-    if let Some(place) = places.iter_mut().find(|place| pod.node() == Some(place.node.name())) {
-        bind(view, place, pod, outcome);
+fn give_address(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome) {
+    if let Some(place) = places.iter_mut().find(|place| wish.pod.node() == Some(place.node.name())) {
+        bind(view, place, wish, outcome);
     }
 }
 
@@ -178,9 +200,10 @@ fn internal_address(node: &Node) -> Option<Ipv4Addr> {
     addresses.iter().find(|address| address.type_ == "InternalIP")?.address.parse().ok()
 }
 
-fn bind(view: &View<'_>, place: &mut Place<'_>, pod: &PodView<'_>, outcome: &mut Outcome) {
+fn bind(view: &View<'_>, place: &mut Place<'_>, wish: &Wish<'_>, outcome: &mut Outcome) {
+    let pod = wish.pod;
     let host = internal_address(place.node);
-    let address = if host_network(pod) { host } else { place.next_address(view) };
+    let address = if host_network(pod) { host } else { place.next };
     let Some(address) = address else {
         let message = format!("node {} has no free address for it", place.node.name());
         outcome.problem(pod.object.key.clone(), message);
@@ -205,12 +228,11 @@ fn bind(view: &View<'_>, place: &mut Place<'_>, pod: &PodView<'_>, outcome: &mut
     if pod.node().is_none() {
         let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
         tell(view, &mut transaction, pod, "Scheduled", message);
-    } else {
-        place.used = place.used.without(&Amounts::requested(pod));
-        place.assumed = place.assumed.without(&Amounts::assumed(pod));
+        place.take(wish);
     }
     outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction);
-    place.take(pod, Some(address));
+    place.addresses.insert(address);
+    place.look_ahead(view);
 }
 
 fn refuse(
@@ -227,7 +249,8 @@ fn refuse(
         _ => format!("0/{nodes} nodes are available: {}.", reasons.join(", ")),
     };
     let refused = object::edited(pod.object, |value| {
-        let wanted = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
+        let wanted =
+            Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
         object::set_condition(value, &wanted, view.now);
         object::object_at(value, &["status"]).entry("phase").or_insert_with(|| Value::from("Pending"));
     });
@@ -238,8 +261,6 @@ fn refuse(
 }
 
 fn tell(view: &View<'_>, transaction: &mut Transaction, pod: &PodView<'_>, reason: &str, message: String) {
-    let about: &Arc<_> = pod.object;
-    let warning = reason == "FailedScheduling";
+    let (about, warning) = (pod.object, reason == "FailedScheduling");
     events::record(view, transaction, &Event { about, component: COMPONENT, reason, message, warning });
-    debug_assert!(transaction.writes.iter().all(|write| matches!(write, Write::Put(..))));
 }

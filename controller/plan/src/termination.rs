@@ -24,7 +24,9 @@ struct Mention {
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
     let waiting = |pod: &&crate::view::PodView<'_>| {
-        pod.deleting() && pod.node().is_some() && object::annotation(&pod.object.value, STOP_ANNOTATION).is_none()
+        pod.deleting()
+            && pod.node().is_some()
+            && object::annotation(&pod.object.value, STOP_ANNOTATION).is_none()
     };
     let mut waiting = view.pods.iter().filter(waiting).peekable();
     if waiting.peek().is_none() {
@@ -60,7 +62,9 @@ fn mentions(view: &View<'_>) -> BTreeMap<String, Mention> {
             continue;
         }
         for endpoint in &slice.endpoints {
-            let Some(uid) = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_ref()) else { continue };
+            let Some(uid) = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_ref()) else {
+                continue;
+            };
             let mention = mentions.entry(uid.clone()).or_default();
             mention.revision = mention.revision.max(object.revision);
             let terminating = endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating);

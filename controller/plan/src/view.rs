@@ -93,7 +93,8 @@ impl PodView<'_> {
     }
     /// Whether it was ready when last heard of, leaving aside that its node is lost.
     pub(crate) fn ready_when_last_heard(&self) -> bool {
-        self.ready() || (self.marked_lost() && self.condition("ContainersReady").is_some_and(|c| c.status == "True"))
+        self.ready()
+            || (self.marked_lost() && self.condition("ContainersReady").is_some_and(|c| c.status == "True"))
     }
     /// Whether its Ready condition is false only because its node is lost.
     pub(crate) fn marked_lost(&self) -> bool {
@@ -120,40 +121,62 @@ pub(crate) struct View<'a> {
     pub(crate) services: Vec<Typed<'a, Service>>,
     pub(crate) nodes: Vec<Typed<'a, Node>>,
     pub(crate) namespaces: Vec<Typed<'a, Namespace>>,
-    pods_of: BTreeMap<String, Vec<usize>>,
+    pods_of: Index,
+    pods_on: Index,
+    sets_of: Index,
     terminating: BTreeSet<String>,
+}
+
+/// Places in a list of objects by the name or uid of what they belong to; empty for what belongs to nothing.
+type Index = BTreeMap<String, Vec<usize>>;
+
+fn index<T>(items: &[T], belongs_to: impl Fn(&T) -> Option<&str>) -> Index {
+    let mut index = Index::new();
+    for (place, item) in items.iter().enumerate() {
+        index.entry(belongs_to(item).unwrap_or_default().to_owned()).or_default().push(place);
+    }
+    index
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(world: &'a World, now: Timestamp, outcome: &mut Outcome) -> Self {
         let namespaces: Vec<Typed<'a, Namespace>> = typed(world, NAMESPACES, outcome);
         let pods: Vec<PodView<'a>> = typed(world, PODS, outcome);
-        let mut pods_of = BTreeMap::<_, Vec<_>>::new();
-        for (index, pod) in pods.iter().enumerate() {
-            if let Some(owner) = object::controller_uid(pod.object) {
-                pods_of.entry(owner.to_owned()).or_default().push(index);
-            }
-        }
+        let replica_sets: Vec<Typed<'a, ReplicaSet>> = typed(world, REPLICASETS, outcome);
         let terminating = namespaces
             .iter()
-            .filter(|n| n.deleting() || n.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Terminating")))
+            .filter(|n| {
+                n.deleting() || n.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Terminating"))
+            })
             .map(|namespace| namespace.name().to_owned())
             .collect();
         Self {
             world,
             now,
+            pods_of: index(&pods, |pod| object::controller_uid(pod.object)),
+            pods_on: index(&pods, |pod| pod.node()),
             pods,
-            replica_sets: typed(world, REPLICASETS, outcome),
+            sets_of: index(&replica_sets, |set| object::controller_uid(set.object)),
+            replica_sets,
             deployments: typed(world, DEPLOYMENTS, outcome),
             services: typed(world, SERVICES, outcome),
             nodes: typed(world, NODES, outcome),
             namespaces,
-            pods_of,
             terminating,
         }
     }
 
-    /// The pods that an object controls, by name.
+    /// The pods bound to a node.
+    pub(crate) fn pods_on(&self, node: &str) -> impl Iterator<Item = &PodView<'a>> {
+        self.pods_on.get(node).into_iter().flatten().map(|index| &self.pods[*index])
+    }
+
+    /// The replica sets that an object controls, by name; those that nothing controls for an empty uid.
+    pub(crate) fn sets_of(&self, uid: &str) -> impl Iterator<Item = &Typed<'a, ReplicaSet>> {
+        self.sets_of.get(uid).into_iter().flatten().map(|index| &self.replica_sets[*index])
+    }
+
+    /// The pods that an object controls, by name; those that nothing controls for an empty uid.
     pub(crate) fn pods_of(&self, uid: &str) -> impl Iterator<Item = &PodView<'a>> {
         self.pods_of.get(uid).into_iter().flatten().map(|index| &self.pods[*index])
     }

@@ -70,7 +70,9 @@ impl Spread {
     }
     /// Every spread there is a chain for.
     pub fn all() -> impl Iterator<Item = Self> {
-        (1..=EXACT).chain(SHARED).flat_map(|slots| [Self::Random(slots), Self::Client(slots)])
+        // With one slot there is nothing to choose.
+        let client = (2..=EXACT).chain(SHARED).map(Self::Client);
+        (1..=EXACT).chain(SHARED).map(Self::Random).chain(client)
     }
 }
 
@@ -198,7 +200,7 @@ fn place(tables: &mut Tables, observed: &Tables, key: ServiceKey, port: &Port, a
         return;
     }
     let slots = slot_count(targets.len() as u32);
-    tables.counts.insert(key, if affinity { Spread::Client(slots) } else { Spread::Random(slots) });
+    tables.counts.insert(key, if affinity && slots > 1 { Spread::Client(slots) } else { Spread::Random(slots) });
     let kept = |slot| observed.slots.get(&(key, slot)).copied();
     for (slot, target) in assign(&targets, slots, kept).into_iter().enumerate() {
         tables.slots.insert((key, slot as u32), target);

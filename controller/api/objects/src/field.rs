@@ -77,7 +77,8 @@ impl FieldError {
     /// The message without the field, as in a `Status` cause.
     pub fn body(&self) -> String {
         let mut text = self.kind.title().to_owned();
-        let shows_value = !matches!(self.kind, ErrorKind::Required | ErrorKind::Forbidden | ErrorKind::TooLong);
+        let shows_value =
+            !matches!(self.kind, ErrorKind::Required | ErrorKind::Forbidden | ErrorKind::TooLong);
         if let (true, Some(value)) = (shows_value, &self.value) {
             text.push_str(": ");
             text.push_str(&value.to_string());
@@ -128,7 +129,12 @@ pub(crate) struct Errors(pub(crate) Vec<FieldError>);
 
 impl Errors {
     fn push(&mut self, path: &Path, kind: ErrorKind, value: Option<&Value>, detail: impl Into<String>) {
-        self.0.push(FieldError { field: path.to_string(), kind, value: value.cloned(), detail: detail.into() });
+        self.0.push(FieldError {
+            field: path.to_string(),
+            kind,
+            value: value.cloned(),
+            detail: detail.into(),
+        });
     }
 
     pub(crate) fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {

@@ -26,7 +26,11 @@ pub(crate) fn duration(seconds: i64) -> String {
 }
 
 fn pair(large: i64, large_unit: &str, small: i64, small_unit: &str) -> String {
-    if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit}{small}{small_unit}") }
+    if small == 0 {
+        format!("{large}{large_unit}")
+    } else {
+        format!("{large}{large_unit}{small}{small_unit}")
+    }
 }
 
 /// A timestamp of an object.
@@ -36,10 +40,12 @@ pub(crate) fn timestamp(value: &Value) -> Option<Timestamp> {
 
 /// How long ago something happened; `<unknown>` when it is not said.
 pub(crate) fn since(value: &Value, now: Timestamp) -> String {
-    timestamp(value).map_or_else(|| "<unknown>".to_owned(), |then| duration(now.as_second() - then.as_second()))
+    timestamp(value)
+        .map_or_else(|| "<unknown>".to_owned(), |then| duration(now.as_second() - then.as_second()))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -9,9 +9,7 @@ use std::cmp::Ordering;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not of the form `<sign><number><suffix>`.
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Syntax,
     /// The form is right, the number or its suffix is not ("1.2.3", "5Q").
     #[error("unable to parse quantity's suffix")]
@@ -119,7 +117,7 @@ pub fn bytes(text: &str) -> Result<i64, QuantityError> {
     let whole = milli / 1000;
     let rounded = match milli % 1000 {
         0 => whole,
-        rest => whole + rest.signum() as i128,
+        rest => whole + rest.signum(),
     };
     i64::try_from(rounded).map_err(|_| QuantityError::Range)
 }
@@ -168,7 +166,9 @@ mod tests {
 
     #[test]
     fn refused() {
-        for text in ["", "-", ".", "abc", "1 Gi", "1.2.3", "1Q", "1e", "1e+", "1ee3", "--1", "1Kib", "1,5", "½", "1ü"] {
+        for text in
+            ["", "-", ".", "abc", "1 Gi", "1.2.3", "1Q", "1e", "1e+", "1ee3", "--1", "1Kib", "1,5", "½", "1ü"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
         assert_eq!(parse("1e999"), Err(QuantityError::Range));

@@ -188,6 +188,7 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;
@@ -212,7 +213,8 @@ mod tests {
 
     #[test]
     fn keys_with_dots_are_pruned_where_they_stand() {
-        let mut value = json!({"metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "x"}, "a.b": 1}});
+        let mut value =
+            json!({"metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "x"}, "a.b": 1}});
         let unknown = decode("configmaps", &value).unwrap();
         assert_eq!(unknown.0, ["metadata.a.b"]);
         prune("configmaps", &mut value, &unknown);

@@ -27,12 +27,16 @@ enum When {
     True,
     /// It is a number other than 0.
     NotZero,
+    /// The function says so.
+    That(fn(&Value) -> bool),
 }
 
 /// One field, from where its table is applied; `*` stands for every item of a list.
 struct Rule(&'static str, When, &'static str);
 
 const STORED: &str = "stored, but not acted upon by this version of Warren";
+const NON_ROOT: &str =
+    "this version of Warren refuses runAsUser 0, but does not look at the image's own user";
 
 /// The spec of a pod or of a template.
 const POD_SPEC: &[Rule] = &[
@@ -43,7 +47,11 @@ const POD_SPEC: &[Rule] = &[
     Rule("automountServiceAccountToken", When::True, "stored, but this version of Warren mounts no token"),
     Rule("ephemeralContainers", When::Given, STORED),
     Rule("hostUsers", When::Given, STORED),
-    Rule("imagePullSecrets", When::Given, "stored, but images are pulled without them by this version of Warren"),
+    Rule(
+        "imagePullSecrets",
+        When::Given,
+        "stored, but images are pulled without them by this version of Warren",
+    ),
     Rule("overhead", When::Given, STORED),
     Rule("preemptionPolicy", When::Not(&["PreemptLowerPriority"]), STORED),
     Rule("priority", When::NotZero, STORED),
@@ -51,11 +59,15 @@ const POD_SPEC: &[Rule] = &[
     Rule("readinessGates", When::Given, "stored, but not waited for by this version of Warren"),
     Rule("resources", When::Given, STORED),
     Rule("runtimeClassName", When::Given, STORED),
-    Rule("schedulerName", When::Not(&["default-scheduler"]), "stored, but Warren's own scheduler places the pod"),
+    Rule(
+        "schedulerName",
+        When::Not(&["default-scheduler"]),
+        "stored, but Warren's own scheduler places the pod",
+    ),
     Rule("securityContext.appArmorProfile", When::Given, STORED),
     Rule("securityContext.fsGroup", When::Given, STORED),
     Rule("securityContext.fsGroupChangePolicy", When::Given, STORED),
-    Rule("securityContext.runAsNonRoot", When::True, "stored, but not enforced by this version of Warren"),
+    Rule("securityContext.runAsNonRoot", When::True, NON_ROOT),
     Rule("securityContext.seLinuxOptions", When::Given, STORED),
     Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
     Rule("securityContext.supplementalGroups", When::Given, STORED),
@@ -63,17 +75,12 @@ const POD_SPEC: &[Rule] = &[
     Rule("securityContext.windowsOptions", When::Given, STORED),
     Rule("setHostnameAsFQDN", When::True, STORED),
     Rule("shareProcessNamespace", When::True, STORED),
-    Rule("subdomain", When::Given, "stored, but not served by DNS by this version of Warren"),
     Rule("topologySpreadConstraints", When::Given, STORED),
-    Rule("volumes.*.emptyDir.sizeLimit", When::Given, "stored, but not enforced by this version of Warren"),
+    Rule("volumes.*.emptyDir", When::That(limits_a_disk), "sizeLimit is enforced for medium Memory only"),
 ];
 
 /// Each container and init container.
 const CONTAINER: &[Rule] = &[
-    Rule("env.*.valueFrom.fieldRef.fieldPath", When::Is("status.hostIPs"), STORED),
-    Rule("env.*.valueFrom.fieldRef.fieldPath", When::Is("status.podIPs"), STORED),
-    Rule("lifecycle.postStart.tcpSocket", When::Given, STORED),
-    Rule("lifecycle.preStop.tcpSocket", When::Given, STORED),
     Rule("lifecycle.stopSignal", When::Given, STORED),
     Rule("livenessProbe.terminationGracePeriodSeconds", When::Given, STORED),
     Rule("ports.*.hostPort", When::NotZero, "stored, but not opened on the node by this version of Warren"),
@@ -82,7 +89,7 @@ const CONTAINER: &[Rule] = &[
     Rule("resources.claims", When::Given, STORED),
     Rule("securityContext.appArmorProfile", When::Given, STORED),
     Rule("securityContext.procMount", When::Not(&["Default"]), STORED),
-    Rule("securityContext.runAsNonRoot", When::True, "stored, but not enforced by this version of Warren"),
+    Rule("securityContext.runAsNonRoot", When::True, NON_ROOT),
     Rule("securityContext.seLinuxOptions", When::Given, STORED),
     Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
     Rule("securityContext.windowsOptions", When::Given, STORED),
@@ -92,39 +99,55 @@ const CONTAINER: &[Rule] = &[
     Rule("terminationMessagePolicy", When::Not(&["File"]), STORED),
     Rule("volumeMounts.*.mountPropagation", When::Not(&["None"]), STORED),
     Rule("volumeMounts.*.recursiveReadOnly", When::Not(&["Disabled"]), STORED),
-    Rule("volumeMounts.*.subPathExpr", When::Given, STORED),
 ];
 
 /// A Service, from its root.
 const SERVICE: &[Rule] = &[
-    Rule("spec.type", When::Is("NodePort"), "stored, but node ports are not opened by this version of Warren"),
+    Rule(
+        "spec.type",
+        When::Is("NodePort"),
+        "stored, but node ports are not opened by this version of Warren",
+    ),
     Rule(
         "spec.type",
         When::Is("LoadBalancer"),
         "stored, but no address is assigned and node ports are not opened by this version of Warren",
     ),
-    Rule("spec.type", When::Is("ExternalName"), "stored, but not served by DNS by this version of Warren"),
     Rule("spec.externalIPs", When::Given, STORED),
     Rule("spec.externalTrafficPolicy", When::Not(&["Cluster"]), STORED),
     Rule("spec.internalTrafficPolicy", When::Not(&["Cluster"]), STORED),
     Rule("spec.loadBalancerClass", When::Given, STORED),
     Rule("spec.loadBalancerIP", When::Given, STORED),
     Rule("spec.loadBalancerSourceRanges", When::Given, STORED),
-    Rule("spec.ports.*.protocol", When::Is("SCTP"), "stored, but SCTP is not carried by this version of Warren"),
-    Rule("spec.publishNotReadyAddresses", When::True, STORED),
-    Rule("spec.sessionAffinity", When::Not(&["None"]), STORED),
+    Rule(
+        "spec.ports.*.protocol",
+        When::Is("SCTP"),
+        "stored, but SCTP is not carried by this version of Warren",
+    ),
     Rule("spec.trafficDistribution", When::Given, STORED),
 ];
 
 /// An Ingress, from its root.
-const INGRESS: &[Rule] =
-    &[Rule("spec.tls", When::Given, "stored, but TLS is not terminated with this certificate by this version of Warren")];
+const INGRESS: &[Rule] = &[Rule(
+    "spec.tls",
+    When::Given,
+    "stored, but TLS is not terminated with this certificate by this version of Warren",
+)];
 
 /// A ServiceAccount, from its root.
 const SERVICE_ACCOUNT: &[Rule] = &[
-    Rule("imagePullSecrets", When::Given, "stored, but images are pulled without them by this version of Warren"),
+    Rule(
+        "imagePullSecrets",
+        When::Given,
+        "stored, but images are pulled without them by this version of Warren",
+    ),
     Rule("automountServiceAccountToken", When::True, "stored, but this version of Warren mounts no token"),
 ];
+
+/// An emptyDir on disk with a limit.
+fn limits_a_disk(source: &Value) -> bool {
+    !is_empty(get(source, "sizeLimit")) && get(source, "medium").as_str() != Some("Memory")
+}
 
 /// A pod.
 pub(crate) fn pod(value: &Value) -> Vec<String> {
@@ -204,6 +227,7 @@ impl When {
             Self::Is(text) => value.as_str() == Some(text),
             Self::True => value.as_bool() == Some(true),
             Self::NotZero => value.as_i64().is_some_and(|number| number != 0),
+            Self::That(holds) => holds(value),
         }
     }
 }
@@ -238,12 +262,15 @@ mod tests {
             found[0],
             "spec.template.spec.priorityClassName: stored, but not acted upon by this version of Warren"
         );
-        assert!(found[2].starts_with("spec.template.spec.containers[1].ports[1].hostPort: stored, but not opened"));
+        assert!(
+            found[2]
+                .starts_with("spec.template.spec.containers[1].ports[1].hostPort: stored, but not opened")
+        );
     }
 
     #[test]
     fn services_and_ingresses() {
-        let value = json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP"}});
+        let value = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}});
         assert_eq!(warnings("services", &value).len(), 2);
         let value = json!({"spec": {"tls": [{"hosts": ["a"]}]}});
         assert!(warnings("ingresses.networking.k8s.io", &value)[0].starts_with("spec.tls: "));

@@ -8,10 +8,14 @@ use crate::status::Status;
 const MOST_OPERATIONS: usize = 10_000;
 
 pub(super) fn parse(body: &[u8]) -> Result<json_patch::Patch, Status> {
-    let patch: json_patch::Patch = serde_json::from_slice(body)
-        .map_err(|error| Status::bad_request(format!("the body of the request is not a valid JSON patch: {error}")))?;
+    let patch: json_patch::Patch = serde_json::from_slice(body).map_err(|error| {
+        Status::bad_request(format!("the body of the request is not a valid JSON patch: {error}"))
+    })?;
     if patch.0.len() > MOST_OPERATIONS {
-        let message = format!("The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}", patch.0.len());
+        let message = format!(
+            "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
+            patch.0.len()
+        );
         return Err(Status::new(413, "RequestEntityTooLarge", message));
     }
     Ok(patch)
@@ -32,7 +36,9 @@ mod tests {
     #[test]
     fn a_failed_test_is_unprocessable() {
         let current = json!({"spec": {"replicas": 1}});
-        let patch = parse(br#"[{"op":"test","path":"/spec/replicas","value":2},{"op":"remove","path":"/spec"}]"#).unwrap();
+        let patch =
+            parse(br#"[{"op":"test","path":"/spec/replicas","value":2},{"op":"remove","path":"/spec"}]"#)
+                .unwrap();
         let status = apply(&patch, &current).unwrap_err();
         assert_eq!((status.code, status.reason), (422, "Invalid"));
         assert!(status.message.contains("/spec/replicas"), "{}", status.message);

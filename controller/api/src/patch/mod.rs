@@ -24,11 +24,13 @@ impl Patch {
             "application/json-patch+json" => json::parse(body).map(Self::Json),
             "application/merge-patch+json" => object(body).map(Self::Merge),
             "application/strategic-merge-patch+json" => object(body).map(Self::Strategic),
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => Err(Status::unsupported_media_type(
-                "server-side apply is not served yet - accepted media types include: application/json-patch+json, \
+            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
+                Err(Status::unsupported_media_type(
+                    "server-side apply is not served yet - accepted media types include: application/json-patch+json, \
                  application/merge-patch+json, application/strategic-merge-patch+json. Mend: use client-side apply \
                  (`kubectl apply` without --server-side)",
-            )),
+                ))
+            }
             "application/vnd.kubernetes.protobuf" => Err(negotiate::unsupported(content_type)),
             other => Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \

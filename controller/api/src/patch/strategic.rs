@@ -135,7 +135,8 @@ fn plain(value: &Value) -> Value {
 /// `$retainKeys`: what the list does not name goes, before the patch is merged.
 fn retain_keys(map: &mut Object, patch: &Object, path: &str) -> Result<(), PatchError> {
     let Some(retained) = patch.get(RETAIN_KEYS) else { return Ok(()) };
-    let retained = retained.as_array().ok_or_else(|| PatchError::NotAList { path: below(path, RETAIN_KEYS) })?;
+    let retained =
+        retained.as_array().ok_or_else(|| PatchError::NotAList { path: below(path, RETAIN_KEYS) })?;
     let names = |key: &str| retained.iter().any(|name| name.as_str() == Some(key));
     for (key, value) in patch {
         if !is_directive(key) && !value.is_null() && !names(key) {
@@ -155,7 +156,13 @@ fn delete_scalars(map: &mut Object, field: &str, gone: &Value, path: &str) -> Re
     Ok(())
 }
 
-fn merge_list(kind: &str, field: &str, old: Vec<Value>, patch: &[Value], path: &str) -> Result<Vec<Value>, PatchError> {
+fn merge_list(
+    kind: &str,
+    field: &str,
+    old: Vec<Value>,
+    patch: &[Value],
+    path: &str,
+) -> Result<Vec<Value>, PatchError> {
     let topology = topology::field(kind, field);
     match topology.merge {
         Merge::Atomic => Ok(patch.iter().map(plain).collect()),
@@ -226,7 +233,8 @@ fn set_order(kind: &str, field: &str, map: &mut Object, before: &Object, order: 
         }
     };
     let Some(Value::Array(items)) = map.get_mut(field) else { return };
-    let server: Vec<Value> = before.get(field).and_then(Value::as_array).into_iter().flatten().map(name).collect();
+    let server: Vec<Value> =
+        before.get(field).and_then(Value::as_array).into_iter().flatten().map(name).collect();
     let order: Vec<Value> = order.iter().map(name).collect();
     let place = |list: &[Value], item: &Value| {
         let name = name(item);

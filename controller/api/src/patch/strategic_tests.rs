@@ -15,7 +15,8 @@ fn containers(list: Value) -> Value {
 
 #[test]
 fn lists_of_objects_merge_by_key() {
-    let current = containers(json!([{"name": "a", "image": "x:1", "args": ["1", "2"]}, {"name": "b", "image": "y:1"}]));
+    let current =
+        containers(json!([{"name": "a", "image": "x:1", "args": ["1", "2"]}, {"name": "b", "image": "y:1"}]));
     let patch = containers(json!([{"name": "b", "image": "y:2"}, {"name": "c", "image": "z"}]));
     let expected = containers(json!([
         {"name": "a", "image": "x:1", "args": ["1", "2"]}, {"name": "b", "image": "y:2"}, {"name": "c", "image": "z"}
@@ -30,16 +31,19 @@ fn the_same_field_name_merges_by_its_parent() {
     let expected = json!({"spec": {"ports": [{"port": 80, "name": "a", "targetPort": 8080}, {"port": 81}]}});
     assert_eq!(patched("Service", service, patch), expected);
     let pod = json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80, "name": "x"}]}]}});
-    let patch = json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80, "protocol": "UDP"}]}]}});
-    let expected =
-        json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80, "name": "x", "protocol": "UDP"}]}]}});
+    let patch =
+        json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80, "protocol": "UDP"}]}]}});
+    let expected = json!({"spec": {"containers": [{"name": "a", "ports": [{"containerPort": 80, "name": "x", "protocol": "UDP"}]}]}});
     assert_eq!(patched("Pod", pod, patch), expected);
 }
 
 #[test]
 fn other_lists_are_atomic() {
     let node = json!({"spec": {"taints": [{"key": "a"}, {"key": "b"}]}});
-    assert_eq!(patched("Node", node, json!({"spec": {"taints": [{"key": "c"}]}})), json!({"spec": {"taints": [{"key": "c"}]}}));
+    assert_eq!(
+        patched("Node", node, json!({"spec": {"taints": [{"key": "c"}]}})),
+        json!({"spec": {"taints": [{"key": "c"}]}})
+    );
     let ingress = json!({"spec": {"rules": [{"host": "a"}]}});
     assert_eq!(patched("Ingress", ingress, json!({"spec": {"rules": []}})), json!({"spec": {"rules": []}}));
 }
@@ -47,23 +51,40 @@ fn other_lists_are_atomic() {
 #[test]
 fn directives_in_items() {
     let current = containers(json!([{"name": "a"}, {"name": "b"}]));
-    let deleted = patched("Deployment", current.clone(), containers(json!([{"name": "a", "$patch": "delete"}])));
+    let deleted =
+        patched("Deployment", current.clone(), containers(json!([{"name": "a", "$patch": "delete"}])));
     assert_eq!(deleted, containers(json!([{"name": "b"}])));
-    let replaced = patched("Deployment", current.clone(), containers(json!([{"name": "c"}, {"$patch": "replace"}])));
+    let replaced =
+        patched("Deployment", current.clone(), containers(json!([{"name": "c"}, {"$patch": "replace"}])));
     assert_eq!(replaced, containers(json!([{"name": "c"}])));
-    let merged = patched("Deployment", current.clone(), containers(json!([{"name": "a", "image": "x", "$patch": "merge"}])));
+    let merged = patched(
+        "Deployment",
+        current.clone(),
+        containers(json!([{"name": "a", "image": "x", "$patch": "merge"}])),
+    );
     assert_eq!(merged, containers(json!([{"name": "a", "image": "x"}, {"name": "b"}])));
-    let gone = patched("Deployment", json!({}), containers(json!([{"name": "a", "$patch": "delete"}, {"name": "b", "image": null}])));
+    let gone = patched(
+        "Deployment",
+        json!({}),
+        containers(json!([{"name": "a", "$patch": "delete"}, {"name": "b", "image": null}])),
+    );
     assert_eq!(gone, containers(json!([{"name": "b"}])));
 }
 
 #[test]
 fn directives_in_maps() {
     let current = json!({"data": {"a": "1", "b": "2"}});
-    let replaced = patched("ConfigMap", current.clone(), json!({"data": {"c": "3", "d": null, "$patch": "replace"}}));
+    let replaced =
+        patched("ConfigMap", current.clone(), json!({"data": {"c": "3", "d": null, "$patch": "replace"}}));
     assert_eq!(replaced, json!({"data": {"c": "3"}}));
-    assert_eq!(patched("ConfigMap", current.clone(), json!({"data": {"$patch": "delete"}})), json!({"data": {}}));
-    assert_eq!(patched("ConfigMap", current.clone(), json!({"data": {"a": null, "$patch": "merge"}})), json!({"data": {"b": "2"}}));
+    assert_eq!(
+        patched("ConfigMap", current.clone(), json!({"data": {"$patch": "delete"}})),
+        json!({"data": {}})
+    );
+    assert_eq!(
+        patched("ConfigMap", current.clone(), json!({"data": {"a": null, "$patch": "merge"}})),
+        json!({"data": {"b": "2"}})
+    );
     assert_eq!(patched("ConfigMap", current, json!({"data": null})), json!({}));
 }
 
@@ -71,7 +92,10 @@ fn directives_in_maps() {
 fn retain_keys_drop_what_they_do_not_name() {
     let current = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-    assert_eq!(patched("Deployment", current.clone(), patch), json!({"spec": {"strategy": {"type": "Recreate"}}}));
+    assert_eq!(
+        patched("Deployment", current.clone(), patch),
+        json!({"spec": {"strategy": {"type": "Recreate"}}})
+    );
     let wrong = json!({"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}});
     assert!(matches!(apply("Deployment", &current, &wrong), Err(PatchError::NotRetained { .. })));
 }
@@ -98,8 +122,12 @@ fn element_order_keeps_what_only_the_server_has_in_place() {
         "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
     }}}});
     let reordered = patched("Deployment", current, only_order);
-    let names: Vec<&Value> =
-        reordered["spec"]["template"]["spec"]["containers"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    let names: Vec<&Value> = reordered["spec"]["template"]["spec"]["containers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| &c["name"])
+        .collect();
     assert_eq!(names, ["sidecar", "b", "a"]);
 }
 
@@ -199,7 +227,10 @@ fn small() -> impl Strategy<Value = String> {
 
 fn container() -> impl Strategy<Value = Value> {
     let env = prop::collection::vec((small(), small()), 0..4).prop_map(|list| {
-        unique_by("name", list.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect())
+        unique_by(
+            "name",
+            list.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect(),
+        )
     });
     let ports = prop::collection::vec((1..4, prop::option::of(small())), 0..3).prop_map(|list| {
         let port = |(number, name): (i32, Option<String>)| match name {

@@ -10,6 +10,7 @@
 
 mod endpoints;
 mod environment;
+mod handlers;
 mod network;
 mod pods;
 mod references;
@@ -93,6 +94,8 @@ struct PodStamp {
     pod: u64,
     node: u64,
     namespace: [Stamp; 3],
+    /// The service `default/kubernetes`, which every pod's environment may name.
+    kubernetes: u64,
 }
 
 /// Compiles snapshots one after the other.
@@ -120,7 +123,8 @@ impl Compiler {
             gateway: Arc::clone(&self.last.gateway),
             members,
         };
-        let traffic = [MEMBERS, SERVICES, ENDPOINTSLICES, INGRESSES].map(|resource| stamp(snapshot.list(resource)));
+        let traffic =
+            [MEMBERS, SERVICES, ENDPOINTSLICES, INGRESSES].map(|resource| stamp(snapshot.list(resource)));
         if self.traffic != Some(traffic) {
             self.traffic = Some(traffic);
             self.traffic(snapshot, &mut next);
@@ -156,14 +160,19 @@ impl Compiler {
             nodes.map(|member| (member.name.clone(), View::new())).collect();
         let mut memory = BTreeMap::new();
         let mut namespaces = BTreeMap::new();
+        let revision = |key: Key| snapshot.get(&key).map_or(0, |object| object.revision);
+        let kubernetes = revision(environment::kubernetes_service());
         for object in snapshot.list(PODS) {
-            let Some(node) = object.value.pointer("/spec/nodeName").and_then(|node| node.as_str()) else { continue };
+            let Some(node) = object.value.pointer("/spec/nodeName").and_then(|node| node.as_str()) else {
+                continue;
+            };
             let Some(view) = views.get_mut(node) else { continue };
             let namespace = *namespaces.entry(&object.key.namespace).or_insert_with_key(|namespace| {
-                [CONFIGMAPS, SECRETS, SERVICES].map(|resource| stamp(snapshot.list_namespace(resource, namespace)))
+                [CONFIGMAPS, SECRETS, SERVICES]
+                    .map(|resource| stamp(snapshot.list_namespace(resource, namespace)))
             });
-            let node = snapshot.get(&Key::new(NODES, "", node)).map_or(0, |node| node.revision);
-            let stamp = PodStamp { pod: object.revision, node, namespace };
+            let node = revision(Key::new(NODES, "", node));
+            let stamp = PodStamp { pod: object.revision, node, namespace, kubernetes };
             let item = self.pod(snapshot, object, stamp);
             if let Some(item) = &item {
                 view.insert(item.key.clone(), Arc::clone(item));

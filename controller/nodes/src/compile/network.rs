@@ -34,7 +34,9 @@ pub(crate) fn shared<'a>(
     members: impl Iterator<Item = &'a Member> + 'a,
 ) -> impl Iterator<Item = FeedItem> + 'a {
     members.filter_map(peer).chain(
-        snapshot.typed::<core::Service>(SERVICES).filter_map(|(_, service)| compile_service(&service, slices)),
+        snapshot
+            .typed::<core::Service>(SERVICES)
+            .filter_map(|(_, service)| compile_service(&service, slices)),
     )
 }
 

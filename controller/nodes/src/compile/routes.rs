@@ -15,12 +15,13 @@ const CLASS: &str = "warren";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// All routes.
-pub(crate) fn routes<'a>(
-    snapshot: &'a Snapshot,
-    slices: &'a Slices,
-) -> impl Iterator<Item = FeedItem> + 'a {
+pub(crate) fn routes<'a>(snapshot: &'a Snapshot, slices: &'a Slices) -> impl Iterator<Item = FeedItem> + 'a {
     snapshot.typed::<Ingress>(INGRESSES).flat_map(|(_, ingress)| {
-        if is_ours(&ingress) { Compilation { snapshot, slices, ingress: &ingress }.routes() } else { Vec::new() }
+        if is_ours(&ingress) {
+            Compilation { snapshot, slices, ingress: &ingress }.routes()
+        } else {
+            Vec::new()
+        }
     })
 }
 

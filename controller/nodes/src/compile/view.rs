@@ -70,8 +70,8 @@ pub(crate) fn intern(view: &mut View, old: &View, item: FeedItem) {
 
 /// The old view if the new one equals it, so that equality later is a comparison of pointers.
 pub(crate) fn keep_if_equal(old: &Arc<View>, new: View) -> Arc<View> {
-    let same = old.len() == new.len()
-        && old.iter().zip(&new).all(|((a, x), (b, y))| a == b && Arc::ptr_eq(x, y));
+    let same =
+        old.len() == new.len() && old.iter().zip(&new).all(|((a, x), (b, y))| a == b && Arc::ptr_eq(x, y));
     if same { Arc::clone(old) } else { Arc::new(new) }
 }
 
@@ -91,7 +91,12 @@ pub(crate) fn difference(old: &Selection, new: &Selection) -> Difference {
 
 /// The whole selection, cut into batches; the last one is the marker.
 pub(crate) fn snapshot(selection: &Selection, cursor: Cursor) -> VecDeque<FeedBatch> {
-    let empty = || FeedBatch { epoch: cursor.epoch, revision: cursor.revision, snapshot: true, ..FeedBatch::default() };
+    let empty = || FeedBatch {
+        epoch: cursor.epoch,
+        revision: cursor.revision,
+        snapshot: true,
+        ..FeedBatch::default()
+    };
     let mut batches = VecDeque::from([empty()]);
     let mut bytes = 0;
     for item in selection.iter() {
@@ -141,7 +146,10 @@ mod tests {
         for (name, endpoint) in peers {
             intern(&mut view, &View::new(), peer(name, endpoint));
         }
-        let config = item("network".into(), Item::Network(warren_proto::control::NetworkConfig { address: own.into(), ..Default::default() }));
+        let config = item(
+            "network".into(),
+            Item::Network(warren_proto::control::NetworkConfig { address: own.into(), ..Default::default() }),
+        );
         Selection { shared: Arc::new(view), own: Some(Arc::new(config)), hidden: Some("peer/a".into()) }
     }
 
@@ -179,7 +187,10 @@ mod tests {
 
     #[test]
     fn the_hidden_item_never_shows() {
-        let (one, two) = (selection(&[("a".into(), "1".into())].into(), ""), selection(&[("a".into(), "2".into())].into(), ""));
+        let (one, two) = (
+            selection(&[("a".into(), "1".into())].into(), ""),
+            selection(&[("a".into(), "2".into())].into(), ""),
+        );
         assert_eq!(contents(&one).len(), 1);
         assert!(difference(&one, &two).is_empty());
     }

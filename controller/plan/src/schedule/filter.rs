@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Taint, Toleration};
 
-use super::{Place, requests::Amounts};
+use super::{Place, Wish};
 use crate::{
     node_lifecycle::tolerates,
     object, selector,
@@ -10,12 +10,11 @@ use crate::{
 };
 
 /// Why the pod may not run here; empty when it may.
-pub(super) fn obstacles(place: &Place<'_>, pod: &PodView<'_>) -> Vec<String> {
-    if let Some(reason) = node_obstacle(place, pod) {
+pub(super) fn obstacles(place: &Place<'_>, wish: &Wish<'_>) -> Vec<String> {
+    if let Some(reason) = node_obstacle(place, wish.pod) {
         return vec![reason];
     }
-    let wanted = Amounts::requested(pod);
-    let lacking = wanted.lacking(&place.used, &place.allocatable);
+    let lacking = wish.requested.lacking(&place.used, &place.allocatable);
     lacking
         .map(|name| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
         .collect()
@@ -51,7 +50,8 @@ fn node_obstacle(place: &Place<'_>, pod: &PodView<'_>) -> Option<String> {
 pub(super) fn avoided(node: &Node, pod: &PodView<'_>) -> i64 {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let soft = taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
-    i64::try_from(soft.filter(|taint| !tolerated(tolerations(pod), taint)).count()).unwrap_or(i64::MAX / 4_000_000)
+    i64::try_from(soft.filter(|taint| !tolerated(tolerations(pod), taint)).count())
+        .unwrap_or(i64::MAX / 4_000_000)
 }
 
 fn tolerations<'p>(pod: &'p PodView<'_>) -> &'p [Toleration] {
@@ -59,7 +59,9 @@ fn tolerations<'p>(pod: &'p PodView<'_>) -> &'p [Toleration] {
 }
 
 fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
-    tolerations.iter().any(|toleration| tolerates(toleration, &taint.key, taint.value.as_deref(), &taint.effect))
+    tolerations
+        .iter()
+        .any(|toleration| tolerates(toleration, &taint.key, taint.value.as_deref(), &taint.effect))
 }
 
 /// nodeSelector and required nodeAffinity.
@@ -82,5 +84,7 @@ fn term_holds(term: &NodeSelectorTerm, name: &str, labels: &selector::Labels) ->
     let name = name.to_owned();
     !(expressions.is_empty() && fields.is_empty())
         && expressions.iter().all(|wanted| selector::node_holds(wanted, labels.get(&wanted.key)))
-        && fields.iter().all(|wanted| wanted.key == "metadata.name" && selector::node_holds(wanted, Some(&name)))
+        && fields
+            .iter()
+            .all(|wanted| wanted.key == "metadata.name" && selector::node_holds(wanted, Some(&name)))
 }

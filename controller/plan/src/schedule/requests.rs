@@ -7,6 +7,8 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
+use warren_objects::quantity;
+
 use crate::view::PodView;
 
 /// What a pod that requests nothing is assumed to need, as Kubernetes does: a tenth of a core, 200 MB.
@@ -74,13 +76,12 @@ impl Amounts {
         }
     }
 
-    pub(super) fn without(&self, other: &Self) -> Self {
-        let less = |(name, amount): (&String, &i64)| (name.clone(), amount - other.0.get(name).copied().unwrap_or(0));
-        Self(self.0.iter().map(less).collect())
-    }
-
     /// The resources of which `used` leaves too little for this request.
-    pub(super) fn lacking<'a>(&'a self, used: &'a Self, allocatable: &'a Self) -> impl Iterator<Item = &'a str> {
+    pub(super) fn lacking<'a>(
+        &'a self,
+        used: &'a Self,
+        allocatable: &'a Self,
+    ) -> impl Iterator<Item = &'a str> {
         let of = |amounts: &Self, name: &str| amounts.0.get(name).copied().unwrap_or(0);
         self.0
             .iter()
@@ -101,67 +102,34 @@ impl Amounts {
     }
 }
 
-/// A quantity in the unit of its resource, rounded up.
+/// A quantity in the unit of its resource, rounded up; what is no quantity counts as none.
 fn amount(name: &str, quantity: &Quantity) -> Option<(String, i64)> {
-    let scale = if name == "cpu" { 1_000 } else { 1 };
-    Some((name.to_owned(), parse(&quantity.0, scale)?))
-}
-
-/// `text` times `scale`, rounded up; `None` for what is no quantity or negative.
-fn parse(text: &str, scale: i128) -> Option<i64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let (numerator, denominator): (i128, i128) = match suffix {
-        "" => (1, 1),
-        "n" => (1, 1_000_000_000),
-        "u" => (1, 1_000_000),
-        "m" => (1, 1_000),
-        "k" => (1_000, 1),
-        "M" => (1_000_000, 1),
-        "G" => (1_000_000_000, 1),
-        "T" => (1_000_000_000_000, 1),
-        "P" => (1_000_000_000_000_000, 1),
-        "E" => (1_000_000_000_000_000_000, 1),
-        "Ki" => (1 << 10, 1),
-        "Mi" => (1 << 20, 1),
-        "Gi" => (1 << 30, 1),
-        "Ti" => (1 << 40, 1),
-        "Pi" => (1 << 50, 1),
-        "Ei" => (1 << 60, 1),
-        exponent => match exponent.strip_prefix(['e', 'E'])?.parse::<i32>().ok()? {
-            power @ 0..=18 => (10_i128.pow(power.unsigned_abs()), 1),
-            power @ -18..0 => (1, 10_i128.pow(power.unsigned_abs())),
-            _ => return None,
-        },
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let fraction: String = fraction.chars().take(9).collect();
-    let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let below = denominator * 10_i128.pow(fraction.len().try_into().ok()?);
-    let above = mantissa.checked_mul(numerator)?.checked_mul(scale)?;
-    i64::try_from((above + below - 1) / below).ok()
+    let parse = if name == "cpu" { quantity::cpu_millis } else { quantity::bytes };
+    Some((name.to_owned(), parse(&quantity.0).ok()?.max(0)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn amounts(pairs: &[(&str, &str)]) -> Amounts {
+        Amounts(pairs.iter().filter_map(|(name, text)| amount(name, &Quantity((*text).to_owned()))).collect())
+    }
+
     #[test]
-    fn quantities_are_read_in_their_unit() {
-        for (text, scale, expected) in [
-            ("1", 1_000, Some(1_000)),
-            ("250m", 1_000, Some(250)),
-            ("0.5", 1_000, Some(500)),
-            ("1.5Gi", 1, Some(1_610_612_736)),
-            ("128Mi", 1, Some(134_217_728)),
-            ("1e3", 1, Some(1_000)),
-            ("1E", 1, Some(1_000_000_000_000_000_000)),
-            ("100u", 1_000, Some(1)),
-            ("", 1, None),
-            ("-1", 1, None),
-            ("1x", 1, None),
-        ] {
-            assert_eq!(parse(text, scale), expected, "{text}");
-        }
+    fn what_does_not_fit_is_named() {
+        let all = amounts(&[("cpu", "2"), ("memory", "4Gi"), ("pods", "110")]);
+        let used = amounts(&[("cpu", "1500m"), ("memory", "1Gi"), ("pods", "3")]);
+        let lacking = |wanted: &Amounts| wanted.lacking(&used, &all).map(str::to_owned).collect::<Vec<_>>();
+        assert!(lacking(&amounts(&[("cpu", "500m"), ("memory", "3Gi"), ("pods", "1")])).is_empty());
+        assert_eq!(lacking(&amounts(&[("cpu", "501m"), ("memory", "3073Mi")])), ["cpu", "memory"]);
+        assert_eq!(lacking(&amounts(&[("example.com/gpu", "1"), ("cpu", "nonsense")])), ["example.com/gpu"]);
+    }
+
+    #[test]
+    fn load_is_that_of_the_most_loaded_dimension() {
+        let all = amounts(&[("cpu", "4"), ("memory", "8Gi"), ("pods", "100")]);
+        assert_eq!(amounts(&[("cpu", "1"), ("memory", "4Gi"), ("pods", "10")]).load(&all), 500_000);
+        assert_eq!(amounts(&[("cpu", "0"), ("pods", "75")]).load(&all), 750_000);
     }
 }

@@ -44,7 +44,9 @@ pub(crate) fn node(value: &mut Value) {
 /// A Secret: its type, and the texts of `stringData` moved into `data`.
 pub(crate) fn secret(value: &mut Value) {
     default_to(value, "type", "Opaque");
-    let Some(Value::Object(texts)) = value.as_object_mut().and_then(|map| map.remove("stringData")) else { return };
+    let Some(Value::Object(texts)) = value.as_object_mut().and_then(|map| map.remove("stringData")) else {
+        return;
+    };
     if texts.is_empty() {
         return;
     }

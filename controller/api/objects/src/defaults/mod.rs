@@ -19,3 +19,11 @@ pub fn apply(resource: &str, value: &mut Value) {
         (kind.defaults)(value);
     }
 }
+
+/// Adapts a changed object that a client built on the stored one: fields that the server once filled in, and that the
+/// object's new type does not allow, go when the client did not touch them. Call it before [`apply`].
+pub fn adapt(resource: &str, old: &Value, new: &mut Value) {
+    if resource == "services" {
+        service::drop_what_the_type_does_not_allow(old, new);
+    }
+}

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     json::{
-        default_number, default_to, ensure_map, entries, get, has, is_empty, items, items_mut, map_mut, text, truth,
+        default_number, default_to, ensure_map, entries, get, has, is_empty, items, items_mut, map_mut, text,
+        truth,
     },
     quantity,
 };
@@ -133,7 +134,9 @@ fn field_reference(source: &mut Value) {
     if let Some(reference) = source.get_mut("fieldRef") {
         default_to(reference, "apiVersion", "v1");
     }
-    if let Some(Value::Number(number)) = source.get("resourceFieldRef").map(|reference| get(reference, "divisor")) {
+    if let Some(Value::Number(number)) =
+        source.get("resourceFieldRef").map(|reference| get(reference, "divisor"))
+    {
         let text = number.to_string();
         source["resourceFieldRef"]["divisor"] = text.into();
     }
@@ -183,7 +186,8 @@ pub(crate) fn numbers_to_quantities(list: &mut Value) {
 /// A limit without a request is a request too.
 fn requests_from_limits(container: &mut Value) {
     let Some(resources) = map_mut(container, "resources") else { return };
-    let Some(Value::Object(limits)) = resources.get("limits").filter(|limits| !is_empty(limits)).cloned() else {
+    let Some(Value::Object(limits)) = resources.get("limits").filter(|limits| !is_empty(limits)).cloned()
+    else {
         return;
     };
     let requests = resources.entry("requests").or_insert_with(|| json!({}));

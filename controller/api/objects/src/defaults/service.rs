@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::json::{default_to, ensure_map, get, has, items_mut, text};
+use crate::json::{default_to, ensure_map, get, has, items, items_mut, text};
 
 /// A Service.
 pub(crate) fn service(value: &mut Value) {
@@ -57,6 +57,38 @@ fn port(port: &mut Value) {
     }
 }
 
+/// A Service that stops being external loses the node ports and policies it got as one.
+pub(crate) fn drop_what_the_type_does_not_allow(old: &Value, new: &mut Value) {
+    let (before, after) = (text(old, "spec.type").to_owned(), text(new, "spec.type").to_owned());
+    let external = |kind: &str| kind == "NodePort" || kind == "LoadBalancer";
+    let Some(spec) = new.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+    let old = get(old, "spec");
+    if before == "LoadBalancer" && after != "LoadBalancer" {
+        drop_if_same(
+            old,
+            spec,
+            &["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"],
+        );
+    }
+    if external(&before) && !external(&after) {
+        drop_if_same(old, spec, &["externalTrafficPolicy", "healthCheckNodePort"]);
+        let known: Vec<&Value> = items(old, "ports").iter().map(|port| get(port, "nodePort")).collect();
+        items_mut(spec, "ports").for_each(|port| {
+            if known.contains(&get(port, "nodePort"))
+                && let Some(map) = port.as_object_mut()
+            {
+                map.remove("nodePort");
+            }
+        });
+    }
+}
+
+fn drop_if_same(old: &Value, new: &mut Value, fields: &[&str]) {
+    if let Some(map) = new.as_object_mut() {
+        map.retain(|field, value| !(fields.contains(&field.as_str()) && get(old, field) == value));
+    }
+}
+
 /// An EndpointSlice.
 pub(crate) fn endpoint_slice(value: &mut Value) {
     items_mut(value, "ports").for_each(|port| {
@@ -69,6 +101,24 @@ pub(crate) fn endpoint_slice(value: &mut Value) {
 mod tests {
     use crate::defaults::apply;
     use serde_json::json;
+
+    #[test]
+    fn a_service_that_stops_being_external() {
+        let old = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster",
+            "allocateLoadBalancerNodePorts": true, "ports": [{"port": 80, "nodePort": 30001}]}});
+        let mut new = old.clone();
+        new["spec"]["type"] = json!("ClusterIP");
+        new["spec"]["ports"][0]["port"] = json!(81);
+        crate::defaults::adapt("services", &old, &mut new);
+        assert_eq!(new, json!({"spec": {"type": "ClusterIP", "ports": [{"port": 81}]}}));
+        let mut chosen = old.clone();
+        chosen["spec"]["ports"][0]["nodePort"] = json!(30002);
+        chosen["spec"]["type"] = json!("NodePort");
+        crate::defaults::adapt("services", &old, &mut chosen);
+        assert_eq!(chosen["spec"]["ports"][0]["nodePort"], 30002);
+        assert!(chosen["spec"].get("allocateLoadBalancerNodePorts").is_none());
+        assert_eq!(chosen["spec"]["externalTrafficPolicy"], "Cluster");
+    }
 
     #[test]
     fn services() {

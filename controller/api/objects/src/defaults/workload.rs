@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn deployments() {
-        let mut value = json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}});
+        let mut value =
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}});
         apply("deployments.apps", &mut value);
         let spec = &value["spec"];
         assert_eq!(spec["replicas"], 1);

@@ -39,7 +39,13 @@ fn node_selector_term(term: &Value, path: &Path, errors: &mut Errors) {
         if required_text(requirement, "key", &path, errors) {
             formed(requirement, "key", &path, formats::qualified_name, errors);
         }
-        one_of(requirement, "operator", &path, &["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"], errors);
+        one_of(
+            requirement,
+            "operator",
+            &path,
+            &["DoesNotExist", "Exists", "Gt", "In", "Lt", "NotIn"],
+            errors,
+        );
         meta::values_fit_operator(requirement, &path, errors);
         if ["Gt", "Lt"].contains(&text(requirement, "operator")) && items(requirement, "values").len() != 1 {
             let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
@@ -63,7 +69,8 @@ fn toleration(toleration: &Value, path: &Path, errors: &mut Errors) {
     one_of_if_set(toleration, "operator", path, &["Equal", "Exists"], errors);
     one_of_if_set(toleration, "effect", path, &EFFECTS, errors);
     if text(toleration, "key").is_empty() && operator != "Exists" {
-        let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+        let detail =
+            "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
         errors.invalid(&path.child("operator"), operator, detail);
     }
     if operator == "Exists" && !text(toleration, "value").is_empty() {
@@ -84,7 +91,12 @@ pub(super) fn same_toleration(left: &Value, right: &Value) -> bool {
     let key = |value: &Value| {
         let operator = text(value, "operator");
         let operator = if operator.is_empty() { "Equal" } else { operator }.to_owned();
-        [text(value, "key").to_owned(), operator, text(value, "value").to_owned(), text(value, "effect").to_owned()]
+        [
+            text(value, "key").to_owned(),
+            operator,
+            text(value, "value").to_owned(),
+            text(value, "effect").to_owned(),
+        ]
     };
     key(left) == key(right)
 }

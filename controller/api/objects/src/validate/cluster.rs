@@ -22,7 +22,8 @@ pub(crate) fn node(value: &Value, errors: &mut Errors) {
 pub(crate) fn node_update(old: &Value, new: &Value, errors: &mut Errors) {
     let (before, after) = (get(old, "spec"), get(new, "spec"));
     for field in ["podCIDR", "providerID"] {
-        if has(before, field) && !text(before, field).is_empty() && text(before, field) != text(after, field) {
+        if has(before, field) && !text(before, field).is_empty() && text(before, field) != text(after, field)
+        {
             let detail = format!("node updates may not change {field} except from \"\" to valid");
             errors.forbidden(&Path::new("spec").child(field), detail);
         }
@@ -33,7 +34,8 @@ pub(crate) fn node_update(old: &Value, new: &Value, errors: &mut Errors) {
 pub(crate) fn event(value: &Value, errors: &mut Errors) {
     let (own, involved) = (text(value, "metadata.namespace"), text(value, "involvedObject.namespace"));
     // What has no namespace is reported in "default".
-    let expected = if involved.is_empty() && ["default", "kube-system"].contains(&own) { own } else { involved };
+    let expected =
+        if involved.is_empty() && ["default", "kube-system"].contains(&own) { own } else { involved };
     if !own.is_empty() && own != expected {
         let path = Path::new("involvedObject").child("namespace");
         errors.invalid(&path, involved, "does not match event.namespace");

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{NOT_SUPPORTED, Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text};
+use super::{
+    NOT_SUPPORTED, Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text,
+};
 use crate::{
     field::{Errors, Path},
     json::{at, entries, get, has, int, is_empty, items, text, truth},
@@ -77,7 +79,9 @@ fn ports(container: &Value, path: &Path, errors: &mut Errors) {
         names.check(text(port, "name"), &path.child("name"), errors);
         match int(port, "containerPort") {
             None | Some(0) => errors.required(&path.child("containerPort"), ""),
-            Some(_) => handlers::port_number(get(port, "containerPort"), &path.child("containerPort"), errors),
+            Some(_) => {
+                handlers::port_number(get(port, "containerPort"), &path.child("containerPort"), errors)
+            }
         }
         if int(port, "hostPort").is_some_and(|number| number != 0) {
             handlers::port_number(get(port, "hostPort"), &path.child("hostPort"), errors);
@@ -117,7 +121,8 @@ fn resources(resources: &Value, path: &Path, errors: &mut Errors) {
             for message in formats::qualified_name(name) {
                 errors.invalid(&path, name, message);
             }
-            let standard = ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-");
+            let standard =
+                ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-");
             if !standard && !name.contains('/') {
                 errors.invalid(&path, name, "must be a standard resource type or fully qualified");
             }
@@ -156,11 +161,15 @@ fn security(context: &Value, path: &Path, errors: &mut Errors) {
     let denies = at(context, "allowPrivilegeEscalation").as_bool() == Some(false);
     let path = path.child("allowPrivilegeEscalation");
     if denies && truth(context, "privileged") {
-        errors.invalid(&path, false, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+        errors.invalid(
+            &path,
+            false,
+            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        );
     }
-    let adds_admin = items(context, "capabilities.add").iter().any(|name| {
-        name.as_str().is_some_and(|name| matches!(name, "CAP_SYS_ADMIN"))
-    });
+    let adds_admin = items(context, "capabilities.add")
+        .iter()
+        .any(|name| name.as_str().is_some_and(|name| matches!(name, "CAP_SYS_ADMIN")));
     if denies && adds_admin && has(context, "capabilities") {
         let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
         errors.invalid(&path, false, detail);

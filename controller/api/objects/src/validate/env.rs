@@ -67,7 +67,9 @@ fn value_from(variable: &Value, path: &Path, errors: &mut Errors) {
     let known = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
     let given: Vec<&str> = known.into_iter().filter(|field| has(source, field)).collect();
     match given.as_slice() {
-        ["fieldRef"] => field_reference(get(source, "fieldRef"), &path.child("fieldRef"), &ENV_FIELDS, errors),
+        ["fieldRef"] => {
+            field_reference(get(source, "fieldRef"), &path.child("fieldRef"), &ENV_FIELDS, errors)
+        }
         ["resourceFieldRef"] => resource_reference(source, path, errors),
         ["fileKeyRef"] => errors.forbidden(&path.child("fileKeyRef"), super::NOT_SUPPORTED),
         [one] => key_reference(get(source, one), &path.child(one), errors),
@@ -123,13 +125,24 @@ pub(super) fn downward_items(volume: &Value, path: &Path, errors: &mut Errors) {
         }
         super::volume::mode(item, "mode", &path, errors);
         match (has(item, "fieldRef"), has(item, "resourceFieldRef")) {
-            (true, false) => field_reference(get(item, "fieldRef"), &path.child("fieldRef"), &FILE_FIELDS, errors),
+            (true, false) => {
+                field_reference(get(item, "fieldRef"), &path.child("fieldRef"), &FILE_FIELDS, errors)
+            }
             (false, true) => {
-                required_text(get(item, "resourceFieldRef"), "containerName", &path.child("resourceFieldRef"), errors);
+                required_text(
+                    get(item, "resourceFieldRef"),
+                    "containerName",
+                    &path.child("resourceFieldRef"),
+                    errors,
+                );
                 resource_reference(item, &path, errors);
             }
             (true, true) => {
-                errors.invalid(&path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+                errors.invalid(
+                    &path,
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                );
             }
             (false, false) => errors.required(&path, "one of fieldRef and resourceFieldRef is required"),
         }

@@ -186,7 +186,11 @@ pub(super) fn path_below(text: &str) -> Vec<String> {
 
 /// A path without `..`.
 pub(super) fn no_backsteps(text: &str) -> Vec<String> {
-    if text.split('/').any(|part| part == "..") { vec!["must not contain '..'".to_owned()] } else { Vec::new() }
+    if text.split('/').any(|part| part == "..") {
+        vec!["must not contain '..'".to_owned()]
+    } else {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
@@ -201,7 +205,9 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "a_b", "a.b", "ü", &"a".repeat(64)] {
             assert!(!label(bad).is_empty(), "{bad}");
         }
-        assert!(subdomain("a.b-c.d").is_empty() && !subdomain("a..b").is_empty() && !subdomain(".").is_empty());
+        assert!(
+            subdomain("a.b-c.d").is_empty() && !subdomain("a..b").is_empty() && !subdomain(".").is_empty()
+        );
         assert!(wildcard("*.a.b").is_empty() && !wildcard("a.*.b").is_empty() && !wildcard("*.").is_empty());
         assert!(dns_1035("web-1").is_empty() && !dns_1035("1web").is_empty());
     }
@@ -214,7 +220,9 @@ mod tests {
         for bad in ["", "/a", "a/", "a/b/c", "A.B/c", "_a", "a b"] {
             assert!(!qualified_name(bad).is_empty(), "{bad}");
         }
-        assert!(label_value("").is_empty() && label_value("v1.2_3").is_empty() && !label_value("a/b").is_empty());
+        assert!(
+            label_value("").is_empty() && label_value("v1.2_3").is_empty() && !label_value("a/b").is_empty()
+        );
         assert!(config_key(".dockerconfigjson").is_empty() && !config_key("..data").is_empty());
         assert!(!config_key("a/b").is_empty() && !config_key("").is_empty());
     }
@@ -227,6 +235,10 @@ mod tests {
         }
         assert!(percent("25%").is_empty() && !percent("25").is_empty() && !percent("%").is_empty());
         assert!(env_name("my.var-1").is_empty() && !env_name("A=B").is_empty() && !env_name("").is_empty());
-        assert!(path_below("a/b..c").is_empty() && !path_below("a/../b").is_empty() && !path_below("/a").is_empty());
+        assert!(
+            path_below("a/b..c").is_empty()
+                && !path_below("a/../b").is_empty()
+                && !path_below("/a").is_empty()
+        );
     }
 }

@@ -199,7 +199,10 @@ mod tests {
         assert!(messages(json!({"generateName": "web-"}), NameRule::Subdomain).is_empty());
         assert!(messages(json!({"name": "a.b"}), NameRule::Subdomain).is_empty());
         let found = messages(json!({"name": "1web"}), NameRule::ServiceLabel);
-        assert!(found[0].starts_with("metadata.name: Invalid value: \"1web\": a DNS-1035 label must"), "{found:?}");
+        assert!(
+            found[0].starts_with("metadata.name: Invalid value: \"1web\": a DNS-1035 label must"),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -219,7 +222,8 @@ mod tests {
         assert!(found[1].starts_with("metadata.labels: Invalid value: \"y/z\": a valid label must be"));
         assert_eq!(found[2], "metadata.ownerReferences[1].uid: Required value");
         assert!(found[3].contains("Only one reference"));
-        let found = messages(json!({"name": "a", "annotations": {"a": "x".repeat(300_000)}}), NameRule::Subdomain);
+        let found =
+            messages(json!({"name": "a", "annotations": {"a": "x".repeat(300_000)}}), NameRule::Subdomain);
         assert_eq!(found, ["metadata.annotations: Too long: may not be more than 262144 bytes"]);
     }
 

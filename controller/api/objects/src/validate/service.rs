@@ -68,7 +68,11 @@ fn addresses(spec: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     }
     for (index, family) in items(spec, "ipFamilies").iter().enumerate() {
         if family != "IPv4" {
-            errors.invalid(&path.child("ipFamilies").index(index), family.clone(), "not configured on this cluster");
+            errors.invalid(
+                &path.child("ipFamilies").index(index),
+                family.clone(),
+                "not configured on this cluster",
+            );
         }
     }
     let known = ["PreferDualStack", "SingleStack"];

@@ -17,7 +17,11 @@ pub(crate) fn deployment(value: &Value, errors: &mut Errors) {
     not_negative(spec, "progressDeadlineSeconds", &path, errors);
     let ready = int(spec, "minReadySeconds").unwrap_or(0);
     if let Some(deadline) = int(spec, "progressDeadlineSeconds").filter(|deadline| *deadline <= ready) {
-        errors.invalid(&path.child("progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds");
+        errors.invalid(
+            &path.child("progressDeadlineSeconds"),
+            deadline,
+            "must be greater than minReadySeconds",
+        );
     }
 }
 

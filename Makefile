@@ -1,0 +1,70 @@
+# Warren: everything a developer or a newcomer runs. `make up` is the whole quick start.
+SHELL := /bin/sh
+NAME ?= warren
+# More options for `warren up`, e.g. UP_FLAGS="--nodes 5 --gateway-http 9080".
+UP_FLAGS ?=
+
+TARGET := x86_64-unknown-linux-gnu
+BINARY := bin/warren
+DEBIAN_KUBECTL := target/tools/kubectl/usr/bin/kubectl
+KUBECTL = $(if $(wildcard $(DEBIAN_KUBECTL)),$(DEBIAN_KUBECTL),kubectl)
+
+.PHONY: up down demo build prerequisites test test-full check bench deny
+
+# A three-node cluster that runs the demonstration, from a bare machine.
+up: prerequisites build
+	@$(BINARY) up --name $(NAME) $(UP_FLAGS)
+	@$(MAKE) --no-print-directory demo
+
+# The demonstration on a cluster that is up.
+demo:
+	@start=$$(date +%s.%N); config=$$(mktemp); trap 'rm -f "$$config"' EXIT; \
+	$(BINARY) kubeconfig --name $(NAME) > "$$config" && \
+	$(KUBECTL) --kubeconfig "$$config" apply -f deploy/examples/hello/hello.yaml && \
+	$(KUBECTL) --kubeconfig "$$config" rollout status deployment/hello --timeout=180s && \
+	port=$$(docker port $(NAME)-gateway 80/tcp | head -n1 | sed 's/.*://') && \
+	echo && echo "The demonstration is up ($$(date +%s.%N | awk -v s=$$start '{printf "%.1f", $$1 - s}') s):" && \
+	echo "  curl http://127.0.0.1:$$port/"
+
+# Removes the cluster and every trace of it.
+down:
+	@$(BINARY) down --name $(NAME)
+
+prerequisites:
+	@deploy/prerequisites.sh
+
+# The one static binary, at bin/warren.
+build:
+	cargo build --release --locked -p warren
+	@mkdir -p bin
+	@cp -f target/$(TARGET)/release/warren $(BINARY).new && mv -f $(BINARY).new $(BINARY)
+
+# Everything: planners, stores, network namespaces (as root), and a real cluster driven by kubectl.
+test:
+	@deploy/prerequisites.sh --test
+	@$(MAKE) --no-print-directory build
+	WARREN_BIN=$(CURDIR)/$(BINARY) cargo test --workspace --release --locked
+
+# The same with the long tests.
+test-full:
+	@deploy/prerequisites.sh --test
+	@$(MAKE) --no-print-directory build
+	WARREN_BIN=$(CURDIR)/$(BINARY) cargo test --workspace --release --locked -- --include-ignored
+
+# What a reviewer should not have to say.
+check:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@$(MAKE) --no-print-directory deny
+
+# Licences, sources and the walls between crates; advisories when their database can be reached.
+deny:
+	@command -v cargo-deny >/dev/null || (cd / && cargo install cargo-deny --locked)
+	cargo deny --workspace check licenses bans sources
+	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny --workspace check advisories; \
+	else echo "advisories are not checked: their database cannot be reached"; fi
+
+# Benchmarks beside the peers.
+bench: build
+	WARREN_BIN=$(CURDIR)/$(BINARY) cargo bench --workspace --locked

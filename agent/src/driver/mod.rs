@@ -1,0 +1,253 @@
+//! The loop: look at the world, plan, start what was planned, say how things stand.
+
+mod apply;
+mod images;
+mod links;
+mod probing;
+mod recall;
+mod state;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use warren_proto::control::PodInstruction;
+use warren_runtime::{
+    CancellationToken,
+    feed::Feed,
+    reconcile::{self, Pass},
+    tasks::TaskSet,
+};
+
+use crate::{
+    netd::Links,
+    plan::{self, Planned, status},
+    report::{Outbox, Subject},
+    runtime::{Engine, Found, spec::Surroundings, watch::Inventory},
+    volumes::Volumes,
+};
+use recall::Recall;
+use state::State;
+
+const RESYNC: Duration = Duration::from_secs(30);
+
+/// What the agent of one node is made of.
+pub struct Parts<E, L> {
+    /// The container engine.
+    pub engine: Arc<E>,
+    /// netd.
+    pub links: Arc<L>,
+    /// The volumes of this node.
+    pub volumes: Volumes,
+    /// Names, sandbox image, cgroup.
+    pub around: Surroundings,
+    /// What a restarted agent must know though the engine does not remember it.
+    pub recall_file: PathBuf,
+}
+
+/// The agent of one node.
+pub struct Driver<E, L> {
+    engine: Arc<E>,
+    links: Arc<L>,
+    volumes: Arc<Volumes>,
+    around: Surroundings,
+    recall_file: PathBuf,
+    inventory: Arc<Inventory<E>>,
+    state: Mutex<State>,
+    pulls: images::Pulls,
+    outbox: Arc<Outbox>,
+    wake: Arc<Notify>,
+    feed: Feed,
+}
+
+impl<E: Engine, L: Links> Driver<E, L> {
+    /// Starts the agent's core: it follows the feed and the engine until the tasks are stopped.
+    pub fn start(tasks: &mut TaskSet, parts: Parts<E, L>, feed: Feed) -> Arc<Self> {
+        let wake = Arc::new(Notify::new());
+        let inventory = Arc::new(Inventory::new(Arc::clone(&parts.engine), Arc::clone(&wake)));
+        let state = State::new(Recall::load(&parts.recall_file), parts.volumes.uids());
+        let driver = Arc::new(Self {
+            engine: parts.engine,
+            links: parts.links,
+            volumes: Arc::new(parts.volumes),
+            around: parts.around,
+            recall_file: parts.recall_file,
+            inventory,
+            state: Mutex::new(state),
+            pulls: images::Pulls::default(),
+            outbox: Arc::default(),
+            wake,
+            feed,
+        });
+        let stop = tasks.stop().clone();
+        let this = Arc::clone(&driver);
+        let inventory = Arc::clone(&driver.inventory);
+        tasks.spawn("engine events", { let stop = stop.clone(); async move { inventory.follow(stop).await } });
+        tasks.spawn("feed wake-ups", wake_on_feed(driver.feed.clone(), Arc::clone(&driver.wake), stop.clone()));
+        tasks.spawn("links", links::watch(Arc::clone(&driver), stop.clone()));
+        let wake = Arc::clone(&driver.wake);
+        // A boxed future, because a lending one cannot be shown to be `Send`.
+        let pass = move || -> BoxFuture<'static, Pass> {
+            let this = Arc::clone(&this);
+            Box::pin(async move { this.pass() })
+        };
+        tasks.spawn("pods", async move {
+            reconcile::drive("agent", wake, stop, RESYNC, pass).await;
+            Ok(())
+        });
+        driver
+    }
+
+    /// Statuses and events.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// The container engine.
+    pub fn engine(&self) -> &Arc<E> {
+        &self.engine
+    }
+
+    /// What the engine holds.
+    pub fn inventory(&self) -> &Arc<Inventory<E>> {
+        &self.inventory
+    }
+
+    /// One pass over the whole world.
+    fn pass(self: &Arc<Self>) -> Pass {
+        let (Ok(found), Some(wanted)) = (self.inventory.current(), self.feed.current()) else {
+            // Nothing is decided blindly: not without the engine, not before the first feed.
+            return Pass::default();
+        };
+        let now = Timestamp::now();
+        let mut state = self.state.lock();
+        state.take_in(&wanted.items);
+        let world = state.world(found);
+        let plan = plan::plan(&state.desired, &world, now);
+        let mut statuses = BTreeMap::new();
+        for (uid, instruction) in &state.desired.pods {
+            let nothing = plan::Pod::default();
+            let pod = world.pods.get(uid).unwrap_or(&nothing);
+            statuses.insert(
+                uid.clone(),
+                status::pod_status(uid, instruction, pod, plan.gone.contains(uid), now),
+            );
+        }
+        for (uid, problem) in &state.refused {
+            statuses.insert(uid.clone(), problem.clone());
+        }
+        for (uid, after) in &statuses {
+            for event in plan::events::between(state.statuses.get(uid), after) {
+                self.outbox.event(&subject(uid, &after.namespace, &after.name), event);
+            }
+        }
+        for uid in &plan.gone {
+            if state.desired.pods.contains_key(uid) {
+                continue;
+            }
+            let memory = state.memories.remove(uid).unwrap_or_default();
+            self.outbox.depart(status::gone_status(uid, &memory.namespace, &memory.name));
+        }
+        let recall = state.recall(&statuses, &world);
+        state.statuses = statuses.clone();
+        for planned in plan.actions {
+            self.begin(&mut state, planned, now);
+        }
+        drop(state);
+        recall.save_if_changed(&self.recall_file);
+        self.outbox.publish(statuses);
+        self.feed.acknowledge(wanted.cursor.revision);
+        let wake_after = plan.wake_at.map(|at| {
+            Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(1))
+        });
+        Pass { retry: false, wake_after }
+    }
+
+    /// Takes the action's slot and starts its work.
+    fn begin(self: &Arc<Self>, state: &mut State, planned: Planned, now: Timestamp) {
+        let Planned { uid, action } = planned;
+        tracing::debug!(pod = uid, ?action, "begin");
+        let slot = action.slot();
+        let instruction = state.desired.pods.get(&uid).cloned();
+        let memory = state.memories.entry(uid.clone()).or_default();
+        memory.busy.insert(slot.clone());
+        state::note_begin(memory, instruction.as_deref(), &action, now);
+        let subject = subject(&uid, &memory.namespace, &memory.name);
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let job = apply::Job { driver: Arc::clone(&this), subject, instruction };
+            // A panic in the job must not leave the slot taken for ever.
+            let outcome = tokio::spawn(job.run(action)).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "an action panicked");
+                Err(apply::Trouble::new("InternalError", error.to_string()))
+            });
+            this.finish(&uid, slot, outcome);
+        });
+    }
+
+    fn finish(&self, uid: &str, slot: plan::Slot, outcome: Result<(), apply::Trouble>) {
+        let mut state = self.state.lock();
+        if let Some(memory) = state.memories.get_mut(uid) {
+            memory.busy.remove(&slot);
+            match outcome {
+                Ok(()) => drop(memory.failures.remove(&slot)),
+                Err(trouble) => {
+                    metrics::counter!("warren_agent_failures_total", "reason" => trouble.reason).increment(1);
+                    tracing::warn!(pod = uid, reason = trouble.reason, message = trouble.message, "an action failed");
+                    state::note_failure(memory, slot, trouble, Timestamp::now());
+                }
+            }
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Changes what is remembered of a pod.
+    fn remember(&self, uid: &str, change: impl FnOnce(&mut plan::Memory)) {
+        if let Some(memory) = self.state.lock().memories.get_mut(uid) {
+            change(memory);
+        }
+    }
+
+    /// The instruction in force for a pod.
+    fn instruction(&self, uid: &str) -> Option<Arc<PodInstruction>> {
+        self.state.lock().desired.pods.get(uid).cloned()
+    }
+
+    /// The container whose log is meant: the latest, or the one before it that is dead.
+    pub fn find_for_logs(&self, uid: &str, container: &str, previous: bool) -> Result<Found, String> {
+        let found = self.inventory.current()?;
+        let of_name = found.into_values().filter(|found| {
+            found.uid == uid && found.instance.name == container && found.instance.kind != plan::Kind::Sandbox
+        });
+        let candidates: Vec<Found> =
+            of_name.filter(|found| !previous || found.instance.exit().is_some()).collect();
+        let latest = candidates.into_iter().max_by_key(|found| found.instance.attempt);
+        latest.ok_or_else(|| match previous {
+            true => format!("previous terminated container \"{container}\" in pod \"{uid}\" not found"),
+            false => format!("container \"{container}\" in pod \"{uid}\" is waiting to start"),
+        })
+    }
+}
+
+fn subject(uid: &str, namespace: &str, name: &str) -> Subject {
+    Subject { uid: uid.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() }
+}
+
+async fn wake_on_feed(feed: Feed, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut states = feed.subscribe();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = states.changed() => {
+                if changed.is_err() {
+                    stop.cancelled().await;
+                    return Ok(());
+                }
+                wake.notify_one();
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a restarted agent must know though the engine does not remember it: a small file, written on change.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+/// What is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Recall {
+    /// Sandbox that netd was told to plug in, by pod.
+    #[serde(default)]
+    pub(super) attached: BTreeMap<String, String>,
+    /// Probe verdicts of containers that have started.
+    #[serde(default)]
+    pub(super) containers: BTreeMap<String, Seen>,
+}
+
+/// What was last reported of a container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    pub(super) started: bool,
+    pub(super) ready: bool,
+}
+
+impl Recall {
+    /// Reads the file; an absent or broken one costs a moment of unreadiness, nothing more.
+    pub(super) fn load(path: &Path) -> Self {
+        match std::fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                tracing::warn!(path = %path.display(), %error, "cannot understand what the last agent left; ignoring it");
+                Self::default()
+            }),
+            Err(_) => Self::default(),
+        }
+    }
+
+    pub(super) fn note(&mut self, id: &str, ready: bool) {
+        self.containers.insert(id.to_owned(), Seen { started: true, ready });
+    }
+
+    /// Writes the file if it says something else.
+    pub(super) fn save_if_changed(&self, path: &Path) {
+        if Self::load(path) == *self {
+            return;
+        }
+        if let Err(error) = self.save(path) {
+            tracing::warn!(path = %path.display(), %error, "cannot keep probe verdicts over a restart");
+        }
+    }
+
+    fn save(&self, path: &Path) -> io::Result<()> {
+        let fresh = path.with_extension("fresh");
+        std::fs::write(&fresh, serde_json::to_vec(self)?)?;
+        std::fs::rename(fresh, path)
+    }
+}

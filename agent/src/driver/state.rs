@@ -1,0 +1,204 @@
+//! What the driver remembers between passes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use warren_proto::{
+    control::{PodInstruction, PodStatus, feed_item::Item},
+    vocabulary::PodUid,
+};
+
+use super::{apply::Trouble, recall::Recall};
+use crate::{
+    plan::{
+        Action, Desired, Failure, Memory, Pod, Slot, Stopping, World,
+        backoff::doubling,
+        model::after,
+        probes::{ProbeKind, Tracker},
+    },
+    runtime::Found,
+};
+
+/// What is left to SIGTERM of a grace that the stop hook used up.
+const AFTER_HOOK: Duration = Duration::from_secs(2);
+
+/// Everything behind the driver's lock.
+pub(super) struct State {
+    pub(super) desired: Desired,
+    /// Instructions that cannot be followed, and what is said about them.
+    pub(super) refused: BTreeMap<String, PodStatus>,
+    pub(super) memories: BTreeMap<String, Memory>,
+    pub(super) statuses: BTreeMap<String, PodStatus>,
+    /// From before a restart, until it was used.
+    recalled: Option<Recall>,
+    /// Counts attachments and detachments, so that an older listing is not believed.
+    pub(super) link_changes: u64,
+}
+
+impl State {
+    /// The state of an agent that has just started.
+    pub(super) fn new(recalled: Recall, with_data: BTreeSet<String>) -> Self {
+        let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
+        for uid in with_data {
+            memories.entry(uid).or_default().has_data = true;
+        }
+        for (uid, sandbox) in &recalled.attached {
+            let memory = memories.entry(uid.clone()).or_default();
+            (memory.attached_to, memory.linked) = (Some(sandbox.clone()), true);
+        }
+        Self {
+            desired: Desired::default(),
+            refused: BTreeMap::new(),
+            memories,
+            statuses: BTreeMap::new(),
+            recalled: Some(recalled),
+            link_changes: 0,
+        }
+    }
+
+    /// Takes the feed's items in. Unchanged instructions keep their identity.
+    pub(super) fn take_in(&mut self, items: &BTreeMap<String, Item>) {
+        let mut pods = BTreeMap::new();
+        let mut held = BTreeSet::new();
+        self.refused.clear();
+        for item in items.values() {
+            let Item::Pod(pod) = item else { continue };
+            if let Err(problem) = check(pod) {
+                held.insert(pod.uid.clone());
+                self.refused.insert(pod.uid.clone(), refusal(pod, problem));
+                continue;
+            }
+            let known = self.desired.pods.get(&pod.uid).filter(|known| known.as_ref() == pod).cloned();
+            if known.is_none() {
+                let memory = self.memories.entry(pod.uid.clone()).or_default();
+                (memory.name, memory.namespace) = (pod.name.clone(), pod.namespace.clone());
+                // What failed may succeed as it is wanted now.
+                memory.failures.retain(|slot, _| *slot == Slot::Link);
+                let volumes = self.desired.pods.get(&pod.uid).map(|before| &before.volumes);
+                memory.volumes_ready &= volumes == Some(&pod.volumes);
+            }
+            pods.insert(pod.uid.clone(), known.unwrap_or_else(|| Arc::new(pod.clone())));
+        }
+        self.desired = Desired { pods, held };
+    }
+
+    /// Joins what the engine holds with what is remembered.
+    pub(super) fn world(&mut self, found: BTreeMap<String, Found>) -> World {
+        let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
+        for found in found.values() {
+            pods.entry(found.uid.clone()).or_default().instances.push(found.instance.clone());
+            let memory = self.memories.entry(found.uid.clone()).or_default();
+            if memory.name.is_empty() {
+                (memory.name, memory.namespace) = (found.pod.clone(), found.namespace.clone());
+            }
+        }
+        if let Some(recalled) = self.recalled.take() {
+            self.resume(&recalled, &found);
+        }
+        for (uid, memory) in &mut self.memories {
+            memory.stopping.retain(|id, _| found.contains_key(id));
+            memory.probes.retain(|(id, _), _| found.contains_key(id));
+            pods.entry(uid.clone()).or_default().memory = memory.clone();
+        }
+        World { pods }
+    }
+
+    /// Readiness is kept over a restart of the agent: nobody notices.
+    fn resume(&mut self, recalled: &Recall, found: &BTreeMap<String, Found>) {
+        for (id, seen) in &recalled.containers {
+            let Some(found) = found.get(id).filter(|found| found.instance.is_live()) else { continue };
+            let memory = self.memories.entry(found.uid.clone()).or_default();
+            if seen.started {
+                memory.probes.insert((id.clone(), ProbeKind::Startup), Tracker::resumed(true));
+                memory.probes.insert((id.clone(), ProbeKind::Readiness), Tracker::resumed(seen.ready));
+            }
+        }
+    }
+
+    /// What a successor must know.
+    pub(super) fn recall(&self, statuses: &BTreeMap<String, PodStatus>, world: &World) -> Recall {
+        let mut recall = Recall::default();
+        for (uid, pod) in &world.pods {
+            if let Some(sandbox) = &pod.memory.attached_to {
+                recall.attached.insert(uid.clone(), sandbox.clone());
+            }
+            for container in statuses.get(uid).into_iter().flat_map(|status| &status.containers) {
+                if let Some(id) = container.container_id.strip_prefix("docker://")
+                    && container.started
+                {
+                    recall.note(id, container.ready);
+                }
+            }
+        }
+        recall
+    }
+}
+
+/// Notes at once what the beginning of an action means, so that the next plan knows.
+pub(super) fn note_begin(memory: &mut Memory, instruction: Option<&PodInstruction>, action: &Action, now: Timestamp) {
+    match action {
+        Action::PrepareVolumes => memory.has_data = true,
+        Action::Attach { .. } => memory.linked = true,
+        Action::StopContainer { id, name, grace, .. } => {
+            let has_hook = instruction.is_some_and(|pod| {
+                pod.containers.iter().any(|spec| spec.name == *name && spec.pre_stop.is_some())
+            });
+            let grace = if has_hook && !grace.is_zero() { *grace + AFTER_HOOK } else { *grace };
+            let stopping = Stopping { since: now, deadline: after(now, grace), killed_at: None };
+            memory.stopping.insert(id.clone(), stopping);
+        }
+        Action::KillContainer { id, .. } => {
+            if let Some(stopping) = memory.stopping.get_mut(id) {
+                stopping.killed_at = Some(now);
+            }
+        }
+        Action::RunProbe { id, kind, .. } => {
+            memory.probes.entry((id.clone(), *kind)).or_default().asked_at = Some(now);
+        }
+        _ => {}
+    }
+}
+
+/// Notes a failure and when the work is tried again.
+pub(super) fn note_failure(memory: &mut Memory, slot: Slot, trouble: Trouble, now: Timestamp) {
+    let (first, longest) = match slot {
+        Slot::Link => (Duration::from_millis(500), Duration::from_secs(5)),
+        Slot::Container(_) => (Duration::from_secs(2), Duration::from_secs(300)),
+        Slot::Sandbox | Slot::Data => (Duration::from_secs(1), Duration::from_secs(60)),
+        _ => (Duration::from_secs(1), Duration::from_secs(30)),
+    };
+    let count = memory.failures.get(&slot).map_or(1, |failure| failure.count.saturating_add(1));
+    let retry_at = after(now, doubling(first, longest, count));
+    let Trouble { reason, message } = trouble;
+    memory.failures.insert(slot, Failure { reason, message, count, retry_at });
+}
+
+/// What must hold before a UID becomes a path and a name becomes a container.
+fn check(pod: &PodInstruction) -> Result<(), String> {
+    pod.uid.parse::<PodUid>().map_err(|error| error.to_string())?;
+    let mut names = BTreeSet::new();
+    for container in pod.init_containers.iter().chain(&pod.containers) {
+        if container.name.is_empty() || !names.insert(&container.name) {
+            return Err(format!("container name {:?} is empty or used twice", container.name));
+        }
+    }
+    if pod.containers.is_empty() {
+        return Err("it has no containers".to_owned());
+    }
+    Ok(())
+}
+
+fn refusal(pod: &PodInstruction, problem: String) -> PodStatus {
+    PodStatus {
+        uid: pod.uid.clone(),
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        reason: "InvalidInstruction".to_owned(),
+        message: format!("the agent cannot follow the controller's instruction: {problem}"),
+        ..PodStatus::default()
+    }
+}

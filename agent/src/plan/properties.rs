@@ -1,0 +1,421 @@
+//! Property tests over an engine in memory: whatever happens, in whatever order, the pods come out right.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use warren_proto::control::{Container, PodInstruction, RestartPolicy};
+
+use super::{
+    Action, Desired, Exit, Image, ImageState, Instance, Kind, Phase, Pod, Slot, Stopping, World, model::after, plan,
+};
+
+/// An engine, netd and disk in memory. Effects are immediate; processes obey or ignore SIGTERM by their name.
+#[derive(Clone, Default)]
+struct Model {
+    pods: BTreeMap<String, Pod>,
+    now: Timestamp,
+    next_id: u32,
+}
+
+impl Model {
+    fn world(&self) -> World {
+        World { pods: self.pods.clone() }
+    }
+
+    fn fresh_id(&mut self) -> String {
+        self.next_id += 1;
+        format!("id{}", self.next_id)
+    }
+
+    fn end(&mut self, uid: &str, id: &str, code: i32) {
+        let now = self.now;
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        for instance in pod.instances.iter_mut().filter(|instance| instance.id == id) {
+            if let Phase::Running(started) = instance.phase {
+                let exit = Exit {
+                    code,
+                    out_of_memory: false,
+                    start_error: String::new(),
+                    started: Some(started),
+                    finished: now,
+                };
+                instance.phase = Phase::Exited(exit);
+            }
+        }
+    }
+
+    /// What must hold before an action may take effect, whatever the history.
+    fn check(&self, uid: &str, desired: &Desired, action: &Action) {
+        let nothing = Pod::default();
+        let pod = self.pods.get(uid).unwrap_or(&nothing);
+        match action {
+            Action::CreateContainer { kind, name, sandbox, .. } => {
+                assert!(pod.is_attached(), "a container is made before its pod is plugged in: {action:?}");
+                assert!(pod.memory.volumes_ready, "a container is made before its volumes");
+                assert_eq!(pod.sandbox().map(|sandbox| &sandbox.id), Some(sandbox));
+                assert!(!pod.of(*kind, name).any(Instance::is_live), "a second copy of {name}");
+            }
+            Action::StartContainer { id, kind, name } => {
+                assert!(pod.is_attached());
+                assert!(!pod.of(*kind, name).any(|other| other.is_live() && other.id != *id), "two copies of {name}");
+                let instruction = &desired.pods[uid];
+                if *kind == Kind::App {
+                    assert!(super::pod::is_initialised(instruction, pod), "{name} starts before the init containers");
+                } else {
+                    let others = pod.live_members().filter(|other| other.id != *id).count();
+                    assert_eq!(others, 0, "init containers run one by one");
+                }
+            }
+            Action::CreateSandbox { .. } => {
+                assert!(!pod.of(Kind::Sandbox, "").any(Instance::is_live), "a second sandbox");
+                assert_eq!(pod.live_members().count(), 0, "a new sandbox while containers of the old one live");
+            }
+            Action::RemoveContainer { id } => {
+                let kind = pod.instances.iter().find(|instance| instance.id == *id).map(|instance| instance.kind);
+                if kind == Some(Kind::Sandbox) {
+                    let orphaned = pod.live_members().filter(|member| member.sandbox == *id).count();
+                    assert_eq!(orphaned, 0, "a sandbox is removed under its containers");
+                }
+            }
+            Action::RemoveData => assert!(pod.instances.is_empty(), "data is deleted under containers"),
+            Action::Detach => assert_eq!(pod.live_members().count(), 0, "a living pod is unplugged"),
+            _ => {}
+        }
+    }
+
+    fn apply(&mut self, uid: &str, desired: &Desired, action: &Action) {
+        self.check(uid, desired, action);
+        let (now, id) = (self.now, self.fresh_id());
+        let instruction = desired.pods.get(uid).cloned();
+        let pod = self.pods.entry(uid.to_owned()).or_default();
+        let start = |pod: &mut Pod, id: &str| {
+            if let Some(instance) = pod.instances.iter_mut().find(|instance| instance.id == id) {
+                instance.phase = Phase::Running(now);
+            }
+        };
+        match action {
+            Action::PrepareVolumes => (pod.memory.volumes_ready, pod.memory.has_data) = (true, true),
+            Action::CreateSandbox { attempt } => {
+                let phase = Phase::Running(now);
+                pod.instances.push(instance(&id, Kind::Sandbox, "", *attempt, 0, "", "pause", phase));
+            }
+            Action::StartSandbox { id } | Action::StartContainer { id, .. } => start(pod, id),
+            Action::Attach { sandbox } => {
+                (pod.memory.attached_to, pod.memory.linked) = (Some(sandbox.clone()), true);
+            }
+            Action::Detach => (pod.memory.attached_to, pod.memory.linked) = (None, false),
+            Action::PullImage { name, attempt, image, .. } => {
+                let (attempt, image, state) = (*attempt, image.clone(), ImageState::Ready);
+                pod.memory.images.insert(name.clone(), Image { attempt, image, state });
+            }
+            Action::CreateContainer { kind, name, attempt, streak, sandbox } => {
+                let instruction = instruction.expect("only wanted pods get containers");
+                let specs = instruction.init_containers.iter().chain(&instruction.containers);
+                let image = specs.into_iter().find(|spec| spec.name == *name).expect("known").image.clone();
+                let made = instance(&id, *kind, name, *attempt, *streak, sandbox, &image, Phase::Created);
+                pod.instances.push(made);
+            }
+            Action::StopContainer { id, name, grace, .. } => {
+                let stopping = Stopping { since: now, deadline: after(now, *grace), killed_at: None };
+                pod.memory.stopping.insert(id.clone(), stopping);
+                if !name.starts_with("stubborn") {
+                    self.end(uid, id, 143);
+                }
+            }
+            Action::KillContainer { id, .. } => self.end(uid, id, 137),
+            Action::RunProbe { id, kind, .. } => {
+                pod.memory.probes.entry((id.clone(), *kind)).or_default().asked_at = Some(now);
+            }
+            Action::RemoveContainer { id } => pod.instances.retain(|instance| instance.id != *id),
+            Action::RemoveData => (pod.memory.volumes_ready, pod.memory.has_data) = (false, false),
+        }
+    }
+
+    /// Plans and applies until nothing changes any more, letting time pass where the plan waits for it.
+    /// `pick` chooses the order; init containers end with success once everything else is settled.
+    fn settle(&mut self, desired: &Desired, mut pick: impl FnMut(usize) -> usize) -> usize {
+        for round in 0..2000 {
+            let outcome = plan(desired, &self.world(), self.now);
+            let mut actions: Vec<_> =
+                outcome.actions.into_iter().filter(|planned| !matches!(planned.action, Action::RunProbe { .. })).collect();
+            if !actions.is_empty() {
+                let chosen = actions.remove(pick(actions.len()) % actions.len());
+                self.apply(&chosen.uid, desired, &chosen.action);
+                continue;
+            }
+            let running_init: Vec<(String, String)> = self
+                .pods
+                .iter()
+                .flat_map(|(uid, pod)| pod.live_members().map(move |member| (uid.clone(), member)))
+                .filter(|(_, member)| member.kind == Kind::Init)
+                .map(|(uid, member)| (uid, member.id.clone()))
+                .collect();
+            if let Some((uid, id)) = running_init.first() {
+                self.end(uid, id, 0);
+                continue;
+            }
+            match outcome.wake_at {
+                Some(at) if at > self.now => self.now = at,
+                _ => return round,
+            }
+        }
+        panic!("it does not converge: {:?}", plan(desired, &self.world(), self.now).actions);
+    }
+
+    /// A restarted agent: what only its memory held is lost, containers and disk are not.
+    fn forget(&mut self) {
+        for pod in self.pods.values_mut() {
+            let memory = &mut pod.memory;
+            memory.stopping.clear();
+            memory.images.clear();
+            memory.volumes_ready = false;
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn instance(
+    id: &str,
+    kind: Kind,
+    name: &str,
+    attempt: u32,
+    streak: u32,
+    sandbox: &str,
+    image: &str,
+    phase: Phase,
+) -> Instance {
+    Instance {
+        id: id.to_owned(),
+        kind,
+        name: name.to_owned(),
+        attempt,
+        streak,
+        sandbox: sandbox.to_owned(),
+        image: image.to_owned(),
+        image_id: String::new(),
+        stop_signal: "SIGTERM".to_owned(),
+        phase,
+    }
+}
+
+/// What can befall a node between two passes.
+#[derive(Clone, Debug)]
+enum Blow {
+    /// The n-th live container (sandboxes count) dies.
+    Die(usize, i32),
+    /// Somebody removes the n-th container by force.
+    Vanish(usize),
+    /// netd lost the n-th pod's link.
+    Unlink(usize),
+    /// The agent starts anew.
+    Restart,
+    /// Power cut: everything dies, links are gone.
+    PowerCut,
+    /// Only that many actions are carried out before the next blow.
+    Work(usize),
+    /// Time goes by.
+    Pass(u64),
+}
+
+fn blows() -> impl Strategy<Value = Vec<Blow>> {
+    let blow = prop_oneof![
+        (0usize..12, prop_oneof![Just(0), Just(1), Just(137)]).prop_map(|(n, code)| Blow::Die(n, code)),
+        (0usize..12).prop_map(Blow::Vanish),
+        (0usize..4).prop_map(Blow::Unlink),
+        Just(Blow::Restart),
+        Just(Blow::PowerCut),
+        (0usize..12).prop_map(Blow::Work),
+        (0u64..700).prop_map(Blow::Pass),
+    ];
+    prop::collection::vec(blow, 0..25)
+}
+
+fn strike(model: &mut Model, desired: &Desired, blow: &Blow) {
+    let all = |model: &Model, live: bool| -> Vec<(String, String)> {
+        let pods = model.pods.iter();
+        pods.flat_map(|(uid, pod)| pod.instances.iter().map(move |instance| (uid.clone(), instance)))
+            .filter(|(_, instance)| !live || instance.is_live())
+            .map(|(uid, instance)| (uid, instance.id.clone()))
+            .collect()
+    };
+    match blow {
+        Blow::Die(n, code) => {
+            let live = all(model, true);
+            if let Some((uid, id)) = live.get(n % live.len().max(1)) {
+                model.end(uid, id, *code);
+            }
+        }
+        Blow::Vanish(n) => {
+            let every = all(model, false);
+            if let Some((uid, id)) = every.get(n % every.len().max(1)) {
+                let pod = model.pods.get_mut(uid).expect("listed");
+                pod.instances.retain(|instance| instance.id != *id);
+            }
+        }
+        Blow::Unlink(n) => {
+            if let Some(pod) = model.pods.values_mut().nth(*n) {
+                (pod.memory.linked, pod.memory.attached_to) = (false, None);
+            }
+        }
+        Blow::Restart => model.forget(),
+        Blow::PowerCut => {
+            for (uid, id) in all(model, true) {
+                model.end(&uid, &id, 137);
+            }
+            for pod in model.pods.values_mut() {
+                (pod.memory.linked, pod.memory.attached_to) = (false, None);
+            }
+            model.forget();
+        }
+        Blow::Work(steps) => {
+            for _ in 0..*steps {
+                let outcome = plan(desired, &model.world(), model.now);
+                let Some(next) = outcome.actions.into_iter().next() else { break };
+                model.apply(&next.uid, desired, &next.action);
+            }
+        }
+        Blow::Pass(seconds) => model.now = after(model.now, Duration::from_secs(*seconds)),
+    }
+}
+
+fn container(name: &str) -> Container {
+    Container { name: name.to_owned(), image: format!("image-of-{name}"), ..Container::default() }
+}
+
+fn pods() -> impl Strategy<Value = Vec<PodInstruction>> {
+    let policy = prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)];
+    let pod = (0usize..3, 1usize..3, policy, any::<bool>());
+    prop::collection::vec(pod, 1..4).prop_map(|pods| {
+        let make = |(index, (inits, apps, policy, stubborn)): (usize, (usize, usize, RestartPolicy, bool))| {
+            let prefix = if stubborn { "stubborn" } else { "app" };
+            PodInstruction {
+                uid: format!("pod{index}"),
+                name: format!("pod{index}"),
+                init_containers: (0..inits).map(|n| container(&format!("init{n}"))).collect(),
+                containers: (0..apps).map(|n| container(&format!("{prefix}{n}"))).collect(),
+                restart_policy: policy.into(),
+                ..PodInstruction::default()
+            }
+        };
+        pods.into_iter().enumerate().map(make).collect()
+    })
+}
+
+fn desired(pods: &[PodInstruction]) -> Desired {
+    let pods = pods.iter().map(|pod| (pod.uid.clone(), Arc::new(pod.clone()))).collect();
+    Desired { pods, held: BTreeSet::new() }
+}
+
+/// Every pod is as its instruction says: all run, or it came to its end by its policy.
+fn assert_right(model: &Model, desired: &Desired) {
+    for (uid, instruction) in &desired.pods {
+        let pod = &model.pods[uid];
+        if super::pod::is_finished(instruction, pod) {
+            assert_ne!(instruction.restart_policy(), RestartPolicy::Always, "{uid} must never finish");
+            assert_eq!(pod.of(Kind::Sandbox, "").count(), 0, "a finished pod gives back its sandbox");
+            assert!(!pod.memory.linked);
+            continue;
+        }
+        assert!(pod.is_attached(), "{uid} is plugged in");
+        for spec in &instruction.containers {
+            let live = pod.of(Kind::App, &spec.name).filter(|instance| instance.is_live()).count();
+            let done = pod.latest(Kind::App, &spec.name).is_some_and(|latest| latest.exit().is_some());
+            assert!(live == 1 || (live == 0 && done && instruction.restart_policy() != RestartPolicy::Always));
+            let dead = pod.of(Kind::App, &spec.name).filter(|instance| instance.exit().is_some()).count();
+            assert!(dead <= 1, "one dead container of a name is kept, not {dead}");
+        }
+    }
+    let strangers: Vec<_> = model
+        .pods
+        .iter()
+        .filter(|(uid, pod)| !desired.pods.contains_key(*uid) && (!pod.instances.is_empty() || pod.memory.has_data))
+        .collect();
+    assert!(strangers.is_empty(), "orphans are removed: {strangers:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever befalls the node, and in whatever order actions are carried out, it ends as wanted and stays so.
+    /// The invariants of [`Model::check`] hold at every step.
+    #[test]
+    fn it_converges_and_is_stable_after_any_blows(
+        pods in pods(), blows in blows(), order in prop::collection::vec(0usize..64, 40),
+    ) {
+        let desired = desired(&pods);
+        let mut model = Model::default();
+        for blow in &blows {
+            strike(&mut model, &desired, blow);
+        }
+        let mut order = order.into_iter().cycle();
+        model.settle(&desired, |_| order.next().unwrap_or(0));
+        assert_right(&model, &desired);
+        let again = plan(&desired, &model.world(), model.now);
+        prop_assert!(again.actions.is_empty(), "{:?}", again.actions);
+        let later = after(model.now, Duration::from_secs(3600));
+        let again = plan(&desired, &model.world(), later);
+        prop_assert!(again.actions.is_empty(), "an hour later: {:?}", again.actions);
+    }
+
+    /// An agent that crashes after any number of actions leaves a world from which its successor comes to the end.
+    #[test]
+    fn it_is_crash_safe_at_each_prefix(pods in pods(), prefix in 0usize..60) {
+        let desired = desired(&pods);
+        let mut model = Model::default();
+        strike(&mut model, &desired, &Blow::Work(prefix));
+        model.forget();
+        model.settle(&desired, |_| 0);
+        assert_right(&model, &desired);
+    }
+
+    /// Pods that are deleted, or unknown, leave nothing behind, and are reported gone only then.
+    #[test]
+    fn deleted_and_unknown_pods_leave_nothing(
+        pods in pods(), blows in blows(), grace in 0u32..40, unknown: bool,
+        order in prop::collection::vec(0usize..64, 40),
+    ) {
+        let wanted = desired(&pods);
+        let mut model = Model::default();
+        for blow in &blows {
+            strike(&mut model, &wanted, blow);
+        }
+        let mut leaving = pods.clone();
+        leaving.iter_mut().for_each(|pod| pod.terminate_after_seconds = Some(grace));
+        let leaving = if unknown { Desired::default() } else { desired(&leaving) };
+        let begun = model.now;
+        let mut order = order.into_iter().cycle();
+        model.settle(&leaving, |_| order.next().unwrap_or(0));
+        let allowed = if unknown { 0 } else { i64::from(grace) };
+        prop_assert!(model.now.duration_since(begun).as_secs() <= allowed, "the grace is kept");
+        for pod in model.pods.values() {
+            prop_assert!(pod.instances.is_empty() && !pod.memory.linked && !pod.memory.has_data);
+        }
+        let end = plan(&leaving, &model.world(), model.now);
+        prop_assert!(model.pods.keys().all(|uid| end.gone.contains(uid)));
+    }
+
+    /// While work is under way in a slot, nothing more is begun there.
+    #[test]
+    fn a_busy_slot_gets_no_second_action(pods in pods(), blows in blows()) {
+        let desired = desired(&pods);
+        let mut model = Model::default();
+        for blow in &blows {
+            strike(&mut model, &desired, blow);
+        }
+        let first = plan(&desired, &model.world(), model.now);
+        for planned in &first.actions {
+            let pod = model.pods.entry(planned.uid.clone()).or_default();
+            pod.memory.busy.insert(planned.action.slot());
+        }
+        let second = plan(&desired, &model.world(), model.now);
+        for planned in &second.actions {
+            let busy: &BTreeSet<Slot> = &model.pods[&planned.uid].memory.busy;
+            prop_assert!(!busy.contains(&planned.action.slot()), "{:?}", planned.action);
+        }
+    }
+}

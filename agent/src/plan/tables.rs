@@ -1,0 +1,305 @@
+//! Table tests: one situation, one decision.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use warren_proto::control::{
+    Container, ExecProbe, PodInstruction, PodStatus, Probe, RestartPolicy, container_state::State, probe::Handler,
+};
+
+use super::{
+    Action, Desired, Exit, Image, ImageState, Instance, Kind, Phase, Pod, Stopping, Why, World,
+    model::after,
+    plan,
+    probes::{ProbeKind, Tracker},
+    status,
+};
+
+const UID: &str = "u";
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("a valid time")
+}
+
+fn container() -> Container {
+    Container { name: "web".into(), image: "nginx:1".into(), ..Container::default() }
+}
+
+fn instruction() -> PodInstruction {
+    PodInstruction {
+        uid: UID.into(),
+        namespace: "default".into(),
+        name: "pod".into(),
+        containers: vec![container()],
+        restart_policy: RestartPolicy::Always.into(),
+        ..PodInstruction::default()
+    }
+}
+
+fn instance(id: &str, kind: Kind, name: &str, phase: Phase) -> Instance {
+    Instance {
+        id: id.into(),
+        kind,
+        name: name.into(),
+        attempt: 0,
+        streak: 0,
+        sandbox: if kind == Kind::Sandbox { String::new() } else { "box".into() },
+        image: "nginx:1".into(),
+        image_id: "sha256:1".into(),
+        stop_signal: "SIGTERM".into(),
+        phase,
+    }
+}
+
+fn exited(code: i32, started: i64, finished: i64) -> Phase {
+    let (started, finished) = (Some(at(started)), at(finished));
+    Phase::Exited(Exit { code, out_of_memory: false, start_error: String::new(), started, finished })
+}
+
+/// A pod whose sandbox lives and is plugged in.
+fn pod(members: Vec<Instance>) -> Pod {
+    let mut pod = Pod::default();
+    pod.memory.volumes_ready = true;
+    pod.memory.has_data = true;
+    pod.memory.linked = true;
+    pod.memory.attached_to = Some("box".into());
+    pod.instances = vec![instance("box", Kind::Sandbox, "", Phase::Running(at(0)))];
+    pod.instances.extend(members);
+    pod
+}
+
+fn decide(instruction: &PodInstruction, pod: &Pod, now: i64) -> (Vec<Action>, Option<i64>) {
+    let desired =
+        Desired { pods: BTreeMap::from([(UID.to_owned(), Arc::new(instruction.clone()))]), ..Desired::default() };
+    let world = World { pods: BTreeMap::from([(UID.to_owned(), pod.clone())]) };
+    let outcome = plan(&desired, &world, at(now));
+    (
+        outcome.actions.into_iter().map(|planned| planned.action).collect(),
+        outcome.wake_at.map(|moment| moment.as_second()),
+    )
+}
+
+fn report(instruction: &PodInstruction, pod: &Pod, now: i64) -> PodStatus {
+    status::pod_status(UID, instruction, pod, false, at(now))
+}
+
+fn state_of(status: &PodStatus) -> State {
+    status.containers[0].state.clone().and_then(|state| state.state).expect("a state")
+}
+
+#[test]
+fn the_order_is_volumes_sandbox_link_image_container() {
+    let wanted = instruction();
+    let mut now = Pod::default();
+    assert_eq!(decide(&wanted, &now, 0).0, [Action::PrepareVolumes]);
+    now.memory.volumes_ready = true;
+    assert_eq!(decide(&wanted, &now, 0).0, [Action::CreateSandbox { attempt: 0 }]);
+    now.instances.push(instance("box", Kind::Sandbox, "", Phase::Running(at(0))));
+    assert_eq!(decide(&wanted, &now, 0).0, [Action::Attach { sandbox: "box".into() }]);
+    now.memory.attached_to = Some("box".into());
+    assert!(matches!(&decide(&wanted, &now, 0).0[..], [Action::PullImage { attempt: 0, .. }]));
+    let image = Image { attempt: 0, image: "nginx:1".into(), state: ImageState::Ready };
+    now.memory.images.insert("web".into(), image);
+    assert!(matches!(&decide(&wanted, &now, 0).0[..], [Action::CreateContainer { attempt: 0, streak: 0, .. }]));
+    now.instances.push(instance("c", Kind::App, "web", Phase::Created));
+    assert!(matches!(&decide(&wanted, &now, 0).0[..], [Action::StartContainer { .. }]));
+    now.instances[1].phase = Phase::Running(at(1));
+    assert_eq!(decide(&wanted, &now, 5), (vec![], None));
+}
+
+#[test]
+fn a_crash_restarts_at_once_and_then_backs_off() {
+    let wanted = instruction();
+    let crashed = |streak: u32, ran: i64| {
+        let mut dead = instance("c", Kind::App, "web", exited(1, 1000, 1000 + ran));
+        (dead.attempt, dead.streak) = (streak, streak);
+        pod(vec![dead])
+    };
+    // (crashes before, seconds it ran, seconds until the restart)
+    for (streak, ran, wait) in [(0, 1, 0), (1, 1, 10), (2, 1, 20), (3, 599, 40), (9, 1, 300), (9, 600, 0)] {
+        let now = crashed(streak, ran);
+        let end = 1000 + ran;
+        if wait > 0 {
+            assert_eq!(decide(&wanted, &now, end), (vec![], Some(end + wait)), "streak {streak}");
+            let status = report(&wanted, &now, end);
+            let State::Waiting(waiting) = state_of(&status) else { panic!("{status:?}") };
+            assert_eq!(waiting.reason, "CrashLoopBackOff");
+            assert!(waiting.message.ends_with("restarting failed container=web pod=pod_default(u)"), "{waiting:?}");
+            assert_eq!(status.containers[0].restart_count, streak);
+            let last = status.containers[0].last_state.clone().and_then(|state| state.state);
+            assert!(matches!(last, Some(State::Terminated(ended)) if ended.exit_code == 1 && ended.reason == "Error"));
+        }
+        let (actions, _) = decide(&wanted, &now, end + wait);
+        assert!(matches!(&actions[..], [Action::PullImage { attempt, .. }] if *attempt == streak + 1), "{actions:?}");
+    }
+}
+
+#[test]
+fn the_restart_policy_is_kept() {
+    let cases = [
+        (RestartPolicy::Always, 0, true),
+        (RestartPolicy::Always, 1, true),
+        (RestartPolicy::OnFailure, 0, false),
+        (RestartPolicy::OnFailure, 1, true),
+        (RestartPolicy::Never, 0, false),
+        (RestartPolicy::Never, 1, false),
+    ];
+    for (policy, code, restarts) in cases {
+        let wanted = PodInstruction { restart_policy: policy.into(), ..instruction() };
+        let now = pod(vec![instance("c", Kind::App, "web", exited(code, 0, 5))]);
+        let (actions, _) = decide(&wanted, &now, 5);
+        if restarts {
+            assert!(matches!(&actions[..], [Action::PullImage { .. }]), "{policy:?} {code}: {actions:?}");
+        } else {
+            assert_eq!(actions, [Action::Detach], "{policy:?} {code}: a finished pod gives back its link");
+            let reason = if code == 0 { "Completed" } else { "Error" };
+            let state = state_of(&report(&wanted, &now, 5));
+            assert!(matches!(state, State::Terminated(ended) if ended.reason == reason));
+        }
+    }
+}
+
+fn probe() -> Probe {
+    let exec = Handler::Exec(ExecProbe { command: vec!["true".into()] });
+    Probe { handler: Some(exec), period_seconds: 3, ..Probe::default() }
+}
+
+fn with_verdict(mut now: Pod, kind: ProbeKind, verdict: bool) -> Pod {
+    now.memory.probes.insert(("c".into(), kind), Tracker::resumed(verdict));
+    now
+}
+
+#[test]
+fn the_startup_probe_gates_the_others() {
+    let mut wanted = instruction();
+    let spec = &mut wanted.containers[0];
+    (spec.startup, spec.liveness, spec.readiness) = (Some(probe()), Some(probe()), Some(probe()));
+    let running = pod(vec![instance("c", Kind::App, "web", Phase::Running(at(0)))]);
+    let kinds = |pod: &Pod| -> Vec<ProbeKind> {
+        let kind = |action| match action {
+            Action::RunProbe { kind, .. } => kind,
+            other => panic!("{other:?}"),
+        };
+        decide(&wanted, pod, 1).0.into_iter().map(kind).collect()
+    };
+    assert_eq!(kinds(&running), [ProbeKind::Startup]);
+    assert!(!report(&wanted, &running, 1).containers[0].started);
+    let up = with_verdict(running, ProbeKind::Startup, true);
+    assert_eq!(kinds(&up), [ProbeKind::Liveness, ProbeKind::Readiness]);
+    let status = report(&wanted, &up, 1);
+    assert!(status.containers[0].started && !status.containers[0].ready && status.attached);
+    let ready = with_verdict(up, ProbeKind::Readiness, true);
+    assert!(report(&wanted, &ready, 1).containers[0].ready);
+}
+
+#[test]
+fn a_failed_liveness_probe_stops_the_container_and_kills_it_after_its_grace() {
+    let mut wanted = instruction();
+    wanted.containers[0].liveness = Some(probe());
+    let running = pod(vec![instance("c", Kind::App, "web", Phase::Running(at(0)))]);
+    let mut failed = with_verdict(running, ProbeKind::Liveness, false);
+    let (actions, _) = decide(&wanted, &failed, 10);
+    let grace = Duration::from_secs(30);
+    let stop = Action::StopContainer { id: "c".into(), name: "web".into(), grace, why: Why::Liveness };
+    assert_eq!(actions, [stop]);
+    let stopping = Stopping { since: at(10), deadline: after(at(10), grace), killed_at: None };
+    failed.memory.stopping.insert("c".into(), stopping);
+    assert_eq!(decide(&wanted, &failed, 39), (vec![], Some(40)));
+    assert_eq!(decide(&wanted, &failed, 40).0, [Action::KillContainer { id: "c".into(), name: "web".into() }]);
+}
+
+#[test]
+fn a_shorter_grace_hastens_a_stop_under_way() {
+    let mut wanted = instruction();
+    wanted.terminate_after_seconds = Some(5);
+    let mut going = pod(vec![instance("c", Kind::App, "web", Phase::Running(at(0)))]);
+    let stopping = Stopping { since: at(10), deadline: at(70), killed_at: None };
+    going.memory.stopping.insert("c".into(), stopping);
+    assert_eq!(decide(&wanted, &going, 14), (vec![], Some(15)));
+    assert!(matches!(&decide(&wanted, &going, 15).0[..], [Action::KillContainer { .. }]));
+}
+
+#[test]
+fn a_dead_sandbox_stops_its_containers_and_is_replaced() {
+    let wanted = instruction();
+    let mut now = pod(vec![instance("c", Kind::App, "web", Phase::Running(at(0)))]);
+    now.instances[0].phase = exited(137, 0, 5);
+    let (actions, _) = decide(&wanted, &now, 5);
+    assert!(matches!(&actions[..], [Action::StopContainer { why: Why::SandboxGone, .. }]), "{actions:?}");
+    now.instances[1].phase = exited(143, 0, 6);
+    assert_eq!(decide(&wanted, &now, 6).0, [Action::CreateSandbox { attempt: 1 }]);
+    let mut fresh = instance("box2", Kind::Sandbox, "", Phase::Running(at(7)));
+    fresh.attempt = 1;
+    now.instances.push(fresh);
+    let (actions, _) = decide(&wanted, &now, 7);
+    let expected = [Action::RemoveContainer { id: "box".into() }, Action::Attach { sandbox: "box2".into() }];
+    assert_eq!(actions, expected);
+}
+
+#[test]
+fn another_image_restarts_only_that_container() {
+    let mut wanted = instruction();
+    wanted.containers.push(Container { name: "side".into(), image: "nginx:1".into(), ..Container::default() });
+    wanted.containers[0].image = "nginx:2".into();
+    let running = |id: &str, name: &str| instance(id, Kind::App, name, Phase::Running(at(0)));
+    let now = pod(vec![running("c", "web"), running("s", "side")]);
+    let (actions, _) = decide(&wanted, &now, 5);
+    assert!(
+        matches!(&actions[..], [Action::StopContainer { id, why: Why::ImageChanged, .. }] if id == "c"),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_named_and_tried_again() {
+    let wanted = instruction();
+    let mut now = pod(vec![]);
+    let message = "Failed to pull image \"nginx:1\": no".to_owned();
+    let failed =
+        ImageState::Failed { reason: "ErrImagePull", message, count: 1, at: at(10), retry_at: at(20) };
+    now.memory.images.insert("web".into(), Image { attempt: 0, image: "nginx:1".into(), state: failed });
+    let reason = |now_seconds: i64| match state_of(&report(&wanted, &now, now_seconds)) {
+        State::Waiting(waiting) => waiting.reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((reason(10), reason(13)), ("ErrImagePull".into(), "ImagePullBackOff".into()));
+    assert_eq!(decide(&wanted, &now, 10), (vec![], Some(12)), "the word changes");
+    assert_eq!(decide(&wanted, &now, 13), (vec![], Some(20)));
+    assert!(matches!(&decide(&wanted, &now, 20).0[..], [Action::PullImage { .. }]));
+}
+
+#[test]
+fn an_unresolved_container_waits_with_its_reason() {
+    let mut wanted = instruction();
+    let spec = &mut wanted.containers[0];
+    spec.unresolved_reason = "CreateContainerConfigError".into();
+    spec.unresolved_message = "configmap \"x\" not found".into();
+    let now = pod(vec![]);
+    assert_eq!(decide(&wanted, &now, 0), (vec![], None));
+    let State::Waiting(waiting) = state_of(&report(&wanted, &now, 0)) else { panic!("waits") };
+    assert_eq!(waiting.message, "configmap \"x\" not found");
+}
+
+#[test]
+fn a_failed_init_container_fails_a_pod_that_never_restarts() {
+    let mut wanted = instruction();
+    wanted.restart_policy = RestartPolicy::Never.into();
+    wanted.init_containers = vec![Container { name: "init".into(), image: "nginx:1".into(), ..Container::default() }];
+    let now = pod(vec![instance("i", Kind::Init, "init", exited(1, 0, 5))]);
+    assert_eq!(decide(&wanted, &now, 5).0, [Action::Detach]);
+    let State::Waiting(waiting) = state_of(&report(&wanted, &now, 5)) else { panic!("waits") };
+    assert_eq!(waiting.reason, "PodInitializing");
+}
+
+#[test]
+fn back_offs_become_events_once() {
+    let wanted = instruction();
+    let mut dead = instance("c", Kind::App, "web", exited(1, 0, 5));
+    (dead.attempt, dead.streak) = (1, 1);
+    let status = report(&wanted, &pod(vec![dead]), 5);
+    let events = super::events::between(None, &status);
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].message, "Back-off restarting failed container web in pod pod_default(u)");
+    assert_eq!(events[0].field_path(), "spec.containers{web}");
+    assert!(super::events::between(Some(&status), &status).is_empty());
+}

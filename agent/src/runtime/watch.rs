@@ -1,0 +1,133 @@
+//! What the engine holds, kept up to date by its events: listed at start, after every gap, and slowly besides.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use warren_runtime::CancellationToken;
+
+use super::{Engine, EngineError, Found};
+
+/// A listing though nothing was heard: events can be lost.
+const RESYNC: Duration = Duration::from_secs(30);
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// The containers of this node, by id.
+pub struct Inventory<E> {
+    engine: Arc<E>,
+    state: Mutex<State>,
+    /// Held over each look at the engine, so that an older answer never overwrites a newer one.
+    look: tokio::sync::Mutex<()>,
+    changed: Arc<Notify>,
+}
+
+struct State {
+    found: BTreeMap<String, Found>,
+    /// Why the picture cannot be trusted; none when it can.
+    trouble: Option<String>,
+}
+
+impl<E: Engine> Inventory<E> {
+    /// An inventory that has not looked yet. `changed` is notified whenever the picture changes.
+    pub fn new(engine: Arc<E>, changed: Arc<Notify>) -> Self {
+        let trouble = Some("the Docker engine was not asked yet".to_owned());
+        let state = Mutex::new(State { found: BTreeMap::new(), trouble });
+        Self { engine, state, look: tokio::sync::Mutex::new(()), changed }
+    }
+
+    /// All containers, or why they are not known.
+    pub fn current(&self) -> Result<BTreeMap<String, Found>, String> {
+        let state = self.state.lock();
+        match &state.trouble {
+            None => Ok(state.found.clone()),
+            Some(trouble) => Err(trouble.clone()),
+        }
+    }
+
+    /// Why the engine cannot be used; none when it can.
+    pub fn trouble(&self) -> Option<String> {
+        self.state.lock().trouble.clone()
+    }
+
+    /// One container as last seen.
+    pub fn get(&self, id: &str) -> Option<Found> {
+        self.state.lock().found.get(id).cloned()
+    }
+
+    /// Looks at one container again.
+    pub async fn refresh(&self, id: &str) -> Result<(), EngineError> {
+        let _look = self.look.lock().await;
+        let now = self.engine.inspect(id).await?;
+        let changed = {
+            let mut state = self.state.lock();
+            let before = match &now {
+                Some(found) => state.found.insert(id.to_owned(), found.clone()),
+                None => state.found.remove(id),
+            };
+            before != now
+        };
+        if changed {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<(), EngineError> {
+        let _look = self.look.lock().await;
+        let found = self.engine.list().await?;
+        let found: BTreeMap<_, _> = found.into_iter().map(|found| (found.instance.id.clone(), found)).collect();
+        let mut state = self.state.lock();
+        if state.found != found || state.trouble.is_some() {
+            self.changed.notify_one();
+        }
+        *state = State { found, trouble: None };
+        Ok(())
+    }
+
+    /// Follows the engine until `stop`.
+    pub async fn follow(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut wait = RETRY_FIRST;
+        loop {
+            let connected = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                result = self.session(&mut wait) => result,
+            };
+            let Err(error) = connected;
+            metrics::counter!("warren_agent_engine_gaps_total").increment(1);
+            let trouble = error.to_string();
+            if self.state.lock().trouble.replace(trouble.clone()).as_ref() != Some(&trouble) {
+                tracing::error!(error = %trouble, "no container engine");
+            }
+            self.changed.notify_one();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(RETRY_LONGEST);
+        }
+    }
+
+    /// One subscription: listed after subscribing, so that nothing falls between.
+    async fn session(&self, wait: &mut Duration) -> Result<std::convert::Infallible, EngineError> {
+        let mut events = self.engine.events().await?;
+        self.list().await?;
+        *wait = RETRY_FIRST;
+        tracing::info!(containers = self.state.lock().found.len(), "following the container engine");
+        let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
+        resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(id)) => self.refresh(&id).await?,
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(EngineError::Unavailable(
+                        "the Docker engine closed its event stream; if it was stopped, start it (systemctl start docker)".to_owned(),
+                    )),
+                },
+                _ = resync.tick() => self.list().await?,
+            }
+        }
+    }
+}

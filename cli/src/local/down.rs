@@ -1,0 +1,179 @@
+//! `warren down`: removes every trace of a cluster, and nothing else.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    io::ErrorKind,
+    path::Path,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use bollard::{
+    models::{ContainerCreateBody, ContainerSummary, HostConfig},
+    query_parameters::{ListNetworksOptionsBuilder, WaitContainerOptions},
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    containers::Role,
+    engine::{CLUSTER_LABEL, Engine},
+    image,
+    image::Image,
+    names::ClusterName,
+    observe,
+    progress::Progress,
+};
+use crate::output;
+
+/// How many containers are removed at a time.
+const REMOVALS_AT_A_TIME: usize = 8;
+/// A start that was under way when its agent was killed may add a container after the first look.
+const ROUNDS: usize = 5;
+
+pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
+    let progress = Progress::new();
+    let engine = Engine::connect().await?;
+    let label = format!("{CLUSTER_LABEL}={cluster}");
+    let containers = engine.containers(&label).await?;
+    let members = containers.iter().filter(|container| observe::role(container).is_some());
+    let images: BTreeSet<String> = members.filter_map(|container| container.image_id.clone()).collect();
+    let any = !containers.is_empty() || cluster.state_root().exists() || cluster.memory_root().exists();
+
+    progress.now("stopping nodes");
+    let nodes = containers.iter().filter(|container| observe::role(container) == Some(Role::Node));
+    remove(&engine, nodes).await?;
+    progress.now("removing containers");
+    let count = remove_all(&engine, &label).await?;
+    let networks = remove_networks(&engine, &label).await?;
+    let volumes = engine.remove_volumes(&label).await?;
+    progress.now("removing state");
+    remove_directories(&engine, cluster).await?;
+    let images = remove_images(&engine, &images).await?;
+    drop(progress);
+
+    let nothing = !any && networks + volumes + images == 0;
+    output::print(if nothing {
+        format!("there is no cluster {cluster} on this machine\n")
+    } else {
+        format!("cluster {cluster} is removed ({} containers)\n", count.max(containers.len()))
+    });
+    Ok(())
+}
+
+async fn remove<'a>(
+    engine: &Engine,
+    containers: impl Iterator<Item = &'a ContainerSummary>,
+) -> anyhow::Result<()> {
+    stream::iter(containers.filter_map(|container| container.id.as_deref()))
+        .map(|identifier| engine.remove(identifier))
+        .buffer_unordered(REMOVALS_AT_A_TIME)
+        .try_collect()
+        .await
+}
+
+/// Removes all containers with the label; no node is left that could make new ones.
+async fn remove_all(engine: &Engine, label: &str) -> anyhow::Result<usize> {
+    let mut removed = 0;
+    for _ in 0..ROUNDS {
+        let containers = engine.containers(label).await?;
+        if containers.is_empty() {
+            return Ok(removed);
+        }
+        removed += containers.len();
+        remove(engine, containers.iter()).await?;
+    }
+    let left = engine.containers(label).await?;
+    ensure!(
+        left.is_empty(),
+        "{} containers cannot be removed: see docker ps -a --filter label={label}",
+        left.len()
+    );
+    Ok(removed)
+}
+
+async fn remove_networks(engine: &Engine, label: &str) -> anyhow::Result<usize> {
+    let filters = HashMap::from([("label", vec![label])]);
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let networks = engine.docker.list_networks(Some(options)).await.context("cannot list networks")?;
+    for network in &networks {
+        let name = network.name.as_deref().unwrap_or_default();
+        let identifier = network.id.as_deref().unwrap_or(name);
+        let removed = engine.docker.remove_network(identifier).await;
+        super::engine::done_already(removed, 404).with_context(|| {
+            format!("cannot remove the network {name} (a container that is not Warren's may use it)")
+        })?;
+    }
+    Ok(networks.len())
+}
+
+/// Removes the images that only this cluster used.
+async fn remove_images(engine: &Engine, candidates: &BTreeSet<String>) -> anyhow::Result<usize> {
+    let others: BTreeSet<String> = engine
+        .containers(CLUSTER_LABEL)
+        .await?
+        .into_iter()
+        .filter_map(|container| container.image_id)
+        .collect();
+    let mut removed = 0;
+    for identifier in candidates.difference(&others) {
+        removed += image::remove(engine, identifier).await?.len();
+    }
+    Ok(removed)
+}
+
+async fn remove_directories(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
+    let Err(error) = erase(cluster) else { return Ok(()) };
+    let denied = error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    if !denied {
+        return Err(error);
+    }
+    // The members run as root, this user may not; but whoever may use Docker may run this as root.
+    erase_in_container(engine, cluster).await
+}
+
+/// Removes the cluster's directories, and their parents when nothing else is in them.
+pub(crate) fn erase(cluster: &ClusterName) -> anyhow::Result<()> {
+    for directory in [cluster.state_root(), cluster.memory_root()] {
+        match fs::remove_dir_all(&directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot remove {}", directory.display()));
+            }
+        }
+        // Fails when another cluster is in it, or when it is a mount point: both are fine.
+        let _ = directory.parent().map(fs::remove_dir);
+    }
+    Ok(())
+}
+
+async fn erase_in_container(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
+    let image = Image::of_this_binary()?;
+    image.ensure(engine).await?;
+    let name = format!("{cluster}-erase");
+    let parents = [cluster.state_root(), cluster.memory_root()];
+    let parents = parents.iter().filter_map(|directory| directory.parent()).map(Path::display);
+    let body = ContainerCreateBody {
+        image: Some(image.name()),
+        cmd: Some(["erase", "--name", cluster.as_str()].map(str::to_owned).to_vec()),
+        labels: Some(HashMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_string())])),
+        host_config: Some(HostConfig {
+            binds: Some(parents.map(|parent| format!("{parent}:{parent}")).collect()),
+            network_mode: Some("none".to_owned()),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    engine.create(&name, body).await?;
+    engine.start(&name).await?;
+    let waited = engine.docker.wait_container(&name, None::<WaitContainerOptions>).try_collect::<Vec<_>>();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(120), waited).await;
+    let log = engine.last_lines(&name, 5).await;
+    engine.remove(&name).await?;
+    match ended {
+        Ok(Ok(_)) => Ok(()),
+        _ => bail!("cannot remove the cluster's directories: {}", log.trim()),
+    }
+}

@@ -1,0 +1,191 @@
+//! `warren up`: makes the cluster be as wanted, from whatever there is.
+
+use std::{collections::BTreeSet, time::Duration, time::Instant};
+
+use anyhow::Context as _;
+use bollard::query_parameters::InspectNetworkOptions;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    access::Api,
+    containers::{Layout, Member, Role},
+    engine::{CLUSTER_LABEL, Engine, NODE_LABEL},
+    image,
+    image::Image,
+    observe,
+    observe::Sight,
+    plan::{self, Plan, Step},
+    preflight,
+    progress::Progress,
+    upgrade, wait,
+};
+use crate::{args::UpOptions, output};
+
+/// How long a join token that `up` hands to a container is good for.
+const TOKEN_SECONDS: u64 = 600;
+/// Docker only becomes slower with more starts at a time (reference/state-and-storage.md, section 8).
+const STARTS_AT_A_TIME: usize = 4;
+/// How long a member that is replaced may take to stop.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let progress = Progress::new();
+    progress.now("looking at this machine");
+    let cluster = options.cluster.name.clone();
+    let engine = Engine::connect().await?;
+    preflight::machine(&engine).await?;
+    let sight = Sight::take(&engine, &cluster).await?;
+    let (ports, members) = (sight.ports(&options), sight.desired(&cluster, options.nodes));
+    preflight::ports_are_free(&cluster, &ports, &sight.held_ports(), &sight.others)?;
+    preflight::names_are_free(&cluster, &members, &sight.others)?;
+
+    progress.now("importing the image");
+    let image = Image::of_this_binary()?;
+    if image.ensure(&engine).await? {
+        progress.done(format_args!("image {} imported", image.name()));
+    }
+    image.tag_demonstration(&engine).await?;
+
+    let layout = Layout { cluster, image: image.name(), socket: engine.socket.clone(), ports };
+    let desired: Vec<(Member, String)> =
+        members.into_iter().map(|member| (member.clone(), layout.fingerprint(&member))).collect();
+    let plan = plan::plan(&desired, &sight.observed(&engine, &layout.cluster).await?);
+    let members: Vec<Member> = desired.into_iter().map(|(member, _)| member).collect();
+    let up = Up { engine, layout, progress };
+    up.carry_out(&plan, &members).await?;
+    up.forget_images(&sight.images()).await?;
+    drop(up.progress);
+    let extra = members.iter().filter(|member| member.role == Role::Node).count();
+    output::print(summary(&up.layout, extra, &plan, started.elapsed()));
+    Ok(())
+}
+
+/// A run of `warren up`.
+pub(crate) struct Up {
+    pub(crate) engine: Engine,
+    pub(crate) layout: Layout,
+    pub(crate) progress: Progress,
+}
+
+impl Up {
+    async fn carry_out(&self, plan: &Plan, members: &[Member]) -> anyhow::Result<()> {
+        self.ensure_network(plan.create_network).await?;
+        if let Some((member, step)) = &plan.controller {
+            self.progress.now("starting the controller");
+            self.take_step(member, *step, None).await?;
+        }
+        self.progress.now("waiting for the controller");
+        let api = wait::for_api(self).await?;
+        if plan.controller.is_some() {
+            self.progress.done("controller ready");
+        }
+        self.progress.now("starting nodes and gateway");
+        stream::iter(&plan.at_once)
+            .map(|(member, step)| self.take_step(member, *step, Some(&api)))
+            .buffer_unordered(STARTS_AT_A_TIME)
+            .try_collect::<()>()
+            .await?;
+        wait::for_members(self, &api, members).await?;
+        for member in &plan.one_by_one {
+            self.progress.now(format_args!("replacing {}", member.name));
+            upgrade::replace(self, &api, member).await?;
+            self.progress.done(format_args!("{} replaced", member.name));
+        }
+        Ok(())
+    }
+
+    async fn ensure_network(&self, missing: bool) -> anyhow::Result<()> {
+        let name = self.layout.cluster.network();
+        if missing {
+            self.progress.now("creating the network");
+            self.engine.create_network(name, self.layout.cluster.as_str()).await?;
+        }
+        let network = self.engine.docker.inspect_network(name, None::<InspectNetworkOptions>).await;
+        let apart = preflight::network_is_apart(&network.context("cannot look at the cluster's network")?);
+        if missing && apart.is_err() {
+            // Nothing is in it yet, and it must not stand in the way of the mend.
+            self.engine.docker.remove_network(name).await.context("cannot remove the cluster's network")?;
+        }
+        apart
+    }
+
+    /// Carries out one step. Members that are created need the API, for a token.
+    async fn take_step(&self, member: &Member, step: Step, api: Option<&Api>) -> anyhow::Result<()> {
+        match step {
+            Step::Start => self.engine.start(&member.name).await,
+            Step::Unpause => self.engine.unpause(&member.name).await,
+            Step::Create => self.create(member, api).await,
+            Step::Recreate => {
+                self.remove(member).await?;
+                self.create(member, api).await
+            }
+        }
+    }
+
+    /// Creates and starts the member's container.
+    pub(crate) async fn create(&self, member: &Member, api: Option<&Api>) -> anyhow::Result<()> {
+        let token = match api {
+            Some(api) => Some(api.create_token(TOKEN_SECONDS).await.context("cannot create a join token")?),
+            None => None,
+        };
+        self.engine.create(&member.name, self.layout.body(member, token.as_deref())).await?;
+        self.engine.start(&member.name).await
+    }
+
+    /// Stops and removes the member's container; its state directory stays.
+    pub(crate) async fn remove(&self, member: &Member) -> anyhow::Result<()> {
+        self.engine.stop(&member.name, STOP_GRACE).await?;
+        self.engine.remove(&member.name).await?;
+        if member.role == Role::Node {
+            // They died with their node, and they lie in the cgroup of a container that is gone.
+            let cluster = self.layout.cluster.as_str();
+            for pod in self.engine.containers(&format!("{NODE_LABEL}={}", member.name)).await? {
+                if observe::label(&pod, CLUSTER_LABEL) == Some(cluster) && observe::role(&pod).is_none() {
+                    self.engine.remove(observe::name(&pod)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the images of earlier binaries, unless something uses them.
+    async fn forget_images(&self, before: &BTreeSet<String>) -> anyhow::Result<()> {
+        let now = Sight::take(&self.engine, &self.layout.cluster).await?;
+        let used: BTreeSet<&String> = now
+            .members
+            .iter()
+            .chain(&now.others)
+            .filter_map(|container| container.image_id.as_ref())
+            .collect();
+        for identifier in before.iter().filter(|identifier| !used.contains(identifier)) {
+            for name in image::remove(&self.engine, identifier).await? {
+                self.progress.done(format_args!("image {name} removed"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn summary(layout: &Layout, nodes: usize, plan: &Plan, took: Duration) -> String {
+    let (cluster, ports) = (&layout.cluster, &layout.ports);
+    let (option, warren) = (cluster.option(), called());
+    let done = if plan.is_empty() { "was up already" } else { "is up" };
+    format!(
+        "cluster {cluster} {done}: {nodes} nodes Ready, gateway at http://127.0.0.1:{}/ ({:.1} s)\n\n\
+         What next:\n  \
+         {warren} kubeconfig{option} > {cluster}.kubeconfig && export KUBECONFIG=$PWD/{cluster}.kubeconfig\n  \
+         kubectl get nodes\n  \
+         kubectl apply -f deploy/examples/hello/hello.yaml && curl http://127.0.0.1:{}/\n  \
+         {warren} status{option}\n  \
+         {warren} down{option}\n",
+        ports.http,
+        took.as_secs_f64(),
+        ports.http,
+    )
+}
+
+/// How the user called this program.
+fn called() -> String {
+    std::env::args().next().filter(|name| !name.is_empty()).unwrap_or_else(|| "warren".to_owned())
+}

@@ -1,0 +1,7 @@
+//! Tests of everything per kind, over real objects. One binary, so that it is linked once.
+#![allow(clippy::unwrap_used)]
+
+mod properties;
+mod samples;
+mod tables;
+mod validation;

@@ -1,0 +1,216 @@
+//! One request: who, what, may they, do it, answer.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, request::Parts};
+use serde_json::Value;
+use tokio::time::Instant;
+use warren_runtime::tls::PeerIdentity;
+use warren_store::Transaction;
+
+use crate::{
+    auth, body, discovery,
+    engine::Engine,
+    negotiate, openapi,
+    path::{self, ResourceTarget, Target},
+    query::Query,
+    respond::{self, Reply},
+    status::Status,
+    subresources,
+    table::Include,
+    verbs,
+};
+
+/// How long the store may take to answer a readiness check.
+const READY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A request for objects, read as far as all verbs need it.
+pub(crate) struct Call {
+    pub(crate) target: ResourceTarget,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// The one handler.
+pub(crate) async fn handle(State(engine): State<Arc<Engine>>, request: Request) -> Response {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query());
+    let target = path::parse(parts.uri.path());
+    let verb = verb(&parts.method, target.as_ref(), &query);
+    let resource = match &target {
+        Some(Target::Resource(target)) => target.kind.resource,
+        _ => "",
+    };
+    let response = match dispatch(&engine, &parts, body, query, target, verb).await {
+        Ok(response) => response,
+        Err(status) => {
+            tracing::debug!(method = %parts.method, path = parts.uri.path(), code = status.code, message = status.message, "request refused");
+            respond::error(&status)
+        }
+    };
+    let code = response.status().as_u16().to_string();
+    metrics::counter!("warren_api_requests_total", "verb" => verb, "resource" => resource, "code" => code)
+        .increment(1);
+    metrics::histogram!("warren_api_request_seconds", "verb" => verb, "resource" => resource)
+        .record(started.elapsed());
+    response
+}
+
+/// Kubernetes' name for what is asked; for paths that are no resources, the method.
+fn verb(method: &Method, target: Option<&Target>, query: &Query) -> &'static str {
+    let collection = match target {
+        Some(Target::Resource(target)) => target.name.is_empty(),
+        _ => {
+            return match *method {
+                Method::GET | Method::HEAD => "get",
+                Method::POST => "post",
+                Method::PUT => "put",
+                Method::PATCH => "patch",
+                Method::DELETE => "delete",
+                Method::OPTIONS => "options",
+                _ => "other",
+            };
+        }
+    };
+    // A malformed `watch` is reported by the verb itself.
+    let watch = query.flag("watch").unwrap_or(false);
+    match *method {
+        Method::GET | Method::HEAD if watch => "watch",
+        Method::GET | Method::HEAD if collection => "list",
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if collection => "deletecollection",
+        Method::DELETE => "delete",
+        _ => "other",
+    }
+}
+
+async fn dispatch(
+    engine: &Arc<Engine>,
+    parts: &Parts,
+    body: Body,
+    query: Query,
+    target: Option<Target>,
+    verb: &'static str,
+) -> Result<Response, Status> {
+    let user = auth::authenticate(parts.extensions.get::<PeerIdentity>(), &parts.headers)?;
+    auth::authorize(&user, verb, target.as_ref(), parts.uri.path())?;
+    let target = target.ok_or_else(Status::unknown_path)?;
+    if let Target::Resource(target) = target {
+        let body =
+            if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
+        return resource(engine, Call { target, query, headers: parts.headers.clone(), body }, verb).await;
+    }
+    if verb != "get" {
+        return Err(Status::method_not_allowed());
+    }
+    match target {
+        Target::Health { endpoint, check } => health(engine, endpoint, check.as_deref(), &query).await,
+        other => documents(&other, &parts.headers).ok_or_else(Status::unknown_path),
+    }
+}
+
+/// Paths that answer with a fixed document.
+fn documents(target: &Target, headers: &HeaderMap) -> Option<Response> {
+    let json = |value: Value| respond::document(&value, "application/json");
+    let aggregated = discovery::wants_aggregated(headers);
+    let aggregate = |core: bool, version: &str| {
+        respond::document(&discovery::aggregated(core, version), &discovery::aggregated_content_type(version))
+    };
+    Some(match target {
+        Target::Version => json(discovery::version()),
+        Target::CoreVersions => match aggregated {
+            Some(version) => aggregate(true, version),
+            None => {
+                let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+                json(discovery::core_versions(host))
+            }
+        },
+        Target::Groups => match aggregated {
+            Some(version) => aggregate(false, version),
+            None => json(discovery::groups()),
+        },
+        Target::Group(name) => json(discovery::group(name)?),
+        Target::GroupVersion(group, version) => json(discovery::resources(group, version)?),
+        Target::OpenApiV2 if wants_protobuf(headers) => {
+            respond::bytes(StatusCode::OK, openapi::v2_protobuf(), openapi::V2_CONTENT_TYPE)
+        }
+        Target::OpenApiV2 => json(openapi::v2_json()),
+        Target::OpenApiV3 => json(openapi::v3_index()),
+        Target::OpenApiV3GroupVersion(group, version) => json(openapi::v3_document(group, version)?),
+        Target::Health { .. } | Target::Resource(_) => return None,
+    })
+}
+
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    negotiate::accepted(headers).first().is_some_and(|media| media.essence.ends_with("+protobuf"))
+}
+
+/// Health: the process answers; readiness: the store does too.
+async fn health(
+    engine: &Engine,
+    endpoint: &str,
+    check: Option<&str>,
+    query: &Query,
+) -> Result<Response, Status> {
+    let mut checks: Vec<(&str, Result<(), String>)> = vec![("ping", Ok(()))];
+    if endpoint != "livez" {
+        let probe = tokio::time::timeout(READY_PATIENCE, engine.store.commit(Transaction::new())).await;
+        checks.push((
+            "store",
+            match probe {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {} s", READY_PATIENCE.as_secs())),
+            },
+        ));
+    }
+    if let Some(wanted) = check {
+        checks.retain(|(name, _)| *name == wanted);
+        if checks.is_empty() {
+            return Err(Status::unknown_path());
+        }
+    }
+    let (healthy, text) = discovery::health_report(endpoint, &checks, query.flag("verbose")?);
+    let code = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Ok(respond::bytes(code, text, "text/plain; charset=utf-8"))
+}
+
+/// Objects, collections and subresources.
+async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Response, Status> {
+    let kind = call.target.kind;
+    call.query.flag("watch")?;
+    let form = negotiate::negotiate(&call.headers);
+    if let Some(subresource) = call.target.subresource {
+        // Logs are text whatever the client accepts.
+        let form = if subresource.name == "log" { negotiate::negotiate(&HeaderMap::new())? } else { form? };
+        let reply = subresources::call(engine, &call, subresource.name, verb).await?;
+        return Ok(respond::render(kind, form, Include::parse(&call.query)?, reply));
+    }
+    let form = form?;
+    let include = Include::parse(&call.query)?;
+    let named = !call.target.name.is_empty();
+    let addressed = named || !call.target.namespace.is_empty() || !kind.namespaced;
+    let reply: Reply = match verb {
+        "get" => verbs::get(engine, &call)?,
+        "list" => verbs::list(engine, &call)?,
+        "watch" => verbs::watch(engine, &call, form, include)?,
+        "create" if !named && addressed => verbs::create(engine, &call).await?,
+        "update" if named => verbs::update(engine, &call).await?,
+        "patch" if named => verbs::patch(engine, &call).await?,
+        "delete" => verbs::delete(engine, &call).await?,
+        "deletecollection" if addressed => verbs::delete_collection(engine, &call).await?,
+        _ => return Err(Status::method_not_allowed()),
+    };
+    Ok(respond::render(kind, form, include, reply))
+}

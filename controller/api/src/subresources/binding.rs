@@ -1,0 +1,69 @@
+//! `pods/binding`: a scheduler of the user's assigns a pod to a node. The planner then gives it an address.
+
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use warren_plan::resources::NODES;
+use warren_store::Key;
+
+use crate::{
+    body::{self, WriteOptions},
+    engine::{Engine, key_of},
+    meta,
+    respond::Reply,
+    server::Call,
+    status::Status,
+};
+
+pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    let binding = body::map(&call.headers, &call.body)?;
+    let options = WriteOptions::parse(&call.query)?;
+    let target = &binding["target"];
+    let kind = target["kind"].as_str().unwrap_or("Node");
+    let node = target["name"].as_str().unwrap_or("");
+    if kind != "Node" || node.is_empty() {
+        return Err(Status::bad_request("Binding.target: must be of kind Node and have a name"));
+    }
+    if engine.snapshot().get(&Key::new(NODES, "", node)).is_none() {
+        return Err(Status::bad_request(format!("Binding.target.name: node \"{node}\" does not exist")));
+    }
+    bind(engine, call, node, options.dry_run).await?;
+    let done =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(Reply { code: StatusCode::CREATED, ..Reply::fresh(done) })
+}
+
+/// Writes past admission: `spec.nodeName` and a condition, which no ordinary write may set together.
+async fn bind(engine: &Engine, call: &Call, node: &str, dry_run: bool) -> Result<(), Status> {
+    let (kind, name) = (call.target.kind, call.target.name.as_str());
+    for _ in 0..crate::engine::ATTEMPTS {
+        let snapshot = engine.snapshot();
+        let old = snapshot.get(&key_of(&call.target)).ok_or_else(|| Status::not_found(kind, name))?;
+        if let Some(bound) = old.value["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
+            let why = format!("pod {name} is already assigned to node \"{bound}\"");
+            return Err(Status::conflict_because(kind, name, &why));
+        }
+        if meta::is_terminating(&old.value) {
+            let why = format!("pod {name} is being deleted, cannot be assigned to a host");
+            return Err(Status::conflict_because(kind, name, &why));
+        }
+        let new = bound(&old.value, node, Timestamp::now());
+        let transaction = warren_store::Transaction::new().replace(old.key.clone(), old.revision, new);
+        if dry_run || engine.commit(transaction).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(Status::conflict(kind, name))
+}
+
+fn bound(pod: &Value, node: &str, now: Timestamp) -> Value {
+    let mut pod = pod.clone();
+    pod["spec"]["nodeName"] = json!(node);
+    let condition =
+        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": meta::timestamp(now)});
+    let mut conditions: Vec<Value> = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.retain(|condition| condition["type"] != "PodScheduled");
+    conditions.push(condition);
+    pod["status"]["conditions"] = json!(conditions);
+    pod
+}

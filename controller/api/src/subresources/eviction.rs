@@ -1,0 +1,19 @@
+//! `pods/eviction`: a deletion that disruption budgets could refuse; there are none yet.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    body, delete::DeleteOptions, engine::Engine, respond::Reply, server::Call, status::Status, verbs,
+};
+
+pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    let eviction = body::map(&call.headers, &call.body)?;
+    let mut options =
+        DeleteOptions::parse(eviction.get("deleteOptions").unwrap_or(&Value::Null), &call.query)?;
+    options.dry_run |= call.query.dry_run()?;
+    verbs::delete_named(engine, &call.target, &options).await?;
+    let done =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(Reply { code: StatusCode::CREATED, ..Reply::fresh(done) })
+}

@@ -1,0 +1,32 @@
+//! What lies below an object.
+
+mod binding;
+mod eviction;
+mod log;
+mod scale;
+
+use std::sync::Arc;
+
+use crate::{admission::Scope, engine::Engine, respond::Reply, server::Call, status::Status, verbs};
+
+/// Does what is asked of a subresource.
+pub(crate) async fn call(
+    engine: &Arc<Engine>,
+    call: &Call,
+    subresource: &str,
+    verb: &str,
+) -> Result<Reply, Status> {
+    match (subresource, verb) {
+        ("status", "get") => verbs::get(engine, call),
+        ("status", "update") => verbs::put(engine, call, Scope::Status).await,
+        ("status", "patch") => verbs::patch_scope(engine, call, Scope::Status).await,
+        ("finalize", "update") => verbs::put(engine, call, Scope::Finalize).await,
+        ("scale", "get") => scale::get(engine, call),
+        ("scale", "update") => scale::update(engine, call).await,
+        ("scale", "patch") => scale::patch(engine, call).await,
+        ("log", "get") => log::get(engine, call).await,
+        ("binding", "create") => binding::create(engine, call).await,
+        ("eviction", "create") => eviction::create(engine, call).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}

@@ -1,0 +1,75 @@
+//! Service addresses: unique, kept, released.
+
+use std::collections::BTreeSet;
+
+use warren_plan::resources::SERVICEADDRESSES;
+use warren_store::Store;
+
+use super::*;
+
+fn reservations(server: &Server) -> BTreeSet<String> {
+    server.store.snapshot().list(SERVICEADDRESSES).map(|object| object.key.name.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_creations_get_different_addresses() {
+    let server = Arc::new(Server::new().await);
+    let tasks: Vec<_> = (0..24)
+        .map(|index| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move {
+                let created = server.post(SERVICES, &service(&format!("s{index}"))).await.expect(201);
+                created["spec"]["clusterIP"].as_str().unwrap().to_owned()
+            })
+        })
+        .collect();
+    let mut addresses = BTreeSet::new();
+    for task in tasks {
+        assert!(addresses.insert(task.await.unwrap()), "an address was given twice");
+    }
+    assert_eq!(reservations(&server), addresses);
+    assert!(!addresses.contains("10.43.0.1") && !addresses.contains("10.43.0.10"));
+    for index in 0..24 {
+        server.delete(&format!("{SERVICES}/s{index}"), &json!({})).await.expect(200);
+    }
+    assert!(reservations(&server).is_empty());
+}
+
+#[tokio::test]
+async fn addresses_stay_and_are_exclusive() {
+    let server = Server::new().await;
+    let mut chosen = service("a");
+    chosen["spec"]["clusterIP"] = json!("10.43.7.7");
+    let created = server.post(SERVICES, &chosen).await.expect(201);
+    assert_eq!(created["spec"]["clusterIPs"], json!(["10.43.7.7"]));
+    chosen["metadata"]["name"] = json!("b");
+    let taken = server.post(SERVICES, &chosen).await.expect(422);
+    assert!(taken["message"].as_str().unwrap().contains("provided IP is already allocated"), "{taken}");
+    chosen["spec"]["clusterIP"] = json!("192.168.0.1");
+    server.post(SERVICES, &chosen).await.expect(422);
+    let replaced = server.put(&format!("{SERVICES}/a"), &service("a")).await.expect(200);
+    assert_eq!(replaced["spec"]["clusterIP"], "10.43.7.7", "PUT without the address keeps it");
+    let moved = json!({"spec": {"clusterIP": "10.43.7.8"}});
+    server.patch(&format!("{SERVICES}/a"), "merge-patch+json", &moved).await.expect(422);
+    assert_eq!(reservations(&server), BTreeSet::from(["10.43.7.7".to_owned()]));
+}
+
+#[tokio::test]
+async fn becoming_external_releases_and_back_allocates() {
+    let server = Server::new().await;
+    server.post(SERVICES, &service("a")).await.expect(201);
+    let mut external = service("a");
+    external["spec"] =
+        json!({"type": "ExternalName", "externalName": "example.com", "ports": [{"port": 80}]});
+    let changed = server.put(&format!("{SERVICES}/a"), &external).await.expect(200);
+    assert!(changed["spec"].get("clusterIP").is_none(), "{changed}");
+    assert!(reservations(&server).is_empty());
+    let back = server.put(&format!("{SERVICES}/a"), &service("a")).await.expect(200);
+    assert_eq!(
+        reservations(&server),
+        BTreeSet::from([back["spec"]["clusterIP"].as_str().unwrap().to_owned()])
+    );
+    let mut headless = service("h");
+    headless["spec"]["clusterIP"] = json!("None");
+    assert_eq!(server.post(SERVICES, &headless).await.expect(201)["spec"]["clusterIPs"], json!(["None"]));
+}

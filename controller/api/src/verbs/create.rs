@@ -1,0 +1,99 @@
+//! POST: a new object.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use warren_objects::unsupported;
+use warren_plan::resources::NAMESPACES;
+use warren_store::{Key, Precondition, Snapshot, Transaction};
+
+use super::stamp;
+use crate::{
+    addresses, admission,
+    body::{self, WriteOptions},
+    engine::{ATTEMPTS, Engine, key},
+    kinds::Kind,
+    meta,
+    respond::Reply,
+    server::Call,
+    status::Status,
+};
+
+pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    let kind = call.target.kind;
+    let options = WriteOptions::parse(&call.query)?;
+    let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
+    meta::agree_with_url(kind, &call.target.namespace, "", &mut object)?;
+    meta::on_create(kind, &mut object, Timestamp::now())?;
+    for _ in 0..ATTEMPTS {
+        let mut candidate = object.clone();
+        if let Some(revision) =
+            attempt(engine, kind, &call.target.namespace, &mut candidate, options.dry_run).await?
+        {
+            if !options.dry_run {
+                stamp(&mut candidate, revision);
+            }
+            warnings.extend(unsupported::warnings(kind.resource, &candidate));
+            return Ok(Reply::created(candidate).with_warnings(warnings));
+        }
+    }
+    Err(Status::conflict(kind, meta::text(&object, "name")))
+}
+
+/// One try; `None`: somebody else was faster in a way that another try can mend.
+async fn attempt(
+    engine: &Engine,
+    kind: &Kind,
+    namespace: &str,
+    object: &mut Value,
+    dry_run: bool,
+) -> Result<Option<u64>, Status> {
+    let generated = meta::wants_generated_name(object);
+    if generated {
+        let name = meta::generated_name(meta::text(object, "generateName"));
+        meta::of(object).insert("name".into(), name.into());
+    }
+    let name = meta::text(object, "name").to_owned();
+    let snapshot = engine.snapshot();
+    let mut transaction = Transaction::new();
+    if kind.namespaced {
+        transaction.preconditions.push(living_namespace(kind, &name, &snapshot, namespace)?);
+    }
+    admission::create(kind, object);
+    let claim = if kind.resource == "services" {
+        addresses::claim(&engine.addresses, &engine.config, &snapshot, object)
+            .map_err(|error| Status::invalid(kind, &name, &[error]))?
+    } else {
+        None
+    };
+    admission::validate_new(kind, object)?;
+    let key = key(kind, namespace, &name);
+    if snapshot.get(&key).is_some() {
+        return if generated { Ok(None) } else { Err(Status::already_exists(kind, &name)) };
+    }
+    if dry_run {
+        return Ok(Some(snapshot.revision));
+    }
+    transaction = transaction.create(key, object.clone());
+    if let Some(claim) = &claim {
+        transaction = claim.reserve(transaction, object);
+    }
+    engine.commit(transaction).await
+}
+
+/// The namespace must be there and not be on its way out, still at the moment of the commit.
+fn living_namespace(
+    kind: &Kind,
+    name: &str,
+    snapshot: &Snapshot,
+    namespace: &str,
+) -> Result<Precondition, Status> {
+    let key = Key::new(NAMESPACES, "", namespace);
+    let Some(found) = snapshot.get(&key) else {
+        let namespaces = crate::kinds::find("", "v1", "namespaces").ok_or_else(Status::unknown_path)?;
+        return Err(Status::not_found(namespaces, namespace));
+    };
+    if meta::is_terminating(&found.value) || found.value["status"]["phase"] == "Terminating" {
+        return Err(Status::namespace_terminating(kind, name, namespace));
+    }
+    Ok(Precondition::Revision(key, found.revision))
+}

@@ -1,0 +1,113 @@
+//! DELETE of one object and of a collection.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use warren_store::{Object, Transaction};
+
+use super::{list::select, stamp};
+use crate::{
+    addresses, body,
+    delete::{Decision, DeleteOptions, decide},
+    engine::{ATTEMPTS, Engine, key, key_of},
+    kinds::Kind,
+    meta,
+    path::ResourceTarget,
+    respond::{Content, List, Reply},
+    selectors::Selector,
+    server::Call,
+    status::{self, Status},
+};
+
+/// What became of the object.
+pub(crate) enum Deletion {
+    /// It is gone; this was its UID.
+    Gone(String),
+    /// It is on its way; this is its state.
+    Pending(Value),
+}
+
+pub(crate) async fn delete(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    let options = DeleteOptions::parse(&body::optional(&call.headers, &call.body)?, &call.query)?;
+    let (kind, name) = (call.target.kind, &call.target.name);
+    Ok(Reply::fresh(match delete_named(engine, &call.target, &options).await? {
+        Deletion::Gone(uid) => status::deleted(kind, name, &uid),
+        Deletion::Pending(object) => object,
+    }))
+}
+
+/// Deletes one object; lost races are tried again.
+pub(crate) async fn delete_named(
+    engine: &Engine,
+    target: &ResourceTarget,
+    options: &DeleteOptions,
+) -> Result<Deletion, Status> {
+    let (kind, name) = (target.kind, target.name.as_str());
+    for _ in 0..ATTEMPTS {
+        let snapshot = engine.snapshot();
+        let old = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(kind, name))?;
+        options.check(kind, &old.value)?;
+        if let Some(deletion) = attempt(engine, kind, old, options).await? {
+            return Ok(deletion);
+        }
+    }
+    Err(Status::conflict(kind, name))
+}
+
+async fn attempt(
+    engine: &Engine,
+    kind: &Kind,
+    old: &Object,
+    options: &DeleteOptions,
+) -> Result<Option<Deletion>, Status> {
+    let gone = || Deletion::Gone(meta::text(&old.value, "uid").to_owned());
+    match decide(kind, &old.value, options, Timestamp::now()) {
+        Decision::Pending => Ok(Some(Deletion::Pending(old.value.clone()))),
+        Decision::Remove if options.dry_run => Ok(Some(gone())),
+        Decision::Mark(object) if options.dry_run => Ok(Some(Deletion::Pending(object))),
+        Decision::Remove => Ok(engine.commit(removal(kind, old)).await?.map(|_| gone())),
+        Decision::Mark(mut object) => {
+            let transaction = Transaction::new().replace(old.key.clone(), old.revision, object.clone());
+            Ok(engine.commit(transaction).await?.map(|revision| {
+                stamp(&mut object, revision);
+                Deletion::Pending(object)
+            }))
+        }
+    }
+}
+
+/// The removal of an object and of what was allocated for it.
+pub(super) fn removal(kind: &Kind, old: &Object) -> Transaction {
+    let transaction = Transaction::new().delete(old.key.clone(), old.revision);
+    if kind.resource == "services" { addresses::release(transaction, &old.value) } else { transaction }
+}
+
+/// Deletes all that is selected. Objects that vanish meanwhile are no error.
+pub(crate) async fn delete_collection(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    let kind = call.target.kind;
+    let options = DeleteOptions::parse(&body::optional(&call.headers, &call.body)?, &call.query)?;
+    let selector = Selector::parse(kind, &call.query)?;
+    let selected: Vec<Arc<Object>> = select(&engine.snapshot(), &call.target, &selector).cloned().collect();
+    let mut objects: Vec<Arc<Object>> = Vec::new();
+    for object in selected {
+        let target = ResourceTarget {
+            kind,
+            namespace: object.key.namespace.to_string(),
+            name: object.key.name.to_string(),
+            subresource: None,
+        };
+        match delete_named(engine, &target, &options).await {
+            Ok(Deletion::Gone(_)) => objects.push(object),
+            Ok(Deletion::Pending(value)) => {
+                let key = key(kind, &target.namespace, &target.name);
+                let revision = meta::text(&value, "resourceVersion").parse().unwrap_or(object.revision);
+                objects.push(Arc::new(Object::new(key, revision, value)));
+            }
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    let revision = engine.snapshot().revision;
+    Ok(Reply::ok(Content::List(List { objects, revision, continuation: None, remaining: None })))
+}

@@ -1,0 +1,117 @@
+//! GET of a collection: selectors, revisions, pages.
+
+use std::sync::Arc;
+
+use warren_store::{Object, Snapshot};
+
+use crate::{
+    continuations::Token,
+    engine::Engine,
+    path::ResourceTarget,
+    query::{ListOptions, Match},
+    respond::{Content, List, Reply},
+    selectors::Selector,
+    server::Call,
+    status::Status,
+};
+
+pub(crate) fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    let options = ListOptions::parse(&call.query)?;
+    let selector = Selector::parse(call.target.kind, &call.query)?;
+    if options.send_initial_events {
+        return Err(Status::bad_request("sendInitialEvents is forbidden for list"));
+    }
+    let token = options.continuation.as_deref().map(Token::decode).transpose()?;
+    let snapshot = state(engine, &options, token.as_ref())?;
+    let page = page(&snapshot, &call.target, &selector, options.limit, token.as_ref());
+    if page.continuation.is_some() {
+        engine.continuations.keep(&snapshot);
+    }
+    Ok(Reply::ok(Content::List(page)))
+}
+
+/// The state that the list shows.
+fn state(engine: &Engine, options: &ListOptions, token: Option<&Token>) -> Result<Arc<Snapshot>, Status> {
+    let current = engine.snapshot();
+    let wanted = options.revision.unwrap_or(0);
+    if let Some(token) = token {
+        if wanted != 0 {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        return at(engine, &current, token.revision).ok_or_else(|| {
+            Status::expired(
+                "The provided continue parameter is too old to display a consistent list result. Start a new list \
+                 without the continue parameter.",
+            )
+        });
+    }
+    if options.revision_match.is_some() && options.revision.is_none() {
+        return Err(Status::bad_request(
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ));
+    }
+    if wanted > current.revision {
+        return Err(Status::revision_too_large(wanted, current.revision));
+    }
+    if options.revision_match != Some(Match::Exact) {
+        return Ok(current);
+    }
+    if wanted == 0 {
+        return Err(Status::bad_request(
+            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+        ));
+    }
+    at(engine, &current, wanted).ok_or_else(|| {
+        Status::expired(format!(
+            "The resourceVersion for the provided list is too old: {wanted} ({})",
+            current.revision
+        ))
+    })
+}
+
+fn at(engine: &Engine, current: &Arc<Snapshot>, revision: u64) -> Option<Arc<Snapshot>> {
+    if current.revision == revision {
+        return Some(Arc::clone(current));
+    }
+    engine.continuations.find(revision)
+}
+
+/// All objects that a path and a selector name.
+pub(super) fn select<'a>(
+    snapshot: &'a Snapshot,
+    target: &'a ResourceTarget,
+    selector: &'a Selector,
+) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
+    let resource = target.kind.resource;
+    if target.namespace.is_empty() {
+        Box::new(snapshot.list(resource).filter(|object| selector.matches(&object.value)))
+    } else {
+        let objects = snapshot.list_namespace(resource, &target.namespace);
+        Box::new(objects.filter(|object| selector.matches(&object.value)))
+    }
+}
+
+fn page(
+    snapshot: &Snapshot,
+    target: &ResourceTarget,
+    selector: &Selector,
+    limit: usize,
+    token: Option<&Token>,
+) -> List {
+    let after = |object: &Object| {
+        token.is_none_or(|token| {
+            (&*object.key.namespace, &*object.key.name) > (&*token.namespace, &*token.name)
+        })
+    };
+    let mut rest = select(snapshot, target, selector).filter(|object| after(object)).cloned();
+    let objects: Vec<Arc<Object>> = rest.by_ref().take(if limit == 0 { usize::MAX } else { limit }).collect();
+    let remaining = if limit == 0 { 0 } else { rest.count() };
+    let continuation = objects.last().filter(|_| remaining > 0).map(|last| {
+        let (namespace, name) = (last.key.namespace.to_string(), last.key.name.to_string());
+        Token { revision: snapshot.revision, namespace, name }.encode()
+    });
+    let remaining = selector.is_empty().then_some(remaining);
+    List { objects, revision: snapshot.revision, continuation, remaining }
+}

@@ -1,0 +1,43 @@
+//! PATCH.
+
+use warren_objects::{strict, unsupported};
+
+use super::write;
+use crate::{
+    admission::Scope,
+    body::{self, WriteOptions},
+    engine::Engine,
+    meta,
+    negotiate::content_type,
+    patch::Patch,
+    respond::Reply,
+    server::Call,
+    status::Status,
+};
+
+pub(crate) async fn patch(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    patch_scope(engine, call, Scope::Main).await
+}
+
+/// PATCH of an object, or of a part of it.
+pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> Result<Reply, Status> {
+    let kind = call.target.kind;
+    let options = WriteOptions::parse(&call.query)?;
+    let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
+    let mut warnings = Vec::new();
+    let result = write(engine, &call.target, scope, options.dry_run, |old| {
+        let mut new = patch.apply(kind.kind, old)?;
+        if !new.is_object() {
+            return Err(Status::unprocessable("the patch does not leave an object"));
+        }
+        strict::strip_nulls(&mut new);
+        warnings = body::check(kind, &mut new, options.validation)?;
+        meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut new)?;
+        Ok(new)
+    })
+    .await?;
+    if scope == Scope::Main {
+        warnings.extend(unsupported::warnings(kind.resource, &result));
+    }
+    Ok(Reply::fresh(result).with_warnings(warnings))
+}

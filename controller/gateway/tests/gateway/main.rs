@@ -1,0 +1,8 @@
+//! The gateway over loopback, with upstreams of the test's own. No controller: routes come by a feed that
+//! the test drives.
+
+mod errors;
+mod passing;
+mod protocols;
+mod support;
+mod updates;

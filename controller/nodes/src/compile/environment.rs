@@ -1,0 +1,176 @@
+//! A container's environment, in Kubernetes' order: service links, then `envFrom`, then `env`, which may
+//! refer to what came before by `$(NAME)`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Service};
+use warren_plan::resources::SERVICES;
+use warren_store::Key;
+
+use super::references::References;
+
+type Environment = BTreeMap<String, String>;
+
+/// The service that leads to the API; named in every pod's environment where it exists.
+pub(crate) fn kubernetes_service() -> Key {
+    Key::new(SERVICES, "default", "kubernetes")
+}
+
+/// The resolved environment, or the message of the first reference that leads nowhere.
+pub(crate) fn resolve(
+    references: &References<'_>,
+    container: &Container,
+    links: &Environment,
+) -> Result<Environment, String> {
+    let mut environment = Environment::new();
+    for source in container.env_from.iter().flatten() {
+        take_all(references, source, &mut environment)?;
+    }
+    for variable in container.env.iter().flatten() {
+        let value = match variable.value.as_deref().filter(|value| !value.is_empty()) {
+            Some(value) => {
+                Some(expand(value, |name| environment.get(name).or_else(|| links.get(name)).cloned()))
+            }
+            None => referenced(references, container, variable)?,
+        };
+        if let Some(value) = value {
+            environment.insert(variable.name.clone(), value);
+        }
+    }
+    for (name, value) in links {
+        environment.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    Ok(environment)
+}
+
+fn take_all(
+    references: &References<'_>,
+    source: &EnvFromSource,
+    environment: &mut Environment,
+) -> Result<(), String> {
+    let prefix = source.prefix.as_deref().unwrap_or_default();
+    let mut take = |name: &str, value: String| {
+        let name = format!("{prefix}{name}");
+        if is_variable_name(&name) {
+            environment.insert(name, value);
+        }
+    };
+    if let Some(from) = &source.config_map_ref
+        && let Some(map) = references.config_map(&from.name, from.optional)?
+    {
+        map.data.iter().flatten().for_each(|(name, value)| take(name, value.clone()));
+    }
+    if let Some(from) = &source.secret_ref
+        && let Some(secret) = references.secret(&from.name, from.optional)?
+    {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        secret.data.iter().flatten().for_each(|(name, value)| take(name, text(&value.0)));
+    }
+    Ok(())
+}
+
+/// Printable ASCII without "=", as Kubernetes 1.34 allows; other keys of a source are skipped.
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
+}
+
+/// `None`: the reference is optional and leads nowhere, the variable stays unset.
+fn referenced(
+    references: &References<'_>,
+    container: &Container,
+    variable: &EnvVar,
+) -> Result<Option<String>, String> {
+    let Some(source) = &variable.value_from else { return Ok(Some(String::new())) };
+    let namespace = references.namespace;
+    let missing = |optional: Option<bool>, kind: &str, key: &str, name: &str| match optional {
+        Some(true) => Ok(None),
+        _ => Err(format!("couldn't find key {key} in {kind} {namespace}/{name}")),
+    };
+    if let Some(field) = &source.field_ref {
+        references.field(field).map(Some)
+    } else if let Some(resource) = &source.resource_field_ref {
+        references.resource(resource, Some(container)).map(Some)
+    } else if let Some(from) = &source.config_map_key_ref {
+        let Some(map) = references.config_map(&from.name, from.optional)? else { return Ok(None) };
+        match map.data.as_ref().and_then(|data| data.get(&from.key)) {
+            Some(value) => Ok(Some(value.clone())),
+            None => missing(from.optional, "ConfigMap", &from.key, &from.name),
+        }
+    } else if let Some(from) = &source.secret_key_ref {
+        let Some(secret) = references.secret(&from.name, from.optional)? else { return Ok(None) };
+        match secret.data.as_ref().and_then(|data| data.get(&from.key)) {
+            Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
+            None => missing(from.optional, "Secret", &from.key, &from.name),
+        }
+    } else {
+        Err(format!(
+            "environment variable {} takes its value from a source that is not supported yet",
+            variable.name
+        ))
+    }
+}
+
+/// Replaces `$(NAME)`; `$$` is a dollar sign; a name without a value stays as it is written.
+pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            expanded.push('$');
+            rest = after;
+        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+            expanded.push_str(&lookup(name).unwrap_or_else(|| format!("$({name})")));
+            rest = after;
+        } else {
+            expanded.push('$');
+        }
+    }
+    expanded + rest
+}
+
+/// Variables for the services that existed when the pod was made: later ones must not change it.
+pub(crate) fn service_links(references: &References<'_>) -> Environment {
+    let mut links = Environment::new();
+    let spec = references.pod.spec.as_ref();
+    let snapshot = references.snapshot;
+    if spec.and_then(|spec| spec.enable_service_links).unwrap_or(true) {
+        for object in snapshot.list_namespace(SERVICES, references.namespace) {
+            link(references, object.typed().ok(), &mut links);
+        }
+    }
+    link(references, snapshot.get(&kubernetes_service()).and_then(|object| object.typed().ok()), &mut links);
+    links
+}
+
+fn link(references: &References<'_>, service: Option<Arc<Service>>, links: &mut Environment) {
+    let Some(service) = service else { return };
+    let existed = service.metadata.creation_timestamp <= references.pod.metadata.creation_timestamp;
+    let (Some(name), Some(spec), true) = (&service.metadata.name, &service.spec, existed) else { return };
+    let Some(address) = spec.cluster_ip.as_deref().filter(|address| !matches!(*address, "" | "None")) else {
+        return;
+    };
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let Some(first) = ports.first() else { return };
+    let variable = |text: &str| text.to_uppercase().replace('-', "_");
+    let prefix = variable(name);
+    links.insert(format!("{prefix}_SERVICE_HOST"), address.to_owned());
+    links.insert(format!("{prefix}_SERVICE_PORT"), first.port.to_string());
+    for (index, port) in ports.iter().enumerate() {
+        if let Some(name) = &port.name {
+            links.insert(format!("{prefix}_SERVICE_PORT_{}", variable(name)), port.port.to_string());
+        }
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        let lower = protocol.to_lowercase();
+        let url = format!("{lower}://{address}:{}", port.port);
+        if index == 0 {
+            links.insert(format!("{prefix}_PORT"), url.clone());
+        }
+        let long = format!("{prefix}_PORT_{}_{protocol}", port.port);
+        links.insert(format!("{long}_PROTO"), lower);
+        links.insert(format!("{long}_PORT"), port.port.to_string());
+        links.insert(format!("{long}_ADDR"), address.to_owned());
+        links.insert(long, url);
+    }
+}

@@ -1,0 +1,307 @@
+//! A pod and all that it refers to, as one instruction to the agent.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity};
+use warren_objects::quantity;
+use warren_plan::{ClusterConfig, STOP_ANNOTATION};
+use warren_proto::control::{
+    Container, ContainerPort, Dns, EnvVar, FeedItem, HostAlias, Mount, PodInstruction, PullPolicy, Resources,
+    RestartPolicy, SecurityContext, feed_item::Item,
+};
+use warren_store::{Object, Snapshot};
+
+use super::{
+    environment::{self, expand},
+    handlers::{compile_hook, compile_probe},
+    references::References,
+    view, volumes,
+};
+
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
+/// The instruction for a bound pod; `None` while it has no address, and once it is gone from its node.
+pub(crate) fn compile(object: &Object, snapshot: &Snapshot, config: &ClusterConfig) -> Option<FeedItem> {
+    let pod = object
+        .typed::<core::Pod>()
+        .inspect_err(|error| tracing::error!(error, pod = %object.key, "a stored pod is unusable"))
+        .ok()?;
+    let uid = pod.metadata.uid.clone()?;
+    let address = pod.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
+    if only_finalizers_remain(&pod) {
+        return None;
+    }
+    let references = References { snapshot, pod: &pod, namespace: &object.key.namespace };
+    let instruction = Compilation::new(references, config).instruction(uid, address)?;
+    Some(view::item(format!("pod/{}", instruction.uid), Item::Pod(instruction)))
+}
+
+/// Its node has let it go (or was told to at once), but somebody's finalizer keeps the object.
+fn only_finalizers_remain(pod: &core::Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+        && pod.metadata.deletion_grace_period_seconds == Some(0)
+        && pod.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+struct Compilation<'a> {
+    references: References<'a>,
+    config: &'a ClusterConfig,
+    links: BTreeMap<String, String>,
+}
+
+impl<'a> Compilation<'a> {
+    fn new(references: References<'a>, config: &'a ClusterConfig) -> Self {
+        let links = environment::service_links(&references);
+        Self { references, config, links }
+    }
+
+    fn instruction(&self, uid: String, address: String) -> Option<PodInstruction> {
+        let metadata = &self.references.pod.metadata;
+        let spec = self.references.pod.spec.as_ref()?;
+        let name = metadata.name.clone().unwrap_or_default();
+        let (volumes, problem) = self.volumes(spec);
+        let compile = |container: &core::Container| self.container(spec, container, problem.as_deref());
+        let init = spec.init_containers.as_deref().unwrap_or_default();
+        // A sidecar (an init container that restarts always) runs beside the others; it comes first.
+        let (sidecars, init): (Vec<_>, Vec<_>) = init.iter().partition(|container| is_sidecar(container));
+        Some(PodInstruction {
+            uid,
+            namespace: self.references.namespace.to_owned(),
+            hostname: hostname(spec.hostname.as_deref().unwrap_or(&name)),
+            name,
+            address,
+            dns: Some(self.dns(spec)),
+            containers: sidecars.into_iter().chain(&spec.containers).map(compile).collect(),
+            init_containers: init.into_iter().map(compile).collect(),
+            volumes,
+            restart_policy: restart_policy(spec.restart_policy.as_deref()).into(),
+            terminate_after_seconds: terminate_after(metadata),
+            labels: metadata.labels.clone().unwrap_or_default(),
+            host_aliases: spec.host_aliases.iter().flatten().map(host_alias).collect(),
+        })
+    }
+
+    /// The volumes that can be made, and what stands in the way of the first one that cannot.
+    fn volumes(&self, spec: &core::PodSpec) -> (Vec<warren_proto::control::Volume>, Option<String>) {
+        let mut problem = None;
+        let mut compiled = Vec::new();
+        for volume in spec.volumes.iter().flatten() {
+            match volumes::compile(&self.references, volume) {
+                Ok(volume) => compiled.push(volume),
+                Err(message) => problem = problem.or(Some(message)),
+            }
+        }
+        (compiled, problem)
+    }
+
+    /// No container of a pod starts before all its volumes are there, hence `problem`.
+    fn container(
+        &self,
+        spec: &core::PodSpec,
+        container: &core::Container,
+        problem: Option<&str>,
+    ) -> Container {
+        let mut compiled = Container {
+            name: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            pull_policy: pull_policy(container).into(),
+            working_dir: container.working_dir.clone().unwrap_or_default(),
+            security: Some(security(spec.security_context.as_ref(), container.security_context.as_ref())),
+            stdin: container.stdin.unwrap_or(false),
+            tty: container.tty.unwrap_or(false),
+            ports: container.ports.iter().flatten().map(port).collect(),
+            ..Container::default()
+        };
+        let outcome = problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
+        if let Err(message) = outcome.and_then(|()| self.resolve(spec, container, &mut compiled)) {
+            compiled.unresolved_reason = CONFIG_ERROR.to_owned();
+            compiled.unresolved_message = message;
+        }
+        compiled
+    }
+
+    /// Fills in all that can fail.
+    fn resolve(
+        &self,
+        spec: &core::PodSpec,
+        container: &core::Container,
+        compiled: &mut Container,
+    ) -> Result<(), String> {
+        let environment = environment::resolve(&self.references, container, &self.links)?;
+        let expand_all = |texts: &Option<Vec<String>>| {
+            let lookup = |name: &str| environment.get(name).cloned();
+            texts.iter().flatten().map(|text| expand(text, lookup)).collect()
+        };
+        compiled.command = expand_all(&container.command);
+        compiled.args = expand_all(&container.args);
+        compiled.mounts = container
+            .volume_mounts
+            .iter()
+            .flatten()
+            .map(|mount| compile_mount(spec, mount, &environment))
+            .collect::<Result<_, _>>()?;
+        compiled.resources = Some(resources(container.resources.as_ref())?);
+        compiled.liveness = compile_probe(container, container.liveness_probe.as_ref(), "liveness")?;
+        compiled.readiness = compile_probe(container, container.readiness_probe.as_ref(), "readiness")?;
+        compiled.startup = compile_probe(container, container.startup_probe.as_ref(), "startup")?;
+        let lifecycle = container.lifecycle.as_ref();
+        compiled.post_start = compile_hook(container, lifecycle.and_then(|hooks| hooks.post_start.as_ref()))?;
+        compiled.pre_stop = compile_hook(container, lifecycle.and_then(|hooks| hooks.pre_stop.as_ref()))?;
+        refuse_root(spec, container, compiled)?;
+        compiled.env = environment.into_iter().map(|(name, value)| EnvVar { name, value }).collect();
+        Ok(())
+    }
+
+    fn dns(&self, spec: &core::PodSpec) -> Dns {
+        let domain = &self.config.domain;
+        let mut dns = match spec.dns_policy.as_deref() {
+            // Empty: the machine's own.
+            Some("Default" | "None") => Dns::default(),
+            _ => Dns {
+                nameservers: vec![self.config.dns_address.to_string()],
+                searches: vec![
+                    format!("{}.svc.{domain}", self.references.namespace),
+                    format!("svc.{domain}"),
+                    domain.clone(),
+                ],
+                options: vec!["ndots:5".to_owned()],
+            },
+        };
+        if let Some(extra) = &spec.dns_config {
+            append_new(&mut dns.nameservers, extra.nameservers.as_deref());
+            append_new(&mut dns.searches, extra.searches.as_deref());
+            for option in extra.options.iter().flatten() {
+                let Some(name) = &option.name else { continue };
+                dns.options.retain(|known| known.split(':').next() != Some(name));
+                dns.options.push(match &option.value {
+                    Some(value) => format!("{name}:{value}"),
+                    None => name.clone(),
+                });
+            }
+        }
+        dns
+    }
+}
+
+fn append_new(list: &mut Vec<String>, more: Option<&[String]>) {
+    for text in more.unwrap_or_default() {
+        if !list.contains(text) {
+            list.push(text.clone());
+        }
+    }
+}
+
+/// Whether an init container is a sidecar.
+pub(crate) fn is_sidecar(container: &core::Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+fn hostname(name: &str) -> String {
+    let cut: String = name.chars().take(63).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// Grace zero needs no barrier; otherwise the planner's annotation says that nobody sends to the pod any more.
+fn terminate_after(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<u32> {
+    metadata.deletion_timestamp.as_ref()?;
+    let grace = metadata.deletion_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
+    let released = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(STOP_ANNOTATION));
+    (grace <= 0 || released).then(|| u32::try_from(grace.max(0)).unwrap_or(u32::MAX))
+}
+
+fn restart_policy(text: Option<&str>) -> RestartPolicy {
+    match text {
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        Some("Never") => RestartPolicy::Never,
+        _ => RestartPolicy::Always,
+    }
+}
+
+fn pull_policy(container: &core::Container) -> PullPolicy {
+    match container.image_pull_policy.as_deref() {
+        Some("Always") => PullPolicy::Always,
+        Some("Never") => PullPolicy::Never,
+        _ => PullPolicy::IfNotPresent,
+    }
+}
+
+fn host_alias(alias: &core::HostAlias) -> HostAlias {
+    HostAlias { ip: alias.ip.clone(), hostnames: alias.hostnames.clone().unwrap_or_default() }
+}
+
+fn port(port: &core::ContainerPort) -> ContainerPort {
+    ContainerPort {
+        name: port.name.clone().unwrap_or_default(),
+        port: u32::try_from(port.container_port).unwrap_or_default(),
+        protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+    }
+}
+
+fn compile_mount(
+    spec: &core::PodSpec,
+    mount: &core::VolumeMount,
+    environment: &BTreeMap<String, String>,
+) -> Result<Mount, String> {
+    if !spec.volumes.iter().flatten().any(|volume| volume.name == mount.name) {
+        return Err(format!("volume mount {:?} names no volume of the pod", mount.name));
+    }
+    let sub_path = match &mount.sub_path_expr {
+        Some(expression) => expand(expression, |name| environment.get(name).cloned()),
+        None => mount.sub_path.clone().unwrap_or_default(),
+    };
+    if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
+        return Err(format!("subPath {sub_path:?} must be relative and must not contain \"..\""));
+    }
+    Ok(Mount {
+        volume: mount.name.clone(),
+        path: mount.mount_path.clone(),
+        read_only: mount.read_only.unwrap_or(false),
+        sub_path,
+    })
+}
+
+fn resources(resources: Option<&core::ResourceRequirements>) -> Result<Resources, String> {
+    let amount = |map: Option<&BTreeMap<String, Quantity>>, name: &str| {
+        let Some(text) = map.and_then(|map| map.get(name)) else { return Ok(0) };
+        let parsed = if name == "cpu" { quantity::cpu_millis(&text.0) } else { quantity::bytes(&text.0) };
+        parsed.map_err(|error| format!("resources: {name} {:?}: {error}", text.0))
+    };
+    let limits = resources.and_then(|resources| resources.limits.as_ref());
+    let requests = resources.and_then(|resources| resources.requests.as_ref());
+    Ok(Resources {
+        cpu_limit_millis: amount(limits, "cpu")?,
+        cpu_request_millis: amount(requests.or(limits), "cpu")?,
+        memory_limit_bytes: amount(limits, "memory")?,
+        memory_request_bytes: amount(requests.or(limits), "memory")?,
+    })
+}
+
+fn security(pod: Option<&core::PodSecurityContext>, own: Option<&core::SecurityContext>) -> SecurityContext {
+    let capabilities = own.and_then(|own| own.capabilities.as_ref());
+    let list = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
+    SecurityContext {
+        run_as_user: own.and_then(|own| own.run_as_user).or(pod.and_then(|pod| pod.run_as_user)),
+        run_as_group: own.and_then(|own| own.run_as_group).or(pod.and_then(|pod| pod.run_as_group)),
+        privileged: own.and_then(|own| own.privileged).unwrap_or(false),
+        read_only_root: own.and_then(|own| own.read_only_root_filesystem).unwrap_or(false),
+        capabilities_add: list(capabilities.and_then(|capabilities| capabilities.add.as_ref())),
+        capabilities_drop: list(capabilities.and_then(|capabilities| capabilities.drop.as_ref())),
+        no_new_privileges: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
+    }
+}
+
+/// `runAsNonRoot` with an explicit user 0 can be judged here; an image's own user cannot.
+fn refuse_root(
+    spec: &core::PodSpec,
+    container: &core::Container,
+    compiled: &Container,
+) -> Result<(), String> {
+    let own = container.security_context.as_ref().and_then(|own| own.run_as_non_root);
+    let pod = || spec.security_context.as_ref().and_then(|pod| pod.run_as_non_root);
+    let user = compiled.security.as_ref().and_then(|security| security.run_as_user);
+    if own.or_else(pod) == Some(true) && user == Some(0) {
+        return Err("container's runAsUser breaks non-root policy".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,640 @@
+//! Tables for the compiler: objects in, items out.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use warren_proto::control::{
+    Container, HttpRoute, PodInstruction, Service, Volume, feed_item::Item, probe, volume::Source,
+};
+
+use super::*;
+
+fn object(resource: &str, namespace: &str, revision: u64, mut value: Value) -> Object {
+    let name = value["metadata"]["name"].as_str().expect("a name").to_owned();
+    if !namespace.is_empty() {
+        value["metadata"]["namespace"] = namespace.into();
+    }
+    Object::new(Key::new(resource, namespace, &name), revision, value)
+}
+
+fn member(name: &str, role: &str, third: u8, key: Option<&str>) -> Object {
+    let status = key.map_or(json!({}), |key| json!({"publicKey": key, "endpoint": "192.0.2.1:51820"}));
+    let spec = json!({"role": role, "podCidr": format!("10.42.{third}.0/24")});
+    object(MEMBERS, "", 1, json!({"metadata": {"name": name}, "spec": spec, "status": status}))
+}
+
+/// A pod on node n with the given spec fields over a plain base.
+fn pod(spec: Value) -> Object {
+    let mut base = json!({"nodeName": "n", "containers": [{"name": "c", "image": "busybox"}]});
+    base.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    let metadata = json!({
+        "name": "web-0", "uid": "u", "labels": {"app": "web"}, "annotations": {"note": "hello"},
+        "creationTimestamp": "2026-01-01T00:00:10Z",
+    });
+    let status = json!({"podIP": "10.42.1.2", "hostIP": "192.0.2.1"});
+    object(PODS, "shop", 5, json!({"metadata": metadata, "spec": base, "status": status}))
+}
+
+fn compile(objects: Vec<Object>) -> Compiled {
+    let mut all = vec![member("n", "node", 1, Some("key-n")), member("gw", "gateway", 2, Some("key-gw"))];
+    all.extend(objects);
+    Compiler::new(ClusterConfig::default()).compile(&Snapshot::from_objects(9, all))
+}
+
+fn instruction(objects: Vec<Object>) -> PodInstruction {
+    let compiled = compile(objects);
+    match compiled.agents["n"].get("pod/u").and_then(|item| item.item.clone()) {
+        Some(Item::Pod(pod)) => pod,
+        other => panic!("no instruction: {other:?}"),
+    }
+}
+
+fn container(spec: Value, others: Vec<Object>) -> Container {
+    let mut base = json!({"name": "c", "image": "busybox"});
+    base.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+    let mut objects = vec![pod(json!({"containers": [base]}))];
+    objects.extend(others);
+    instruction(objects).containers.remove(0)
+}
+
+fn env(container: &Container) -> BTreeMap<&str, &str> {
+    container.env.iter().map(|variable| (variable.name.as_str(), variable.value.as_str())).collect()
+}
+
+fn config_map(name: &str, data: Value) -> Object {
+    object(CONFIGMAPS, "shop", 3, json!({"metadata": {"name": name}, "data": data}))
+}
+
+fn secret(name: &str, data: Value) -> Object {
+    object(SECRETS, "shop", 3, json!({"metadata": {"name": name}, "data": data}))
+}
+
+#[test]
+fn a_pod_is_compiled_for_its_node_once_it_has_an_address() {
+    let plain = instruction(vec![pod(json!({}))]);
+    assert_eq!(
+        (plain.namespace.as_str(), plain.name.as_str(), plain.hostname.as_str()),
+        ("shop", "web-0", "web-0")
+    );
+    assert_eq!(plain.address, "10.42.1.2");
+    assert_eq!(plain.labels["app"], "web");
+    assert_eq!(plain.terminate_after_seconds, None);
+    let dns = plain.dns.expect("dns");
+    assert_eq!(dns.nameservers, ["10.43.0.10"]);
+    assert_eq!(dns.searches, ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local"]);
+    assert_eq!(dns.options, ["ndots:5"]);
+
+    let mut unbound = pod(json!({}));
+    unbound.value["status"] = json!({});
+    let mut elsewhere = pod(json!({}));
+    elsewhere.value["spec"]["nodeName"] = "other".into();
+    for absent in [unbound, elsewhere] {
+        assert!(compile(vec![absent]).agents["n"].is_empty());
+    }
+}
+
+#[test]
+fn variables_are_expanded_in_kubernetes_order() {
+    let spec = json!({
+        "envFrom": [{"configMapRef": {"name": "m"}, "prefix": "P_"}, {"secretRef": {"name": "s"}}],
+        "env": [
+            {"name": "A", "value": "1"},
+            {"name": "B", "value": "$(A)-$(P_K)-$(LATER)-$$(A)-$(S)"},
+            {"name": "LATER", "value": "x"},
+            {"name": "S", "value": "overridden"},
+            {"name": "EMPTY"},
+        ],
+        "command": ["run", "$(B)"],
+        "args": ["$(UNKNOWN)", "a$", "$(open"],
+    });
+    let container = container(
+        spec,
+        vec![config_map("m", json!({"K": "v", "bad=key": "x"})), secret("s", json!({"S": "c2VjcmV0"}))],
+    );
+    let env = env(&container);
+    assert_eq!(env["B"], "1-v-$(LATER)-$(A)-secret");
+    assert_eq!((env["S"], env["P_K"], env["EMPTY"]), ("overridden", "v", ""));
+    assert!(!env.keys().any(|name| name.contains('=')));
+    assert_eq!(container.command, ["run", "1-v-$(LATER)-$(A)-secret"]);
+    assert_eq!(container.args, ["$(UNKNOWN)", "a$", "$(open"]);
+}
+
+#[test]
+fn references_to_fields_and_resources_are_resolved() {
+    let field =
+        |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let resource = |name: &str, what: &str, divisor: &str| json!({"name": name, "valueFrom": {"resourceFieldRef": {"resource": what, "divisor": divisor}}});
+    let spec = json!({
+        "resources": {"limits": {"cpu": "1500m", "memory": "64Mi"}, "requests": {"cpu": "250m", "memory": "32Mi"}},
+        "env": [
+            field("NAME", "metadata.name"), field("NS", "metadata.namespace"), field("UID", "metadata.uid"),
+            field("NODE", "spec.nodeName"), field("IP", "status.podIP"), field("HOST", "status.hostIP"),
+            field("LABEL", "metadata.labels['app']"), field("NOTE", "metadata.annotations['note']"),
+            resource("CPU", "limits.cpu", "0"), resource("MILLIS", "requests.cpu", "1m"),
+            resource("MEMORY", "limits.memory", "1Mi"),
+        ],
+    });
+    let container = container(spec, vec![]);
+    let env = env(&container);
+    assert_eq!((env["NAME"], env["NS"], env["UID"], env["NODE"]), ("web-0", "shop", "u", "n"));
+    assert_eq!(
+        (env["IP"], env["HOST"], env["LABEL"], env["NOTE"]),
+        ("10.42.1.2", "192.0.2.1", "web", "hello")
+    );
+    assert_eq!((env["CPU"], env["MILLIS"], env["MEMORY"]), ("2", "250", "64"));
+    let resources = container.resources.expect("resources");
+    assert_eq!((resources.cpu_limit_millis, resources.cpu_request_millis), (1500, 250));
+    assert_eq!((resources.memory_limit_bytes, resources.memory_request_bytes), (64 << 20, 32 << 20));
+}
+
+#[test]
+fn a_reference_that_leads_nowhere_is_said_in_kubernetes_words() {
+    let key = |kind: &str, name: &str, key: &str| json!({"env": [{"name": "A", "valueFrom": {kind: {"name": name, "key": key}}}]});
+    for (spec, message) in [
+        (key("configMapKeyRef", "x", "k"), "configmap \"x\" not found"),
+        (key("configMapKeyRef", "m", "k"), "couldn't find key k in ConfigMap shop/m"),
+        (key("secretKeyRef", "x", "k"), "secret \"x\" not found"),
+        (key("secretKeyRef", "s", "k"), "couldn't find key k in Secret shop/s"),
+        (json!({"envFrom": [{"secretRef": {"name": "x"}}]}), "secret \"x\" not found"),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.x"}}}]}),
+            "unsupported fieldPath: spec.x",
+        ),
+        (
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}),
+            "volume mount \"v\" names no volume of the pod",
+        ),
+        (
+            json!({"livenessProbe": {"httpGet": {"port": "web"}}}),
+            "liveness probe: couldn't find port: \"web\" in the container's ports",
+        ),
+        (
+            json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
+            "container's runAsUser breaks non-root policy",
+        ),
+    ] {
+        let container = container(spec, vec![config_map("m", json!({})), secret("s", json!({}))]);
+        assert_eq!(container.unresolved_reason, "CreateContainerConfigError", "{message}");
+        assert_eq!(container.unresolved_message, message);
+    }
+}
+
+#[test]
+fn an_optional_reference_may_lead_nowhere() {
+    let spec = json!({
+        "envFrom": [{"configMapRef": {"name": "x", "optional": true}}],
+        "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "x", "key": "k", "optional": true}}}],
+    });
+    let container = container(spec, vec![]);
+    assert_eq!(container.unresolved_reason, "");
+    assert!(container.env.is_empty());
+}
+
+fn volume(source: Value, others: Vec<Object>) -> Result<Volume, String> {
+    let mut volume = json!({"name": "v"});
+    volume.as_object_mut().expect("an object").extend(source.as_object().expect("an object").clone());
+    let containers = json!([{"name": "c", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": true}]}]);
+    let mut objects = vec![pod(json!({"volumes": [volume], "containers": containers}))];
+    objects.extend(others);
+    let mut pod = instruction(objects);
+    let container = pod.containers.remove(0);
+    match container.unresolved_message.as_str() {
+        "" => {
+            assert_eq!((container.mounts[0].path.as_str(), container.mounts[0].read_only), ("/v", true));
+            Ok(pod.volumes.remove(0))
+        }
+        message => Err(message.to_owned()),
+    }
+}
+
+fn files(volume: Volume) -> (Vec<(String, String, u32)>, bool) {
+    let Some(Source::Files(files)) = volume.source else { panic!("{volume:?}") };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (files.files.into_iter().map(|file| (file.path, text(file.content), file.mode)).collect(), files.secret)
+}
+
+#[test]
+fn config_maps_and_secrets_become_files() {
+    let map = || config_map("m", json!({"a.conf": "A", "b.conf": "B"}));
+    let (all, is_secret) = files(volume(json!({"configMap": {"name": "m"}}), vec![map()]).expect("files"));
+    assert_eq!(all, [("a.conf".into(), "A".into(), 0o644), ("b.conf".into(), "B".into(), 0o644)]);
+    assert!(!is_secret);
+    let items = json!({"configMap": {"name": "m", "defaultMode": 0o600, "items": [
+        {"key": "a.conf", "path": "etc/a"}, {"key": "b.conf", "path": "b", "mode": 0o755},
+    ]}});
+    let (chosen, _) = files(volume(items, vec![map()]).expect("files"));
+    assert_eq!(chosen, [("b".into(), "B".into(), 0o755), ("etc/a".into(), "A".into(), 0o600)]);
+    let secret_source = json!({"secret": {"secretName": "s", "defaultMode": 0o400}});
+    let (secrets, is_secret) =
+        files(volume(secret_source, vec![secret("s", json!({"t": "eA=="}))]).expect("files"));
+    assert_eq!((secrets, is_secret), (vec![("t".to_owned(), "x".to_owned(), 0o400)], true));
+}
+
+#[test]
+fn projected_and_downward_volumes_are_collected() {
+    let source = json!({"projected": {"sources": [
+        {"configMap": {"name": "m"}},
+        {"secret": {"name": "s", "optional": true}},
+        {"downwardAPI": {"items": [
+            {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+            {"path": "name", "mode": 0o440, "fieldRef": {"fieldPath": "metadata.name"}},
+        ]}},
+    ]}});
+    let (all, is_secret) = files(volume(source, vec![config_map("m", json!({"k": "v"}))]).expect("files"));
+    assert_eq!(
+        all,
+        [
+            ("k".into(), "v".into(), 0o644),
+            ("labels".into(), "app=\"web\"".into(), 0o644),
+            ("name".into(), "web-0".into(), 0o440),
+        ]
+    );
+    assert!(is_secret, "a secret that may appear later keeps the whole volume off the disk");
+}
+
+#[test]
+fn volumes_that_cannot_be_made_stop_the_pod_and_say_why() {
+    for (source, message) in [
+        (json!({"configMap": {"name": "x"}}), "configmap \"x\" not found"),
+        (
+            json!({"configMap": {"name": "m", "items": [{"key": "x", "path": "x"}]}}),
+            "references non-existent config key: x",
+        ),
+        (
+            json!({"configMap": {"name": "m", "items": [{"key": "k", "path": "../x"}]}}),
+            "path \"../x\" must be relative and must not contain \"..\"",
+        ),
+        (
+            json!({"persistentVolumeClaim": {"claimName": "x"}}),
+            "volumes of type persistentVolumeClaim are not supported yet",
+        ),
+        (json!({"emptyDir": {"sizeLimit": "many"}}), "sizeLimit"),
+    ] {
+        let error = volume(source, vec![config_map("m", json!({"k": "v"}))]).expect_err(message);
+        assert!(
+            error.starts_with("MountVolume.SetUp failed for volume \"v\" : ") && error.contains(message),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn directories_are_passed_on() {
+    let memory =
+        volume(json!({"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}), vec![]).expect("a volume");
+    assert!(
+        matches!(memory.source, Some(Source::EmptyDir(dir)) if dir.memory && dir.size_limit_bytes == 1 << 20)
+    );
+    assert!(
+        matches!(volume(json!({}), vec![]).expect("a volume").source, Some(Source::EmptyDir(dir)) if !dir.memory)
+    );
+    let host = volume(json!({"hostPath": {"path": "/data", "type": "Directory"}}), vec![]).expect("a volume");
+    assert!(
+        matches!(host.source, Some(Source::HostPath(path)) if path.path == "/data" && path.r#type == "Directory")
+    );
+}
+
+#[test]
+fn probes_have_numbers_for_ports_and_defaults() {
+    let spec = json!({
+        "ports": [{"name": "web", "containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"port": "web", "scheme": "HTTPS", "httpHeaders": [{"name": "A", "value": "b"}]}, "periodSeconds": 3},
+        "livenessProbe": {"tcpSocket": {"port": 9}},
+        "startupProbe": {"exec": {"command": ["true"]}, "failureThreshold": 30},
+        "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
+    });
+    let container = container(spec, vec![]);
+    let readiness = container.readiness.expect("a probe");
+    assert_eq!((readiness.period_seconds, readiness.timeout_seconds, readiness.failure_threshold), (3, 1, 3));
+    let Some(probe::Handler::Http(http)) = readiness.handler else { panic!("{:?}", readiness.handler) };
+    assert_eq!((http.port, http.path.as_str(), http.https, http.headers.len()), (8080, "/", true, 1));
+    assert!(
+        matches!(container.liveness.and_then(|p| p.handler), Some(probe::Handler::Tcp(tcp)) if tcp.port == 9)
+    );
+    assert_eq!(container.startup.map(|probe| probe.failure_threshold), Some(30));
+    assert!(container.pre_stop.is_some() && container.post_start.is_none());
+}
+
+#[test]
+fn dns_policies_and_names() {
+    let extra = json!({"nameservers": ["192.0.2.53"], "searches": ["example.com"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
+    let dns = |policy: &str| {
+        instruction(vec![pod(json!({"dnsPolicy": policy, "dnsConfig": extra}))]).dns.expect("dns")
+    };
+    assert_eq!(dns("None").nameservers, ["192.0.2.53"]);
+    assert_eq!(dns("Default").searches, ["example.com"]);
+    assert_eq!(dns("ClusterFirst").nameservers, ["10.43.0.10", "192.0.2.53"]);
+    assert_eq!(dns("ClusterFirst").options, ["ndots:2", "edns0"]);
+    let named = instruction(vec![pod(
+        json!({"hostname": "db", "hostAliases": [{"ip": "192.0.2.9", "hostnames": ["x"]}]}),
+    )]);
+    assert_eq!((named.hostname.as_str(), named.host_aliases[0].hostnames[0].as_str()), ("db", "x"));
+}
+
+#[test]
+fn termination_waits_for_the_planner_unless_there_is_no_grace() {
+    let deleted = |grace: i64, annotations: Value, finalizers: Value| {
+        let mut pod = pod(json!({}));
+        pod.value["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z".into();
+        pod.value["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        pod.value["metadata"]["annotations"] = annotations;
+        pod.value["metadata"]["finalizers"] = finalizers;
+        pod
+    };
+    let stop = json!({warren_plan::STOP_ANNOTATION: "2026-01-01T00:00:31Z"});
+    let after = |pod: Object| instruction(vec![pod]).terminate_after_seconds;
+    assert_eq!(after(deleted(30, json!({}), json!([]))), None);
+    assert_eq!(after(deleted(30, stop.clone(), json!([]))), Some(30));
+    assert_eq!(after(deleted(0, json!({}), json!([]))), Some(0));
+    assert_eq!(
+        after(deleted(30, stop.clone(), json!(["a/b"]))),
+        Some(30),
+        "a finalizer does not keep it running"
+    );
+    assert!(
+        compile(vec![deleted(0, stop, json!(["a/b"]))]).agents["n"].is_empty(),
+        "only the finalizer remains"
+    );
+}
+
+fn service(name: &str, spec: Value) -> Object {
+    object(
+        SERVICES,
+        "shop",
+        4,
+        json!({"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": spec}),
+    )
+}
+
+fn slice(service: &str, endpoints: Value) -> Object {
+    let metadata = json!({"name": format!("{service}-1"), "labels": {"kubernetes.io/service-name": service}});
+    let ports = json!([{"name": "http", "port": 8080, "protocol": "TCP"}]);
+    object(
+        ENDPOINTSLICES,
+        "shop",
+        4,
+        json!({"metadata": metadata, "addressType": "IPv4", "ports": ports, "endpoints": endpoints}),
+    )
+}
+
+fn endpoint(address: &str, ready: bool, serving: bool, terminating: bool) -> Value {
+    json!({"addresses": [address], "nodeName": "n", "hostname": "h", "conditions": {"ready": ready, "serving": serving, "terminating": terminating}})
+}
+
+fn web() -> Object {
+    service(
+        "web",
+        json!({"clusterIP": "10.43.0.20", "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080}]}),
+    )
+}
+
+fn compiled_service(compiled: &Compiled, name: &str) -> Service {
+    match compiled.network.get(&format!("service/shop/{name}")).and_then(|item| item.item.clone()) {
+        Some(Item::Service(service)) => service,
+        other => panic!("no service: {other:?}"),
+    }
+}
+
+fn addresses(service: &Service) -> Vec<&str> {
+    service.ports[0].endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect()
+}
+
+#[test]
+fn a_service_leads_to_ready_endpoints_or_to_draining_ones() {
+    let table = [
+        (
+            json!([
+                endpoint("10.42.1.3", true, true, false),
+                endpoint("10.42.1.2", true, true, false),
+                endpoint("10.42.1.4", false, true, true)
+            ]),
+            vec!["10.42.1.2", "10.42.1.3"],
+        ),
+        (
+            json!([endpoint("10.42.1.4", false, true, true), endpoint("10.42.1.5", false, false, true)]),
+            vec!["10.42.1.4"],
+        ),
+        (json!([endpoint("10.42.1.6", false, true, false)]), vec![]),
+        (json!([{"addresses": ["10.42.1.7"]}]), vec!["10.42.1.7"]),
+        (json!([]), vec![]),
+    ];
+    for (endpoints, expected) in table {
+        let service = compiled_service(&compile(vec![web(), slice("web", endpoints.clone())]), "web");
+        assert_eq!(addresses(&service), expected, "{endpoints}");
+        assert_eq!((service.address.as_str(), service.ports[0].port), ("10.43.0.20", 80));
+        assert!(service.ports[0].endpoints.iter().all(|endpoint| endpoint.port == 8080));
+    }
+}
+
+#[test]
+fn headless_external_and_unaddressed_services() {
+    let objects = vec![
+        service("db", json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]})),
+        slice(
+            "db",
+            json!([endpoint("10.42.1.2", true, true, false), endpoint("10.42.1.3", false, true, true)]),
+        ),
+        service("out", json!({"type": "ExternalName", "externalName": "example.com"})),
+        service("new", json!({"ports": [{"port": 80}]})),
+        service(
+            "sticky",
+            json!({"clusterIP": "10.43.0.21", "sessionAffinity": "ClientIP", "ports": [{"port": 80}]}),
+        ),
+    ];
+    let compiled = compile(objects);
+    let headless = compiled_service(&compiled, "db");
+    assert_eq!((headless.address.as_str(), headless.endpoints.len()), ("", 1));
+    assert_eq!(
+        (headless.endpoints[0].address.as_str(), headless.endpoints[0].hostname.as_str()),
+        ("10.42.1.2", "h")
+    );
+    assert_eq!(compiled_service(&compiled, "out").external_name, "example.com");
+    assert!(!compiled.network.contains_key("service/shop/new"));
+    assert_eq!(compiled_service(&compiled, "sticky").affinity_seconds, 10_800);
+}
+
+#[test]
+fn a_member_never_receives_itself_and_a_member_without_key_is_no_peer() {
+    let compiled = compile(vec![member("new", "node", 3, None)]);
+    let keys = |name: &str| {
+        let selection = compiled.select(name, Consumer::Netd).expect("a member");
+        let batches = view::snapshot(&selection, compiled.cursor);
+        batches.into_iter().flat_map(|batch| batch.upserts).map(|item| item.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("n"), ["network", "peer/gw"]);
+    assert_eq!(keys("gw"), ["network", "peer/n"]);
+    assert_eq!(keys("new"), ["network", "peer/gw", "peer/n"]);
+    assert!(compiled.select("nobody", Consumer::Netd).is_none());
+}
+
+fn ingress(spec: Value) -> Object {
+    object(INGRESSES, "shop", 4, json!({"metadata": {"name": "front"}, "spec": spec}))
+}
+
+fn route(compiled: &Compiled, index: &str) -> HttpRoute {
+    match compiled.gateway.get(&format!("route/shop/front/{index}")).and_then(|item| item.item.clone()) {
+        Some(Item::HttpRoute(route)) => route,
+        other => panic!("no route {index}: {other:?}"),
+    }
+}
+
+#[test]
+fn rules_become_routes_with_endpoints() {
+    let backend = |port: Value| json!({"service": {"name": "web", "port": port}});
+    let spec = json!({
+        "defaultBackend": backend(json!({"number": 80})),
+        "rules": [
+            {"host": "Shop.Example.com", "http": {"paths": [
+                {"path": "/a", "pathType": "Exact", "backend": backend(json!({"number": 80}))},
+                {"path": "/b", "pathType": "ImplementationSpecific", "backend": backend(json!({"name": "http"}))},
+            ]}},
+            {"http": {"paths": [{"pathType": "Prefix", "backend": backend(json!({"number": 81}))}]}},
+            {"host": "all.example.com"},
+        ],
+    });
+    let compiled =
+        compile(vec![web(), slice("web", json!([endpoint("10.42.1.2", true, true, false)])), ingress(spec)]);
+    assert_eq!(compiled.gateway.len(), 5);
+    let first = route(&compiled, "0");
+    assert_eq!((first.host.as_str(), first.path.as_str(), first.path_type), ("shop.example.com", "/a", 1));
+    assert_eq!((first.backend.as_str(), first.ingress.as_str()), ("shop/web:80", "shop/front"));
+    assert_eq!((first.endpoints[0].address.as_str(), first.endpoints[0].port), ("10.42.1.2", 8080));
+    assert_eq!((route(&compiled, "1").path_type, route(&compiled, "1").endpoints.len()), (2, 1));
+    let nowhere = route(&compiled, "2");
+    assert_eq!(
+        (nowhere.path.as_str(), nowhere.backend.as_str(), nowhere.endpoints.len()),
+        ("/", "shop/web:81", 0)
+    );
+    assert_eq!(route(&compiled, "3").host, "all.example.com");
+    assert!(route(&compiled, "default").is_default && !first.is_default);
+}
+
+#[test]
+fn ingresses_of_other_classes_are_not_ours() {
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    for (class, ours) in
+        [(json!(null), true), (json!(""), true), (json!("warren"), true), (json!("nginx"), false)]
+    {
+        let compiled = compile(vec![ingress(json!({"ingressClassName": class, "defaultBackend": backend}))]);
+        assert_eq!(!compiled.gateway.is_empty(), ours, "{class}");
+    }
+}
+
+#[test]
+fn service_links_name_only_services_older_than_the_pod() {
+    let mut late = service("late", json!({"clusterIP": "10.43.0.30", "ports": [{"port": 80}]}));
+    late.value["metadata"]["creationTimestamp"] = "2026-01-01T00:00:11Z".into();
+    let made = container(json!({}), vec![web(), late]);
+    let env = env(&made);
+    assert_eq!(
+        (env["WEB_SERVICE_HOST"], env["WEB_SERVICE_PORT"], env["WEB_SERVICE_PORT_HTTP"]),
+        ("10.43.0.20", "80", "80")
+    );
+    assert_eq!((env["WEB_PORT"], env["WEB_PORT_80_TCP_ADDR"]), ("tcp://10.43.0.20:80", "10.43.0.20"));
+    assert!(!env.keys().any(|name| name.starts_with("LATE")));
+    let without = instruction(vec![pod(json!({"enableServiceLinks": false})), web()]);
+    assert!(without.containers[0].env.is_empty());
+}
+
+#[test]
+fn a_sidecar_runs_beside_the_others() {
+    let init =
+        json!([{"name": "side", "image": "i", "restartPolicy": "Always"}, {"name": "first", "image": "i"}]);
+    let pod = instruction(vec![pod(json!({"initContainers": init}))]);
+    let names = |containers: &[Container]| containers.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&pod.containers), ["side", "c"]);
+    assert_eq!(names(&pod.init_containers), ["first"]);
+}
+
+#[test]
+fn what_did_not_change_keeps_its_place_in_memory() {
+    let base = || vec![member("n", "node", 1, Some("k")), pod(json!({})), web(), slice("web", json!([]))];
+    let mut compiler = Compiler::new(ClusterConfig::default());
+    let first = compiler.compile(&Snapshot::from_objects(5, base()));
+    let event = object("events", "shop", 6, json!({"metadata": {"name": "e"}}));
+    let second = compiler.compile(&Snapshot::from_objects(6, base().into_iter().chain([event])));
+    for consumer in [Consumer::Agent, Consumer::Netd, Consumer::Gateway] {
+        assert!(!second.may_differ(&first, "n", consumer), "{consumer:?}");
+    }
+    let map = config_map("m", json!({"a": "b"}));
+    let third = compiler.compile(&Snapshot::from_objects(7, base().into_iter().chain([map])));
+    assert!(!third.may_differ(&second, "n", Consumer::Agent), "compiled again, to the same");
+    let slice = Object::new(
+        Key::new(ENDPOINTSLICES, "shop", "web-1"),
+        8,
+        slice("web", json!([endpoint("10.42.1.2", true, true, false)])).value,
+    );
+    let changed = base().into_iter().filter(|object| &*object.key.resource != ENDPOINTSLICES).chain([slice]);
+    let fourth = compiler.compile(&Snapshot::from_objects(8, changed));
+    assert!(
+        fourth.may_differ(&third, "n", Consumer::Netd) && !fourth.may_differ(&third, "n", Consumer::Agent)
+    );
+}
+
+/// A small world that moves: what exists, and at which revision it was last written.
+fn world(written: &BTreeMap<u8, u64>) -> Snapshot {
+    let make = |id: u8, revision: u64| {
+        let variant = revision % 3;
+        let made = match id {
+            0 => member("n", "node", 1, Some("k")),
+            1 => member("m", "node", 3, (variant > 0).then_some("k2")),
+            2 => pod(
+                json!({"containers": [{"name": "c", "image": format!("i{variant}"), "envFrom": [{"configMapRef": {"name": "m"}}]}]}),
+            ),
+            3 => config_map("m", json!({"a": variant.to_string()})),
+            4 => web(),
+            5 => slice("web", json!([endpoint(&format!("10.42.1.{variant}"), true, true, false)])),
+            6 => ingress(json!({"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}})),
+            _ => object(NODES, "", 1, json!({"metadata": {"name": "n"}, "status": {}})),
+        };
+        Object::new(made.key.clone(), revision, made.value)
+    };
+    let newest = written.values().copied().max().unwrap_or(0);
+    Snapshot::from_objects(newest, written.iter().map(|(id, revision)| make(*id, *revision)))
+}
+
+fn everything(compiled: &Compiled) -> BTreeMap<String, FeedItem> {
+    let mut all = BTreeMap::new();
+    for member in ["n", "m"] {
+        for consumer in [Consumer::Agent, Consumer::Netd, Consumer::Gateway] {
+            for batch in compiled
+                .select(member, consumer)
+                .map(|s| view::snapshot(&s, compiled.cursor))
+                .unwrap_or_default()
+            {
+                all.extend(
+                    batch
+                        .upserts
+                        .into_iter()
+                        .map(|item| (format!("{member}/{consumer:?}/{}", item.key), item)),
+                );
+            }
+        }
+    }
+    all
+}
+
+proptest! {
+    /// The compiler's memory never shows: step by step gives the same as afresh, and `may_differ` never lies.
+    #[test]
+    fn memory_is_only_a_cache(steps in prop::collection::vec((0u8..8, any::<bool>()), 1..40)) {
+        let mut written = BTreeMap::new();
+        let mut compiler = Compiler::new(ClusterConfig::default());
+        let mut last = Compiled::default();
+        for (revision, (id, delete)) in (1u64..).zip(steps) {
+            if delete { written.remove(&id); } else { written.insert(id, revision); }
+            let snapshot = world(&written);
+            let stepwise = compiler.compile(&snapshot);
+            let afresh = Compiler::new(ClusterConfig::default()).compile(&snapshot);
+            prop_assert_eq!(everything(&stepwise), everything(&afresh));
+            for member in ["n", "m"] {
+                for consumer in [Consumer::Agent, Consumer::Netd, Consumer::Gateway] {
+                    if let (Some(old), Some(new)) = (last.select(member, consumer), stepwise.select(member, consumer)) {
+                        let changed = !view::difference(&old, &new).is_empty();
+                        prop_assert!(!changed || stepwise.may_differ(&last, member, consumer));
+                    }
+                }
+            }
+            last = stepwise;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A pod's volumes: ConfigMaps, Secrets and pod fields become files, the rest is passed on.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+use warren_objects::quantity;
+use warren_proto::control::{EmptyDir, File, Files, HostPath, Volume, volume::Source};
+
+use super::references::References;
+
+const DEFAULT_MODE: i32 = 0o644;
+/// Volume sources that are understood; others are named in the pod's status.
+const SUPPORTED: [&str; 6] = ["configMap", "secret", "projected", "downwardAPI", "emptyDir", "hostPath"];
+
+/// A volume, or the message of what stands in its way.
+pub(crate) fn compile(references: &References<'_>, volume: &core::Volume) -> Result<Volume, String> {
+    let source = source(references, volume)
+        .map_err(|message| format!("MountVolume.SetUp failed for volume \"{}\" : {message}", volume.name))?;
+    Ok(Volume { name: volume.name.clone(), source: Some(source) })
+}
+
+fn source(references: &References<'_>, volume: &core::Volume) -> Result<Source, String> {
+    let mut files = Collection { references, files: BTreeMap::new(), secret: false };
+    if let Some(source) = &volume.config_map {
+        files.config_map(&source.name, source.items.as_deref(), source.optional, source.default_mode)?;
+    } else if let Some(source) = &volume.secret {
+        let name = source.secret_name.as_deref().unwrap_or_default();
+        files.secret(name, source.items.as_deref(), source.optional, source.default_mode)?;
+    } else if let Some(source) = &volume.downward_api {
+        files.downward(source.items.as_deref(), source.default_mode)?;
+    } else if let Some(source) = &volume.projected {
+        for part in source.sources.iter().flatten() {
+            files.projection(part, source.default_mode)?;
+        }
+    } else if let Some(source) = &volume.host_path {
+        let r#type = source.type_.clone().unwrap_or_default();
+        return Ok(Source::HostPath(HostPath { path: source.path.clone(), r#type }));
+    } else {
+        return empty_dir(volume);
+    }
+    Ok(files.finish())
+}
+
+/// A volume without any source is an emptyDir, too.
+fn empty_dir(volume: &core::Volume) -> Result<Source, String> {
+    if let Some(other) = unsupported(volume) {
+        return Err(format!("volumes of type {other} are not supported yet"));
+    }
+    let source = volume.empty_dir.clone().unwrap_or_default();
+    let size = source.size_limit.as_ref().map_or(Ok(0), |size| quantity::bytes(&size.0));
+    Ok(Source::EmptyDir(EmptyDir {
+        memory: source.medium.as_deref() == Some("Memory"),
+        size_limit_bytes: size.map_err(|error| format!("sizeLimit: {error}"))?,
+    }))
+}
+
+fn unsupported(volume: &core::Volume) -> Option<String> {
+    let value = serde_json::to_value(volume).ok()?;
+    let mut fields = value.as_object()?.keys().cloned();
+    fields.find(|field| field != "name" && !SUPPORTED.contains(&field.as_str()))
+}
+
+/// Files by path; a later source wins, as in a projected volume.
+struct Collection<'a> {
+    references: &'a References<'a>,
+    files: BTreeMap<String, (Vec<u8>, i32)>,
+    secret: bool,
+}
+
+impl Collection<'_> {
+    fn finish(self) -> Source {
+        let file = |(path, (content, mode)): (String, (Vec<u8>, i32))| File {
+            path,
+            content,
+            mode: u32::try_from(mode).unwrap_or_default() & 0o7777,
+        };
+        Source::Files(Files { files: self.files.into_iter().map(file).collect(), secret: self.secret })
+    }
+
+    fn add(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), String> {
+        let stays_inside = !path.is_empty()
+            && !path.starts_with('/')
+            && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if !stays_inside {
+            return Err(format!("path {path:?} must be relative and must not contain \"..\""));
+        }
+        self.files.insert(path.to_owned(), (content, mode));
+        Ok(())
+    }
+
+    fn config_map(
+        &mut self,
+        name: &str,
+        items: Option<&[core::KeyToPath]>,
+        optional: Option<bool>,
+        mode: Option<i32>,
+    ) -> Result<(), String> {
+        let Some(map) = self.references.config_map(name, optional)? else { return Ok(()) };
+        let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+        let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+        self.keys(text.chain(binary).collect(), items, optional, mode, "config")
+    }
+
+    fn secret(
+        &mut self,
+        name: &str,
+        items: Option<&[core::KeyToPath]>,
+        optional: Option<bool>,
+        mode: Option<i32>,
+    ) -> Result<(), String> {
+        self.secret = true;
+        let Some(secret) = self.references.secret(name, optional)? else { return Ok(()) };
+        let data = secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+        self.keys(data.collect(), items, optional, mode, "secret")
+    }
+
+    fn keys(
+        &mut self,
+        mut data: BTreeMap<String, Vec<u8>>,
+        items: Option<&[core::KeyToPath]>,
+        optional: Option<bool>,
+        mode: Option<i32>,
+        kind: &str,
+    ) -> Result<(), String> {
+        let mode = mode.unwrap_or(DEFAULT_MODE);
+        let Some(items) = items.filter(|items| !items.is_empty()) else {
+            return data.into_iter().try_for_each(|(key, content)| self.add(&key, content, mode));
+        };
+        for item in items {
+            match data.get_mut(&item.key) {
+                Some(content) => self.add(&item.path, content.clone(), item.mode.unwrap_or(mode))?,
+                None if optional == Some(true) => {}
+                None => return Err(format!("references non-existent {kind} key: {}", item.key)),
+            }
+        }
+        Ok(())
+    }
+
+    fn downward(
+        &mut self,
+        items: Option<&[core::DownwardAPIVolumeFile]>,
+        mode: Option<i32>,
+    ) -> Result<(), String> {
+        for item in items.unwrap_or_default() {
+            let value = match (&item.field_ref, &item.resource_field_ref) {
+                (Some(field), _) => self.references.field(field)?,
+                (None, Some(resource)) => self.references.resource(resource, None)?,
+                (None, None) => String::new(),
+            };
+            self.add(&item.path, value.into_bytes(), item.mode.or(mode).unwrap_or(DEFAULT_MODE))?;
+        }
+        Ok(())
+    }
+
+    fn projection(&mut self, part: &core::VolumeProjection, mode: Option<i32>) -> Result<(), String> {
+        if let Some(source) = &part.config_map {
+            self.config_map(&source.name, source.items.as_deref(), source.optional, mode)
+        } else if let Some(source) = &part.secret {
+            self.secret(&source.name, source.items.as_deref(), source.optional, mode)
+        } else if let Some(source) = &part.downward_api {
+            self.downward(source.items.as_deref(), mode)
+        } else if part.service_account_token.is_some() {
+            Err("service account tokens are not supported yet".into())
+        } else {
+            Err("a projected source other than configMap, secret and downwardAPI is not supported yet".into())
+        }
+    }
+}

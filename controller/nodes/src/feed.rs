@@ -1,0 +1,191 @@
+//! Feeds: a snapshot, a marker, then what changed, to one consumer.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use warren_proto::{
+    control::{Consumer, FeedBatch, FeedRequest, Subscribe, feed_request::Kind},
+    vocabulary::Cursor,
+};
+
+use crate::{
+    Nodes,
+    compile::{Compiled, view},
+    cursors::Subscriber,
+    identity::Caller,
+};
+
+/// How long a subscriber may take to say what it wants, and the first compilation to be there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Batches = ReceiverStream<Result<FeedBatch, Status>>;
+
+/// Opens a feed; a task of its own serves it from then on.
+pub(crate) async fn open(
+    nodes: &Arc<Nodes>,
+    caller: Caller,
+    mut requests: Streaming<FeedRequest>,
+) -> Result<Batches, Status> {
+    let subscribe = subscription(&mut requests).await?;
+    let consumer = caller.consumer(subscribe.consumer)?;
+    let mut compiled = nodes.compiled.subscribe();
+    let held = match tokio::time::timeout(PATIENCE, compiled.wait_for(Option::is_some)).await {
+        Ok(Ok(state)) => state.clone(),
+        _ => None,
+    };
+    let held = held.ok_or_else(|| Status::unavailable("the controller is still starting"))?;
+    fence(&caller, &subscribe, held.cursor)?;
+    let (batches, stream) = mpsc::channel(1);
+    let feed = Feed::start(Arc::clone(nodes), caller, consumer, compiled, held)?;
+    nodes.streams.spawn(feed.serve(requests, batches));
+    Ok(ReceiverStream::new(stream))
+}
+
+async fn subscription(requests: &mut Streaming<FeedRequest>) -> Result<Subscribe, Status> {
+    let first = tokio::time::timeout(PATIENCE, requests.message()).await.map_err(|_| {
+        Status::deadline_exceeded("the first message of a feed must come within ten seconds")
+    })??;
+    match first.and_then(|request| request.kind) {
+        Some(Kind::Subscribe(subscribe)) => Ok(subscribe),
+        _ => Err(Status::invalid_argument("the first message of a feed must be `subscribe`")),
+    }
+}
+
+/// A consumer that has accepted newer state than ours must not be taken back in time.
+fn fence(caller: &Caller, subscribe: &Subscribe, ours: Cursor) -> Result<(), Status> {
+    let theirs = Cursor { epoch: subscribe.epoch, revision: subscribe.revision };
+    if theirs <= ours {
+        return Ok(());
+    }
+    tracing::error!(member = caller.name, ?theirs, ?ours, "a member holds newer state than this controller");
+    Err(Status::failed_precondition(format!(
+        "{} holds revision {} of epoch {}, newer than this controller's revision {} of epoch {}: this controller was set back; restore its newest data (a restore begins a new epoch)",
+        caller.name, theirs.revision, theirs.epoch, ours.revision, ours.epoch
+    )))
+}
+
+struct Feed {
+    nodes: Arc<Nodes>,
+    caller: Caller,
+    subscriber: Subscriber,
+    subscription: u64,
+    compiled: watch::Receiver<Option<Arc<Compiled>>>,
+    /// What the consumer holds once `pending` is sent.
+    held: Arc<Compiled>,
+    pending: VecDeque<FeedBatch>,
+}
+
+impl Feed {
+    fn start(
+        nodes: Arc<Nodes>,
+        caller: Caller,
+        consumer: Consumer,
+        compiled: watch::Receiver<Option<Arc<Compiled>>>,
+        held: Arc<Compiled>,
+    ) -> Result<Self, Status> {
+        // Joined a moment ago, not compiled yet: the consumer comes again at once.
+        let missing = || Status::unavailable("the member is not in the compiled state yet; try again");
+        let selection = held.select(&caller.name, consumer).ok_or_else(missing)?;
+        let subscriber = (caller.name.clone(), consumer);
+        let subscription = nodes.cursors.lock().connect(subscriber.clone(), held.cursor.revision);
+        tracing::info!(member = caller.name, ?consumer, revision = held.cursor.revision, "a feed opened");
+        let pending = view::snapshot(&selection, held.cursor);
+        Ok(Self { nodes, caller, subscriber, subscription, compiled, held, pending })
+    }
+
+    async fn serve(
+        mut self,
+        requests: Streaming<FeedRequest>,
+        batches: mpsc::Sender<Result<FeedBatch, Status>>,
+    ) {
+        let closing = self.nodes.closing.clone();
+        let end = tokio::select! {
+            () = closing.cancelled() => Err(Status::unavailable("the controller is stopping")),
+            end = self.follow(requests, &batches) => end,
+        };
+        let now = std::time::Instant::now();
+        self.nodes.cursors.lock().disconnect(&self.subscriber, self.subscription, now);
+        self.nodes.wake.notify_one();
+        let (member, consumer) = &self.subscriber;
+        tracing::info!(member, ?consumer, end = end.as_ref().err().map(Status::message), "a feed closed");
+        if let Err(status) = end {
+            // The member may have hung up already.
+            let _ = batches.try_send(Err(status));
+        }
+    }
+
+    /// Sends and listens until either side ends. Every branch is cancel safe: nothing is taken before it is won.
+    async fn follow(
+        &mut self,
+        mut requests: Streaming<FeedRequest>,
+        batches: &mpsc::Sender<Result<FeedBatch, Status>>,
+    ) -> Result<(), Status> {
+        loop {
+            tokio::select! {
+                request = requests.message() => match request? {
+                    Some(request) => self.listen(request)?,
+                    None => return Ok(()),
+                },
+                permit = batches.reserve(), if !self.pending.is_empty() => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if let Some(batch) = self.pending.pop_front() {
+                        metrics::counter!("warren_nodes_feed_batches_total").increment(1);
+                        permit.send(Ok(batch));
+                    }
+                }
+                changed = self.compiled.changed(), if self.pending.is_empty() => {
+                    changed.map_err(|_| Status::unavailable("the controller is stopping"))?;
+                    self.advance()?;
+                }
+            }
+        }
+    }
+
+    fn listen(&self, request: FeedRequest) -> Result<(), Status> {
+        let Some(Kind::Acknowledge(acknowledge)) = request.kind else {
+            return Err(Status::invalid_argument(
+                "a feed has one subscription; later messages must be `acknowledge`",
+            ));
+        };
+        let moved = {
+            let mut cursors = self.nodes.cursors.lock();
+            let now = std::time::Instant::now();
+            let before = (cursors.floor(), cursors.ready(&self.subscriber, now));
+            cursors.acknowledge(&self.subscriber, self.subscription, acknowledge.revision);
+            before != (cursors.floor(), cursors.ready(&self.subscriber, now))
+        };
+        if moved {
+            self.nodes.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Prepares what leads from the held state to the newest one; states in between are skipped.
+    fn advance(&mut self) -> Result<(), Status> {
+        let Some(next) = self.compiled.borrow_and_update().clone() else { return Ok(()) };
+        let (member, consumer) = &self.subscriber;
+        self.caller.check(&self.nodes.store.snapshot())?;
+        if !self.nodes.cursors.lock().is_current(&self.subscriber, self.subscription) {
+            return Err(Status::aborted("the same consumer has opened a newer feed"));
+        }
+        let Some(new) = next.select(member, *consumer) else { return Ok(()) };
+        let old = self.held.select(member, *consumer).unwrap_or_default();
+        let difference = view::difference(&old, &new);
+        let mut cursors = self.nodes.cursors.lock();
+        let before = cursors.floor();
+        if difference.is_empty() {
+            cursors.nothing_to_send(&self.subscriber, self.subscription, next.cursor.revision);
+        } else {
+            cursors.sent(&self.subscriber, self.subscription, next.cursor.revision);
+            self.pending = view::change(difference, &new, next.cursor);
+        }
+        if cursors.floor() != before {
+            self.nodes.wake.notify_one();
+        }
+        drop(cursors);
+        self.held = next;
+        Ok(())
+    }
+}

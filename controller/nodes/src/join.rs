@@ -1,0 +1,168 @@
+//! Joining: a single-use token and a key become a member with a name, a slice of the network and a certificate.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tonic::{Request, Response, Status};
+use warren_plan::{
+    ipam,
+    member::{Member, MemberRole},
+    resources::NODES,
+};
+use warren_proto::{
+    control::{Consumer, JoinRequest, JoinResponse, Role, join_server::Join},
+    vocabulary::NodeName,
+};
+use warren_store::{CommitError, Key, Object, Precondition, Snapshot, Transaction};
+
+use crate::{AuthorityError, Nodes, identity, node_status, tokens};
+
+/// How often a join is planned anew when something it read changed.
+const ATTEMPTS: usize = 16;
+
+pub(crate) struct JoinService {
+    nodes: Arc<Nodes>,
+}
+
+impl JoinService {
+    pub(crate) fn new(nodes: Arc<Nodes>) -> Self {
+        Self { nodes }
+    }
+}
+
+#[tonic::async_trait]
+impl Join for JoinService {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let request = request.into_inner();
+        let outcome = self.nodes.join(&request).await;
+        match &outcome {
+            Ok(_) => tracing::info!(name = request.name, role = ?request.role(), "a member joined"),
+            Err(status) => {
+                metrics::counter!("warren_nodes_refused_joins_total").increment(1);
+                tracing::warn!(name = request.name, reason = status.message(), "refused a join");
+            }
+        }
+        outcome.map(Response::new)
+    }
+}
+
+impl Nodes {
+    async fn join(&self, request: &JoinRequest) -> Result<JoinResponse, Status> {
+        let now = Timestamp::now();
+        // The token first: who has none learns nothing about names.
+        self.check_token(&self.store.snapshot(), request, now)?;
+        let name: NodeName =
+            request.name.parse().map_err(|error| Status::invalid_argument(format!("name: {error}")))?;
+        let role = match request.role() {
+            Role::Node => MemberRole::Node,
+            Role::Gateway => MemberRole::Gateway,
+            Role::Unspecified => return Err(Status::invalid_argument("role: must be node or gateway")),
+        };
+        let certificate =
+            self.ca.sign_member(&request.csr, name.as_str(), request.role()).map_err(refused)?;
+        let _one_at_a_time = self.joining.lock().await;
+        for _ in 0..ATTEMPTS {
+            let snapshot = self.store.snapshot();
+            let token = self.check_token(&snapshot, request, now)?;
+            let transaction = self.admission(&snapshot, &token, name.as_str(), role, now)?;
+            match self.store.commit(transaction).await {
+                Ok(_) => {
+                    self.welcome(name.as_str(), role);
+                    return Ok(JoinResponse { certificate, ca: self.ca.ca_der().to_vec() });
+                }
+                Err(CommitError::Conflict(Precondition::Revision(key, _))) if key == token.key => {
+                    return Err(logged(tokens::Refusal::Used, &request.name));
+                }
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => {
+                    return Err(Status::unavailable(format!("the join could not be stored: {error}")));
+                }
+            }
+        }
+        Err(Status::aborted("the cluster's state kept changing during the join; try again"))
+    }
+
+    fn check_token(
+        &self,
+        snapshot: &Snapshot,
+        request: &JoinRequest,
+        now: Timestamp,
+    ) -> Result<Arc<Object>, Status> {
+        tokens::check(snapshot, &request.token, now).map_err(|refusal| logged(refusal, &request.name))
+    }
+
+    /// One commit: the token goes, the member (and its Node) comes.
+    fn admission(
+        &self,
+        snapshot: &Snapshot,
+        token: &Object,
+        name: &str,
+        role: MemberRole,
+        now: Timestamp,
+    ) -> Result<Transaction, Status> {
+        let node = Key::new(NODES, "", name);
+        let mut transaction = Transaction::new().delete(token.key.clone(), token.revision);
+        let known = snapshot.get(&Member::key(name));
+        let rejoins = role == MemberRole::Node && snapshot.get(&node).is_none();
+        if known.is_some() && !rejoins {
+            return Err(Status::already_exists(format!(
+                "a member named {name} exists; join under another name, or remove it first (a node: `kubectl delete node {name}`)"
+            )));
+        }
+        let kept = known.and_then(|object| Member::from_object(object).ok()).map(|member| member.pod_cidr);
+        let taken = identity::members(snapshot).map(|member| member.pod_cidr).collect();
+        let pod_cidr = kept.or_else(|| ipam::next_pod_cidr(&self.config, &taken)).ok_or_else(|| {
+            Status::resource_exhausted(format!(
+                "every /24 of {} belongs to a member; remove one, or found the cluster with a larger network",
+                self.config.cluster_cidr
+            ))
+        })?;
+        let member = Member {
+            name: name.to_owned(),
+            role,
+            pod_cidr,
+            public_key: None,
+            endpoint: None,
+            backend: None,
+            mtu: None,
+        };
+        transaction = match known {
+            Some(object) => transaction.replace(object.key.clone(), object.revision, member.to_value()),
+            None => transaction.create(Member::key(name), member.to_value()),
+        };
+        if role == MemberRole::Node && snapshot.get(&node).is_none() {
+            let uid = uuid::Uuid::new_v4().to_string();
+            transaction = transaction.create(node, node_status::new_node(&member, &uid, now));
+        }
+        Ok(transaction)
+    }
+
+    /// A new member has a whole term to say its first word.
+    fn welcome(&self, name: &str, role: MemberRole) {
+        let now = std::time::Instant::now();
+        let consumers = match role {
+            MemberRole::Node => [Consumer::Agent, Consumer::Netd],
+            MemberRole::Gateway => [Consumer::Gateway, Consumer::Netd],
+        };
+        let mut leases = self.leases.lock();
+        for consumer in consumers {
+            leases.beat(name, consumer, now);
+        }
+    }
+}
+
+/// The caller learns only that the token does not open; the log says why.
+fn logged(refusal: tokens::Refusal, name: &str) -> Status {
+    tracing::warn!(name, reason = %refusal, "a join token was refused");
+    refusal.status()
+}
+
+pub(crate) fn refused(error: AuthorityError) -> Status {
+    match error {
+        AuthorityError::Request(_) => Status::invalid_argument(format!("csr: {error}")),
+        error => {
+            tracing::error!(%error, "cannot sign a certificate");
+            Status::internal("the controller could not sign the certificate; see its log")
+        }
+    }
+}

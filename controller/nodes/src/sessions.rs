@@ -1,0 +1,199 @@
+//! Sessions: streams into pods through connections that the agent opens.
+//!
+//! ```text
+//!  logs() ──SessionOpen{id}──► agent        (on the Sessions stream, always open)
+//!  logs() ◄──frames, bounded── Session(id)  (dialled by the agent in answer)
+//! ```
+//!
+//! Back-pressure: a reader that is slow fills the channel, the channel stops the reading of the HTTP/2 stream,
+//! the stream's window stops the agent. A reader that has gone ends the agent's call.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use uuid::Uuid;
+use warren_proto::control::{LogsRequest, SessionFrame, SessionOpen, session_open::Kind};
+
+use crate::{Nodes, identity::Caller};
+
+/// How long the agent may take to dial.
+const DIAL: Duration = Duration::from_secs(10);
+/// How many frames may wait for a slow reader.
+const FRAMES: usize = 16;
+/// How many requests may wait on a node's Sessions stream.
+const REQUESTS: usize = 64;
+
+/// Why a stream into a pod could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The agent is not there.
+    #[error("node {node} is not connected to the controller; its pods cannot be reached until it is")]
+    Disconnected {
+        /// The node's name.
+        node: String,
+    },
+    /// Too many requests wait.
+    #[error("node {node} does not keep up with requests for streams; try again")]
+    Busy {
+        /// The node's name.
+        node: String,
+    },
+    /// The agent did not dial.
+    #[error("node {node} did not open the stream within {} seconds", DIAL.as_secs())]
+    TimedOut {
+        /// The node's name.
+        node: String,
+    },
+}
+
+type Output = mpsc::Sender<Result<Bytes, String>>;
+
+/// A reader that waits for the agent to dial.
+struct Waiting {
+    node: String,
+    output: Output,
+    dialled: oneshot::Sender<()>,
+}
+
+/// Open Sessions streams by node, and readers by session.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    agents: Mutex<BTreeMap<String, mpsc::Sender<Result<SessionOpen, Status>>>>,
+    waiting: Mutex<BTreeMap<String, Waiting>>,
+}
+
+/// Forgets a reader that stopped waiting, however it stopped.
+struct Forget<'a>(&'a Sessions, String);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.lock().remove(&self.1);
+    }
+}
+
+impl Nodes {
+    /// A container's log, as the agent sends it. The stream ends with the log; an error is its last item.
+    pub async fn logs(
+        &self,
+        pod_uid: &str,
+        node: &str,
+        container: &str,
+        request: LogsRequest,
+    ) -> Result<ReceiverStream<Result<Bytes, String>>, SessionError> {
+        let id = Uuid::new_v4().to_string();
+        let open = SessionOpen {
+            id: id.clone(),
+            pod_uid: pod_uid.to_owned(),
+            container: container.to_owned(),
+            kind: Some(Kind::Logs(request)),
+        };
+        let (output, frames) = mpsc::channel(FRAMES);
+        let (dialled, arrival) = oneshot::channel();
+        let _forget = Forget(&self.sessions, id.clone());
+        self.sessions.waiting.lock().insert(id, Waiting { node: node.to_owned(), output, dialled });
+        self.sessions.request(node, open)?;
+        match tokio::time::timeout(DIAL, arrival).await {
+            Ok(Ok(())) => Ok(ReceiverStream::new(frames)),
+            Ok(Err(_)) => Err(SessionError::Disconnected { node: node.to_owned() }),
+            Err(_) => Err(SessionError::TimedOut { node: node.to_owned() }),
+        }
+    }
+
+    /// The stream on which this node learns of requests. An older stream of the same node ends.
+    pub(crate) fn open_sessions(&self, caller: &Caller) -> ReceiverStream<Result<SessionOpen, Status>> {
+        let (requests, stream) = mpsc::channel(REQUESTS);
+        self.sessions.agents.lock().insert(caller.name.clone(), requests);
+        ReceiverStream::new(stream)
+    }
+
+    /// The agent dialled: connects its frames to the waiting reader.
+    pub(crate) async fn accept_session(
+        &self,
+        caller: &Caller,
+        mut frames: Streaming<SessionFrame>,
+    ) -> Result<ReceiverStream<Result<SessionFrame, Status>>, Status> {
+        let first = tokio::time::timeout(DIAL, frames.message()).await.map_err(|_| {
+            Status::deadline_exceeded("the first frame of a session must come within ten seconds")
+        })??;
+        let first =
+            first.ok_or_else(|| Status::invalid_argument("a session's first frame must carry its id"))?;
+        let waiting = self.sessions.take(caller, &first.id)?;
+        // The reader may have given up in this very moment; then the output is closed, and `pump` ends at once.
+        let _ = waiting.dialled.send(());
+        metrics::counter!("warren_nodes_sessions_total").increment(1);
+        let (answers, stream) = mpsc::channel(1);
+        let closing = self.closing.clone();
+        self.streams.spawn(async move {
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = pump(first, frames, &waiting.output) => {}
+            }
+            // Dropped here: the response ends, and with it the agent's call.
+            drop(answers);
+        });
+        Ok(ReceiverStream::new(stream))
+    }
+}
+
+impl Sessions {
+    /// Ends every node's Sessions stream.
+    pub(crate) fn close(&self) {
+        self.agents.lock().clear();
+    }
+
+    fn request(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {
+        let agent = self.agents.lock().get(node).cloned();
+        let node = node.to_owned();
+        match agent.map(|agent| agent.try_send(Ok(open))) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(SessionError::Busy { node }),
+            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
+                Err(SessionError::Disconnected { node })
+            }
+        }
+    }
+
+    /// The reader of a session; only its own node may answer.
+    fn take(&self, caller: &Caller, id: &str) -> Result<Waiting, Status> {
+        let mut waiting = self.waiting.lock();
+        match waiting.get(id) {
+            Some(reader) if reader.node == caller.name => {}
+            _ => return Err(Status::not_found("nobody waits for this session (any more)")),
+        }
+        waiting.remove(id).ok_or_else(|| Status::not_found("nobody waits for this session"))
+    }
+}
+
+/// Hands frames to the reader until the log ends or the reader has gone.
+async fn pump(first: SessionFrame, mut frames: Streaming<SessionFrame>, output: &Output) {
+    let mut frame = first;
+    loop {
+        let SessionFrame { data, end, error, .. } = frame;
+        if !data.is_empty() && output.send(Ok(Bytes::from(data))).await.is_err() {
+            return;
+        }
+        if end {
+            if !error.is_empty() {
+                let _ = output.send(Err(error)).await;
+            }
+            return;
+        }
+        let next = tokio::select! {
+            () = output.closed() => return,
+            next = frames.message() => next,
+        };
+        frame = match next {
+            Ok(Some(next)) => next,
+            Ok(None) => return broken(output, "the node ended the stream early").await,
+            Err(status) => return broken(output, status.message()).await,
+        };
+    }
+}
+
+async fn broken(output: &Output, reason: &str) {
+    let _ = output.send(Err(format!("the connection to the node broke: {reason}"))).await;
+}

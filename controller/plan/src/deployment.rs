@@ -1,0 +1,84 @@
+//! Which replica sets does a deployment need, and how many pods may each have now?
+//!
+//! Kubernetes' rolling update, decision by decision. What differs: the numbers of live and available pods are
+//! counted from the pods of the same snapshot instead of from the replica sets' statuses, which may lag; and
+//! all that one deployment needs in one pass is a single commit.
+//!
+//! ```text
+//!  owned sets ─► revision (find or make the new set) ─► scaling | rolling | recreate ─► status ─► one step
+//! ```
+
+mod draft;
+mod numbers;
+mod revision;
+mod rolling;
+mod scaling;
+mod status;
+
+use k8s_openapi::api::apps::v1::Deployment;
+
+use crate::{
+    object,
+    outcome::Outcome,
+    selector,
+    view::{Typed, View},
+};
+use draft::Draft;
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+    for deployment in &view.deployments {
+        if !view.namespace_terminating(deployment.namespace()) {
+            plan_deployment(view, deployment, outcome);
+        }
+    }
+}
+
+fn plan_deployment(view: &View<'_>, deployment: &Typed<'_, Deployment>, outcome: &mut Outcome) {
+    let Some(spec) = &deployment.spec else { return };
+    if selector::is_empty(&spec.selector) {
+        let message = "spec.selector is empty and would select all pods: give it labels of the template";
+        outcome.problem(deployment.object.key.clone(), message);
+        return;
+    }
+    let mut draft = Draft::new(view, deployment, outcome);
+    if deployment.deleting() {
+        status::counts(&mut draft);
+        draft.finish(outcome);
+        return;
+    }
+    if draft.adopts() {
+        draft.finish(outcome);
+        return;
+    }
+    status::paused(&mut draft);
+    revision::find(&mut draft);
+    if draft.paused() || scaling::is_scaling(&draft) {
+        scaling::scale(&mut draft);
+        if draft.paused() {
+            revision::clean(&mut draft);
+        }
+        status::counts(&mut draft);
+    } else {
+        if draft.numbers.recreates {
+            rolling::recreate(&mut draft);
+        } else {
+            rolling::roll(&mut draft);
+        }
+        status::rollout(&mut draft, outcome);
+    }
+    draft.finish(outcome);
+}
+
+/// `deployment.kubernetes.io/NAME`.
+pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
+const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
+const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
+/// Label of a replica set and its pods that tells them from those of other templates.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+const COMPONENT: &str = "deployment-controller";
+
+/// A number in an annotation.
+fn number(value: &serde_json::Value, annotation: &str) -> Option<i64> {
+    object::annotation(value, annotation)?.parse().ok()
+}

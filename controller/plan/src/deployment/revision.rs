@@ -1,0 +1,195 @@
+//! The replica set with the deployment's template: found among the old ones (then a rollback), or made.
+
+use serde_json::{Value, json};
+use warren_store::Key;
+
+use super::{
+    REVISION, REVISION_HISTORY, TEMPLATE_HASH,
+    draft::{Draft, Set, note_size},
+    number, rolling,
+    status::progress,
+};
+use crate::{object, resources::REPLICASETS};
+
+/// Annotations that belong to the deployment or the set alone.
+const NOT_COPIED: [&str; 6] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    REVISION,
+    REVISION_HISTORY,
+    super::DESIRED,
+    super::MAXIMUM,
+    "deprecated.deployment.rollback.to",
+];
+/// How many letters of hash a set's name has.
+const HASH_LENGTH: usize = 10;
+
+/// Finds the set whose template is the deployment's, and gives it the newest revision.
+pub(super) fn find(draft: &mut Draft<'_>) {
+    let template = template_text(&draft.value);
+    draft.new = draft.sets.iter().position(|set| template_text(&set.value) == template);
+    let Some(new) = draft.new else { return };
+    let newest_other = draft.old().map(|index| draft.sets[index].revision()).max().unwrap_or(0);
+    mark(draft, new, newest_other + 1);
+    let wait = draft.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    let spec = object::object_at(&mut draft.sets[new].value, &["spec"]);
+    if spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0) != i64::from(wait) {
+        spec.insert("minReadySeconds".into(), wait.into());
+    }
+    note_revision(draft, new);
+    if object::condition(&draft.value, "Progressing").is_none() {
+        let message = format!("Found new replica set \"{}\"", draft.sets[new].key.name);
+        progress(draft, "True", "FoundNewReplicaSet", &message);
+    }
+}
+
+/// Makes the set with the deployment's template, unless it is there.
+pub(super) fn make(draft: &mut Draft<'_>) {
+    if draft.new.is_some() {
+        return;
+    }
+    let collisions = draft.value.pointer("/status/collisionCount").and_then(Value::as_i64).unwrap_or(0);
+    let hash = object::letters(&[&template_text(&draft.value), &collisions.to_string()], HASH_LENGTH);
+    let name = format!("{}-{hash}", draft.deployment.name());
+    let key = Key::new(REPLICASETS, draft.deployment.namespace(), &name);
+    if let Some(existing) = draft.view.world.snapshot.get(&key) {
+        // One that is going away, or whose owner is gone, makes room soon; another one never does.
+        let owner = object::controller_uid(existing).unwrap_or_default();
+        let owned = owner == draft.deployment.uid() || owner_lives(draft, owner);
+        if owned && !object::is_deleting(existing) {
+            object::object_at(&mut draft.value, &["status"])
+                .insert("collisionCount".into(), (collisions + 1).into());
+            draft.why(format!("{name} is taken"));
+        }
+        return;
+    }
+    let value = new_set(draft, &key, &hash);
+    let set = Set {
+        object: None,
+        key,
+        value,
+        created_at: draft.view.now,
+        replicas: 0,
+        live: 0,
+        ready: 0,
+        available: 0,
+        reliable: 0,
+        running: 0,
+        removed: false,
+    };
+    let revision = draft.sets.iter().map(Set::revision).max().unwrap_or(0) + 1;
+    draft.sets.push(set);
+    let new = draft.sets.len() - 1;
+    draft.new = Some(new);
+    mark(draft, new, revision);
+    note_size(&mut draft.sets[new].value, draft.numbers.replicas, draft.numbers.maximum());
+    draft.why(format!("create replica set {name}"));
+    let size = rolling::new_size(draft);
+    draft.resize(new, size);
+    progress(draft, "True", "NewReplicaSetCreated", &format!("Created new replica set \"{name}\""));
+    note_revision(draft, new);
+}
+
+fn owner_lives(draft: &Draft<'_>, uid: &str) -> bool {
+    draft.view.deployments.iter().any(|deployment| deployment.uid() == uid)
+}
+
+/// The template as text that is equal for equal templates, whatever their hash label.
+fn template_text(value: &Value) -> String {
+    let mut template = value.pointer("/spec/template").cloned().unwrap_or_default();
+    let metadata = object::object_at(&mut template, &["metadata"]);
+    metadata.remove("creationTimestamp");
+    if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+        labels.remove(TEMPLATE_HASH);
+    }
+    object::canonical(&template)
+}
+
+fn new_set(draft: &Draft<'_>, key: &Key, hash: &str) -> Value {
+    let deployment = draft.deployment;
+    let mut spec = draft.value.get("spec").cloned().unwrap_or_default();
+    let mut template = spec["template"].take();
+    object::object_at(&mut template, &["metadata", "labels"]).insert(TEMPLATE_HASH.into(), hash.into());
+    let mut selector = spec["selector"].take();
+    object::object_at(&mut selector, &["matchLabels"]).insert(TEMPLATE_HASH.into(), hash.into());
+    let labels = template.pointer("/metadata/labels").cloned().unwrap_or_default();
+    let revision = draft.view.world.snapshot.revision.to_string();
+    let mut value = json!({
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": &*key.name,
+            "namespace": &*key.namespace,
+            "uid": object::uuid(&["replicaset", deployment.uid(), &key.name, &revision]),
+            "creationTimestamp": object::time_text(draft.view.now),
+            "generation": 1,
+            "labels": labels,
+            "ownerReferences": [object::controller_reference(deployment.object)],
+        },
+        "spec": { "replicas": 0, "selector": selector, "template": template },
+        "status": { "replicas": 0 },
+    });
+    if let Some(wait) =
+        deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds).filter(|wait| *wait > 0)
+    {
+        object::object_at(&mut value, &["spec"]).insert("minReadySeconds".into(), wait.into());
+    }
+    value
+}
+
+/// Copies the deployment's annotations (change-cause among them) and raises the revision.
+fn mark(draft: &mut Draft<'_>, index: usize, revision: i64) {
+    let copied: Vec<(String, String)> = draft
+        .deployment
+        .metadata
+        .annotations
+        .iter()
+        .flatten()
+        .filter(|(name, _)| !NOT_COPIED.contains(&name.as_str()))
+        .map(|(name, text)| (name.clone(), text.clone()))
+        .collect();
+    let exists = draft.sets[index].object.is_some();
+    let value = &mut draft.sets[index].value;
+    for (name, text) in copied {
+        if object::annotation(value, &name) != Some(text.as_str()) {
+            object::annotate(value, &name, text);
+        }
+    }
+    let current = number(value, REVISION);
+    if current.unwrap_or(0) < revision {
+        if let (true, Some(current)) = (exists, current) {
+            let history = object::annotation(value, REVISION_HISTORY).filter(|text| !text.is_empty());
+            let history = history.map_or(current.to_string(), |history| format!("{history},{current}"));
+            object::annotate(value, REVISION_HISTORY, history);
+        }
+        object::annotate(value, REVISION, revision.to_string());
+    }
+}
+
+/// The deployment carries the revision of its new set.
+fn note_revision(draft: &mut Draft<'_>, new: usize) {
+    let revision = draft.sets[new].revision();
+    if number(&draft.value, REVISION) != Some(revision) {
+        object::annotate(&mut draft.value, REVISION, revision.to_string());
+    }
+}
+
+/// Removes old, empty sets beyond the history that is kept, the oldest revisions first.
+pub(super) fn clean(draft: &mut Draft<'_>) {
+    let spec = draft.deployment.spec.as_ref();
+    let limit = spec.and_then(|spec| spec.revision_history_limit).unwrap_or(10);
+    let limit = usize::try_from(limit).unwrap_or(0);
+    let alive = |set: &Set<'_>| set.object.is_some_and(|object| !object::is_deleting(object));
+    let mut old: Vec<_> = draft.old().filter(|index| alive(&draft.sets[*index])).collect();
+    let surplus = old.len().saturating_sub(limit);
+    old.sort_by_key(|index| (draft.sets[*index].revision(), draft.sets[*index].created_at));
+    for index in old.into_iter().take(surplus) {
+        let set = &mut draft.sets[index];
+        // A set with pods is still needed; one with finalizers goes the way of the API.
+        let empty = set.replicas == 0 && set.running == 0;
+        if empty && set.object.is_some_and(|object| object::finalizers(object).next().is_none()) {
+            set.removed = true;
+            let name = set.key.name.to_string();
+            draft.why(format!("forget replica set {name}"));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Which pods does a replica set need, and which must go?
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use serde_json::{Value, json};
+use warren_store::{Key, Precondition, Transaction};
+
+use crate::{
+    Health,
+    events::{self, Event},
+    object,
+    outcome::Outcome,
+    resources::PODS,
+    selector,
+    view::{PodView, Typed, View},
+};
+
+const COMPONENT: &str = "replicaset-controller";
+/// How many pods one plan creates for one replica set.
+const BURST: usize = 500;
+/// The longest prefix of a pod's name: five letters follow.
+const PREFIX: usize = 58;
+
+type Set<'a> = Typed<'a, ReplicaSet>;
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+    for set in &view.replica_sets {
+        if set.deleting() || view.namespace_terminating(set.namespace()) {
+            continue;
+        }
+        if !membership(view, set, outcome) {
+            scale(view, set, outcome);
+        }
+        status(view, set, outcome);
+    }
+}
+
+/// How many pods the set should have.
+pub(crate) fn replicas(set: &ReplicaSet) -> i64 {
+    set.spec.as_ref().map_or(1, |spec| i64::from(spec.replicas.unwrap_or(1).max(0)))
+}
+
+/// Adopts pods that match and are nobody's, lets go of pods that do not match any more.
+fn membership(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) -> bool {
+    let Some(selector) = set.spec.as_ref().map(|spec| &spec.selector) else { return false };
+    let mut changes = false;
+    let owned = view.pods_of(set.uid()).map(|pod| (pod, true));
+    let orphans = view.pods_of("").filter(|pod| pod.namespace() == set.namespace()).map(|pod| (pod, false));
+    for (pod, ours) in owned.chain(orphans).filter(|(pod, _)| pod.active()) {
+        let (verb, value) = match (ours, selector::matches(selector, pod.labels())) {
+            (false, true) => ("adopt", object::edited(pod.object, |value| object::adopt(value, set.object))),
+            (true, false) => {
+                ("release", object::edited(pod.object, |value| object::disown(value, set.uid())))
+            }
+            _ => continue,
+        };
+        let Some(value) = value else { continue };
+        let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
+        transaction.preconditions.push(Precondition::Exists(set.object.key.clone()));
+        outcome.step(format!("{verb} {} by {}", pod.object.key, set.name()), transaction);
+        changes = true;
+    }
+    changes
+}
+
+fn scale(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) {
+    let active: Vec<_> = view.pods_of(set.uid()).filter(|pod| pod.active()).collect();
+    let wanted = usize::try_from(replicas(set)).unwrap_or(0);
+    if wanted > active.len() {
+        create(view, set, wanted - active.len(), outcome);
+    } else {
+        for pod in victims(view, &active, active.len() - wanted) {
+            let Some(mut transaction) = object::delete(pod.object, view.now) else { continue };
+            let message = format!("Deleted pod: {}", pod.name());
+            tell(view, &mut transaction, set, "SuccessfulDelete", message);
+            outcome.step(format!("delete {}", pod.object.key), transaction);
+        }
+    }
+}
+
+fn create(view: &View<'_>, set: &Set<'_>, missing: usize, outcome: &mut Outcome) {
+    let taken = |name: &str| view.world.snapshot.get(&Key::new(PODS, set.namespace(), name)).is_some();
+    let names = (0_u64..).map(|ordinal| pod_name(set, ordinal)).filter(|name| !taken(name));
+    for name in names.take(missing.min(BURST)) {
+        let key = Key::new(PODS, set.namespace(), &name);
+        let mut transaction = Transaction::new().create(key.clone(), new_pod(view, set, &name));
+        transaction.preconditions.push(Precondition::Exists(set.object.key.clone()));
+        tell(view, &mut transaction, set, "SuccessfulCreate", format!("Created pod: {name}"));
+        outcome.step(format!("create {key}"), transaction);
+    }
+}
+
+fn prefix(set: &Set<'_>) -> String {
+    let mut prefix = format!("{}-", set.name());
+    prefix.truncate(PREFIX);
+    prefix
+}
+
+fn pod_name(set: &Set<'_>, ordinal: u64) -> String {
+    format!("{}{}", prefix(set), object::letters(&["pod", set.uid(), &ordinal.to_string()], 5))
+}
+
+/// A complete pod. Its uid is new for each life of the name: the revision that it was planned from is part of it.
+fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
+    let template = set.object.value.pointer("/spec/template").cloned().unwrap_or_default();
+    let part = |pointer: &str| template.pointer(pointer).filter(|value| !value.is_null()).cloned();
+    let revision = view.world.snapshot.revision.to_string();
+    let mut pod = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "generateName": prefix(set),
+            "namespace": set.namespace(),
+            "uid": object::uuid(&["pod", set.uid(), name, &revision]),
+            "creationTimestamp": object::time_text(view.now),
+            "generation": 1,
+            "ownerReferences": [object::controller_reference(set.object)],
+        },
+        "spec": part("/spec").unwrap_or_else(|| json!({})),
+        "status": { "phase": "Pending" },
+    });
+    for name in ["labels", "annotations", "finalizers"] {
+        if let Some(value) = part(&format!("/metadata/{name}")) {
+            object::object_at(&mut pod, &["metadata"]).insert(name.to_owned(), value);
+        }
+    }
+    warren_objects::defaults::apply(PODS, &mut pod);
+    pod
+}
+
+/// Which pods are missed the least: without a node, not ready, on a node with more of their kind, the newest.
+fn victims<'v, 'a>(view: &View<'_>, pods: &[&'v PodView<'a>], count: usize) -> Vec<&'v PodView<'a>> {
+    let mut per_node = BTreeMap::<&str, usize>::new();
+    for node in pods.iter().filter_map(|pod| pod.node()) {
+        *per_node.entry(node).or_default() += 1;
+    }
+    let mut candidates: Vec<_> = pods
+        .iter()
+        .map(|pod| {
+            let reachable = pod.node().is_some_and(|node| view.health(node) == Health::Alive);
+            let first = (pod.node().is_some(), pod.ready() && reachable, deletion_cost(pod));
+            (first, (Reverse(object::created_at(pod.object)), pod.name()), *pod)
+        })
+        .collect();
+    let mut chosen = Vec::new();
+    while chosen.len() < count {
+        let doubled =
+            |pod: &PodView<'_>| Reverse(pod.node().and_then(|node| per_node.get(node)).copied().unwrap_or(0));
+        let worst =
+            candidates.iter().enumerate().min_by_key(|(_, (first, last, pod))| (*first, doubled(pod), *last));
+        let Some((index, _)) = worst else { break };
+        let (_, _, pod) = candidates.swap_remove(index);
+        if let Some(count) = pod.node().and_then(|node| per_node.get_mut(node)) {
+            *count -= 1;
+        }
+        chosen.push(pod);
+    }
+    chosen
+}
+
+fn deletion_cost(pod: &PodView<'_>) -> i32 {
+    let text = object::annotation(&pod.object.value, "controller.kubernetes.io/pod-deletion-cost");
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) {
+    let template = set.object.value.pointer("/spec/template/metadata/labels");
+    let template: selector::Labels =
+        template.and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default();
+    let wait = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    let (mut count, mut labelled, mut ready, mut available) = (0, 0, 0, 0);
+    for pod in view.pods_of(set.uid()).filter(|pod| pod.active()) {
+        count += 1;
+        labelled += i64::from(selector::contains(pod.labels(), &template));
+        ready += i64::from(pod.ready());
+        available += i64::from(is_available(pod, wait, view.now, outcome));
+    }
+    let value = object::edited(set.object, |value| {
+        let fields = object::object_at(value, &["status"]);
+        fields.insert("replicas".into(), count.into());
+        fields.insert("observedGeneration".into(), object::generation(set.object).into());
+        object::set_count(value, "fullyLabeledReplicas", labelled);
+        object::set_count(value, "readyReplicas", ready);
+        object::set_count(value, "availableReplicas", available);
+    });
+    if let Some(value) = value {
+        let transaction = Transaction::new().replace(set.object.key.clone(), set.object.revision, value);
+        outcome.step(format!("status of {}", set.object.key), transaction);
+    }
+}
+
+/// Whether a pod has been ready for long enough; asks for a wake-up when it only has to wait.
+pub(crate) fn is_available(pod: &PodView<'_>, wait: i32, now: Timestamp, outcome: &mut Outcome) -> bool {
+    match pod.available(wait, now) {
+        Ok(()) => true,
+        Err(due) => {
+            due.into_iter().for_each(|due| outcome.wake(due));
+            false
+        }
+    }
+}
+
+fn tell(view: &View<'_>, transaction: &mut Transaction, set: &Set<'_>, reason: &str, message: String) {
+    let event = Event { about: set.object, component: COMPONENT, reason, message, warning: false };
+    events::record(view, transaction, &event);
+}

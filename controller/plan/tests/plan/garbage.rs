@@ -1,0 +1,170 @@
+//! Owners, finalizers, namespaces, nodes, addresses and events that go.
+
+use serde_json::{Value, json};
+use warren_plan::resources::*;
+use warren_store::Key;
+
+use crate::model::{Model, is_deleting};
+
+fn web(model: &mut Model) -> Key {
+    let key = model.deployment("web", 2, json!({}));
+    model.settle();
+    key
+}
+
+fn delete_with(model: &mut Model, key: &Key, finalizer: &str) {
+    let now = model.now.to_string();
+    model.change(key, |value| {
+        value["metadata"]["finalizers"] = json!([finalizer]);
+        value["metadata"]["deletionTimestamp"] = now.into();
+        value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+    });
+}
+
+#[test]
+fn dependents_follow_their_owner() {
+    let mut model = Model::new(2);
+    let key = web(&mut model);
+    model.service("web", "web");
+    model.settle();
+    model.remove(&key);
+    model.remove(&Key::new(SERVICES, "default", "web"));
+    model.settle();
+    for resource in [REPLICASETS, PODS, ENDPOINTSLICES] {
+        assert_eq!(model.list(resource).count(), 0, "{resource}");
+    }
+}
+
+#[test]
+fn foreground_deletion_waits_for_the_dependents() {
+    let mut model = Model::new(2);
+    let key = web(&mut model);
+    delete_with(&mut model, &key, "foregroundDeletion");
+    while model.pods().next().is_some() {
+        assert!(model.objects.contains_key(&key), "the owner goes last");
+        model.pass();
+        model.agents();
+    }
+    model.settle();
+    assert!(!model.objects.contains_key(&key));
+    assert_eq!(model.list(REPLICASETS).count(), 0);
+}
+
+#[test]
+fn orphans_stay() {
+    let mut model = Model::new(2);
+    let key = web(&mut model);
+    delete_with(&mut model, &key, "orphan");
+    model.settle();
+    assert!(!model.objects.contains_key(&key));
+    assert_eq!(model.list(REPLICASETS).count(), 1);
+    assert_eq!(model.active("web").count(), 2);
+    assert_eq!(model.list(REPLICASETS).next().unwrap().1["metadata"].get("ownerReferences"), None);
+}
+
+#[test]
+fn a_deployment_made_anew_gets_new_pods() {
+    let mut model = Model::new(2);
+    let key = web(&mut model);
+    let old: Vec<_> = model.pods().map(|(_, pod)| pod["metadata"]["uid"].clone()).collect();
+    model.remove(&key);
+    web(&mut model);
+    assert_eq!(model.active("web").count(), 2);
+    assert!(model.pods().all(|(_, pod)| !old.contains(&pod["metadata"]["uid"])));
+    assert_eq!(model.get(&key)["status"].get("collisionCount"), None);
+}
+
+#[test]
+fn unknown_owners_and_foreign_finalizers_are_respected() {
+    let mut model = Model::new(1);
+    let owned = |kind: &str| json!([{"apiVersion": "example.com/v1", "kind": kind, "name": "x", "uid": "no-such-uid"}]);
+    let custom = model.put(
+        CONFIGMAPS,
+        "default",
+        json!({
+        "metadata": {"name": "custom", "ownerReferences": owned("Widget")}}),
+    );
+    let held = model.put(CONFIGMAPS, "default", json!({"metadata": {"name": "held"}}));
+    delete_with(&mut model, &held, "example.com/keep");
+    model.settle();
+    assert!(model.objects.contains_key(&custom) && model.objects.contains_key(&held));
+    model.change(&held, |value| drop(value["metadata"].as_object_mut().unwrap().remove("finalizers")));
+    model.settle();
+    assert!(!model.objects.contains_key(&held));
+}
+
+#[test]
+fn a_namespace_takes_its_content_along() {
+    let mut model = Model::new(2);
+    model.namespace("doomed");
+    model.settle();
+    assert!(model.objects.contains_key(&Key::new(SERVICEACCOUNTS, "doomed", "default")));
+    model.put(CONFIGMAPS, "doomed", json!({"metadata": {"name": "c"}, "data": {}}));
+    let pod = model.put(
+        PODS,
+        "doomed",
+        json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}, "status": {"phase": "Pending"}}),
+    );
+    model.settle();
+    let key = Key::new(NAMESPACES, "", "doomed");
+    let now = model.now.to_string();
+    model.change(&key, |value| value["metadata"]["deletionTimestamp"] = now.into());
+    model.pass();
+    assert!(is_deleting(model.get(&pod)), "gracefully");
+    assert_eq!(model.get(&key)["status"]["phase"], "Terminating");
+    model.settle();
+    assert!(!model.objects.keys().any(|key| &*key.namespace == "doomed"));
+    assert!(!model.objects.contains_key(&key));
+}
+
+#[test]
+fn pods_of_a_node_that_is_gone_are_replaced() {
+    let mut model = Model::new(2);
+    web(&mut model);
+    model.remove(&Key::new(NODES, "", "node-1"));
+    model.settle();
+    assert_eq!(model.spread("web"), [0, 2]);
+    assert_eq!(model.pods().count(), 2);
+}
+
+#[test]
+fn a_service_address_lives_with_its_service() {
+    let mut model = Model::new(1);
+    let address = |name: &str| Key::new(SERVICEADDRESSES, "", name);
+    for name in ["10.43.0.77", "10.43.0.78", "10.43.0.1", "10.43.0.10"] {
+        model.write(address(name), json!({"metadata": {"name": name}}));
+    }
+    let service = model.service("web", "web");
+    model.settle();
+    let kept = ["10.43.0.77", "10.43.0.78", "10.43.0.1", "10.43.0.10"];
+    assert_eq!(kept.map(|name| model.objects.contains_key(&address(name))), [true, false, true, true]);
+    delete_with(&mut model, &service, "orphan");
+    model.settle();
+    assert!(!model.objects.contains_key(&address("10.43.0.77")));
+}
+
+#[test]
+fn events_are_counted_and_forgotten_after_an_hour() {
+    let mut model = Model::new(1);
+    let key = web(&mut model);
+    for replicas in [0, 2, 0, 2] {
+        model.change(&key, |value| value["spec"]["replicas"] = replicas.into());
+        model.settle();
+    }
+    let counts: Vec<&Value> = model
+        .list(EVENTS)
+        .map(|(_, event)| event)
+        .filter(|event| event["message"].as_str().unwrap().ends_with("from 2 to 0"))
+        .collect();
+    assert_eq!(counts.len(), 1);
+    assert_eq!(counts[0]["count"], 2);
+    let mut passes = 0;
+    while model.list(EVENTS).next().is_some() {
+        model.now = model.wake_at();
+        model.settle();
+        passes += 1;
+        assert!(passes < 100, "events stay");
+    }
+}

@@ -1,0 +1,11 @@
+//! The planners as a whole: a model of the cluster carries out their plans.
+#![allow(clippy::unwrap_used)]
+
+mod deployments;
+mod endpoints;
+mod garbage;
+mod model;
+mod nodes;
+mod perf;
+mod properties;
+mod scheduling;

@@ -1,0 +1,421 @@
+//! A cluster in memory: a store that checks preconditions, agents that start and stop pods, a clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use warren_plan::{
+    ClusterConfig, Liveness, Plan, STOP_ANNOTATION, World,
+    member::{Member, MemberRole},
+    resources::*,
+};
+use warren_store::{Key, Object, Precondition, Snapshot, Transaction, Write};
+
+pub(crate) struct Model {
+    pub(crate) objects: BTreeMap<Key, (u64, Value)>,
+    pub(crate) revision: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) nodes: BTreeMap<String, Liveness>,
+    pub(crate) acknowledged: u64,
+    /// Consumers acknowledge at once; otherwise `acknowledged` stays as it is.
+    pub(crate) acknowledging: bool,
+    pub(crate) released: BTreeMap<Ipv4Addr, u64>,
+    /// Pods whose image contains this never become ready.
+    pub(crate) broken: Option<&'static str>,
+}
+
+impl Model {
+    /// A cluster with `nodes` ready nodes of four cores, and the namespace `default`.
+    pub(crate) fn new(nodes: usize) -> Self {
+        let mut model = Self {
+            objects: BTreeMap::new(),
+            revision: 0,
+            now: "2026-11-22T12:00:00Z".parse().unwrap(),
+            nodes: BTreeMap::new(),
+            acknowledged: 0,
+            acknowledging: true,
+            released: BTreeMap::new(),
+            broken: None,
+        };
+        model.namespace("default");
+        for index in 1..=nodes {
+            model.node(index, "4", "8Gi", "110");
+        }
+        model.settle();
+        model
+    }
+
+    pub(crate) fn namespace(&mut self, name: &str) {
+        self.put(
+            NAMESPACES,
+            "",
+            json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name},
+                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+            }),
+        );
+    }
+
+    pub(crate) fn node(&mut self, index: usize, cpu: &str, memory: &str, pods: &str) {
+        let name = format!("node-{index}");
+        let member = Member {
+            name: name.clone(),
+            role: MemberRole::Node,
+            pod_cidr: format!("10.42.{index}.0/24").parse().unwrap(),
+            public_key: None,
+            endpoint: None,
+            backend: None,
+            mtu: None,
+        };
+        self.write(Member::key(&name), member.to_value());
+        self.put(
+            NODES,
+            "",
+            json!({
+                "apiVersion": "v1", "kind": "Node",
+                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {},
+                "status": {
+                    "allocatable": {"cpu": cpu, "memory": memory, "pods": pods},
+                    "addresses": [{"type": "InternalIP", "address": format!("192.0.2.{index}")}],
+                    "conditions": [{"type": "ContainerRuntimeReady", "status": "True"}],
+                },
+            }),
+        );
+        self.hear(index, 0);
+    }
+
+    /// The node has been silent for so many seconds.
+    pub(crate) fn hear(&mut self, index: usize, silent: u64) {
+        let liveness = Liveness { silent_for: Duration::from_secs(silent), network_ready: true };
+        self.nodes.insert(format!("node-{index}"), liveness);
+    }
+
+    /// As the API server stores it: with uid, creation time and generation.
+    pub(crate) fn put(&mut self, resource: &str, namespace: &str, mut value: Value) -> Key {
+        let name = value["metadata"]["name"].as_str().unwrap().to_owned();
+        let key = Key::new(resource, namespace, &name);
+        if value["metadata"]["uid"].is_null() {
+            value["metadata"]["uid"] = format!("uid-{resource}-{namespace}-{name}-{}", self.revision).into();
+        }
+        if value["metadata"]["creationTimestamp"].is_null() {
+            value["metadata"]["creationTimestamp"] = self.now.to_string().into();
+        }
+        value["metadata"]["generation"] = 1.into();
+        if !namespace.is_empty() {
+            value["metadata"]["namespace"] = namespace.into();
+        }
+        self.write(key.clone(), value);
+        key
+    }
+
+    pub(crate) fn deployment(&mut self, name: &str, replicas: i64, strategy: Value) -> Key {
+        self.put(
+            DEPLOYMENTS,
+            "default",
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": name, "labels": {"app": name}},
+                "spec": {
+                    "replicas": replicas,
+                    "selector": {"matchLabels": {"app": name}},
+                    "strategy": strategy,
+                    "revisionHistoryLimit": 10,
+                    "progressDeadlineSeconds": 600,
+                    "template": {
+                        "metadata": {"labels": {"app": name}},
+                        "spec": {
+                            "terminationGracePeriodSeconds": 30,
+                            "containers": [{
+                                "name": "main", "image": "image:1",
+                                "ports": [{"name": "http", "containerPort": 8080}],
+                                "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
+                            }],
+                        },
+                    },
+                },
+            }),
+        )
+    }
+
+    pub(crate) fn service(&mut self, name: &str, app: &str) -> Key {
+        self.put(
+            SERVICES,
+            "default",
+            json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": {"app": app}},
+                "spec": {
+                    "type": "ClusterIP", "clusterIP": "10.43.0.77", "selector": {"app": app},
+                    "ports": [{"name": "web", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+                },
+            }),
+        )
+    }
+
+    /// As a client changes an object: a new spec is a new generation.
+    pub(crate) fn change(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
+        let mut value = self.get(key).clone();
+        change(&mut value);
+        if value["spec"] != self.get(key)["spec"] {
+            value["metadata"]["generation"] =
+                (value["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
+        }
+        self.write(key.clone(), value);
+    }
+
+    pub(crate) fn set_image(&mut self, key: &Key, image: &str) {
+        self.change(key, |value| value["spec"]["template"]["spec"]["containers"][0]["image"] = image.into());
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> &Value {
+        &self.objects.get(key).unwrap_or_else(|| panic!("{key} is not there")).1
+    }
+
+    pub(crate) fn write(&mut self, key: Key, value: Value) {
+        self.revision += 1;
+        self.objects.insert(key, (self.revision, value));
+        self.acknowledge();
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) {
+        self.revision += 1;
+        let removed = self.objects.remove(key);
+        if let (PODS, Some(address)) = (&*key.resource, removed.as_ref().and_then(|(_, pod)| address(pod))) {
+            self.released.insert(address, self.revision);
+        }
+        self.acknowledge();
+    }
+
+    fn acknowledge(&mut self) {
+        if self.acknowledging {
+            self.acknowledged = self.revision;
+        }
+    }
+
+    pub(crate) fn world(&self) -> World {
+        let object = |(key, (revision, value)): (&Key, &(u64, Value))| {
+            Object::new(key.clone(), *revision, value.clone())
+        };
+        World {
+            snapshot: Arc::new(Snapshot::from_objects(self.revision, self.objects.iter().map(object))),
+            config: ClusterConfig::default(),
+            nodes: self.nodes.clone(),
+            acknowledged: self.acknowledged,
+            released: self.released.clone(),
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        warren_plan::plan(&self.world(), self.now)
+    }
+
+    /// When the plan wants to be woken, heartbeats aside.
+    pub(crate) fn wake_at(&self) -> Timestamp {
+        let mut world = self.world();
+        world.nodes.retain(|_, liveness| liveness.silent_for >= warren_plan::node_lifecycle::LOST_AFTER);
+        warren_plan::plan(&world, self.now).wake_at.expect("there is something to wait for")
+    }
+
+    /// Commits, unless a precondition fails.
+    pub(crate) fn commit(&mut self, transaction: &Transaction) -> bool {
+        let holds = |precondition: &Precondition| match precondition {
+            Precondition::Absent(key) => !self.objects.contains_key(key),
+            Precondition::Exists(key) => self.objects.contains_key(key),
+            Precondition::Revision(key, revision) => {
+                self.objects.get(key).is_some_and(|(at, _)| at == revision)
+            }
+        };
+        if !transaction.preconditions.iter().all(holds) {
+            return false;
+        }
+        self.revision += 1;
+        for write in &transaction.writes {
+            match write {
+                Write::Put(key, value) => {
+                    drop(self.objects.insert(key.clone(), (self.revision, value.clone())))
+                }
+                Write::Delete(key) => {
+                    let removed = self.objects.remove(key);
+                    if let (PODS, Some(at)) =
+                        (&*key.resource, removed.as_ref().and_then(|(_, pod)| address(pod)))
+                    {
+                        self.released.insert(at, self.revision);
+                    }
+                }
+            }
+        }
+        self.acknowledge();
+        true
+    }
+
+    /// Plans and commits everything; whether there was anything. Every step of a fresh plan must succeed.
+    pub(crate) fn pass(&mut self) -> bool {
+        let plan = self.plan();
+        for step in &plan.steps {
+            assert!(self.commit(&step.transaction), "own plan conflicts with itself: {}", step.why);
+            self.check();
+        }
+        self.now += SignedDuration::from_secs(1);
+        !plan.steps.is_empty()
+    }
+
+    /// Agents do the next thing for every pod on a node that answers.
+    pub(crate) fn agents(&mut self) -> bool {
+        let keys: Vec<_> = self.pods().map(|(key, _)| key.clone()).collect();
+        keys.iter().filter(|key| self.agent(key)).count() > 0
+    }
+
+    /// The agent does the next thing for one pod.
+    pub(crate) fn agent(&mut self, key: &Key) -> bool {
+        let Some((_, pod)) = self.objects.get(key) else { return false };
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let answers =
+            self.nodes.get(node).is_some_and(|liveness| liveness.silent_for < Duration::from_secs(2));
+        if !answers || pod["status"]["podIP"].is_null() {
+            return false;
+        }
+        if !pod["metadata"]["annotations"][STOP_ANNOTATION].is_null() {
+            self.remove(key);
+            return true;
+        }
+        let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
+        if is_ready(pod) || is_deleting(pod) || self.broken.is_some_and(|broken| image.contains(broken)) {
+            return false;
+        }
+        self.set_ready(&key.clone());
+        true
+    }
+
+    pub(crate) fn set_ready(&mut self, key: &Key) {
+        let now = Timestamp::from_second(self.now.as_second()).unwrap().to_string();
+        let mut value = self.get(key).clone();
+        value["status"]["phase"] = "Running".into();
+        let conditions = value["status"]["conditions"].as_array_mut().unwrap();
+        conditions.retain(|condition| condition["type"] == "PodScheduled");
+        for kind in ["ContainersReady", "Ready"] {
+            conditions.push(json!({"type": kind, "status": "True", "lastTransitionTime": now}));
+        }
+        self.write(key.clone(), value);
+    }
+
+    /// Passes and agents until nothing happens any more.
+    pub(crate) fn settle(&mut self) -> usize {
+        for round in 0..400 {
+            let planned = self.pass();
+            if !self.agents() && !planned {
+                return round;
+            }
+        }
+        panic!(
+            "does not converge: {:#?}",
+            self.plan().steps.iter().map(|step| &step.why).collect::<Vec<_>>()
+        );
+    }
+
+    pub(crate) fn list<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = (&'a Key, &'a Value)> + 'a {
+        self.objects
+            .iter()
+            .filter(move |(key, _)| *key.resource == *resource)
+            .map(|(key, (_, value))| (key, value))
+    }
+
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.list(PODS)
+    }
+
+    /// Pods with this label `app` that count as replicas.
+    pub(crate) fn active<'a>(&'a self, app: &'a str) -> impl Iterator<Item = (&'a Key, &'a Value)> + 'a {
+        self.pods().filter(move |(_, pod)| pod["metadata"]["labels"]["app"] == app && !is_deleting(pod))
+    }
+
+    /// Active pods per node, in the order of the nodes' names.
+    pub(crate) fn spread(&self, app: &str) -> Vec<usize> {
+        let count =
+            |node: &String| self.active(app).filter(|(_, pod)| pod["spec"]["nodeName"] == **node).count();
+        self.nodes.keys().map(count).collect()
+    }
+
+    /// Reasons of all events about objects of this name prefix.
+    pub(crate) fn told(&self, prefix: &str) -> BTreeSet<String> {
+        let about = |event: &Value| event["involvedObject"]["name"].as_str().unwrap().starts_with(prefix);
+        let reasons = self.list(EVENTS).filter(|(_, event)| about(event));
+        reasons.map(|(_, event)| event["reason"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// All endpoints of a service.
+    pub(crate) fn endpoints(&self, service: &str) -> Vec<Value> {
+        let of = |slice: &Value| slice["metadata"]["labels"]["kubernetes.io/service-name"] == service;
+        let slices = self.list(ENDPOINTSLICES).filter(|(_, slice)| of(slice));
+        slices.flat_map(|(_, slice)| slice["endpoints"].as_array().unwrap().clone()).collect()
+    }
+
+    pub(crate) fn ready_endpoints(&self, service: &str) -> usize {
+        self.endpoints(service).iter().filter(|endpoint| endpoint["conditions"]["ready"] == true).count()
+    }
+
+    /// What must hold after every single commit.
+    pub(crate) fn check(&self) {
+        let mut addresses = BTreeSet::new();
+        let mut load = BTreeMap::<&str, (i64, usize)>::new();
+        let mut stopped = BTreeSet::new();
+        for (key, pod) in self.pods() {
+            if let Some(address) = address(pod) {
+                assert!(addresses.insert(address), "{address} was given twice, to {key} too");
+            }
+            if let Some(node) = pod["spec"]["nodeName"].as_str() {
+                let entry = load.entry(node).or_default();
+                entry.0 += millis(&pod["spec"]["containers"][0]["resources"]["requests"]["cpu"]);
+                entry.1 += 1;
+            }
+            if !pod["metadata"]["annotations"][STOP_ANNOTATION].is_null() {
+                stopped.insert(pod["metadata"]["uid"].as_str().unwrap());
+            }
+        }
+        for (_, node) in self.list(NODES) {
+            let (cpu, pods) =
+                load.get(node["metadata"]["name"].as_str().unwrap()).copied().unwrap_or_default();
+            assert!(cpu <= millis(&node["status"]["allocatable"]["cpu"]), "node is overbooked: {cpu}m");
+            assert!(
+                pods <= node["status"]["allocatable"]["pods"].as_str().unwrap().parse().unwrap(),
+                "too many pods"
+            );
+        }
+        for (key, slice) in self.list(ENDPOINTSLICES) {
+            for endpoint in slice["endpoints"].as_array().unwrap() {
+                let uid = endpoint["targetRef"]["uid"].as_str().unwrap();
+                let ready = endpoint["conditions"]["ready"] == true;
+                assert!(!(ready && stopped.contains(uid)), "{key} sends traffic to a pod that may stop");
+            }
+        }
+    }
+}
+
+fn millis(quantity: &Value) -> i64 {
+    let text = quantity.as_str().unwrap_or("0");
+    text.strip_suffix('m').map_or_else(|| text.parse::<i64>().unwrap() * 1_000, |text| text.parse().unwrap())
+}
+
+pub(crate) fn address(pod: &Value) -> Option<Ipv4Addr> {
+    pod["status"]["podIP"].as_str()?.parse().ok()
+}
+
+pub(crate) fn is_deleting(value: &Value) -> bool {
+    !value["metadata"]["deletionTimestamp"].is_null()
+}
+
+pub(crate) fn condition<'a>(value: &'a Value, kind: &str) -> &'a Value {
+    let list = value["status"]["conditions"].as_array();
+    list.and_then(|list| list.iter().find(|condition| condition["type"] == kind)).unwrap_or(&Value::Null)
+}
+
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready")["status"] == "True"
+}
+
+pub(crate) fn rolling(surge: Value, unavailable: Value) -> Value {
+    json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}})
+}

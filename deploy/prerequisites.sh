@@ -1,0 +1,126 @@
+#!/bin/sh
+# Installs what a fresh Debian 12 lacks to build Warren and to run it on this machine: a Docker engine (unless one
+# answers), a C linker, kubectl. With --test also what the tests need. Idempotent; installs nothing that is there.
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+tests=no
+case "${1:-}" in
+"") ;;
+--test) tests=yes ;;
+*) echo "usage: $0 [--test]" >&2; exit 2 ;;
+esac
+
+say() { echo "prerequisites: $*" >&2; }
+fail() { echo "error: $*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+systemd_runs() { [ -d /run/systemd/system ]; }
+engine_answers() { have docker && timeout 10 docker version >/dev/null 2>&1; }
+
+# The packages that are not installed yet, out of PROGRAM:PACKAGE pairs.
+missing() {
+    for pair in "$@"; do
+        have "${pair%%:*}" || echo "${pair#*:}"
+    done
+}
+
+apt_updated=no
+apt_update() {
+    [ $apt_updated = yes ] && return
+    apt-get update -q >/dev/null || fail "apt-get update failed: check the network and /etc/apt/sources.list"
+    apt_updated=yes
+}
+
+# Installs packages; a daemon that one of them brings along is not started.
+install_packages() {
+    [ $# -gt 0 ] || return 0
+    [ "$(id -u)" = 0 ] || fail "these packages are missing: $*: run as root: $0 (or: sudo apt-get install $*)"
+    have apt-get || fail "these packages are missing, and this is no Debian: install $*"
+    say "installing $*"
+    apt_update
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" >/dev/null ||
+        fail "apt-get install $* failed: run it by hand to see why"
+}
+
+# The toolchain must be as new as Cargo.toml says; Debian's is not.
+check_rust() {
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/Cargo.toml")
+    mend="install Rust $wanted or newer with rustup (https://rustup.rs), and have cargo in PATH"
+    have cargo || fail "cargo is missing: $mend"
+    found=$(cargo --version | cut -d' ' -f2 | cut -d- -f1)
+    [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" = "$wanted" ] ||
+        fail "cargo $found is too old: $mend"
+}
+
+start_engine() {
+    engine_answers && return
+    if ! have dockerd; then
+        # shellcheck disable=SC2046
+        install_packages docker.io $(missing iptables:iptables)
+    fi
+    engine_answers && return
+    [ "$(id -u)" = 0 ] ||
+        fail "no Docker engine answers: as root start it (systemctl start docker), and give this user the group docker"
+    say "starting the Docker engine"
+    if systemd_runs; then
+        systemctl enable --now docker >/dev/null 2>&1 || systemctl start docker
+    else
+        # No init system: a session of its own, so that it outlives this shell.
+        setsid nohup dockerd >/var/log/dockerd.log 2>&1 </dev/null &
+    fi
+    for _ in $(seq 60); do
+        engine_answers && return
+        sleep 0.5
+    done
+    fail "the Docker engine does not come up: see /var/log/dockerd.log (or journalctl -u docker)"
+}
+
+check_tun() {
+    [ -c /dev/net/tun ] && return
+    [ "$(id -u)" = 0 ] || fail "/dev/net/tun is missing: as root run modprobe tun"
+    modprobe tun 2>/dev/null || true
+    if [ ! -c /dev/net/tun ] && grep -q ' tun$' /proc/misc; then
+        mkdir -p /dev/net
+        mknod /dev/net/tun c 10 200
+    fi
+    [ -c /dev/net/tun ] || fail "/dev/net/tun is missing and the kernel module tun cannot be loaded"
+}
+
+# The tests drive Debian's own kubectl, also where another version is installed.
+unpack_kubectl() {
+    tools=$here/target/tools/kubectl
+    [ -x "$tools/usr/bin/kubectl" ] && return
+    if [ "$(dpkg-query -S /usr/bin/kubectl 2>/dev/null | cut -d: -f1)" = kubernetes-client ]; then
+        mkdir -p "$tools/usr/bin"
+        ln -sf /usr/bin/kubectl "$tools/usr/bin/kubectl"
+        return
+    fi
+    say "fetching kubectl (package kubernetes-client)"
+    apt_update
+    work=$(mktemp -d)
+    (cd "$work" && apt-get download -q kubernetes-client >/dev/null 2>&1) || fail "cannot fetch kubernetes-client"
+    dpkg-deb -x "$work"/kubernetes-client_*.deb "$work/root"
+    mkdir -p "$tools/usr/bin"
+    mv "$work/root/usr/bin/kubectl" "$tools/usr/bin/kubectl"
+    rm -rf "$work"
+}
+
+check_rust
+# shellcheck disable=SC2046
+install_packages $(missing cc:gcc kubectl:kubernetes-client)
+# The linker needs the C library's static half, which gcc alone does not bring.
+[ -e /usr/lib/x86_64-linux-gnu/libc.a ] || install_packages libc6-dev
+start_engine
+check_tun
+if [ $tests = yes ]; then
+    # shellcheck disable=SC2046
+    install_packages $(missing nginx:nginx-light iptables:iptables nc:netcat-openbsd curl:curl tcpdump:tcpdump)
+    { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; } || install_packages busybox-static
+    unpack_kubectl
+fi

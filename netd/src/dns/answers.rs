@@ -1,0 +1,199 @@
+//! The zone, in the form that answers are made of.
+
+use std::collections::HashMap;
+
+use hickory_server::proto::rr::{
+    LowerName, Name, RData, Record, RecordType,
+    rdata::{A, CNAME, PTR, SOA, SRV, TXT},
+};
+use ipnet::Ipv4Net;
+
+use crate::{
+    plan::zone::{self, Data, Zone},
+    world::Network,
+};
+
+/// Seconds that clients may remember an answer: how long a removed pod may still be named.
+pub(super) const TTL: u32 = 5;
+
+/// What we say to a question.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Answer {
+    /// Not ours: ask others.
+    Foreign,
+    /// Ours, and there is no such name.
+    NoName,
+    /// Ours; no records when the name has none of that type.
+    Records(Vec<Record>),
+    /// Ours, and another name has the answer.
+    Alias(Record, Name),
+}
+
+/// All answers of one zone.
+#[derive(Default)]
+pub(super) struct Answers {
+    origin: Option<LowerName>,
+    names: HashMap<LowerName, Vec<Record>>,
+    /// Addresses whose reverse names are ours.
+    networks: Vec<Ipv4Net>,
+    authority: Option<Record>,
+}
+
+impl Answers {
+    pub(super) fn new(zone: &Zone, network: &Network) -> Self {
+        let Some(origin) = name(&zone.origin) else { return Self::default() };
+        let mut names = HashMap::with_capacity(zone.names.len());
+        for (owner, data) in &zone.names {
+            let Some(owner) = name(owner) else { continue };
+            let records = data.iter().filter_map(|data| record(&owner, data)).collect();
+            names.insert(LowerName::from(&owner), records);
+        }
+        Self {
+            authority: authority(&origin),
+            origin: Some(origin.into()),
+            names,
+            networks: vec![network.cluster_cidr, network.service_cidr],
+        }
+    }
+
+    /// Tells clients how long to remember that something is not there.
+    pub(super) fn authority(&self) -> Option<&Record> {
+        self.authority.as_ref()
+    }
+
+    /// The answer to one question. Records of one type are rotated by `turn`: clients take the first.
+    pub(super) fn answer(&self, asked: &LowerName, kind: RecordType, turn: usize) -> Answer {
+        let Some(records) = self.names.get(asked) else {
+            return if self.is_ours(asked) { Answer::NoName } else { Answer::Foreign };
+        };
+        if let [alias @ Record { data: RData::CNAME(target), .. }] = &records[..]
+            && kind != RecordType::CNAME
+        {
+            return Answer::Alias(alias.clone(), target.0.clone());
+        }
+        let matches = |record: &&Record| kind == RecordType::ANY || record.record_type() == kind;
+        let mut found: Vec<Record> = records.iter().filter(matches).cloned().collect();
+        if !found.is_empty() {
+            let turn = turn % found.len();
+            found.rotate_left(turn);
+        }
+        Answer::Records(found)
+    }
+
+    fn is_ours(&self, asked: &LowerName) -> bool {
+        if self.origin.as_ref().is_some_and(|origin| origin.zone_of(asked)) {
+            return true;
+        }
+        let address = zone::reverse_address(&asked.to_string());
+        address.is_some_and(|address| self.networks.iter().any(|network| network.contains(&address)))
+    }
+}
+
+fn name(text: &str) -> Option<Name> {
+    match Name::from_ascii(text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            tracing::warn!(name = text, %error, "a name cannot be served");
+            None
+        }
+    }
+}
+
+fn record(owner: &Name, data: &Data) -> Option<Record> {
+    let data = match data {
+        Data::A(address) => RData::A(A(*address)),
+        Data::Srv { port, target } => RData::SRV(SRV::new(0, 100, *port, name(target)?)),
+        Data::Ptr(target) => RData::PTR(PTR(name(target)?)),
+        Data::Cname(target) => RData::CNAME(CNAME(name(target)?)),
+        Data::Txt(text) => RData::TXT(TXT::new(vec![text.clone()])),
+    };
+    Some(Record::from_rdata(owner.clone(), TTL, data))
+}
+
+fn authority(origin: &Name) -> Option<Record> {
+    let (server, contact) = (name(&format!("ns.dns.{origin}"))?, name(&format!("hostmaster.{origin}"))?);
+    let soa = SOA::new(server, contact, 1, 7_200, 1_800, 86_400, TTL);
+    Some(Record::from_rdata(origin.clone(), TTL, RData::SOA(soa)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        net::Ipv4Addr,
+    };
+
+    use super::*;
+    use crate::world::{NamedEndpoint, Service};
+
+    fn answers() -> Answers {
+        let network = Network {
+            cluster_cidr: "10.42.0.0/16".parse().expect("net"),
+            pod_cidr: "10.42.1.0/24".parse().expect("cidr"),
+            service_cidr: "10.43.0.0/16".parse().expect("net"),
+            address: Ipv4Addr::new(10, 42, 1, 1),
+            dns_address: Ipv4Addr::new(10, 43, 0, 10),
+            domain: "cluster.local".into(),
+        };
+        let web = Service { address: Some(Ipv4Addr::new(10, 43, 1, 1)), ..Service::default() };
+        let endpoint =
+            |n| NamedEndpoint { address: Ipv4Addr::new(10, 42, 1, n), hostname: String::new() };
+        let pods = Service { endpoints: (2..6).map(endpoint).collect(), ..Service::default() };
+        let out = Service { external_name: Some("example.com".into()), ..Service::default() };
+        let services = [("web", web), ("pods", pods), ("out", out)]
+            .map(|(name, service)| (("default".to_owned(), name.to_owned()), service));
+        Answers::new(&zone::plan(&network, &BTreeMap::from(services)), &network)
+    }
+
+    fn ask(name: &str, kind: RecordType, turn: usize) -> Answer {
+        answers().answer(&name.parse().expect("a name"), kind, turn)
+    }
+
+    #[test]
+    fn a_service_answers_with_its_address_and_without_ipv6() {
+        for asked in ["web.default.svc.cluster.local.", "WEB.Default.svc.cluster.local."] {
+            let Answer::Records(records) = ask(asked, RecordType::A, 0) else { panic!("no records") };
+            assert_eq!(records.len(), 1);
+            assert_eq!(records[0].ttl, TTL);
+            assert_eq!(records[0].data, RData::A(A::new(10, 43, 1, 1)));
+        }
+        assert_eq!(ask("web.default.svc.cluster.local.", RecordType::AAAA, 0), Answer::Records(vec![]));
+    }
+
+    #[test]
+    fn search_domains_find_nothing_and_say_so() {
+        for absent in ["nothing.default.svc.cluster.local.", "example.com.svc.cluster.local."] {
+            assert_eq!(ask(absent, RecordType::A, 0), Answer::NoName);
+        }
+        assert_eq!(ask("example.com.", RecordType::A, 0), Answer::Foreign);
+        assert_eq!(ask("local.", RecordType::A, 0), Answer::Foreign);
+    }
+
+    #[test]
+    fn reverse_names_of_the_overlay_are_ours_and_others_are_not() {
+        assert!(matches!(ask("1.1.43.10.in-addr.arpa.", RecordType::PTR, 0), Answer::Records(records) if records.len() == 1));
+        assert_eq!(ask("9.9.42.10.in-addr.arpa.", RecordType::PTR, 0), Answer::NoName);
+        assert_eq!(ask("1.2.0.192.in-addr.arpa.", RecordType::PTR, 0), Answer::Foreign);
+    }
+
+    #[test]
+    fn pods_take_turns_at_being_the_first() {
+        let first = |turn| match ask("pods.default.svc.cluster.local.", RecordType::A, turn) {
+            Answer::Records(records) => {
+                assert_eq!(records.len(), 4);
+                records[0].data.to_string()
+            }
+            other => panic!("{other:?}"),
+        };
+        let firsts: BTreeSet<String> = (0..4).map(first).collect();
+        assert_eq!(firsts.len(), 4);
+    }
+
+    #[test]
+    fn an_external_name_leads_on() {
+        let Answer::Alias(_, target) = ask("out.default.svc.cluster.local.", RecordType::A, 0) else {
+            panic!("no alias")
+        };
+        assert_eq!(target.to_string(), "example.com.");
+    }
+}

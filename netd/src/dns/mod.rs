@@ -1,0 +1,144 @@
+//! Names for pods: hickory-server on a thread of its own, at the same address on every member.
+
+mod answers;
+mod forward;
+mod handler;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use hickory_server::Server;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, oneshot};
+
+use self::{answers::Answers, forward::Forwarder, handler::Handler};
+use crate::{plan::zone::Zone, world::Network};
+
+const PORT: u16 = 53;
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a TCP client may be idle.
+const TCP_PATIENCE: Duration = Duration::from_secs(10);
+const TCP_RESPONSES: usize = 32;
+/// How often the node's own nameservers are looked up again.
+const RELOAD: Duration = Duration::from_secs(5);
+
+/// What the server could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot listen.
+    #[error("cannot listen for DNS on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its thread does not answer.
+    #[error("the DNS thread does not answer")]
+    Gone,
+    /// It cannot start.
+    #[error("cannot start the DNS thread: {0}")]
+    Start(io::Error),
+}
+
+struct Listen {
+    address: SocketAddr,
+    answer: oneshot::Sender<Result<(), Error>>,
+}
+
+/// A handle on the DNS server; it ends when the handle is dropped.
+pub struct DnsServer {
+    zone: Arc<ArcSwap<Answers>>,
+    commands: mpsc::Sender<Listen>,
+}
+
+impl DnsServer {
+    /// Starts the thread, in the calling thread's network namespace. It listens once it has a zone.
+    pub fn start(resolv_conf: PathBuf) -> Result<Self, Error> {
+        let zone = Arc::new(ArcSwap::from_pointee(Answers::default()));
+        let (commands, inbox) = mpsc::channel(4);
+        let handler_zone = Arc::clone(&zone);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(Error::Start)?;
+        let body = move || runtime.block_on(serve(handler_zone, resolv_conf, inbox));
+        std::thread::Builder::new().name("warren-dns".into()).spawn(body).map_err(Error::Start)?;
+        Ok(Self { zone, commands })
+    }
+
+    /// Answers with `zone` from now on, at the network's DNS address.
+    pub async fn publish(&self, zone: &Zone, network: &Network) -> Result<(), Error> {
+        self.zone.store(Arc::new(Answers::new(zone, network)));
+        let (answer, answered) = oneshot::channel();
+        let address = (network.dns_address, PORT).into();
+        let exchange = async {
+            self.commands.send(Listen { address, answer }).await.map_err(|_| Error::Gone)?;
+            answered.await.map_err(|_| Error::Gone)?
+        };
+        tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| Error::Gone)?
+    }
+}
+
+async fn serve(zone: Arc<ArcSwap<Answers>>, resolv_conf: PathBuf, mut inbox: mpsc::Receiver<Listen>) {
+    let forwarder = Arc::new(Forwarder::new(resolv_conf));
+    let mut listening: Option<(SocketAddr, Server<Handler>)> = None;
+    let mut reload = tokio::time::interval(RELOAD);
+    loop {
+        let command = tokio::select! {
+            command = inbox.recv() => command,
+            _ = reload.tick() => {
+                let own = listening.as_ref().map(|(address, _)| address.ip());
+                forwarder.reload(own);
+                continue;
+            }
+        };
+        let Some(Listen { address, answer }) = command else { return };
+        if listening.as_ref().is_some_and(|(present, _)| *present == address) {
+            let _ = answer.send(Ok(()));
+            continue;
+        }
+        // Dropping the old server closes its sockets.
+        listening = None;
+        forwarder.reload(Some(address.ip()));
+        let handler = Handler::new(Arc::clone(&zone), Arc::clone(&forwarder));
+        let outcome = match listen(handler, address) {
+            Ok(server) => {
+                tracing::info!(%address, "answering DNS");
+                listening = Some((address, server));
+                Ok(())
+            }
+            Err(source) => Err(Error::Listen { address, source }),
+        };
+        let _ = answer.send(outcome);
+    }
+}
+
+fn listen(handler: Handler, address: SocketAddr) -> io::Result<Server<Handler>> {
+    let bind = |kind, protocol| {
+        let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        socket.set_reuse_address(kind == Type::STREAM)?;
+        // The address comes and goes with the tunnel's link; the socket may be there first.
+        socket.set_freebind_v4(true)?;
+        socket.bind(&address.into())?;
+        io::Result::Ok(socket)
+    };
+    let datagrams = tokio::net::UdpSocket::from_std(bind(Type::DGRAM, Protocol::UDP)?.into())?;
+    let streams = bind(Type::STREAM, Protocol::TCP)?;
+    streams.listen(128)?;
+    let streams = tokio::net::TcpListener::from_std(streams.into())?;
+    let mut server = Server::new(handler);
+    server.register_socket(datagrams);
+    server.register_listener(streams, TCP_PATIENCE, TCP_RESPONSES);
+    Ok(server)
+}
+
+/// The DNS address in a form for tests and status.
+pub fn socket_address(address: Ipv4Addr) -> SocketAddr {
+    (address, PORT).into()
+}

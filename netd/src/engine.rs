@@ -1,0 +1,483 @@
+//! Puts a world in force: observes the kernel, plans, applies, and remembers what it wrote.
+//!
+//! One lock serialises passes and pods' attachments. Nothing is undone at the end: the data plane outlives
+//! this process, and the next one adopts what it finds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::sync::{Mutex, Notify};
+use warren_proto::{
+    control,
+    vocabulary::{PodUid, WireGuardKey},
+};
+
+use crate::{
+    dns::DnsServer,
+    kernel::{
+        self, conntrack,
+        links::Netlink,
+        nftables::Ruleset,
+        ping,
+        pods::PlugError,
+        skeleton::Skeleton,
+        sysctl,
+    },
+    plan::{
+        attachments::Attachment,
+        links::{self, DesiredLink},
+        peers::{self, DesiredPeer, PeerChange, Written},
+        routes::{self, RouteChange},
+        services::{self, Changes, Tables},
+        zone::{self, Zone},
+    },
+    tunnel::{self, Backend, Tunnel, key},
+    world::{Network, Protocol, World},
+};
+
+/// A whole attachment takes milliseconds; the agent need not wait longer than this.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long echoes from peers may take.
+const ECHO_PATIENCE: Duration = Duration::from_secs(1);
+/// Where the endpoints that were last written are kept, for a device that outlives us.
+const WRITTEN: &str = "wireguard.endpoints";
+
+/// Where and how a member's network is made.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The member's state directory.
+    pub state_dir: PathBuf,
+    /// The tunnel's link.
+    pub interface: String,
+    /// The tunnel's UDP port.
+    pub port: u16,
+    /// The tunnel's MTU.
+    pub mtu: u32,
+    /// Names the nameservers that questions about other names go to.
+    pub resolv_conf: PathBuf,
+}
+
+/// A member's network.
+pub struct Engine {
+    settings: Settings,
+    public_key: WireGuardKey,
+    netlink: Netlink,
+    ruleset: Ruleset,
+    tunnel: Box<dyn Tunnel>,
+    dns: DnsServer,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    world: World,
+    /// The kernel's service data as last seen or written; `None` when unknown.
+    tables: Option<Tables>,
+    skeleton: Option<Skeleton>,
+    zone: Option<Zone>,
+    written: Written,
+    problems: Vec<String>,
+}
+
+/// Why a pod was not attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachFailure {
+    /// The controller has not given this member a place yet.
+    #[error("this node has no place in the overlay yet; the controller assigns it after netd's first report")]
+    NotConfigured,
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// It cannot be plugged in.
+    #[error(transparent)]
+    Plug(#[from] PlugError),
+    /// The kernel did not answer.
+    #[error("plugging the pod in took longer than {} s", ATTACH_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+impl From<kernel::Error> for AttachFailure {
+    fn from(error: kernel::Error) -> Self {
+        Self::Plug(error.into())
+    }
+}
+
+impl Engine {
+    /// Opens everything in the calling thread's network namespace; what exists is adopted.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let key = key::PrivateKey::load_or_create(&settings.state_dir)?;
+        let public_key = key.public();
+        let options = tunnel::Options {
+            interface: settings.interface.clone(),
+            port: settings.port,
+            mtu: settings.mtu,
+            key,
+        };
+        let tunnel = tunnel::open(&options).await?;
+        tracing::info!(backend = %tunnel.backend(), key = %public_key, mtu = settings.mtu, "the tunnel is open");
+        let written = match tunnel.backend() {
+            Backend::Kernel => load_written(&settings.state_dir),
+            // The device is new: nothing was ever written to it.
+            Backend::Userspace => Written::new(),
+        };
+        Ok(Self {
+            public_key,
+            netlink: Netlink::open()?,
+            ruleset: Ruleset::open()?,
+            dns: DnsServer::start(settings.resolv_conf.clone())?,
+            settings,
+            tunnel,
+            state: Mutex::new(State { written, ..State::default() }),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Puts `world` in force. `thorough` looks at everything in the kernel; otherwise what we wrote ourselves
+    /// is trusted. Returns what failed; nothing means that the world is in force.
+    pub async fn enforce(&self, world: &World, thorough: bool) -> Vec<String> {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        if state.world != *world {
+            state.world = world.clone();
+            self.changed.notify_one();
+        }
+        if thorough {
+            state.tables = None;
+        }
+        let mut problems = Vec::new();
+        if let Some(network) = world.network.clone() {
+            self.enforce_network(state, &network, thorough, &mut problems).await;
+        }
+        if !problems.is_empty() {
+            tracing::warn!(problems = problems.join("; "), "the network is not wholly in force; trying again");
+            // After a failure only the kernel knows what is there.
+            state.tables = None;
+        }
+        state.problems.clone_from(&problems);
+        problems
+    }
+
+    /// What is new comes first, what is old goes last: traffic always has a way.
+    async fn enforce_network(
+        &self,
+        state: &mut State,
+        network: &Network,
+        thorough: bool,
+        problems: &mut Vec<String>,
+    ) {
+        note(problems, sysctl::set("net/ipv4/ip_forward", "1"));
+        let peers = note(problems, self.plan_peers(state).await).unwrap_or_default();
+        let (peers_gone, peers_new): (Vec<_>, Vec<_>) =
+            peers.into_iter().partition(|change| matches!(change, PeerChange::Remove { .. }));
+        // A network that moves to another key must leave its old peer first.
+        let moved = !peers_gone.is_empty() && !peers_new.is_empty();
+        let (first, last) = if moved { (peers_gone, peers_new) } else { (peers_new, peers_gone) };
+        note(problems, self.change_peers(state, first).await);
+        let link = note(problems, self.enforce_link(network).await);
+        if thorough {
+            note(problems, self.netlink.remove_unnamed().await);
+        }
+        let pods = note(problems, self.netlink.attachments().await).unwrap_or_default();
+        let pods: BTreeMap<Ipv4Addr, u32> =
+            pods.into_iter().map(|(attachment, index)| (attachment.address, index)).collect();
+        let routes = match link {
+            Some(link) => note(problems, self.plan_routes(state, network, link, &pods).await),
+            None => None,
+        };
+        let (routes_gone, routes_new): (Vec<_>, Vec<_>) =
+            routes.unwrap_or_default().into_iter().partition(RouteChange::is_removal);
+        note(problems, self.change_routes(routes_new).await);
+        note(problems, self.enforce_services(state, network, pods.keys().copied(), thorough).await);
+        note(problems, self.enforce_zone(state, network).await);
+        note(problems, self.change_routes(routes_gone).await);
+        note(problems, self.change_peers(state, last).await);
+    }
+
+    async fn plan_peers(&self, state: &State) -> Result<Vec<PeerChange>, tunnel::Error> {
+        let desired: BTreeMap<_, _> = state
+            .world
+            .peers
+            .iter()
+            .map(|(name, peer)| {
+                let allowed = BTreeSet::from([peer.pod_cidr.network()]);
+                (peer.key, DesiredPeer { name: name.to_string(), endpoint: peer.endpoint, allowed })
+            })
+            .collect();
+        let observed =
+            self.tunnel.peers().await?.into_iter().map(|(key, state)| (key, state.peer)).collect();
+        Ok(peers::plan(&desired, &observed, &state.written))
+    }
+
+    async fn change_peers(&self, state: &mut State, changes: Vec<PeerChange>) -> Result<(), tunnel::Error> {
+        for change in &changes {
+            tracing::info!(change = %change, "changing the tunnel");
+            self.tunnel.change(change).await?;
+            change.remember(&mut state.written);
+        }
+        if !changes.is_empty() && self.tunnel.backend() == Backend::Kernel {
+            store_written(&self.settings.state_dir, &state.written);
+        }
+        if !changes.is_empty() {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn enforce_link(&self, network: &Network) -> Result<u32, kernel::Error> {
+        let observed = self.netlink.observe(&self.settings.interface).await?;
+        let addresses = BTreeSet::from([network.address, network.dns_address]);
+        let desired = DesiredLink { mtu: self.settings.mtu, addresses };
+        for change in links::plan(&desired, &observed) {
+            tracing::info!(?change, link = self.settings.interface, "changing the link");
+            self.netlink.change_link(observed.index, change).await?;
+        }
+        Ok(observed.index)
+    }
+
+    async fn plan_routes(
+        &self,
+        state: &State,
+        network: &Network,
+        link: u32,
+        pods: &BTreeMap<Ipv4Addr, u32>,
+    ) -> Result<Vec<RouteChange>, kernel::Error> {
+        let desired = routes::desired(network, link, state.world.peers.values(), pods);
+        Ok(routes::plan(&desired, &self.netlink.routes().await?))
+    }
+
+    async fn change_routes(&self, changes: Vec<RouteChange>) -> Result<(), kernel::Error> {
+        for change in changes {
+            tracing::info!(change = %change, "changing routes");
+            self.netlink.change_route(change).await?;
+        }
+        Ok(())
+    }
+
+    async fn enforce_services(
+        &self,
+        state: &mut State,
+        network: &Network,
+        pods: impl Iterator<Item = Ipv4Addr>,
+        thorough: bool,
+    ) -> Result<(), kernel::Error> {
+        let skeleton = Skeleton::new(network, &self.settings.interface);
+        if state.skeleton.as_ref() != Some(&skeleton) {
+            state.tables = None;
+        }
+        let observed = match state.tables.take() {
+            Some(tables) => Some(tables),
+            None => self.ruleset.observe(&skeleton).await?,
+        };
+        let empty = Tables::default();
+        let old = observed.as_ref().unwrap_or(&empty);
+        let desired = services::desired(state.world.services.values(), old, pods, network.dns_address);
+        let changes = services::diff(old, &desired);
+        if observed.is_none() {
+            tracing::info!(elements = changes.len(), "making the service rules");
+            self.ruleset.rebuild(&skeleton, &desired).await?;
+        } else if !changes.is_empty() {
+            tracing::debug!(elements = changes.len(), "changing the service rules");
+            self.ruleset.change(changes.clone()).await?;
+        }
+        let udp_left = changes.slots_gone.iter().any(|(key, _)| key.protocol == Protocol::Udp);
+        if thorough || udp_left {
+            let forgotten = conntrack::forget_stale(network.service_cidr, &desired.targets()).await?;
+            if forgotten > 0 {
+                tracing::info!(flows = forgotten, "forgot UDP flows to pods that left");
+            }
+        }
+        state.skeleton = Some(skeleton);
+        state.tables = Some(desired);
+        Ok(())
+    }
+
+    async fn enforce_zone(&self, state: &mut State, network: &Network) -> Result<(), crate::dns::Error> {
+        let zone = zone::plan(network, &state.world.services);
+        if state.zone.as_ref() != Some(&zone) {
+            state.zone = None;
+            self.dns.publish(&zone, network).await?;
+            state.zone = Some(zone);
+        }
+        Ok(())
+    }
+
+    /// Plugs a pod into the namespace at `path`. Idempotent; another namespace replaces the old link.
+    pub async fn attach(&self, wanted: &Attachment, path: &Path) -> Result<(), AttachFailure> {
+        let mut state = self.state.lock().await;
+        let network = state.world.network.clone().ok_or(AttachFailure::NotConfigured)?;
+        let is_pods = network.pod_cidr.network().contains(&wanted.address) && wanted.address != network.address;
+        if !is_pods {
+            return Err(AttachFailure::Invalid(format!(
+                "address: {} is not one of this node's pod addresses in {}",
+                wanted.address, network.pod_cidr
+            )));
+        }
+        let plugging = self.netlink.attach(wanted, path, self.settings.mtu, network.address);
+        let plugged = tokio::time::timeout(ATTACH_TIMEOUT, plugging).await;
+        plugged.map_err(|_| AttachFailure::Timeout)??;
+        tracing::info!(pod = wanted.pod, uid = %wanted.uid, address = %wanted.address, "plugged a pod in");
+        self.set_hairpin(&mut state, wanted.address, true).await?;
+        Ok(())
+    }
+
+    /// Unplugs a pod; success when it is not plugged in.
+    pub async fn detach(&self, uid: &PodUid) -> Result<(), AttachFailure> {
+        let mut state = self.state.lock().await;
+        let unplugged = tokio::time::timeout(ATTACH_TIMEOUT, self.netlink.detach(uid)).await;
+        if let Some(gone) = unplugged.map_err(|_| AttachFailure::Timeout)?? {
+            tracing::info!(pod = gone.pod, %uid, "unplugged a pod");
+            self.set_hairpin(&mut state, gone.address, false).await?;
+        }
+        Ok(())
+    }
+
+    /// The pods that are plugged in, as the kernel says.
+    pub async fn attachments(&self) -> Result<Vec<Attachment>, kernel::Error> {
+        Ok(self.netlink.attachments().await?.into_iter().map(|(attachment, _)| attachment).collect())
+    }
+
+    async fn set_hairpin(&self, state: &mut State, pod: Ipv4Addr, wanted: bool) -> Result<(), kernel::Error> {
+        // Without tables the next pass sets it from what is plugged in.
+        let Some(tables) = &mut state.tables else { return Ok(()) };
+        let mut changes = Changes::default();
+        match (tables.hairpin.contains(&pod), wanted) {
+            (false, true) => changes.hairpin_new.insert(pod),
+            (true, false) => changes.hairpin_gone.insert(pod),
+            _ => return Ok(()),
+        };
+        let changed = self.ruleset.change(changes.clone()).await;
+        match changed {
+            Ok(()) => tables.apply(&changes),
+            Err(_) => state.tables = None,
+        }
+        changed
+    }
+
+    /// The member's public key.
+    pub fn public_key(&self) -> WireGuardKey {
+        self.public_key
+    }
+
+    /// Waits until something changed that the controller wants to hear about.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Waits until the tunnel cannot work any more.
+    pub async fn failed(&self) -> tunnel::Error {
+        self.tunnel.failed().await
+    }
+
+    /// Round trips to the peers' overlay addresses; also makes the tunnel agree on keys with new peers.
+    pub async fn round_trips(&self) -> BTreeMap<Ipv4Addr, Duration> {
+        let (source, addresses) = {
+            let state = self.state.lock().await;
+            let Some(network) = &state.world.network else { return BTreeMap::new() };
+            (network.address, state.world.peers.values().map(|peer| peer.address).collect::<Vec<_>>())
+        };
+        let asking = tokio::task::spawn_blocking(move || ping::round_trips(source, &addresses, ECHO_PATIENCE));
+        match asking.await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot measure round trips");
+                BTreeMap::new()
+            }
+            Err(_) => BTreeMap::new(),
+        }
+    }
+
+    /// What the controller is told.
+    pub async fn report(
+        &self,
+        underlay: Option<IpAddr>,
+        round_trips: &BTreeMap<Ipv4Addr, Duration>,
+    ) -> Result<control::NetworkReport, tunnel::Error> {
+        let observed = self.tunnel.peers().await?;
+        let state = self.state.lock().await;
+        let peers = state.world.peers.iter().filter_map(|(name, peer)| {
+            let seen = observed.get(&peer.key)?;
+            let round_trip = round_trips.get(&peer.address);
+            Some(control::PeerReport {
+                name: name.to_string(),
+                handshake_age_seconds: seen.handshake_age.map(|age| age.as_secs()),
+                received_bytes: seen.received,
+                sent_bytes: seen.sent,
+                round_trip_micros: round_trip.map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX)),
+                endpoint: seen.peer.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
+            })
+        });
+        Ok(control::NetworkReport {
+            public_key: self.public_key.to_string(),
+            listen_port: u32::from(self.settings.port),
+            underlay_address: underlay.map(|address| address.to_string()).unwrap_or_default(),
+            backend: self.tunnel.backend().to_string(),
+            mtu: self.settings.mtu,
+            peers: peers.collect(),
+        })
+    }
+
+    /// The overlay as it is now, for people and `warren status`.
+    pub async fn status(&self) -> Result<serde_json::Value, AttachFailure> {
+        let round_trips = self.round_trips().await;
+        let report = self.report(None, &round_trips).await;
+        let attachments = self.attachments().await?;
+        let state = self.state.lock().await;
+        let peers = report.as_ref().map(|report| &report.peers[..]).unwrap_or_default().iter().map(|peer| {
+            serde_json::json!({
+                "name": peer.name,
+                "endpoint": peer.endpoint,
+                "handshakeAgeSeconds": peer.handshake_age_seconds,
+                "receivedBytes": peer.received_bytes,
+                "sentBytes": peer.sent_bytes,
+                "roundTripMicros": peer.round_trip_micros,
+            })
+        });
+        let mut problems = state.problems.clone();
+        problems.extend(report.as_ref().err().map(ToString::to_string));
+        Ok(serde_json::json!({
+            "backend": self.tunnel.backend().to_string(),
+            "interface": self.settings.interface,
+            "publicKey": self.public_key.to_string(),
+            "listenPort": self.settings.port,
+            "mtu": self.settings.mtu,
+            "address": state.world.network.as_ref().map(|network| network.address.to_string()),
+            "podCIDR": state.world.network.as_ref().map(|network| network.pod_cidr.to_string()),
+            "peers": peers.collect::<Vec<_>>(),
+            "services": state.world.services.len(),
+            "endpoints": state.tables.as_ref().map_or(0, |tables| tables.slots.len()),
+            "attachments": attachments.iter().map(|pod| serde_json::json!({
+                "uid": pod.uid.as_str(),
+                "address": pod.address.to_string(),
+                "pod": pod.pod,
+                "interface": pod.interface(),
+            })).collect::<Vec<_>>(),
+            "problems": problems,
+        }))
+    }
+}
+
+fn load_written(state_dir: &Path) -> Written {
+    let content = std::fs::read(state_dir.join(WRITTEN)).unwrap_or_default();
+    let texts: BTreeMap<String, std::net::SocketAddr> = serde_json::from_slice(&content).unwrap_or_default();
+    texts.into_iter().filter_map(|(key, endpoint)| Some((key.parse().ok()?, endpoint))).collect()
+}
+
+fn store_written(state_dir: &Path, written: &Written) {
+    let texts: BTreeMap<_, _> = written.iter().map(|(key, endpoint)| (key.to_string(), endpoint)).collect();
+    let stored = serde_json::to_vec(&texts)
+        .map_err(std::io::Error::other)
+        .and_then(|content| key::write_private(&state_dir.join(WRITTEN), &content));
+    if let Err(error) = stored {
+        // The only cost: after a restart a roamed peer's endpoint is written once more.
+        tracing::warn!(%error, "cannot keep the endpoints that were written");
+    }
+}
+
+fn note<T>(problems: &mut Vec<String>, outcome: Result<T, impl std::fmt::Display>) -> Option<T> {
+    outcome.map_err(|error| problems.push(error.to_string())).ok()
+}
