@@ -184,6 +184,9 @@ pub(crate) struct NodeOptions {
     pub(crate) listeners: Listeners,
     #[command(flatten)]
     pub(crate) pods: PodOptions,
+    /// Where Prometheus metrics of the supervisor are served.
+    #[arg(long, default_value = "127.0.0.1:9400")]
+    pub(crate) metrics: SocketAddr,
 }
 
 /// The gateway's listeners.

@@ -1,4 +1,19 @@
-use crate::args::{ControllerOptions, Logging};
-pub(crate) fn main(_options: ControllerOptions, _logging: &Logging) -> anyhow::Result<()> {
-    anyhow::bail!("stub")
+//! `warren controller`.
+
+use warren_controller::Config;
+
+use crate::{
+    args::{ControllerOptions, Logging},
+    daemon,
+};
+
+pub(crate) fn main(options: ControllerOptions, logging: &Logging) -> anyhow::Result<()> {
+    daemon::private_directory(&options.data_dir, "--data-dir")?;
+    let config = Config {
+        data_dir: options.data_dir,
+        listen: options.listen,
+        sans: options.tls_san,
+        cluster: Default::default(),
+    };
+    daemon::main("controller", logging, options.metrics, |stop| warren_controller::run(config, stop))
 }

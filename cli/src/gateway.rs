@@ -1,4 +1,20 @@
-use crate::args::{GatewayOptions, Logging};
-pub(crate) fn main(_options: GatewayOptions, _logging: &Logging) -> anyhow::Result<()> {
-    anyhow::bail!("stub")
+//! `warren gateway`.
+
+use warren_gateway::Config;
+
+use crate::{
+    args::{GatewayOptions, Logging},
+    daemon,
+};
+
+pub(crate) fn main(options: GatewayOptions, logging: &Logging) -> anyhow::Result<()> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let config = Config {
+        http: options.listeners.http,
+        https: options.listeners.https,
+        threads: options.threads.unwrap_or_else(cores).max(1),
+        state_dir: options.member.state_dir,
+        controller: options.member.controller,
+    };
+    daemon::main("gateway", logging, options.metrics, |stop| warren_gateway::run(config, stop))
 }

@@ -1,4 +1,18 @@
-use crate::args::{Logging, NetdOptions};
-pub(crate) fn main(_options: NetdOptions, _logging: &Logging) -> anyhow::Result<()> {
-    anyhow::bail!("stub")
+//! `warren netd`.
+
+use warren_netd::Config;
+
+use crate::{
+    args::{Logging, NetdOptions},
+    daemon,
+};
+
+pub(crate) fn main(options: NetdOptions, logging: &Logging) -> anyhow::Result<()> {
+    let config = Config {
+        state_dir: options.member.state_dir,
+        controller: options.member.controller,
+        interface: options.interface,
+        port: options.port,
+    };
+    daemon::main("netd", logging, options.metrics, |stop| warren_netd::run(config, stop))
 }

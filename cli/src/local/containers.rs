@@ -183,16 +183,14 @@ impl Layout {
             Role::Gateway => {
                 HostConfig { cap_add: capabilities(&["NET_ADMIN", "NET_RAW"]), ..member_of_overlay(base) }
             }
-            Role::Node => self.node_config(member, member_of_overlay(base)),
+            Role::Node => self.node_config(member_of_overlay(base)),
         }
     }
 
-    /// What a node needs beyond the overlay: to enter its pods' namespaces (which Docker keeps on the
-    /// host), to find its own cgroup, and to talk to Docker.
-    fn node_config(&self, member: &Member, base: HostConfig) -> HostConfig {
-        let memory = self.cluster.memory_root().join(&member.name).display().to_string();
+    /// What a node needs beyond the overlay: the machine's process identifiers, to enter its pods'
+    /// namespaces and to reach the machine's memory file system; its true cgroup; and Docker.
+    fn node_config(&self, base: HostConfig) -> HostConfig {
         let mut binds = base.binds.clone().unwrap_or_default();
-        binds.push(format!("{memory}:{memory}"));
         binds.push(format!("{}:{SOCKET_INSIDE}", self.socket.display()));
         HostConfig {
             binds: Some(binds),

@@ -59,11 +59,7 @@ impl Image {
             .repo(REPOSITORY)
             .tag(&self.tag)
             .message("warren: this binary and nothing else")
-            .changes(vec![
-                "ENTRYPOINT [\"/warren\"]".to_owned(),
-                "ENV PATH=/".to_owned(),
-                "LABEL warren.image=node".to_owned(),
-            ])
+            .changes(vec!["ENTRYPOINT [\"/warren\"]".to_owned(), "ENV PATH=/".to_owned()])
             .build();
         let body = bollard::body_full(root_archive(&self.binary).context("cannot pack the image")?.into());
         let import = engine.docker.create_image(Some(options), Some(body), None).try_collect::<Vec<_>>();

@@ -186,7 +186,7 @@ mod tests {
         let (in_flight, config) = (InFlight::default(), ClusterConfig::default());
         let holder = service("a", json!({"clusterIP": "10.43.0.77"}));
         let snapshot = state(&[holder], &[("10.43.0.77", "a"), ("10.43.0.78", "gone")]);
-        let mut try_for = |address: &str| {
+        let try_for = |address: &str| {
             claim(&in_flight, &config, &snapshot, &mut service("b", json!({"clusterIP": address})))
                 .map(|claim| claim.unwrap().stale)
         };

@@ -18,7 +18,7 @@ pub(crate) fn version() -> Value {
     json!({
         "major": "1", "minor": "34", "gitVersion": GIT_VERSION,
         "gitCommit": option_env!("WARREN_COMMIT").unwrap_or("unknown"), "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "go1.24 (not used: Warren is written in Rust)",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "n/a",
         "compiler": "rustc", "platform": concat!("linux/", "amd64"),
     })
 }

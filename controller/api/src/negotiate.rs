@@ -174,5 +174,15 @@ mod tests {
         assert_eq!(status.code, 415);
         assert!(status.message.contains("kubectl apply -f"));
         assert_eq!(decode_body("application/cbor", b"x").unwrap_err().code, 415);
+        let deep = "[".repeat(10_000);
+        assert_eq!(decode_body("", deep.as_bytes()).unwrap_err().code, 400);
+        assert_eq!(decode_body("application/yaml", deep.as_bytes()).unwrap_err().code, 400);
+        let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let before = level - 1;
+            laughs
+                .push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 9].join(", ")));
+        }
+        assert_eq!(decode_body("application/yaml", laughs.as_bytes()).unwrap_err().code, 400);
     }
 }

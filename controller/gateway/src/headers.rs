@@ -41,10 +41,6 @@ pub(crate) fn forward<B>(
     settle_host(request)?;
     let upgrade = wanted_upgrade(request);
     let headers = request.headers_mut();
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // RFC 9112, 6.3: the encoding overrides the length; forwarding both would smuggle a request.
-        headers.remove(CONTENT_LENGTH);
-    }
     remove_hop_by_hop(headers);
     // We read the body ourselves, and that answers the expectation.
     headers.remove(EXPECT);
@@ -99,6 +95,10 @@ fn tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// Removes the fields that concern one connection only (RFC 9110, 7.6.1), those named by `Connection` too.
 pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9112, 6.3: the encoding overrides the length; passing the length on would smuggle messages.
+        headers.remove(CONTENT_LENGTH);
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers).filter_map(|token| token.parse().ok()).collect();
         // A client must not be able to remove what frames and routes its request.

@@ -242,7 +242,11 @@ impl<'a> Exchange<'a> {
             };
             let unsent = error.take_message();
             let failure = Failure::from_exchange(&error.into_error());
-            self.distrust_kept |= kept;
+            if kept {
+                self.distrust_kept = true;
+            } else {
+                self.tried.push(chosen.endpoint().address());
+            }
             let again = unsent.or(copy.filter(|_| failure != Failure::Malformed));
             self.failed(&chosen, failure, again.is_some())?;
             let Some(again) = again else { return Err(Refusal::Failed(chosen.route, failure)) };

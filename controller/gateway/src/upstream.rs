@@ -12,8 +12,9 @@ use crate::pool::Sender;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A peer that acknowledges nothing for so long is gone: its machine died, for a living kernel answers
-/// probes even when its process is busy. The request is then repeated elsewhere, if that is safe.
-const SILENCE: Duration = Duration::from_secs(3);
+/// probes even when its process is busy. The request is then repeated elsewhere, if that is safe. If not,
+/// it used a connection that was alive a second ago: it fails within 4 s of the machine's end.
+const SILENCE: Duration = Duration::from_millis(2_500);
 /// The same for tunnels (WebSocket), which cannot be repeated.
 const TUNNEL_SILENCE: Duration = Duration::from_secs(30);
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);

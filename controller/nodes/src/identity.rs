@@ -10,7 +10,7 @@ use warren_store::Snapshot;
 pub const MEMBERS: &str = "system:warren:members";
 
 /// The CN of a member's certificate; `None` without a role.
-pub fn common_name(name: &str, role: Role) -> Option<String> {
+pub(crate) fn common_name(name: &str, role: Role) -> Option<String> {
     match role {
         Role::Node => Some(format!("system:warren:node:{name}")),
         Role::Gateway => Some(format!("system:warren:gateway:{name}")),

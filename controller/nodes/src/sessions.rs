@@ -148,12 +148,11 @@ impl Sessions {
     fn request(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {
         let agent = self.agents.lock().get(node).cloned();
         let node = node.to_owned();
-        match agent.map(|agent| agent.try_send(Ok(open))) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(SessionError::Busy { node }),
-            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
-                Err(SessionError::Disconnected { node })
-            }
+        let Some(agent) = agent else { return Err(SessionError::Disconnected { node }) };
+        match agent.try_send(Ok(open)) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(SessionError::Busy { node }),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(SessionError::Disconnected { node }),
         }
     }
 

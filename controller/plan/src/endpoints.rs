@@ -100,21 +100,19 @@ fn wanted_slices(
 ) -> BTreeMap<String, (Value, Vec<Value>)> {
     let pods = selected(view, service);
     let trusting = brake(view, service, &pods, outcome);
-    let mut groups = BTreeMap::<String, (Value, Vec<Value>)>::new();
+    let mut groups = BTreeMap::<Vec<Option<i32>>, Vec<Value>>::new();
     for pod in &pods {
-        let ports = ports(service, Some(pod));
-        let group = groups.entry(object::canonical(&ports)).or_insert_with(|| (ports, Vec::new()));
-        group.1.push(endpoint(view, service, pod, trusting));
+        groups.entry(targets(service, Some(pod))).or_default().push(endpoint(view, service, pod, trusting));
     }
     if groups.is_empty() {
-        groups.insert(String::new(), (ports(service, None), Vec::new()));
+        groups.insert(targets(service, None), Vec::new());
     }
     groups
-        .into_values()
+        .into_iter()
         .enumerate()
-        .map(|(index, group)| {
+        .map(|(index, (targets, endpoints))| {
             let suffix = object::letters(&["slice", service.uid(), &index.to_string()], 5);
-            (format!("{}-{suffix}", service.name()), group)
+            (format!("{}-{suffix}", service.name()), (ports(service, &targets), endpoints))
         })
         .collect()
 }
@@ -178,14 +176,22 @@ fn endpoint(view: &View<'_>, service: &Typed<'_, Service>, pod: &PodView<'_>, tr
     endpoint
 }
 
-/// The service's ports as this pod listens on them; a name that the pod does not know is left out.
-fn ports(service: &Typed<'_, Service>, pod: Option<&PodView<'_>>) -> Value {
-    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    let resolved = ports.iter().filter_map(|port| {
+fn service_ports<'s>(service: &'s Typed<'_, Service>) -> &'s [ServicePort] {
+    service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default()
+}
+
+/// Where this pod listens for each of the service's ports.
+fn targets(service: &Typed<'_, Service>, pod: Option<&PodView<'_>>) -> Vec<Option<i32>> {
+    service_ports(service).iter().map(|port| target(port, pod)).collect()
+}
+
+/// The ports of a slice; a name that its pods do not know is left out.
+fn ports(service: &Typed<'_, Service>, targets: &[Option<i32>]) -> Value {
+    let resolved = service_ports(service).iter().zip(targets).filter_map(|(port, target)| {
         let mut value = Map::new();
         value.insert("name".into(), port.name.clone().unwrap_or_default().into());
         value.insert("protocol".into(), protocol(port.protocol.as_deref()).into());
-        value.insert("port".into(), target(port, pod)?.into());
+        value.insert("port".into(), (*target)?.into());
         if let Some(application) = &port.app_protocol {
             value.insert("appProtocol".into(), application.clone().into());
         }

@@ -60,8 +60,8 @@ fn is_orphaned(family: &Family<'_>, object: &Object) -> bool {
     owners.peek().is_some()
         && owners.all(|owner| {
             let field = |name| owner.get(name).and_then(Value::as_str).unwrap_or_default();
-            resources::resource_of(field("apiVersion"), field("kind")).is_some()
-                && !family.living.contains(object::owner_uid(owner))
+            !family.living.contains(object::owner_uid(owner))
+                && resources::resource_of(field("apiVersion"), field("kind")).is_some()
         })
 }
 
@@ -98,7 +98,7 @@ fn finish(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &
 /// Pods end when their agent has stopped them, namespaces when they are empty; the rest needs nothing more.
 fn is_finished(object: &Object) -> bool {
     match &*object.key.resource {
-        PODS => object.value.pointer("/spec/nodeName").and_then(Value::as_str).is_none_or(str::is_empty),
+        PODS => object::at(&object.value, "/spec/nodeName").and_then(Value::as_str).is_none_or(str::is_empty),
         NAMESPACES => false,
         _ => true,
     }
@@ -171,7 +171,8 @@ fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome) {
 
 fn old_events(view: &View<'_>, outcome: &mut Outcome) {
     let last = |event: &Object| {
-        let time = |pointer| event.value.pointer(pointer).and_then(Value::as_str)?.parse::<Timestamp>().ok();
+        let time =
+            |pointer| object::at(&event.value, pointer).and_then(Value::as_str)?.parse::<Timestamp>().ok();
         let told = time("/series/lastObservedTime")
             .or_else(|| time("/lastTimestamp"))
             .or_else(|| time("/eventTime"));

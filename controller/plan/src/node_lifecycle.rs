@@ -179,7 +179,7 @@ fn set_taints(value: &mut Value, ready: &str, now: Timestamp) {
         "False" => Some(NOT_READY),
         _ => None,
     };
-    let current = value.pointer("/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
+    let current = object::at(value, "/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
     let ours = |taint: &Value| taint["key"] == UNREACHABLE || taint["key"] == NOT_READY;
     let mut taints: Vec<_> =
         current.iter().filter(|taint| !ours(taint) || taint["key"].as_str() == wanted).cloned().collect();
@@ -207,6 +207,13 @@ fn plan_pods(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mu
     }
     for pod in view.pods_on(node.name()).filter(|pod| !pod.terminal()) {
         let evict = !pod.deleting() && is_due(view, node, pod, health, outcome);
+        let word = match health {
+            Health::Lost => pod.ready(),
+            _ => pod.marked_lost(),
+        };
+        if !evict && !word {
+            continue;
+        }
         let Some(value) = object::edited(pod.object, |value| {
             mark_ready(pod, value, health, view.now);
             if evict {

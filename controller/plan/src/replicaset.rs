@@ -104,8 +104,8 @@ fn pod_name(set: &Set<'_>, ordinal: u64) -> String {
 
 /// A complete pod. Its uid is new for each life of the name: the revision that it was planned from is part of it.
 fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
-    let template = set.object.value.pointer("/spec/template").cloned().unwrap_or_default();
-    let part = |pointer: &str| template.pointer(pointer).filter(|value| !value.is_null()).cloned();
+    let template = object::at(&set.object.value, "/spec/template").cloned().unwrap_or_default();
+    let part = |pointer: &str| object::at(&template, pointer).filter(|value| !value.is_null()).cloned();
     let revision = view.world.snapshot.revision.to_string();
     let mut pod = json!({
         "apiVersion": "v1",
@@ -167,7 +167,7 @@ fn deletion_cost(pod: &PodView<'_>) -> i32 {
 }
 
 fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) {
-    let template = set.object.value.pointer("/spec/template/metadata/labels");
+    let template = object::at(&set.object.value, "/spec/template/metadata/labels");
     let template: selector::Labels =
         template.and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default();
     let wait = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);

@@ -51,7 +51,9 @@ const KINDS: &[(&str, &str, &str)] = &[
 
 /// The resource that holds objects of a kind; the version of the group does not matter.
 pub fn resource_of(api_version: &str, kind: &str) -> Option<&'static str> {
-    let group = |text: &str| text.split_once('/').map_or(String::new(), |(group, _)| group.to_owned());
+    fn group(api_version: &str) -> &str {
+        api_version.split_once('/').map_or("", |(group, _)| group)
+    }
     KINDS
         .iter()
         .find(|(_, version, name)| *name == kind && group(version) == group(api_version))

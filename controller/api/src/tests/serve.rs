@@ -12,7 +12,8 @@ async fn serve() {
         async |mut request: axum::extract::Request, next: axum::middleware::Next| {
             request.extensions_mut().insert(admin());
             let line = format!("{} {}", request.method(), request.uri());
-            let ct = format!("{:?} {:?}", request.headers().get("content-type"), request.headers().get("accept"));
+            let ct =
+                format!("{:?} {:?}", request.headers().get("content-type"), request.headers().get("accept"));
             let response = next.run(request).await;
             eprintln!("{line} {} {ct}", response.status().as_u16());
             response

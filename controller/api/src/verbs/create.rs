@@ -58,6 +58,10 @@ async fn attempt(
     if kind.namespaced {
         transaction.preconditions.push(living_namespace(kind, &name, &snapshot, namespace)?);
     }
+    let key = key(kind, namespace, &name);
+    if snapshot.get(&key).is_some() {
+        return if generated { Ok(None) } else { Err(Status::already_exists(kind, &name)) };
+    }
     admission::create(kind, object);
     let claim = if kind.resource == "services" {
         addresses::claim(&engine.addresses, &engine.config, &snapshot, object)
@@ -66,10 +70,6 @@ async fn attempt(
         None
     };
     admission::validate_new(kind, object)?;
-    let key = key(kind, namespace, &name);
-    if snapshot.get(&key).is_some() {
-        return if generated { Ok(None) } else { Err(Status::already_exists(kind, &name)) };
-    }
     if dry_run {
         return Ok(Some(snapshot.revision));
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use warren_store::{Object, Transaction};
@@ -10,7 +11,7 @@ use super::{list::select, stamp};
 use crate::{
     addresses, body,
     delete::{Decision, DeleteOptions, decide},
-    engine::{ATTEMPTS, Engine, key, key_of},
+    engine::{ATTEMPTS, Engine, key_of},
     kinds::Kind,
     meta,
     path::ResourceTarget,
@@ -19,6 +20,9 @@ use crate::{
     server::Call,
     status::{self, Status},
 };
+
+/// How many objects of a collection are deleted at a time: enough for commits to be grouped.
+const AT_ONCE: usize = 32;
 
 /// What became of the object.
 pub(crate) enum Deletion {
@@ -83,31 +87,38 @@ pub(super) fn removal(kind: &Kind, old: &Object) -> Transaction {
     if kind.resource == "services" { addresses::release(transaction, &old.value) } else { transaction }
 }
 
-/// Deletes all that is selected. Objects that vanish meanwhile are no error.
+/// Deletes all that is selected, several at a time. Objects that vanish meanwhile are no error.
 pub(crate) async fn delete_collection(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let kind = call.target.kind;
     let options = DeleteOptions::parse(&body::optional(&call.headers, &call.body)?, &call.query)?;
     let selector = Selector::parse(kind, &call.query)?;
     let selected: Vec<Arc<Object>> = select(&engine.snapshot(), &call.target, &selector).cloned().collect();
-    let mut objects: Vec<Arc<Object>> = Vec::new();
-    for object in selected {
-        let target = ResourceTarget {
-            kind,
-            namespace: object.key.namespace.to_string(),
-            name: object.key.name.to_string(),
-            subresource: None,
-        };
-        match delete_named(engine, &target, &options).await {
-            Ok(Deletion::Gone(_)) => objects.push(object),
-            Ok(Deletion::Pending(value)) => {
-                let key = key(kind, &target.namespace, &target.name);
-                let revision = meta::text(&value, "resourceVersion").parse().unwrap_or(object.revision);
-                objects.push(Arc::new(Object::new(key, revision, value)));
-            }
-            Err(status) if status.code == 404 => {}
-            Err(status) => return Err(status),
-        }
-    }
+    let options = &options;
+    let deletions = selected
+        .into_iter()
+        .map(|object| async move { delete_selected(engine, kind, object, options).await });
+    let outcomes: Vec<Option<Arc<Object>>> = stream::iter(deletions).buffered(AT_ONCE).try_collect().await?;
+    let objects = outcomes.into_iter().flatten().collect();
     let revision = engine.snapshot().revision;
     Ok(Reply::ok(Content::List(List { objects, revision, continuation: None, remaining: None })))
+}
+
+/// Deletes one object of a collection; `None`: it was gone already.
+async fn delete_selected(
+    engine: &Engine,
+    kind: &'static Kind,
+    object: Arc<Object>,
+    options: &DeleteOptions,
+) -> Result<Option<Arc<Object>>, Status> {
+    let (namespace, name) = (object.key.namespace.to_string(), object.key.name.to_string());
+    let target = ResourceTarget { kind, namespace, name, subresource: None };
+    match delete_named(engine, &target, options).await {
+        Ok(Deletion::Gone(_)) => Ok(Some(object)),
+        Ok(Deletion::Pending(value)) => {
+            let revision = meta::text(&value, "resourceVersion").parse().unwrap_or(object.revision);
+            Ok(Some(Arc::new(Object::new(object.key.clone(), revision, value))))
+        }
+        Err(status) if status.code == 404 => Ok(None),
+        Err(status) => Err(status),
+    }
 }

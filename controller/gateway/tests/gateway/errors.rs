@@ -264,6 +264,23 @@ async fn an_upstream_that_talks_nonsense_is_a_bad_gateway() {
 }
 
 #[tokio::test]
+async fn a_length_that_an_encoding_overrides_is_not_passed_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n";
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(format!("{head}5\r\nhello\r\n0\r\n\r\n").as_bytes()).await;
+        }
+    });
+    let gateway = Gateway::start();
+    gateway.route_all(&[address]).await;
+    let answer = gateway.client().await.get("a.test", "/").await;
+    assert_eq!((answer.text(), answer.headers.get("content-length")), ("hello", None));
+}
+
+#[tokio::test]
 async fn a_response_that_breaks_off_is_not_passed_off_as_whole() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");

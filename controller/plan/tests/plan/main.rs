@@ -6,6 +6,5 @@ mod endpoints;
 mod garbage;
 mod model;
 mod nodes;
-mod perf;
 mod properties;
 mod scheduling;

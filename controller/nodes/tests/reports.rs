@@ -1,0 +1,177 @@
+//! Reports over a real connection: what agents observed ends up in the store.
+
+mod harness;
+
+use harness::{Controller, Member};
+use serde_json::{Value, json};
+use tonic::Code;
+use warren_proto::control::{
+    ContainerState, ContainerStatus, EventReport, NodeReport, PodStatus, PodsReport, Role, Running,
+    container_state::State,
+};
+use warren_store::Store as _;
+
+async fn bound_pod(controller: &Controller, name: &str, node: &str, metadata: Value) {
+    let mut all = json!({"name": name, "uid": format!("uid-{name}")});
+    all.as_object_mut().expect("an object").extend(metadata.as_object().expect("an object").clone());
+    let spec =
+        json!({"nodeName": node, "restartPolicy": "Always", "containers": [{"name": "c", "image": "i"}]});
+    controller.put("pods", "default", json!({"apiVersion": "v1", "kind": "Pod", "metadata": all, "spec": spec, "status": {"podIP": "10.42.1.2"}})).await;
+}
+
+fn running(name: &str) -> PodStatus {
+    let state = State::Running(Running { started_at: "2026-01-01T00:00:00Z".into() });
+    PodStatus {
+        uid: format!("uid-{name}"),
+        namespace: "default".into(),
+        name: name.into(),
+        attached: true,
+        containers: vec![ContainerStatus {
+            name: "c".into(),
+            ready: true,
+            started: true,
+            state: Some(ContainerState { state: Some(state) }),
+            ..ContainerStatus::default()
+        }],
+        ..PodStatus::default()
+    }
+}
+
+async fn report(member: &mut Member, pods: Vec<PodStatus>, events: Vec<EventReport>) {
+    let request = member.request(PodsReport { pods, events });
+    member.client.report_pods(request).await.expect("reported");
+}
+
+fn phase(controller: &Controller, name: &str) -> Value {
+    controller.get("pods", "default", name).expect("a pod").value["status"]["phase"].clone()
+}
+
+#[tokio::test]
+async fn a_report_becomes_the_status_of_own_pods_only() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    for i in 0..40 {
+        bound_pod(&controller, &format!("p{i}"), "node-1", json!({})).await;
+    }
+    bound_pod(&controller, "foreign", "node-2", json!({})).await;
+    let mut pods: Vec<_> = (0..40).map(|i| running(&format!("p{i}"))).collect();
+    pods.extend([running("foreign"), running("unknown"), PodStatus { uid: "other".into(), ..running("p1") }]);
+    report(&mut member, pods.clone(), vec![]).await;
+    assert!((0..40).all(|i| phase(&controller, &format!("p{i}")) == "Running"));
+    assert_eq!(phase(&controller, "foreign"), Value::Null);
+    let revision = controller.store.snapshot().revision;
+    report(&mut member, pods, vec![]).await;
+    assert_eq!(controller.store.snapshot().revision, revision, "the same again writes nothing");
+}
+
+#[tokio::test]
+async fn a_pod_ends_only_when_it_was_deleted_and_is_gone() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let deleted = json!({"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30});
+    bound_pod(&controller, "kept", "node-1", json!({})).await;
+    bound_pod(&controller, "ended", "node-1", deleted.clone()).await;
+    let mut held = deleted;
+    held["finalizers"] = json!(["example.com/wait"]);
+    bound_pod(&controller, "held", "node-1", held).await;
+    let gone = |name: &str| PodStatus { gone: true, ..running(name) };
+    report(&mut member, vec![gone("kept"), gone("ended"), gone("held")], vec![]).await;
+    assert!(controller.get("pods", "default", "kept").is_some());
+    assert!(controller.get("pods", "default", "ended").is_none());
+    let held = controller.get("pods", "default", "held").expect("its finalizer keeps it");
+    assert_eq!(held.value["metadata"]["deletionGracePeriodSeconds"], 0);
+    report(&mut member, vec![gone("ended")], vec![]).await;
+}
+
+#[tokio::test]
+async fn events_of_own_pods_are_counted() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    bound_pod(&controller, "web", "node-1", json!({})).await;
+    let event = EventReport {
+        pod_uid: "uid-web".into(),
+        pod_namespace: "default".into(),
+        pod_name: "web".into(),
+        reason: "BackOff".into(),
+        message: "back-off".into(),
+        warning: true,
+        ..EventReport::default()
+    };
+    let foreign = EventReport { pod_name: "nobody".into(), ..event.clone() };
+    report(&mut member, vec![], vec![event.clone(), event.clone(), foreign]).await;
+    report(&mut member, vec![], vec![event]).await;
+    let snapshot = controller.store.snapshot();
+    let events: Vec<_> = snapshot.list("events").collect();
+    assert_eq!(events.len(), 1);
+    assert_eq!(
+        (&events[0].value["count"], &events[0].value["involvedObject"]["name"]),
+        (&json!(3), &json!("web"))
+    );
+}
+
+#[tokio::test]
+async fn a_node_report_fills_the_node_and_makes_it_again_when_it_is_missing() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let info = NodeReport {
+        cpu_millis: 2000,
+        memory_bytes: 1 << 30,
+        max_pods: 110,
+        internal_ip: "192.0.2.1".into(),
+        runtime_ready: true,
+        ..NodeReport::default()
+    };
+    member.client.report_node(member.request(info.clone())).await.expect("reported");
+    let node = controller.get("nodes", "", "node-1").expect("a node");
+    assert_eq!(node.value["status"]["capacity"]["cpu"], "2");
+    assert_eq!(node.value["status"]["conditions"][0]["type"], "ContainerRuntimeReady");
+    member.client.report_node(member.request(info.clone())).await.expect("reported");
+    assert_eq!(controller.get("nodes", "", "node-1").map(|node| node.revision), Some(node.revision));
+    controller.delete("nodes", "", "node-1").await;
+    member.client.report_node(member.request(info.clone())).await.expect("reported");
+    let again = controller.get("nodes", "", "node-1").expect("made again");
+    assert_eq!(again.value["spec"]["podCIDR"], node.value["spec"]["podCIDR"]);
+
+    bound_pod(&controller, "web", "node-1", json!({})).await;
+    report(&mut member, vec![running("web")], vec![]).await;
+    assert_eq!(
+        controller.get("pods", "default", "web").expect("a pod").value["status"]["hostIP"],
+        "192.0.2.1"
+    );
+
+    let mut gateway = controller.member("gw", Role::Gateway).await;
+    let status = gateway.client.report_node(gateway.request(info)).await.expect_err("no node");
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_status_survives_writers_that_come_between() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    bound_pod(&controller, "web", "node-1", json!({})).await;
+    let label = async {
+        for i in 0..20 {
+            loop {
+                let pod = controller.get("pods", "default", "web").expect("a pod");
+                let mut value = pod.value.clone();
+                value["metadata"]["labels"] = json!({"i": i.to_string()});
+                let transaction =
+                    warren_store::Transaction::new().replace(pod.key.clone(), pod.revision, value);
+                if warren_store::Store::commit(&*controller.store, transaction).await.is_ok() {
+                    break;
+                }
+            }
+        }
+    };
+    let statuses = async {
+        for i in 0..20 {
+            let mut status = running("web");
+            status.containers[0].restart_count = i;
+            report(&mut member, vec![status], vec![]).await;
+        }
+    };
+    tokio::join!(label, statuses);
+    let pod = controller.get("pods", "default", "web").expect("a pod");
+    assert_eq!(pod.value["metadata"]["labels"]["i"], "19");
+    assert_eq!(pod.value["status"]["containerStatuses"][0]["restartCount"], 19);
+}

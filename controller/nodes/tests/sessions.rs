@@ -1,0 +1,170 @@
+//! Log streams through an agent's connections.
+
+mod harness;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use harness::{Controller, Member, within};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+use warren_nodes::SessionError;
+use warren_proto::control::{
+    LogsRequest, Role, SessionFrame, SessionOpen, SessionsRequest, session_open::Kind,
+};
+
+async fn sessions(member: &mut Member) -> Streaming<SessionOpen> {
+    member.client.sessions(member.request(SessionsRequest {})).await.expect("sessions").into_inner()
+}
+
+/// Dials the session; frames go in by the sender.
+async fn dial(
+    member: &mut Member,
+    id: &str,
+) -> Result<(mpsc::Sender<SessionFrame>, Streaming<SessionFrame>), Status> {
+    let (frames, outgoing) = mpsc::channel(1);
+    frames.send(SessionFrame { id: id.into(), ..SessionFrame::default() }).await.expect("room");
+    let answers = member.client.session(member.request(ReceiverStream::new(outgoing))).await?.into_inner();
+    Ok((frames, answers))
+}
+
+fn data(text: &str) -> SessionFrame {
+    SessionFrame { data: text.as_bytes().to_vec(), ..SessionFrame::default() }
+}
+
+fn end(error: &str) -> SessionFrame {
+    SessionFrame { end: true, error: error.into(), ..SessionFrame::default() }
+}
+
+type Logs = JoinHandle<Result<ReceiverStream<Result<Bytes, String>>, SessionError>>;
+
+fn ask(controller: &Controller) -> Logs {
+    let nodes = controller.nodes.clone();
+    let request = LogsRequest { follow: true, tail_lines: Some(7), ..LogsRequest::default() };
+    tokio::spawn(async move { nodes.logs("uid", "node-1", "web", request).await })
+}
+
+async fn opened(requests: &mut Streaming<SessionOpen>) -> SessionOpen {
+    within("the agent is asked", requests.message()).await.expect("no error").expect("no end")
+}
+
+async fn stream(logs: Logs) -> ReceiverStream<Result<Bytes, String>> {
+    within("the stream opens", logs).await.expect("no panic").expect("a stream")
+}
+
+#[tokio::test]
+async fn a_log_flows_from_the_agent_to_the_reader() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    for error in ["", "no such container"] {
+        let logs = ask(&controller);
+        let open = opened(&mut requests).await;
+        assert_eq!((open.pod_uid.as_str(), open.container.as_str()), ("uid", "web"));
+        assert!(matches!(&open.kind, Some(Kind::Logs(logs)) if logs.follow && logs.tail_lines == Some(7)));
+        let (frames, mut answers) = dial(&mut member, &open.id).await.expect("accepted");
+        let mut log = stream(logs).await;
+        for frame in [data("one\n"), data("two\n"), end(error)] {
+            frames.send(frame).await.expect("room");
+        }
+        let mut read = Vec::new();
+        while let Some(item) = within("the log goes on", log.next()).await {
+            read.push(item.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        }
+        let mut expected = vec![Ok("one\n".to_owned()), Ok("two\n".to_owned())];
+        expected.extend((!error.is_empty()).then(|| Err(error.to_owned())));
+        assert_eq!(read, expected);
+        assert!(within("the call ends", answers.message()).await.expect("no error").is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_stops_the_agent_and_loses_nothing() {
+    const FRAMES: usize = 1_000;
+    const SIZE: usize = 64 << 10;
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let logs = ask(&controller);
+    let open = opened(&mut requests).await;
+    let (frames, _answers) = dial(&mut member, &open.id).await.expect("accepted");
+    let mut log = stream(logs).await;
+    let (blocked, mut was_blocked) = mpsc::channel(1);
+    let agent = tokio::spawn(async move {
+        for i in 0..FRAMES {
+            let frame = SessionFrame { data: vec![(i % 251) as u8; SIZE], ..SessionFrame::default() };
+            let permit = match tokio::time::timeout(Duration::from_secs(1), frames.reserve()).await {
+                Ok(permit) => permit,
+                Err(_) => {
+                    let _ = blocked.try_send(i);
+                    frames.reserve().await
+                }
+            };
+            permit.expect("the session is open").send(frame);
+        }
+        frames.send(end("")).await.expect("the session is open");
+    });
+    // Ends with `None` if the agent could send everything without being stopped.
+    let at = within("the agent is stopped", was_blocked.recv()).await.expect("nobody read, yet all was sent");
+    assert!(at < FRAMES / 2, "{at} frames of 64 KiB were taken without a reader");
+    let mut read = 0;
+    while let Some(item) = within("the log goes on", log.next()).await {
+        for byte in item.expect("no error") {
+            assert_eq!(byte, (read / SIZE % 251) as u8);
+            read += 1;
+        }
+    }
+    assert_eq!(read, FRAMES * SIZE);
+    agent.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_reader_that_has_gone_ends_the_agents_call() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let logs = ask(&controller);
+    let open = opened(&mut requests).await;
+    let (frames, mut answers) = dial(&mut member, &open.id).await.expect("accepted");
+    drop(stream(logs).await);
+    let _ = within("the call ends", answers.message()).await;
+    within("the agent notices", frames.closed()).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_breaks_off_is_an_error_for_the_reader() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let logs = ask(&controller);
+    let open = opened(&mut requests).await;
+    let (frames, _answers) = dial(&mut member, &open.id).await.expect("accepted");
+    let mut log = stream(logs).await;
+    drop(frames);
+    let item = within("the reader is told", log.next()).await.expect("an item").expect_err("an error");
+    assert!(item.contains("connection to the node broke"), "{item}");
+}
+
+#[tokio::test]
+async fn only_the_asked_node_may_answer_and_an_absent_one_is_named() {
+    let controller = Controller::start().await;
+    let error = within("refused", ask(&controller)).await.expect("no panic").expect_err("no agent");
+    assert_eq!(error, SessionError::Disconnected { node: "node-1".into() });
+    assert!(error.to_string().contains("node node-1 is not connected"));
+
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut other = controller.member("node-2", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let logs = ask(&controller);
+    let open = opened(&mut requests).await;
+    let status = dial(&mut other, &open.id).await.err().expect("not its session");
+    assert_eq!(status.code(), Code::NotFound);
+    let status = dial(&mut member, "nonsense").await.err().expect("no such session");
+    assert_eq!(status.code(), Code::NotFound);
+    let (frames, _answers) = dial(&mut member, &open.id).await.expect("accepted");
+    stream(logs).await;
+    drop(frames);
+    drop(requests);
+}
