@@ -100,8 +100,9 @@ pub(crate) struct UpOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenOptions {
-    #[command(flatten)]
-    pub(crate) cluster: ClusterOption,
+    /// The cluster's name.
+    #[arg(long, default_value = "warren", global = true)]
+    pub(crate) name: ClusterName,
     #[command(subcommand)]
     pub(crate) action: TokenAction,
 }
@@ -266,6 +267,15 @@ mod tests {
         let error = Arguments::try_parse_from(["warren", "up", "--name", "Big_One"]).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("lower case"), "{error}");
+    }
+
+    #[test]
+    fn a_cluster_is_named_before_or_after_the_action() {
+        for line in [["token", "--name", "dev", "list"], ["token", "list", "--name", "dev"]] {
+            let arguments = Arguments::try_parse_from(["warren"].iter().chain(&line)).unwrap();
+            let Command::Local(LocalCommand::Token(options)) = arguments.command else { panic!("no token") };
+            assert_eq!(options.name.as_str(), "dev");
+        }
     }
 
     #[test]

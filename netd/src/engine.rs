@@ -19,13 +19,7 @@ use warren_proto::{
 use crate::{
     dns::DnsServer,
     kernel::{
-        self, conntrack,
-        links::Netlink,
-        nftables::Ruleset,
-        ping,
-        pods::PlugError,
-        skeleton::Skeleton,
-        sysctl,
+        self, conntrack, links::Netlink, nftables::Ruleset, ping, pods::PlugError, skeleton::Skeleton, sysctl,
     },
     plan::{
         attachments::Attachment,
@@ -82,6 +76,8 @@ struct State {
     zone: Option<Zone>,
     written: Written,
     problems: Vec<String>,
+    /// What is not ours to change, and stands in the way.
+    warnings: Vec<String>,
 }
 
 /// Why a pod was not attached.
@@ -154,7 +150,10 @@ impl Engine {
             self.enforce_network(state, &network, thorough, &mut problems).await;
         }
         if !problems.is_empty() {
-            tracing::warn!(problems = problems.join("; "), "the network is not wholly in force; trying again");
+            tracing::warn!(
+                problems = problems.join("; "),
+                "the network is not wholly in force; trying again"
+            );
             // After a failure only the kernel knows what is there.
             state.tables = None;
         }
@@ -181,6 +180,7 @@ impl Engine {
         let link = note(problems, self.enforce_link(network).await);
         if thorough {
             note(problems, self.netlink.remove_unnamed().await);
+            self.look_for_obstacles(state).await;
         }
         let pods = note(problems, self.netlink.attachments().await).unwrap_or_default();
         let pods: BTreeMap<Ipv4Addr, u32> =
@@ -198,6 +198,24 @@ impl Engine {
         note(problems, self.change_peers(state, last).await);
     }
 
+    /// Says which firewall of somebody else's keeps pods apart; opening it is its owner's decision.
+    async fn look_for_obstacles(&self, state: &mut State) {
+        let chains = self.ruleset.foreign_forward_drops().await.unwrap_or_default();
+        let warnings: Vec<_> = chains
+            .into_iter()
+            .map(|chain| {
+                format!(
+                    "the nftables chain {chain:?} drops forwarded packets by default; accept those of links {}* and {} there (with Docker: iptables -I DOCKER-USER -i LINK -j ACCEPT, and -o LINK)",
+                    crate::plan::attachments::PREFIX, self.settings.interface
+                )
+            })
+            .collect();
+        for warning in warnings.iter().filter(|warning| !state.warnings.contains(warning)) {
+            tracing::warn!(warning, "a foreign firewall is in the way");
+        }
+        state.warnings = warnings;
+    }
+
     async fn plan_peers(&self, state: &State) -> Result<Vec<PeerChange>, tunnel::Error> {
         let desired: BTreeMap<_, _> = state
             .world
@@ -208,8 +226,7 @@ impl Engine {
                 (peer.key, DesiredPeer { name: name.to_string(), endpoint: peer.endpoint, allowed })
             })
             .collect();
-        let observed =
-            self.tunnel.peers().await?.into_iter().map(|(key, state)| (key, state.peer)).collect();
+        let observed = self.tunnel.peers().await?.into_iter().map(|(key, state)| (key, state.peer)).collect();
         Ok(peers::plan(&desired, &observed, &state.written))
     }
 
@@ -310,7 +327,8 @@ impl Engine {
     pub async fn attach(&self, wanted: &Attachment, path: &Path) -> Result<(), AttachFailure> {
         let mut state = self.state.lock().await;
         let network = state.world.network.clone().ok_or(AttachFailure::NotConfigured)?;
-        let is_pods = network.pod_cidr.network().contains(&wanted.address) && wanted.address != network.address;
+        let is_pods =
+            network.pod_cidr.network().contains(&wanted.address) && wanted.address != network.address;
         if !is_pods {
             return Err(AttachFailure::Invalid(format!(
                 "address: {} is not one of this node's pod addresses in {}",
@@ -380,7 +398,8 @@ impl Engine {
             let Some(network) = &state.world.network else { return BTreeMap::new() };
             (network.address, state.world.peers.values().map(|peer| peer.address).collect::<Vec<_>>())
         };
-        let asking = tokio::task::spawn_blocking(move || ping::round_trips(source, &addresses, ECHO_PATIENCE));
+        let asking =
+            tokio::task::spawn_blocking(move || ping::round_trips(source, &addresses, ECHO_PATIENCE));
         match asking.await {
             Ok(Ok(answers)) => answers,
             Ok(Err(error)) => {
@@ -457,6 +476,7 @@ impl Engine {
                 "interface": pod.interface(),
             })).collect::<Vec<_>>(),
             "problems": problems,
+            "warnings": state.warnings,
         }))
     }
 }

@@ -90,12 +90,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
 }
 
 /// Puts every state of `feed` in force and serves the attach socket in `state_dir`, as tasks.
-pub fn serve(
-    tasks: &mut TaskSet,
-    engine: Arc<Engine>,
-    feed: Feed,
-    state_dir: &Path,
-) -> anyhow::Result<()> {
+pub fn serve(tasks: &mut TaskSet, engine: Arc<Engine>, feed: Feed, state_dir: &Path) -> anyhow::Result<()> {
     let stop = tasks.stop().clone();
     let listener = server::bind(&state_dir.join(warren_proto::ATTACH_SOCKET))?;
     tasks.spawn("attach", server::serve(listener, Arc::clone(&engine), stop.clone()));
@@ -116,7 +111,11 @@ async fn watch_feed(feed: Feed, wake: Arc<Notify>, stop: CancellationToken) -> a
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            changed = states.changed() => changed.context("the feed ended")?,
+            changed = states.changed() => if changed.is_err() {
+                // The feed's own task says why it ended; at a stop it may be gone before we see the stop.
+                stop.cancelled().await;
+                return Ok(());
+            },
         }
         wake.notify_one();
     }
@@ -159,7 +158,8 @@ impl Reconciler {
         let thorough = enforced.is_none_or(|cursor| cursor == state.cursor);
         let failed = !self.engine.enforce(&world, thorough).await.is_empty();
         *self.enforced.lock() = (!failed).then_some(state.cursor);
-        if !failed {
+        // Without a place in the overlay there is nothing that could be in force.
+        if !failed && world.network.is_some() {
             self.feed.acknowledge(state.cursor.revision);
         }
         Pass { retry: failed, wake_after: None }

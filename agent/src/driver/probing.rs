@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
+use tokio_util::task::AbortOnDropHandle;
 use warren_proto::control::{ExecProbe, HttpProbe, Probe, TcpProbe, probe::Handler};
 
 use crate::{plan::probes, runtime::{Engine, EngineError}};
@@ -109,12 +110,10 @@ where
         builder = builder.header(&header.name, &header.value);
     }
     let request = builder.body(Empty::<bytes::Bytes>::new()).map_err(|error| text(&error))?;
-    // The connection is driven only as long as the answer's head is awaited; dropping it closes the socket.
-    tokio::select! {
-        biased;
-        response = sender.send_request(request) => Ok(response.map_err(|error| text(&error))?.status().as_u16()),
-        ended = connection => Err(ended.err().map_or("connection closed".to_owned(), |error| text(&error))),
-    }
+    // A task of its own: a server that closes right after its answer must not hide the answer.
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let response = sender.send_request(request).await.map_err(|error| text(&error))?;
+    Ok(response.status().as_u16())
 }
 
 async fn tls(stream: TcpStream, host: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {

@@ -148,7 +148,8 @@ impl<'a> Planner<'a> {
         for instance in &pod.instances {
             self.remove(instance);
         }
-        if !pod.instances.is_empty() {
+        // A container under removal is invisible before it is gone.
+        if !pod.instances.is_empty() || pod.memory.busy.iter().any(|slot| matches!(slot, Slot::Remove(_))) {
             return;
         }
         if pod.memory.has_data {

@@ -19,7 +19,6 @@ use std::{
 use warren_proto::control::{Container, Mount, PodInstruction, Volume, volume::Source};
 
 use crate::runtime::spec::MountSpec;
-pub use place::Place;
 
 /// Why a volume cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -59,31 +58,31 @@ impl VolumeError {
 /// The volumes of one node. All calls block on the file system.
 #[derive(Clone, Debug)]
 pub struct Volumes {
-    disk: Place,
-    memory: Option<Place>,
+    disk: PathBuf,
+    memory: Option<PathBuf>,
     host_prefix: Option<PathBuf>,
 }
 
 impl Volumes {
     /// Volumes below `state_dir`; secrets in memory, where the engine can see it.
     pub fn new(state_dir: &Path, cluster: &str, node: &str, host_prefix: Option<PathBuf>) -> Self {
-        let memory = Place::in_memory(cluster, node);
+        let memory = place::in_memory(cluster, node);
         if memory.is_none() {
             tracing::warn!(
                 directory = %state_dir.display(),
                 "no memory file system that the engine shares: secrets are written to the state directory"
             );
         }
-        Self { disk: Place::on_disk(state_dir.join("pods")), memory, host_prefix }
+        Self { disk: state_dir.join("pods"), memory, host_prefix }
     }
 
     /// UIDs of pods that have something here.
     pub fn uids(&self) -> BTreeSet<String> {
-        self.places().flat_map(Place::entries).collect()
+        self.places().flat_map(entries).collect()
     }
 
-    fn places(&self) -> impl Iterator<Item = &Place> {
-        [Some(&self.disk), self.memory.as_ref()].into_iter().flatten()
+    fn places(&self) -> impl Iterator<Item = &Path> {
+        [Some(self.disk.as_path()), self.memory.as_deref()].into_iter().flatten()
     }
 
     /// Brings everything on the disk to what the instruction says. Files are replaced in place, atomically.
@@ -97,17 +96,16 @@ impl Volumes {
                 Some(Source::EmptyDir(source)) if source.memory => {}
                 Some(Source::EmptyDir(_)) => {
                     let path = self.empty_dir(&pod.uid, name);
-                    make_private(&self.disk.write.join(&pod.uid)).map_err(VolumeError::io(name, "create", &path))?;
+                    make_private(&self.disk.join(&pod.uid)).map_err(VolumeError::io(name, "create", &path))?;
                     make_open(&path, 0o777).map_err(VolumeError::io(name, "create", &path))?;
                 }
                 Some(Source::HostPath(source)) => {
                     host_path::check(name, &host_path::resolve(self.host_prefix.as_deref(), &source.path), &source.r#type)?;
                 }
                 Some(Source::Files(source)) => {
-                    let place = self.files_place(source.secret);
-                    make_private(&place.write.join(&pod.uid))
-                        .map_err(VolumeError::io(name, "create", &place.write))?;
-                    files::write(&self.files_dir(place, &place.write, &pod.uid, name), name, &source.files)?;
+                    let private = self.files_place(source.secret).join(&pod.uid);
+                    make_private(&private).map_err(VolumeError::io(name, "create", &private))?;
+                    files::write(&self.files_dir(source.secret, &pod.uid, name), name, &source.files)?;
                 }
                 None => return Err(VolumeError::invalid(name, "the instruction names no source")),
             }
@@ -136,8 +134,7 @@ impl Volumes {
         let volume = pod.volumes.iter().find(|volume| volume.name == *name);
         let (target, sub_path) = (mount.path.clone(), mount.sub_path.as_str());
         let mut read_only = mount.read_only;
-        // Where the agent sees it, and where the engine does.
-        let (seen, bound) = match volume.and_then(|volume| volume.source.as_ref()) {
+        let base = match volume.and_then(|volume| volume.source.as_ref()) {
             Some(Source::EmptyDir(source)) if source.memory => {
                 if !sub_path.is_empty() {
                     return Err(VolumeError::invalid(
@@ -148,25 +145,17 @@ impl Volumes {
                 let (volume, size_bytes) = (memory_volume(&pod.uid, name), source.size_limit_bytes);
                 return Ok(MountSpec::Memory { volume, target, read_only, size_bytes });
             }
-            Some(Source::EmptyDir(_)) => {
-                let path = self.empty_dir(&pod.uid, name);
-                (path.clone(), path)
-            }
-            Some(Source::HostPath(source)) => {
-                let path = host_path::resolve(self.host_prefix.as_deref(), &source.path);
-                (path.clone(), path)
-            }
+            Some(Source::EmptyDir(_)) => self.empty_dir(&pod.uid, name),
+            Some(Source::HostPath(source)) => host_path::resolve(self.host_prefix.as_deref(), &source.path),
             Some(Source::Files(source)) => {
                 read_only = true;
-                let place = self.files_place(source.secret);
-                let dir = |root: &Path| self.files_dir(place, root, &pod.uid, name);
-                (dir(&place.write), dir(&place.bind))
+                self.files_dir(source.secret, &pod.uid, name)
             }
             None => return Err(VolumeError::invalid(name, "the container mounts it, but the pod has no such volume")),
         };
         let may_create = !read_only && matches!(volume.and_then(|v| v.source.as_ref()), Some(Source::EmptyDir(_) | Source::HostPath(_)));
-        let inside = sub_path_of(name, &seen, sub_path, may_create)?;
-        let source = if inside.as_os_str().is_empty() { bound } else { bound.join(inside) };
+        let inside = sub_path_of(name, &base, sub_path, may_create)?;
+        let source = if inside.as_os_str().is_empty() { base } else { base.join(inside) };
         Ok(MountSpec::Bind { source, target, read_only })
     }
 
@@ -176,7 +165,7 @@ impl Volumes {
             return Ok(());
         }
         for place in self.places() {
-            match std::fs::remove_dir_all(place.write.join(uid)) {
+            match std::fs::remove_dir_all(place.join(uid)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -184,15 +173,21 @@ impl Volumes {
         Ok(())
     }
 
-    fn files_place(&self, secret: bool) -> &Place {
-        self.memory.as_ref().filter(|_| secret).unwrap_or(&self.disk)
+    fn files_place(&self, secret: bool) -> &Path {
+        self.memory.as_deref().filter(|_| secret).unwrap_or(&self.disk)
     }
     fn empty_dir(&self, uid: &str, name: &str) -> PathBuf {
-        self.disk.write.join(uid).join("volumes").join(name)
+        self.disk.join(uid).join("volumes").join(name)
     }
-    fn files_dir(&self, _place: &Place, root: &Path, uid: &str, name: &str) -> PathBuf {
-        root.join(uid).join("files").join(name)
+    fn files_dir(&self, secret: bool, uid: &str, name: &str) -> PathBuf {
+        self.files_place(secret).join(uid).join("files").join(name)
     }
+}
+
+/// Names of what lies in a directory.
+fn entries(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// The path below a volume that a `subPath` means, relative to the volume; refused when it leads out.

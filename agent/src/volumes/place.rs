@@ -1,41 +1,50 @@
-//! Where volumes lie, as the agent sees it and as the engine does.
+//! Where secrets lie: in memory, where the engine sees the same directory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-/// A directory under two names: the agent may look at it through another root than the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The path that the agent writes to.
-    pub write: PathBuf,
-    /// The path that the engine binds.
-    pub bind: PathBuf,
+const MEMORY: &str = "/dev/shm";
+/// What container engines call the `/dev/shm` that they give to a container.
+const PRIVATE: &str = "shm";
+
+/// The node's directory below the machine's `/dev/shm`; none when that is not in memory, or not the machine's.
+///
+/// A container has a `/dev/shm` of its own, which the engine does not see: there, the node's directory itself must
+/// have been mounted from the machine (`warren up` does that).
+pub(super) fn in_memory(cluster: &str, node: &str) -> Option<PathBuf> {
+    let memory = Path::new(MEMORY);
+    let place = memory.join("warren").join(cluster).join(node);
+    if !statfs(memory).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) {
+        return None;
+    }
+    let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
+    if device(&place).is_some() && device(&place) != device(memory) {
+        return statfs(&place).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC).then_some(place);
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    (source_of(&mounts, MEMORY) != Some(PRIVATE)).then_some(place)
 }
 
-impl Place {
-    /// The same path for both.
-    pub fn on_disk(path: PathBuf) -> Self {
-        Self { write: path.clone(), bind: path }
-    }
+/// What is mounted at `point`, from `/proc/self/mountinfo` (see proc(5)); the last mount covers earlier ones.
+fn source_of<'a>(mounts: &'a str, point: &str) -> Option<&'a str> {
+    let mut at_point = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(point));
+    at_point.next_back()?.split_once(" - ")?.1.split(' ').nth(1)
+}
 
-    /// Below the machine's `/dev/shm`. In a node container that shares the machine's process ids, the machine's
-    /// own is reached through process 1; none when neither is in memory or process 1 is in a container itself.
-    pub fn in_memory(cluster: &str, node: &str) -> Option<Self> {
-        const SHARED: &str = "/dev/shm";
-        let machine = Path::new("/proc/1/root");
-        let relative = Path::new("warren").join(cluster).join(node);
-        let through_first = machine.join("dev/shm");
-        let is_memory = |path: &Path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC);
-        if machine.join(".dockerenv").exists() || !is_memory(&through_first) {
-            return None;
-        }
-        Some(Self { write: through_first.join(&relative), bind: Path::new(SHARED).join(relative) })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Names of the directories here.
-    pub(super) fn entries(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(&self.write).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    #[test]
+    fn a_containers_own_memory_is_told_from_the_machines() {
+        let machine = "20 1 8:1 / / rw - ext4 /dev/vda rw\n24 20 0:22 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw\n";
+        let container = "93 81 0:51 / /dev/shm rw,nosuid - tmpfs shm rw,size=65536k\n";
+        assert_eq!(source_of(machine, MEMORY), Some("tmpfs"));
+        assert_eq!(source_of(container, MEMORY), Some("shm"));
+        assert_eq!(source_of(machine, "/elsewhere"), None);
     }
 }

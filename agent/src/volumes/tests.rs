@@ -6,7 +6,7 @@ use warren_proto::control::{EmptyDir, File, Files, HostPath};
 const UID: &str = "0123abcd-0000-0000-0000-000000000000";
 
 fn volumes(dir: &Path) -> Volumes {
-    Volumes { disk: Place::on_disk(dir.join("pods")), memory: None, host_prefix: Some(dir.join("host")) }
+    Volumes { disk: dir.join("pods"), memory: None, host_prefix: Some(dir.join("host")) }
 }
 
 fn file(path: &str, content: &str, mode: u32) -> File {

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -125,7 +128,6 @@ impl Bench {
 
     /// An agent whose engine is behind `socket`, which may not exist yet.
     pub async fn with_socket(test: &str, socket: PathBuf) -> Self {
-        let _ = tracing_subscriber_once();
         let docker = Docker::connect_with_unix(SOCKET, 120, bollard::API_DEFAULT_VERSION)
             .expect("the tests of the agent need a Docker engine at /var/run/docker.sock");
         let mut users = USERS.lock().await;
@@ -237,19 +239,37 @@ impl Bench {
     /// Ends the agent and removes everything that the test made.
     pub async fn end(mut self) {
         self.stop_agent().await;
+    }
+}
+
+impl Drop for Bench {
+    /// A test that fails cleans up, too.
+    fn drop(&mut self) {
+        self.agent_stop.cancel();
         self.stop.cancel();
-        remove_containers(&self.docker, &self.node).await;
-        let shared = Path::new("/dev/shm/warren").join(CLUSTER);
-        let _ = std::fs::remove_dir_all(shared.join(&self.node));
-        let mut users = USERS.lock().await;
-        *users -= 1;
-        if *users == 0 {
-            for image in [IMAGE, SANDBOX_IMAGE] {
-                let options = query::RemoveImageOptions { force: true, ..Default::default() };
-                let _ = self.docker.remove_image(image, Some(options), None).await;
-            }
-            let _ = std::fs::remove_dir(&shared);
+        let node = self.node.clone();
+        // A runtime of its own: the test's may be the one that is ending.
+        let clean = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(clean_up(&node));
+        };
+        let _ = std::thread::spawn(clean).join();
+    }
+}
+
+async fn clean_up(node: &str) {
+    let docker = Docker::connect_with_unix(SOCKET, 120, bollard::API_DEFAULT_VERSION).unwrap();
+    remove_containers(&docker, node).await;
+    let shared = Path::new("/dev/shm/warren").join(CLUSTER);
+    let _ = std::fs::remove_dir_all(shared.join(node));
+    let mut users = USERS.lock().await;
+    *users -= 1;
+    if *users == 0 {
+        for image in [IMAGE, SANDBOX_IMAGE] {
+            let options = query::RemoveImageOptions { force: true, ..Default::default() };
+            let _ = docker.remove_image(image, Some(options), None).await;
         }
+        let _ = std::fs::remove_dir(&shared);
     }
 }
 
@@ -271,11 +291,6 @@ fn start_agent(
     };
     let driver = Driver::start(&mut tasks, parts, feed);
     (driver, tokio::spawn(tasks.wait()), stop)
-}
-
-/// Shows the agent's own words when a test is run with RUST_LOG.
-fn tracing_subscriber_once() -> bool {
-    std::env::var_os("RUST_LOG").is_some()
 }
 
 pub fn containers_of(docker: &Docker, node: &str) -> impl Future<Output = Vec<String>> + use<> {
@@ -357,10 +372,14 @@ pub fn container(name: &str, line: &str) -> Container {
 /// A line that ends at once on SIGTERM, and not before.
 pub const STAY: &str = "trap 'exit 0' TERM; sleep 1000 & wait $!";
 
-/// A pod of these containers; `n` makes its UID.
+/// UIDs are unique on a machine: containers are named after them.
+static NEXT_UID: AtomicU32 = AtomicU32::new(1);
+
+/// A pod of these containers.
 pub fn pod(n: u8, containers: Vec<Container>) -> PodInstruction {
+    let unique = (std::process::id() << 12) | NEXT_UID.fetch_add(1, Ordering::Relaxed);
     PodInstruction {
-        uid: format!("{n:08x}-1111-4222-8333-444444444444"),
+        uid: format!("{unique:08x}-1111-4222-8333-444444444444"),
         namespace: "default".into(),
         name: format!("pod-{n}"),
         hostname: format!("pod-{n}"),

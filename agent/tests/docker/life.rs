@@ -92,7 +92,8 @@ async fn a_pod_gets_all_that_its_instruction_says() {
     let inspect = bench.docker.inspect_container(&container_id(container_of(&status, "app")), None).await.unwrap();
     let host = inspect.host_config.unwrap();
     assert_eq!((host.cpu_quota, host.memory, host.cpu_shares), (Some(50_000), Some(64 << 20), Some(512)));
-    assert_eq!(inspect.name.as_deref(), Some("/warren_pod-1_default_app_00000001_0"));
+    let name = format!("/warren_pod-1_default_app_{}_0", &uid[..8]);
+    assert_eq!(inspect.name, Some(name));
     assert_eq!(host.restart_policy.unwrap().name.unwrap().to_string(), "no");
     let seconds = Duration::from_secs(60);
     tokio::time::timeout(seconds, bench.acknowledged.wait_for(|revision| *revision == 1)).await.unwrap().unwrap();

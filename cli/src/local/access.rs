@@ -1,12 +1,12 @@
 //! The administrator's way into a local cluster: a kubeconfig, and a client made from it.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use bollard::models::ContainerSummary;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     containers::{API_PORT_LABEL, ROLE_LABEL, Role},
@@ -104,49 +104,49 @@ impl Api {
     }
 
     /// GET as text.
-    pub(crate) async fn text(&self, path: &str) -> Result<String, kube::Error> {
-        self.client.request_text(request("GET", path, Vec::new())?).await
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        self.client.request_text(request("GET", path, Vec::new())?).await.map_err(said)
     }
 
     /// GET as JSON.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, kube::Error> {
-        self.client.request(request("GET", path, Vec::new())?).await
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.client.request(request("GET", path, Vec::new())?).await.map_err(said)
     }
 
     /// DELETE, whatever the answer's form.
-    pub(crate) async fn delete(&self, path: &str) -> Result<(), kube::Error> {
-        self.client.request::<serde_json::Value>(request("DELETE", path, Vec::new())?).await.map(|_| ())
-    }
-
-    /// POST of JSON.
-    pub(crate) async fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, kube::Error> {
-        let body = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
-        self.client.request(request("POST", path, body)?).await
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let answer = self.client.request::<serde_json::Value>(request("DELETE", path, Vec::new())?).await;
+        answer.map(|_| ()).map_err(said)
     }
 
     /// A single-use token with which one member can join.
-    pub(crate) async fn create_token(&self, lifetime_seconds: u64) -> Result<String, kube::Error> {
+    pub(crate) async fn create_token(&self, lifetime_seconds: u64) -> anyhow::Result<String> {
         #[derive(Deserialize)]
         struct Created {
             token: String,
         }
-        let wanted = serde_json::json!({"lifetimeSeconds": lifetime_seconds});
-        self.post::<Created>("/warren/v1/tokens", &wanted).await.map(|created| created.token)
+        let wanted = serde_json::to_vec(&serde_json::json!({"lifetimeSeconds": lifetime_seconds}))?;
+        let created = self.client.request::<Created>(request("POST", "/warren/v1/tokens", wanted)?).await;
+        created.map(|created| created.token).map_err(said).context("cannot create a join token")
     }
 }
 
-fn request(method: &str, path: &str, body: Vec<u8>) -> Result<http::Request<Vec<u8>>, kube::Error> {
+/// What the API said, without the frame around it.
+pub(crate) fn said(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => anyhow!(status.message),
+        error => error.into(),
+    }
+}
+
+fn request(method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<http::Request<Vec<u8>>> {
     http::Request::builder()
         .method(method)
         .uri(path)
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "application/json")
         .body(body)
-        .map_err(kube::Error::HttpError)
+        .with_context(|| format!("{path:?} is no path"))
 }
 
 #[cfg(test)]

@@ -183,14 +183,17 @@ impl Layout {
             Role::Gateway => {
                 HostConfig { cap_add: capabilities(&["NET_ADMIN", "NET_RAW"]), ..member_of_overlay(base) }
             }
-            Role::Node => self.node_config(member_of_overlay(base)),
+            Role::Node => self.node_config(member, member_of_overlay(base)),
         }
     }
 
     /// What a node needs beyond the overlay: the machine's process identifiers, to enter its pods'
-    /// namespaces and to reach the machine's memory file system; its true cgroup; and Docker.
-    fn node_config(&self, base: HostConfig) -> HostConfig {
+    /// namespaces; its true cgroup; a directory in memory for secrets; and Docker.
+    fn node_config(&self, member: &Member, base: HostConfig) -> HostConfig {
+        let memory = self.cluster.memory_root().join(&member.name).display().to_string();
         let mut binds = base.binds.clone().unwrap_or_default();
+        // Docker makes the directory in the machine's memory; a container has a /dev/shm of its own.
+        binds.push(format!("{memory}:{memory}"));
         binds.push(format!("{}:{SOCKET_INSIDE}", self.socket.display()));
         HostConfig {
             binds: Some(binds),

@@ -44,7 +44,7 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Down(options) => down::run(&options.name).await,
             LocalCommand::Erase(options) => down::erase(&options.name),
             LocalCommand::Status(options) => status::run(&options.name).await,
-            LocalCommand::Token(options) => token::run(&options.cluster.name, options.action).await,
+            LocalCommand::Token(options) => token::run(&options.name, options.action).await,
             LocalCommand::Kubeconfig(options) => {
                 let engine = engine::Engine::connect().await?;
                 output::print(access::kubeconfig(&engine, &options.name).await?);

@@ -37,6 +37,8 @@ pub(crate) enum Step {
     Unpause,
     /// Remove the container, keep its state directory, create it anew.
     Recreate,
+    /// The same for a member that never joined: it gets another token.
+    Rejoin,
 }
 
 /// The steps, in the order of the fields.
@@ -57,7 +59,7 @@ pub(crate) fn plan(desired: &[(Member, String)], observed: &Observed) -> Plan {
         let seen = observed.containers.get(&member.name);
         let step = step(seen, fingerprint);
         let interrupts = step == Some(Step::Recreate)
-            && seen.is_some_and(|seen| seen.state == State::Running && seen.joined && seen.attached);
+            && seen.is_some_and(|seen| seen.state == State::Running && seen.attached);
         match (member.role, step) {
             (_, None) => {}
             (Role::Controller, Some(step)) => plan.controller = Some((member.clone(), step)),
@@ -71,8 +73,11 @@ pub(crate) fn plan(desired: &[(Member, String)], observed: &Observed) -> Plan {
 
 fn step(seen: Option<&Seen>, fingerprint: &str) -> Option<Step> {
     let Some(seen) = seen else { return Some(Step::Create) };
-    // A member that has not joined needs a fresh token, and that is given at creation.
-    if !seen.attached || !seen.joined || seen.fingerprint.as_deref() != Some(fingerprint) {
+    // A token is given at creation.
+    if !seen.joined {
+        return Some(Step::Rejoin);
+    }
+    if !seen.attached || seen.fingerprint.as_deref() != Some(fingerprint) {
         return Some(Step::Recreate);
     }
     match seen.state {
@@ -130,7 +135,7 @@ mod tests {
             let new = Seen { fingerprint: Some("new".to_owned()), ..seen(State::Running) };
             let seen = observed.containers.entry(member.name).or_insert_with(|| new.clone());
             match step {
-                Step::Create | Step::Recreate => *seen = new,
+                Step::Create | Step::Recreate | Step::Rejoin => *seen = new,
                 Step::Start | Step::Unpause => {
                     assert!(seen.attached, "a container whose network is gone cannot start");
                     seen.state = State::Running;

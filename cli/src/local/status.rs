@@ -55,7 +55,8 @@ struct Row {
 /// A table of objects: their main columns and those named in `wide`.
 async fn objects(api: &Api, path: &str, wide: &[&str]) -> anyhow::Result<String> {
     let request = http::Request::get(path).header(http::header::ACCEPT, AS_TABLE).body(Vec::new())?;
-    let table: Table = api.client.request(request).await.with_context(|| format!("cannot read {path}"))?;
+    let table = api.client.request::<Table>(request).await.map_err(access::said);
+    let table = table.with_context(|| format!("cannot read {path}"))?;
     Ok(render(&table, wide))
 }
 
@@ -101,20 +102,19 @@ struct Overlay {
 struct Member {
     name: String,
     role: String,
-    #[serde(rename = "podCIDR")]
     pod_cidr: Option<String>,
     endpoint: Option<String>,
     backend: Option<String>,
     mtu: Option<u32>,
     #[serde(default)]
-    consumers: std::collections::BTreeMap<String, Consumer>,
+    processes: std::collections::BTreeMap<String, Process>,
     #[serde(default)]
     peers: Vec<Peer>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Consumer {
+struct Process {
     connected: bool,
     silent_millis: Option<u64>,
 }
@@ -156,7 +156,7 @@ fn members(overlay: &Overlay) -> String {
 
 /// Each daemon, and for how long it has been silent if it is not connected.
 fn daemons(member: &Member) -> String {
-    let states = member.consumers.iter().map(|(name, state)| match state.silent_millis {
+    let states = member.processes.iter().map(|(name, state)| match state.silent_millis {
         _ if state.connected => name.clone(),
         Some(millis) => format!("{name}(silent {} s)", millis / 1000),
         None => format!("{name}(never seen)"),
@@ -196,10 +196,10 @@ mod tests {
     #[test]
     fn the_overlay_is_two_tables() {
         let overlay: Overlay = serde_json::from_value(json!({"members": [{
-            "name": "n1", "role": "node", "podCIDR": "10.42.0.0/24", "endpoint": "172.18.0.3:51820", "backend": "gotatun",
+            "name": "n1", "role": "node", "podCidr": "10.42.0.0/24", "endpoint": "172.18.0.3:51820", "backend": "gotatun",
             "mtu": 1420, "publicKey": "k",
-            "consumers": {"agent": {"connected": true, "silentMillis": 10, "acknowledged": 4},
-                          "netd": {"connected": false, "silentMillis": 4200, "acknowledged": 4}},
+            "processes": {"agent": {"connected": true, "silentMillis": 10, "applied": 4},
+                          "netd": {"connected": false, "silentMillis": 4200, "applied": 4}},
             "peers": [{"name": "n2", "handshakeAgeSeconds": 12, "receivedBytes": 2048, "sentBytes": 0, "roundTripMicros": 340,
                        "endpoint": "172.18.0.4:51820"},
                       {"name": "n3", "handshakeAgeSeconds": null, "receivedBytes": 0, "sentBytes": 0, "roundTripMicros": null}],

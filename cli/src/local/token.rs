@@ -21,7 +21,7 @@ pub(crate) async fn run(cluster: &ClusterName, action: TokenAction) -> anyhow::R
     let api = access::client(&Engine::connect().await?, cluster).await?;
     match action {
         TokenAction::Create { lifetime } => {
-            let token = api.create_token(lifetime).await.context("cannot create a join token")?;
+            let token = api.create_token(lifetime).await?;
             output::print(format_args!("{token}\n"));
         }
         TokenAction::List => {

@@ -86,11 +86,10 @@ impl Up {
             .buffer_unordered(STARTS_AT_A_TIME)
             .try_collect::<()>()
             .await?;
-        wait::for_members(self, &api, members).await?;
+        wait::for_members(self, &api, members, "ready").await?;
         for member in &plan.one_by_one {
             self.progress.now(format_args!("replacing {}", member.name));
             upgrade::replace(self, &api, member).await?;
-            self.progress.done(format_args!("{} replaced", member.name));
         }
         Ok(())
     }
@@ -110,7 +109,7 @@ impl Up {
         apart
     }
 
-    /// Carries out one step. Members that are created need the API, for a token.
+    /// Carries out one step. A member that has yet to join needs the API, for a token.
     async fn take_step(&self, member: &Member, step: Step, api: Option<&Api>) -> anyhow::Result<()> {
         match step {
             Step::Start => self.engine.start(&member.name).await,
@@ -118,15 +117,19 @@ impl Up {
             Step::Create => self.create(member, api).await,
             Step::Recreate => {
                 self.remove(member).await?;
+                self.create(member, None).await
+            }
+            Step::Rejoin => {
+                self.remove(member).await?;
                 self.create(member, api).await
             }
         }
     }
 
-    /// Creates and starts the member's container.
+    /// Creates and starts the member's container, with a join token if there is an API to ask for one.
     pub(crate) async fn create(&self, member: &Member, api: Option<&Api>) -> anyhow::Result<()> {
         let token = match api {
-            Some(api) => Some(api.create_token(TOKEN_SECONDS).await.context("cannot create a join token")?),
+            Some(api) => Some(api.create_token(TOKEN_SECONDS).await?),
             None => None,
         };
         self.engine.create(&member.name, self.layout.body(member, token.as_deref())).await?;

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api as Objects, DeleteParams, ListParams, Patch, PatchParams};
 
 use super::{
-    access::Api,
+    access::{Api, said},
     containers::{Member, Role},
     up::Up,
     wait,
@@ -18,15 +18,16 @@ use crate::output;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(200);
 
-/// Replaces the member's container and waits until it takes part again.
+/// Replaces the member's container and waits until it takes part again. Its identity is in its state
+/// directory, so it needs no token.
 pub(crate) async fn replace(up: &Up, api: &Api, member: &Member) -> anyhow::Result<()> {
     let cordoned = member.role == Role::Node && cordon(api, &member.name).await?;
     if member.role == Role::Node {
         drain(up, api, &member.name).await?;
     }
     up.remove(member).await?;
-    up.create(member, Some(api)).await?;
-    wait::for_members(up, api, std::slice::from_ref(member)).await?;
+    up.create(member, None).await?;
+    wait::for_members(up, api, std::slice::from_ref(member), "replaced").await?;
     if cordoned {
         set_unschedulable(api, &member.name, false).await?;
     }
@@ -36,7 +37,7 @@ pub(crate) async fn replace(up: &Up, api: &Api, member: &Member) -> anyhow::Resu
 /// Keeps new pods away; false if someone else already does, so that it is left as it was.
 async fn cordon(api: &Api, name: &str) -> anyhow::Result<bool> {
     let nodes: Objects<Node> = Objects::all(api.client.clone());
-    let node = nodes.get(name).await.with_context(|| format!("cannot read the node {name}"))?;
+    let node = nodes.get(name).await.map_err(said).with_context(|| format!("cannot read the node {name}"))?;
     if node.spec.and_then(|spec| spec.unschedulable) == Some(true) {
         return Ok(false);
     }
@@ -47,7 +48,7 @@ async fn cordon(api: &Api, name: &str) -> anyhow::Result<bool> {
 async fn set_unschedulable(api: &Api, name: &str, value: bool) -> anyhow::Result<()> {
     let nodes: Objects<Node> = Objects::all(api.client.clone());
     let patch = Patch::Merge(serde_json::json!({"spec": {"unschedulable": value}}));
-    let patched = nodes.patch(name, &PatchParams::default(), &patch).await;
+    let patched = nodes.patch(name, &PatchParams::default(), &patch).await.map_err(said);
     patched.map(|_| ()).with_context(|| format!("cannot change whether {name} takes pods"))
 }
 
@@ -87,7 +88,11 @@ async fn drain(up: &Up, api: &Api, node: &str) -> anyhow::Result<()> {
 async fn owned_pods(api: &Api, node: &str) -> anyhow::Result<Vec<Pod>> {
     let pods: Objects<Pod> = Objects::all(api.client.clone());
     let selector = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    let listed = pods.list(&selector).await.with_context(|| format!("cannot list the pods of {node}"))?;
+    let listed = pods
+        .list(&selector)
+        .await
+        .map_err(said)
+        .with_context(|| format!("cannot list the pods of {node}"))?;
     let owned = |pod: &Pod| {
         pod.metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true))
     };

@@ -1,7 +1,7 @@
 //! Waits until the cluster is as it should be, and says early and precisely when it will not be.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -59,20 +59,19 @@ async fn api_once(up: &Up) -> anyhow::Result<Api> {
     Ok(api)
 }
 
-/// Waits until all nodes are Ready, and the gateway is connected and answers.
-pub(crate) async fn for_members(up: &Up, api: &Api, members: &[Member]) -> anyhow::Result<()> {
+/// Waits until all nodes are Ready, and the gateway is connected and answers. A member that had to be
+/// waited for is reported as `done`.
+pub(crate) async fn for_members(up: &Up, api: &Api, members: &[Member], done: &str) -> anyhow::Result<()> {
     let members: Vec<&Member> = members.iter().filter(|member| member.role != Role::Controller).collect();
     let deadline = Instant::now() + MEMBERS_TIMEOUT;
-    let mut ready: Vec<&str> = Vec::new();
+    let mut pending: BTreeSet<&str> = BTreeSet::new();
     let mut watch = ContainerWatch::default();
     loop {
         let waiting = obstacles(up, api, &members).await;
-        for member in members.iter().filter(|member| !waiting.contains_key(member.name.as_str())) {
-            if !ready.contains(&member.name.as_str()) {
-                ready.push(&member.name);
-                up.progress.done(format_args!("{} ready", member.name));
-            }
+        for name in pending.iter().filter(|name| !waiting.contains_key(*name)) {
+            up.progress.done(format_args!("{name} {done}"));
         }
+        pending = waiting.keys().copied().collect();
         if waiting.is_empty() {
             return Ok(());
         }
@@ -80,16 +79,16 @@ pub(crate) async fn for_members(up: &Up, api: &Api, members: &[Member]) -> anyho
             "{} of {} members ready; waiting for {}",
             members.len() - waiting.len(),
             members.len(),
-            waiting.keys().copied().collect::<Vec<_>>().join(", ")
+            pending.iter().copied().collect::<Vec<_>>().join(", ")
         ));
-        watch.check(&up.engine, waiting.keys().copied()).await?;
+        watch.check(&up.engine, pending.iter().copied()).await?;
         if Instant::now() > deadline {
             let all: Vec<String> = waiting.iter().map(|(name, why)| format!("{name} ({why})")).collect();
             bail!(
                 "not ready after {} s: {}: see docker logs {}",
                 MEMBERS_TIMEOUT.as_secs(),
                 all.join(", "),
-                waiting.keys().next().copied().unwrap_or_default()
+                pending.first().copied().unwrap_or_default()
             );
         }
         tokio::time::sleep(POLL).await;
@@ -101,12 +100,12 @@ async fn obstacles<'a>(up: &Up, api: &Api, members: &[&'a Member]) -> BTreeMap<&
     let asked = async {
         let nodes = api.get::<serde_json::Value>("/api/v1/nodes").await?;
         let overlay = api.get::<serde_json::Value>("/warren/v1/overlay").await?;
-        Ok::<_, kube::Error>((nodes, overlay))
+        anyhow::Ok((nodes, overlay))
     };
     let (nodes, overlay) = match asked.await {
         Ok(answers) => answers,
         Err(error) => {
-            let why = output::chain(&anyhow::Error::new(error).context("the API does not answer"));
+            let why = output::chain(&error.context("the API does not answer"));
             return members.iter().map(|member| (member.name.as_str(), why.clone())).collect();
         }
     };
@@ -143,12 +142,12 @@ fn disconnected(overlay: &serde_json::Value, name: &str) -> Option<String> {
     let Some(member) = members.iter().find(|member| member["name"] == name) else {
         return Some("has not joined".to_owned());
     };
-    let consumers = member["consumers"].as_object();
+    let processes = member["processes"].as_object();
     let silent =
-        consumers.iter().flat_map(|consumers| consumers.iter()).find(|(_, state)| state["connected"] != true);
+        processes.iter().flat_map(|processes| processes.iter()).find(|(_, state)| state["connected"] != true);
     match silent {
-        Some((consumer, _)) => Some(format!("its {consumer} is not connected")),
-        None if consumers.is_none_or(serde_json::Map::is_empty) => {
+        Some((process, _)) => Some(format!("its {process} is not connected")),
+        None if processes.is_none_or(serde_json::Map::is_empty) => {
             Some("none of its daemons is connected".to_owned())
         }
         None => None,
@@ -223,7 +222,7 @@ mod tests {
     #[test]
     fn a_member_is_connected_when_all_its_daemons_are() {
         let overlay =
-            |consumers: serde_json::Value| json!({"members": [{"name": "n", "consumers": consumers}]});
+            |processes: serde_json::Value| json!({"members": [{"name": "n", "processes": processes}]});
         let both = json!({"agent": {"connected": true}, "netd": {"connected": true}});
         assert_eq!(disconnected(&overlay(both), "n"), None);
         let one = json!({"agent": {"connected": true}, "netd": {"connected": false}});

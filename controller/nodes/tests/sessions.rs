@@ -159,9 +159,9 @@ async fn only_the_asked_node_may_answer_and_an_absent_one_is_named() {
     let mut requests = sessions(&mut member).await;
     let logs = ask(&controller);
     let open = opened(&mut requests).await;
-    let status = dial(&mut other, &open.id).await.err().expect("not its session");
+    let status = dial(&mut other, &open.id).await.expect_err("not its session");
     assert_eq!(status.code(), Code::NotFound);
-    let status = dial(&mut member, "nonsense").await.err().expect("no such session");
+    let status = dial(&mut member, "nonsense").await.expect_err("no such session");
     assert_eq!(status.code(), Code::NotFound);
     let (frames, _answers) = dial(&mut member, &open.id).await.expect("accepted");
     stream(logs).await;

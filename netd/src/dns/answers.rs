@@ -26,7 +26,7 @@ pub(super) enum Answer {
     /// Ours; no records when the name has none of that type.
     Records(Vec<Record>),
     /// Ours, and another name has the answer.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
 }
 
 /// All answers of one zone.
@@ -69,7 +69,7 @@ impl Answers {
         if let [alias @ Record { data: RData::CNAME(target), .. }] = &records[..]
             && kind != RecordType::CNAME
         {
-            return Answer::Alias(alias.clone(), target.0.clone());
+            return Answer::Alias(Box::new(alias.clone()), target.0.clone());
         }
         let matches = |record: &&Record| kind == RecordType::ANY || record.record_type() == kind;
         let mut found: Vec<Record> = records.iter().filter(matches).cloned().collect();
@@ -136,8 +136,7 @@ mod tests {
             domain: "cluster.local".into(),
         };
         let web = Service { address: Some(Ipv4Addr::new(10, 43, 1, 1)), ..Service::default() };
-        let endpoint =
-            |n| NamedEndpoint { address: Ipv4Addr::new(10, 42, 1, n), hostname: String::new() };
+        let endpoint = |n| NamedEndpoint { address: Ipv4Addr::new(10, 42, 1, n), hostname: String::new() };
         let pods = Service { endpoints: (2..6).map(endpoint).collect(), ..Service::default() };
         let out = Service { external_name: Some("example.com".into()), ..Service::default() };
         let services = [("web", web), ("pods", pods), ("out", out)]
@@ -171,7 +170,9 @@ mod tests {
 
     #[test]
     fn reverse_names_of_the_overlay_are_ours_and_others_are_not() {
-        assert!(matches!(ask("1.1.43.10.in-addr.arpa.", RecordType::PTR, 0), Answer::Records(records) if records.len() == 1));
+        assert!(
+            matches!(ask("1.1.43.10.in-addr.arpa.", RecordType::PTR, 0), Answer::Records(records) if records.len() == 1)
+        );
         assert_eq!(ask("9.9.42.10.in-addr.arpa.", RecordType::PTR, 0), Answer::NoName);
         assert_eq!(ask("1.2.0.192.in-addr.arpa.", RecordType::PTR, 0), Answer::Foreign);
     }

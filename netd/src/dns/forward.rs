@@ -8,11 +8,11 @@ use hickory_resolver::{
     config::{NameServerConfig, ResolveHosts, ResolverConfig},
     net::runtime::TokioRuntimeProvider,
 };
+use hickory_server::net::{DnsError, NetError};
 use hickory_server::proto::{
     op::ResponseCode,
     rr::{Name, Record, RecordType},
 };
-use hickory_server::net::{DnsError, NetError};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 

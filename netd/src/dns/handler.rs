@@ -63,9 +63,7 @@ impl Handler {
         match zone.answer(name, kind, turn) {
             Answer::NoName => nothing(ResponseCode::NXDomain),
             Answer::Records(answers) if answers.is_empty() => nothing(ResponseCode::NoError),
-            Answer::Records(answers) => {
-                Response { authoritative: true, answers, ..Response::default() }
-            }
+            Answer::Records(answers) => Response { authoritative: true, answers, ..Response::default() },
             Answer::Foreign => self.forward(name, kind).await,
             Answer::Alias(alias, target) => {
                 let target = LowerName::from(target);
@@ -75,7 +73,7 @@ impl Handler {
                     Answer::Records(answers) => Response { answers, ..Response::default() },
                     Answer::NoName | Answer::Alias(..) => Response::default(),
                 };
-                response.answers.insert(0, alias);
+                response.answers.insert(0, *alias);
                 response
             }
         }
@@ -110,8 +108,7 @@ impl RequestHandler for Handler {
             edns
         });
         let builder = MessageResponseBuilder::new(&request.queries, edns.as_ref());
-        let message =
-            builder.build(metadata, response.answers.iter(), response.authorities.iter(), [], []);
+        let message = builder.build(metadata, response.answers.iter(), response.authorities.iter(), [], []);
         match responder.send_response(message).await {
             Ok(info) => info,
             Err(error) => {

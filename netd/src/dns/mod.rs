@@ -4,13 +4,7 @@ mod answers;
 mod forward;
 mod handler;
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hickory_server::Server;
@@ -136,9 +130,4 @@ fn listen(handler: Handler, address: SocketAddr) -> io::Result<Server<Handler>> 
     server.register_socket(datagrams);
     server.register_listener(streams, TCP_PATIENCE, TCP_RESPONSES);
     Ok(server)
-}
-
-/// The DNS address in a form for tests and status.
-pub fn socket_address(address: Ipv4Addr) -> SocketAddr {
-    (address, PORT).into()
 }

@@ -24,7 +24,8 @@ pub async fn forget_stale(
 ) -> Result<usize> {
     let what = || "clean up connection tracking".to_owned();
     let connection = netfilter(what, async { Connection::<Netfilter>::new() }).await?;
-    let filter = ConntrackFilter::new().family(nlink::netlink::types::AddressFamily::Inet).proto(IpProtocol::Udp);
+    let filter =
+        ConntrackFilter::new().family(nlink::netlink::types::AddressFamily::Inet).proto(IpProtocol::Udp);
     let entries = netfilter(what, connection.get_conntrack_matching(&filter)).await?;
     let mut forgotten = 0;
     for entry in &entries {

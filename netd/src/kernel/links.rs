@@ -152,9 +152,7 @@ impl Netlink {
 
     /// Removes a link; success when it is gone.
     pub async fn remove_link(&self, index: u32) -> Result<()> {
-        already_gone(
-            route(|| format!("remove link {index}"), self.handle.link().del(index).execute()).await,
-        )
+        already_gone(route(|| format!("remove link {index}"), self.handle.link().del(index).execute()).await)
     }
 
     /// Sets a link's alias.

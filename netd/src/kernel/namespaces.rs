@@ -56,8 +56,8 @@ impl Namespace {
         let body = move || {
             let entered = setns(namespace.0.as_fd(), CloneFlags::CLONE_NEWNET).map_err(Into::into);
             let _runtime = runtime.enter();
-            let _ = answer
-                .send(io(|| "enter a pod's network namespace".into(), entered).and_then(|()| call()));
+            let _ =
+                answer.send(io(|| "enter a pod's network namespace".into(), entered).and_then(|()| call()));
         };
         let spawned = std::thread::Builder::new().name("warren-netns".into()).spawn(body);
         io(|| "start a thread".into(), spawned)?;

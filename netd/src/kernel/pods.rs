@@ -136,14 +136,9 @@ impl Netlink {
     }
 
     /// Sets everything up on both ends; harmless when it is.
-    async fn configure(
-        &self,
-        wanted: &Attachment,
-        pod: &Netlink,
-        mtu: u32,
-        source: Ipv4Addr,
-    ) -> Result<u32> {
-        let gone = || Error::Refused(format!("the link of pod {} vanished; is its container alive?", wanted.uid));
+    async fn configure(&self, wanted: &Attachment, pod: &Netlink, mtu: u32, source: Ipv4Addr) -> Result<u32> {
+        let gone =
+            || Error::Refused(format!("the link of pod {} vanished; is its container alive?", wanted.uid));
         let end = pod.link(POD_LINK).await?.ok_or_else(gone)?;
         pod.bring_up(LOOPBACK).await?;
         pod.set_alias(end.index, &wanted.to_string()).await?;

@@ -31,9 +31,7 @@ impl Netlink {
             }
             RouteChange::Remove(destination, via) => {
                 let request = self.handle.route().del(message(destination, via));
-                already_gone(
-                    route(|| format!("remove the route to {destination}"), request.execute()).await,
-                )
+                already_gone(route(|| format!("remove the route to {destination}"), request.execute()).await)
             }
         }
     }

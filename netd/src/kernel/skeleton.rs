@@ -11,9 +11,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use nlink::netlink::nftables::{
-    BaseChain, Chain, CtStatus, Expr, Family, FilterHook, HashKind, LookupExpr, MetaKey, NatHook,
-    NumgenKind, PacketField, PayloadBase, Priority, RawExpr, Register, Rule, Set, SetDataType, SetKeyType,
-    Transaction,
+    BaseChain, Chain, CtStatus, Expr, Family, FilterHook, HashKind, LookupExpr, MetaKey, NatHook, NumgenKind,
+    PacketField, PayloadBase, Priority, RawExpr, Register, Rule, Set, SetDataType, SetKeyType, Transaction,
 };
 
 use crate::{plan::services::Spread, world::Network};

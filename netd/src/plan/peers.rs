@@ -175,19 +175,21 @@ mod tests {
 
     /// A cluster: which key holds which networks; no network has two holders.
     fn world() -> impl Strategy<Value = BTreeMap<WireGuardKey, DesiredPeer>> {
-        proptest::collection::btree_map(0u8..6, (0u8..5, proptest::option::of(0u8..4)), 0..6).prop_map(|holders| {
-            let mut peers = BTreeMap::new();
-            for (network, (holder, endpoint)) in holders {
-                let peer = peers.entry(key(holder)).or_insert_with(|| DesiredPeer {
-                    name: format!("node-{holder}"),
-                    endpoint: None,
-                    allowed: BTreeSet::new(),
-                });
-                peer.allowed.insert(net(network));
-                peer.endpoint = endpoint.map(at);
-            }
-            peers
-        })
+        proptest::collection::btree_map(0u8..6, (0u8..5, proptest::option::of(0u8..4)), 0..6).prop_map(
+            |holders| {
+                let mut peers = BTreeMap::new();
+                for (network, (holder, endpoint)) in holders {
+                    let peer = peers.entry(key(holder)).or_insert_with(|| DesiredPeer {
+                        name: format!("node-{holder}"),
+                        endpoint: None,
+                        allowed: BTreeSet::new(),
+                    });
+                    peer.allowed.insert(net(network));
+                    peer.endpoint = endpoint.map(at);
+                }
+                peers
+            },
+        )
     }
 
     /// WireGuard's own rule: a network belongs to the peer that was given it last.
@@ -264,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_new_place_is_written_even_over_a_roamed_one() {
-        let peer = |place| DesiredPeer { name: "b".into(), endpoint: Some(at(place)), allowed: [net(1)].into() };
+        let peer =
+            |place| DesiredPeer { name: "b".into(), endpoint: Some(at(place)), allowed: [net(1)].into() };
         let (mut device, mut written) = (Device::new(), Written::new());
         reach(&BTreeMap::from([(key(1), peer(1))]), &mut device, &mut written);
         device.get_mut(&key(1)).expect("added").endpoint = Some(at(99));

@@ -52,7 +52,9 @@ impl RouteChange {
 impl fmt::Display for RouteChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Replace(destination, Via::Link { index, .. }) => write!(f, "route {destination} to link {index}"),
+            Self::Replace(destination, Via::Link { index, .. }) => {
+                write!(f, "route {destination} to link {index}")
+            }
             Self::Replace(destination, Via::Unreachable) => write!(f, "make {destination} unreachable"),
             Self::Remove(destination, _) => write!(f, "remove the route to {destination}"),
         }
@@ -67,10 +69,8 @@ pub fn desired<'a>(
     pods: &BTreeMap<Ipv4Addr, u32>,
 ) -> Routes {
     let overlay = |index| Via::Link { index, source: Some(network.address) };
-    let mut routes = Routes::from([
-        (network.cluster_cidr, Via::Unreachable),
-        (network.service_cidr, overlay(tunnel)),
-    ]);
+    let mut routes =
+        Routes::from([(network.cluster_cidr, Via::Unreachable), (network.service_cidr, overlay(tunnel))]);
     routes.extend(peers.into_iter().map(|peer| (peer.pod_cidr.network(), overlay(tunnel))));
     routes.extend(pods.iter().map(|(address, index)| (Ipv4Net::from(*address), overlay(*index))));
     routes
@@ -159,7 +159,9 @@ mod tests {
         let pods = BTreeMap::from([(Ipv4Addr::new(10, 42, 1, 7), 9)]);
         let routes = desired(&network, 3, [], &pods);
         assert_eq!(routes[&network.cluster_cidr], Via::Unreachable);
-        for (destination, via) in routes.iter().filter(|(destination, _)| **destination != network.cluster_cidr) {
+        for (destination, via) in
+            routes.iter().filter(|(destination, _)| **destination != network.cluster_cidr)
+        {
             let Via::Link { source, .. } = via else { panic!("{destination} leads nowhere") };
             assert_eq!(*source, Some(network.address), "{destination}");
         }

@@ -200,7 +200,9 @@ fn place(tables: &mut Tables, observed: &Tables, key: ServiceKey, port: &Port, a
         return;
     }
     let slots = slot_count(targets.len() as u32);
-    tables.counts.insert(key, if affinity && slots > 1 { Spread::Client(slots) } else { Spread::Random(slots) });
+    tables
+        .counts
+        .insert(key, if affinity && slots > 1 { Spread::Client(slots) } else { Spread::Random(slots) });
     let kept = |slot| observed.slots.get(&(key, slot)).copied();
     for (slot, target) in assign(&targets, slots, kept).into_iter().enumerate() {
         tables.slots.insert((key, slot as u32), target);

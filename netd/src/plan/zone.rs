@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn a_service_has_an_address_a_port_and_a_reverse_name() {
         let address = Ipv4Addr::new(10, 43, 7, 9);
-        let zone = zone_of(Service { address: Some(address), ports: vec![port(vec![])], ..Service::default() });
+        let zone =
+            zone_of(Service { address: Some(address), ports: vec![port(vec![])], ..Service::default() });
         let base = "web.shop.svc.cluster.local.";
         assert_eq!(data(&zone, base), [Data::A(address)]);
         assert_eq!(data(&zone, "9.7.43.10.in-addr.arpa."), [Data::Ptr(base.into())]);

@@ -25,10 +25,12 @@ pub(super) struct KernelTunnel {
     interface: InterfaceName,
 }
 
-/// Whether the kernel has no WireGuard at all.
+/// Whether the kernel has no WireGuard at all: it cannot make such a link, or, where an embedded one left its
+/// link behind, does not know WireGuard's messages or that link as one of its own.
 pub(super) fn is_absent(error: &Error) -> bool {
-    matches!(error, Error::Device { source, .. } if source.kind() == io::ErrorKind::Unsupported
-        || source.raw_os_error() == Some(libc::EOPNOTSUPP))
+    let Error::Device { source, .. } = error else { return false };
+    source.kind() == io::ErrorKind::Unsupported
+        || matches!(source.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOENT))
 }
 
 impl KernelTunnel {
@@ -69,11 +71,12 @@ impl Tunnel for KernelTunnel {
     fn change<'a>(&'a self, change: &'a PeerChange) -> BoxFuture<'a, Result<(), Error>> {
         let update = match change {
             PeerChange::Remove { key } => DeviceUpdate::new().remove_peer_by_key(&Key(key.0)),
-            PeerChange::Add { key, endpoint, allowed, .. } => DeviceUpdate::new()
-                .add_peer_with(&Key(key.0), |peer| {
+            PeerChange::Add { key, endpoint, allowed, .. } => {
+                DeviceUpdate::new().add_peer_with(&Key(key.0), |peer| {
                     let peer = allow(peer, allowed).set_persistent_keepalive_interval(KEEPALIVE);
                     endpoint.iter().fold(peer, |peer, endpoint| peer.set_endpoint(*endpoint))
-                }),
+                })
+            }
             PeerChange::SetEndpoint { key, endpoint, .. } => {
                 DeviceUpdate::new().add_peer_with(&Key(key.0), |peer| peer.set_endpoint(*endpoint))
             }
@@ -123,4 +126,19 @@ async fn blocking<T: Send + 'static>(
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
     outcome.map_err(|source| Error::Device { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_wireguard_is_told_from_one_that_refuses() {
+        let error =
+            |errno| Error::Device { what: String::new(), source: io::Error::from_raw_os_error(errno) };
+        assert!(is_absent(&error(libc::EOPNOTSUPP)));
+        assert!(is_absent(&error(libc::ENOENT)));
+        assert!(!is_absent(&error(libc::EPERM)));
+        assert!(!is_absent(&error(libc::EADDRINUSE)));
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) const KEEPALIVE: u16 = 25;
 pub enum Backend {
     /// The kernel's WireGuard.
     Kernel,
-    /// Ours, embedded in this process; it ends with it.
+    /// Ours, embedded in this process: the link stays when it ends, the encryption does not.
     Userspace,
 }
 

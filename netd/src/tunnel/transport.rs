@@ -126,8 +126,7 @@ impl UdpTransportFactory for SegmentedFactory {
     type Recv = UdpSocket;
 
     async fn bind(&mut self, params: &UdpTransportFactoryParams) -> io::Result<(SegmentedSocket, UdpSocket)> {
-        let params =
-            UdpTransportFactoryParams { addr: Some(Ipv4Addr::UNSPECIFIED.into()), ..params.clone() };
+        let params = UdpTransportFactoryParams { addr: Some(Ipv4Addr::UNSPECIFIED.into()), ..params.clone() };
         let (sender, receiver) = self.0.bind(&params).await?;
         // Without the right to exceed the system's limit the tunnel still works, with losses under load.
         for enlarged in [

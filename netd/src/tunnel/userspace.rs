@@ -41,7 +41,7 @@ pub(super) struct UserspaceTunnel {
 }
 
 impl UserspaceTunnel {
-    /// Makes the TUN device and starts the thread, in the calling thread's network namespace.
+    /// Makes the TUN device, or adopts the one that a previous process left, and starts the thread, in the calling thread's network namespace.
     pub(super) async fn open(options: &Options) -> Result<Self, Error> {
         let (commands, inbox) = mpsc::channel(64);
         let (end, ended) = watch::channel(None);
@@ -53,7 +53,7 @@ impl UserspaceTunnel {
                 .build()
                 .map_err(|error| failure("start the runtime", error))
                 .map(|runtime| runtime.block_on(serve(options, inbox, ready)));
-            let reason = outcome.map_or_else(|error| error.to_string(), |reason| reason);
+            let reason = outcome.unwrap_or_else(|error| error.to_string());
             end.send_replace(Some(reason));
         };
         let thread = std::thread::Builder::new()
@@ -158,6 +158,12 @@ async fn build(options: &Options) -> Result<Embedded, Error> {
         .mtu(mtu)
         .offload(true)
         .build_async()
+        .and_then(|device| {
+            // The link stays when this process ends, with its addresses and the routes that name them: pods on
+            // this node go on reaching each other, and nothing meant for the overlay leaves in the clear.
+            device.persist()?;
+            Ok(device)
+        })
         .map_err(|source| explain(what, &options.interface, source))?;
     let device = Arc::new(device);
     let (sender, writing) = TunSender::new(Arc::clone(&device));

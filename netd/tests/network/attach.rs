@@ -13,7 +13,9 @@ use crate::lab::{Lab, Pod, Space, eventually};
 /// The index of a pod's link on the node, which a new link would change.
 fn link_index(lab: &Lab, node: usize, pod: &Pod) -> String {
     let interface = pod.attachment().interface();
-    lab.nodes[node].space.shell(&format!("cat /sys/class/net/{interface}/ifindex 2>/dev/null || ip -o link show {interface} | cut -d: -f1"))
+    lab.nodes[node].space.shell(&format!(
+        "cat /sys/class/net/{interface}/ifindex 2>/dev/null || ip -o link show {interface} | cut -d: -f1"
+    ))
 }
 
 #[test]
@@ -89,7 +91,8 @@ fn what_must_not_be_plugged_in_is_refused_with_a_reason() {
     let (engine, mut wanted, space) = (node.engine(), taken.attachment(), Space::new());
     wanted.uid = "ffffffff-0000-4000-8000-000000000000".parse().expect("a uid");
     let path = space.path();
-    let error = node.block(async move { engine.attach(&wanted, &path).await.expect_err("taken").to_string() });
+    let error =
+        node.block(async move { engine.attach(&wanted, &path).await.expect_err("taken").to_string() });
     assert!(error.contains("address 10.42.1.3 is held by pod"), "{error}");
     let (engine, wanted) = (node.engine(), bridged.attachment());
     let error = node.block(async move {
@@ -108,9 +111,13 @@ fn pods_stay_plugged_in_while_netd_is_away_and_when_it_returns() {
     lab.publish_services(vec![crate::lab::service("web", "10.43.7.7", "TCP", &[(&b, 8080)])]);
     let (index, key) = (link_index(&lab, 0, &a), lab.nodes[0].engine().public_key());
     lab.nodes[0].stop();
-    // The kernel goes on: pods on the node, and service addresses.
+    // The kernel goes on: pods on the node, and service addresses. What is meant for others stays inside.
+    let capture = crate::capture::Capture::start(&lab.router);
     assert!(a.space.ask((b.address, 8080)).is_ok());
-    assert!(b.space.ask((Ipv4Addr::new(10, 43, 7, 7), 80)).is_ok());
+    assert!(a.space.ask((Ipv4Addr::new(10, 43, 7, 7), 80)).is_ok());
+    assert!(lab.nodes[0].space.ask((b.address, 8080)).is_ok());
+    a.space.udp((far.address, 8080)).send(b"secret").expect("sent");
+    assert!(capture.finish().iter().all(|packet| !crate::capture::is_inside(packet.to)), "leaked");
     lab.nodes[0].start();
     assert_eq!(lab.nodes[0].engine().public_key(), key, "the key was made anew");
     lab.publish();
@@ -161,7 +168,10 @@ fn the_agents_socket_is_private_and_speaks_the_contract() {
         client.attach(request.clone()).await.expect("attached");
         let listed = client.list(ListRequest {}).await.expect("listed").into_inner().attachments;
         assert_eq!(listed.len(), 1);
-        assert_eq!((listed[0].pod_uid.as_str(), listed[0].address.as_str()), (request.pod_uid.as_str(), "10.42.1.2"));
+        assert_eq!(
+            (listed[0].pod_uid.as_str(), listed[0].address.as_str()),
+            (request.pod_uid.as_str(), "10.42.1.2")
+        );
         let status = client.status(StatusRequest {}).await.expect("status").into_inner().json;
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
         assert_eq!(status["address"], "10.42.1.1");

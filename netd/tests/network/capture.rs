@@ -44,8 +44,7 @@ impl Capture {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let socket = space.run(|| {
             let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
-            let socket =
-                Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).expect("a packet socket");
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).expect("a packet socket");
             socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
             socket.set_recv_buffer_size(8 << 20).expect("a buffer");
             socket
@@ -80,9 +79,8 @@ fn record(mut socket: Socket, stop: &AtomicBool, seen: &Mutex<Vec<Seen>>) {
 
 fn parse(frame: &[u8]) -> Option<Seen> {
     let packet = frame.get(14..).filter(|_| frame[12..14] == [0x08, 0x00])?;
-    let address = |at: usize| -> Option<Ipv4Addr> {
-        Some(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?.into())
-    };
+    let address =
+        |at: usize| -> Option<Ipv4Addr> { Some(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?.into()) };
     let header = usize::from(packet.first()? & 0x0f) * 4;
     let port = |at: usize| packet.get(at..at + 2).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
     Some(Seen {

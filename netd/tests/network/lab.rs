@@ -106,6 +106,12 @@ impl Space {
         })
     }
 
+    /// Whether somebody accepts a TCP connection from here.
+    pub(crate) fn can_connect(&self, to: impl Into<SocketAddr>) -> bool {
+        let to = to.into();
+        self.run(move || TcpStream::connect_timeout(&to, PATIENCE).is_ok())
+    }
+
     /// A TCP server that says its name and who asks.
     pub(crate) fn serve_tcp(&self, port: u16, name: &str) {
         let name = name.to_owned();
@@ -271,10 +277,7 @@ impl Node {
     }
 
     /// Runs a future in netd's runtime, in its namespace.
-    pub(crate) fn block<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> T {
+    pub(crate) fn block<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
         let (answer, answered) = mpsc::channel();
         self.running().runtime.spawn(async move {
             let _ = answer.send(future.await);
@@ -351,21 +354,14 @@ impl Lab {
     /// A cluster whose overlay is in force.
     pub(crate) fn new(nodes: u8) -> Self {
         let router = Space::new();
-        router.shell(&format!(
-            "ip addr add {OUTSIDE}/32 dev lo && echo 1 > /proc/sys/net/ipv4/ip_forward"
-        ));
+        router.shell(&format!("ip addr add {OUTSIDE}/32 dev lo && echo 1 > /proc/sys/net/ipv4/ip_forward"));
         let nodes = (1..=nodes).map(|number| {
             let mut node = Node::new(number, &router);
             node.start();
             node
         });
-        let mut lab = Self {
-            nodes: nodes.collect(),
-            router,
-            services: Vec::new(),
-            strangers: Vec::new(),
-            revision: 0,
-        };
+        let mut lab =
+            Self { nodes: nodes.collect(), router, services: Vec::new(), strangers: Vec::new(), revision: 0 };
         lab.publish();
         lab
     }
@@ -397,15 +393,14 @@ impl Lab {
             cluster_domain: "cluster.local".into(),
         };
         let mut items = BTreeMap::from([("network".to_owned(), Item::Network(network))]);
-        let others = self.nodes.iter().filter(|other| other.number != node.number).map(|other| {
-            control::Peer {
+        let others =
+            self.nodes.iter().filter(|other| other.number != node.number).map(|other| control::Peer {
                 name: format!("node-{}", other.number),
                 public_key: other.engine().public_key().to_string(),
                 endpoint: format!("{}:51820", other.underlay()),
                 pod_cidr: format!("10.42.{}.0/24", other.number),
                 address: other.address().to_string(),
-            }
-        });
+            });
         for peer in others.chain(self.strangers.iter().cloned()) {
             items.insert(format!("peer/{}", peer.name), Item::Peer(peer));
         }

@@ -1,6 +1,8 @@
 //! netd against real kernels' namespaces, netlink, tunnels and sockets. Needs root.
-#![allow(clippy::unwrap_used)]
+// Tests have threads of their own to sleep on, and may call `ip`, `nft` and `ping` to do harm and to look.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod absent;
 mod attach;
 mod capture;
 mod lab;

@@ -110,7 +110,10 @@ fn services_are_named_everywhere_and_other_names_are_forwarded() {
             assert_eq!(code(&ask(from, absent, RecordType::A)), ResponseCode::NXDomain, "{absent}");
         }
         let answer = ask(from, "outside.example.", RecordType::A);
-        assert_eq!((code(&answer), addresses(&answer)), (ResponseCode::NoError, vec![Ipv4Addr::new(192, 0, 2, 1)]));
+        assert_eq!(
+            (code(&answer), addresses(&answer)),
+            (ResponseCode::NoError, vec![Ipv4Addr::new(192, 0, 2, 1)])
+        );
         let answer = ask(from, "outside.example.", RecordType::AAAA);
         assert_eq!((code(&answer), answer.answers.len()), (ResponseCode::NoError, 0));
         assert_eq!(code(&ask(from, "absent.example.", RecordType::A)), ResponseCode::NXDomain);

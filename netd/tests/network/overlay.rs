@@ -60,7 +60,9 @@ fn bulk_traffic_crosses_the_tunnel_whole() {
                 return (count, sum);
             }
             count += length;
-            sum = buffer[..length].iter().fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+            sum = buffer[..length]
+                .iter()
+                .fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
         }
     });
     let to = (b.address, 9000).into();
@@ -166,7 +168,8 @@ fn changing_peers_leaves_other_sessions_alone() {
     let before = session(&lab);
     // Measured from outside: were the session made anew, its age would begin anew too.
     eventually("the session grows old", || {
-        (session(&lab).handshake_age_seconds > Some(before.handshake_age_seconds.unwrap_or(0) + 1)).then_some(())
+        (session(&lab).handshake_age_seconds > Some(before.handshake_age_seconds.unwrap_or(0) + 1))
+            .then_some(())
     });
     let aged = session(&lab);
     let stranger = |number: u8| control::Peer {

@@ -144,7 +144,7 @@ fn what_has_no_endpoint_is_refused_at_once() {
     lab.publish_services(vec![service("web", WEB, "TCP", &[])]);
     assert_refused(&pod.space, web(), 80);
     // The DNS address is ours, though it is among the services'.
-    assert!(pod.space.ask((DNS, 53)).is_ok(), "DNS accepts connections");
+    assert!(pod.space.can_connect((DNS, 53)), "DNS accepts connections");
 }
 
 #[test]
@@ -188,8 +188,23 @@ fn rules_that_somebody_removed_come_back() {
         let problems = lab.nodes[0].block(async move { engine.enforce(&world, true).await });
         assert_eq!(problems, Vec::<String>::new(), "after {harm}");
         assert_eq!(name_of(&pod.space.ask((web(), 80)).expect(harm)), "web");
-        assert!(pod.space.ask((DNS, 53)).is_ok(), "DNS after {harm}");
+        assert!(pod.space.can_connect((DNS, 53)), "DNS after {harm}");
     }
+}
+
+#[test]
+fn a_foreign_firewall_in_the_way_is_named() {
+    let lab = Lab::new(1);
+    let node = &lab.nodes[0];
+    node.space.shell("nft add table ip filter && nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'");
+    let (world, _) = warren_netd::world::World::read(&lab.items(node));
+    let engine = node.engine();
+    let status = node.block(async move {
+        assert_eq!(engine.enforce(&world, true).await, Vec::<String>::new());
+        engine.status().await.expect("a status")
+    });
+    let warning = status["warnings"][0].as_str().expect("a warning").to_owned();
+    assert!(warning.contains("filter FORWARD") && warning.contains("DOCKER-USER"), "{warning}");
 }
 
 #[test]

@@ -63,28 +63,8 @@ fn merge_map(kind: &str, mut map: Object, patch: &Object, path: &str) -> Result<
             delete_scalars(&mut map, field, value, &below(path, key))?;
         }
     }
-    for (key, value) in patch {
-        if is_directive(key) {
-            continue;
-        }
-        let path = below(path, key);
-        match value {
-            Value::Null => {
-                map.remove(key);
-            }
-            Value::Object(fields) => {
-                let old = map.remove(key).and_then(into_object).unwrap_or_default();
-                let merged = merge_map(topology::field(kind, key).child, old, fields, &path)?;
-                map.insert(key.clone(), Value::Object(merged));
-            }
-            Value::Array(items) => {
-                let old = map.remove(key).and_then(into_list).unwrap_or_default();
-                map.insert(key.clone(), Value::Array(merge_list(kind, key, old, items, &path)?));
-            }
-            scalar => {
-                map.insert(key.clone(), scalar.clone());
-            }
-        }
+    for (key, value) in patch.iter().filter(|(key, _)| !is_directive(key)) {
+        merge_field(kind, key, value, &mut map, &below(path, key))?;
     }
     for (key, order) in patch {
         if let Some(field) = key.strip_prefix(ORDER_PREFIX) {
@@ -93,6 +73,25 @@ fn merge_map(kind: &str, mut map: Object, patch: &Object, path: &str) -> Result<
         }
     }
     Ok(map)
+}
+
+/// Merges one field of the patch into the map.
+fn merge_field(kind: &str, key: &str, value: &Value, map: &mut Object, path: &str) -> Result<(), PatchError> {
+    let old = map.remove(key);
+    let merged = match value {
+        Value::Null => return Ok(()),
+        Value::Object(fields) => {
+            let old = old.and_then(into_object).unwrap_or_default();
+            Value::Object(merge_map(topology::field(kind, key).child, old, fields, path)?)
+        }
+        Value::Array(items) => {
+            let old = old.and_then(into_list).unwrap_or_default();
+            Value::Array(merge_list(kind, key, old, items, path)?)
+        }
+        scalar => scalar.clone(),
+    };
+    map.insert(key.to_owned(), merged);
+    Ok(())
 }
 
 fn below(path: &str, key: &str) -> String {

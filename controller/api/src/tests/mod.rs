@@ -6,7 +6,6 @@ mod lists;
 mod objects;
 mod patches;
 mod pods;
-mod serve;
 mod services;
 mod watches;
 
