@@ -14,7 +14,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LinkError {
     /// netd does not answer.
-    #[error("netd does not answer at {socket}: {problem}; it is started by `warren node`, the agent goes on trying")]
+    #[error(
+        "netd does not answer at {socket}: {problem}; it is started by `warren node`, the agent goes on trying"
+    )]
     Absent {
         /// Where it should listen.
         socket: String,
@@ -56,7 +58,8 @@ impl NetdLinks {
             let path = path.clone();
             async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
         });
-        let channel = Endpoint::from_static("http://netd").timeout(TIMEOUT).connect_with_connector_lazy(connector);
+        let channel =
+            Endpoint::from_static("http://netd").timeout(TIMEOUT).connect_with_connector_lazy(connector);
         Self { socket, channel }
     }
 
@@ -84,7 +87,13 @@ impl NetdLinks {
 }
 
 impl Links for NetdLinks {
-    async fn attach(&self, uid: &str, address: &str, namespace_path: &str, pod: &str) -> Result<(), LinkError> {
+    async fn attach(
+        &self,
+        uid: &str,
+        address: &str,
+        namespace_path: &str,
+        pod: &str,
+    ) -> Result<(), LinkError> {
         let request = AttachRequest {
             pod_uid: uid.to_owned(),
             address: address.to_owned(),

@@ -12,10 +12,11 @@ use crate::runtime::{Engine, EngineInfo, watch::Inventory};
 const MAX_PODS: u32 = 110;
 /// Images that are reported, the largest first, as Kubernetes does.
 const IMAGES_REPORTED: usize = 50;
-const LOOK: Duration = Duration::from_secs(10);
+/// Slowly: images come and go. The engine itself is watched.
+const LOOK: Duration = Duration::from_secs(30);
 const LOOK_WHEN_TROUBLED: Duration = Duration::from_secs(1);
 /// A repetition though nothing changed, so that a controller that forgot learns again.
-const REPEAT: u32 = 6;
+const REPEAT: u32 = 4;
 const CALL: Duration = Duration::from_secs(10);
 
 /// Reports the node until `stop`.
@@ -27,11 +28,12 @@ pub(crate) async fn run<E: Engine>(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut client = None;
+    let mut troubles = inventory.troubles();
     let mut info = EngineInfo::default();
     let mut last: Option<NodeReport> = None;
     let mut same = 0;
     loop {
-        let mut trouble = inventory.trouble();
+        let mut trouble = troubles.borrow_and_update().clone();
         match engine.info().await {
             Ok(now) => info = now,
             Err(error) => trouble = trouble.or(Some(error.to_string())),
@@ -50,6 +52,7 @@ pub(crate) async fn run<E: Engine>(
         let settled = last.as_ref().is_some_and(|report| report.runtime_ready);
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            _ = troubles.changed() => {}
             () = tokio::time::sleep(if settled { LOOK } else { LOOK_WHEN_TROUBLED }) => {}
         }
     }
@@ -71,8 +74,14 @@ async fn send(
     Ok(())
 }
 
-fn describe(info: &EngineInfo, trouble: Option<String>, controller: &Controller, state_dir: &PathBuf) -> NodeReport {
-    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+fn describe(
+    info: &EngineInfo,
+    trouble: Option<String>,
+    controller: &Controller,
+    state_dir: &PathBuf,
+) -> NodeReport {
+    let read =
+        |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let hostname = read("/proc/sys/kernel/hostname");
     let mut images: Vec<Image> = info
         .images
@@ -92,7 +101,11 @@ fn describe(info: &EngineInfo, trouble: Option<String>, controller: &Controller,
         max_pods: MAX_PODS,
         machine_id: machine_id(&read("/etc/machine-id"), &info.id, controller.name()),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
-        kernel_version: if info.kernel.is_empty() { read("/proc/sys/kernel/osrelease") } else { info.kernel.clone() },
+        kernel_version: if info.kernel.is_empty() {
+            read("/proc/sys/kernel/osrelease")
+        } else {
+            info.kernel.clone()
+        },
         os_image: info.operating_system.clone(),
         architecture: architecture(&info.architecture),
         container_runtime_version: format!("docker://{}", info.version),

@@ -145,7 +145,11 @@ impl Outbox {
 }
 
 /// Sends what the outbox holds, until `stop`.
-pub(crate) async fn run(outbox: Arc<Outbox>, controller: Controller, stop: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    outbox: Arc<Outbox>,
+    controller: Controller,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut wait = RETRY_FIRST;
     loop {
         let error = tokio::select! {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the images that the tests run, out of Debian packages already installed here (no registry is needed):
-#   busybox:1.36            busybox-static
+#   busybox:1.36            busybox-static (its wget crashes with -T: do not use that option)
 #   nginx:1.14.2, :1.16.1   Debian's nginx under the names that the Kubernetes documentation uses
 # Idempotent: an image that exists is left alone, unless FORCE=1.
 set -eu
@@ -32,7 +32,7 @@ image() {
     { echo 'FROM scratch'; echo 'COPY root /'; printf '%s\n' "$@"; } >"$work/Dockerfile"
     rm -rf "$work/context" && mkdir "$work/context"
     mv "$tree" "$work/context/root" && cp "$work/Dockerfile" "$work/context/"
-    DOCKER_BUILDKIT=0 docker build -q -t "$name" "$work/context" >/dev/null
+    DOCKER_BUILDKIT=0 docker build -q -t "$name" "$work/context" >/dev/null 2>"$work/errors" || { cat "$work/errors" >&2; exit 1; }
 }
 
 users() {

@@ -54,11 +54,17 @@ impl<E: Engine, L: Links> Job<E, L> {
                 self.create_container(&name, &instance).await
             }
             Action::StartContainer { id, name, .. } => self.start_container(&id, &name).await,
-            Action::StopContainer { id, name, grace, why } => self.stop_container(&id, &name, grace, why).await,
+            Action::StopContainer { id, name, grace, why } => {
+                self.stop_container(&id, &name, grace, why).await
+            }
             Action::KillContainer { id, .. } => self.kill(&id).await,
             Action::RunProbe { id, name, kind } => self.run_probe(&id, &name, kind).await,
             Action::RemoveContainer { id } => {
-                self.driver.engine.remove(&id).await.map_err(|error| engine_trouble("FailedKillPod", &error))?;
+                self.driver
+                    .engine
+                    .remove(&id)
+                    .await
+                    .map_err(|error| engine_trouble("FailedKillPod", &error))?;
                 self.refresh(&id).await
             }
             Action::Detach => self.detach().await,
@@ -121,7 +127,11 @@ impl<E: Engine, L: Links> Job<E, L> {
         let pod = self.wanted()?;
         let driver = &self.driver;
         if attempt > 0 {
-            self.say("", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned());
+            self.say(
+                "",
+                "SandboxChanged",
+                "Pod sandbox changed, it will be killed and re-created.".to_owned(),
+            );
         }
         let spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod));
         let id = driver.engine.create(spec).await.map_err(|error| {
@@ -163,11 +173,15 @@ impl<E: Engine, L: Links> Job<E, L> {
         let attached = driver.links.attach(&pod.uid, &pod.address, &namespace, &full_name).await;
         driver.state.lock().link_changes += 1;
         if let Err(error) = attached {
-            let message = format!("Failed to create pod sandbox: failed to set up the pod's network: {error}");
+            driver.remember(&pod.uid, |memory| (memory.relink, memory.attached_to) = (false, None));
+            let message =
+                format!("Failed to create pod sandbox: failed to set up the pod's network: {error}");
             self.warn("", "FailedCreatePodSandBox", message.clone());
             return Err(Trouble::new("FailedCreatePodSandBox", message));
         }
-        driver.remember(&pod.uid, |memory| memory.attached_to = Some(sandbox.to_owned()));
+        driver.remember(&pod.uid, |memory| {
+            (memory.relink, memory.attached_to) = (false, Some(sandbox.to_owned()));
+        });
         Ok(())
     }
 
@@ -177,7 +191,9 @@ impl<E: Engine, L: Links> Job<E, L> {
         let detached = driver.links.detach(uid).await;
         driver.state.lock().link_changes += 1;
         detached.map_err(|error| Trouble::new("FailedKillPod", format!("cannot unplug the pod: {error}")))?;
-        driver.remember(uid, |memory| (memory.linked, memory.attached_to) = (false, None));
+        driver.remember(uid, |memory| {
+            (memory.linked, memory.relink, memory.attached_to) = (false, false, None);
+        });
         Ok(())
     }
 
@@ -187,8 +203,11 @@ impl<E: Engine, L: Links> Job<E, L> {
         removed.map_err(|error| engine_trouble("FailedKillPod", &error))?;
         let volumes = Arc::clone(&self.driver.volumes);
         let removed = blocking(move || volumes.remove(&uid)).await?;
-        removed.map_err(|error| Trouble::new("FailedKillPod", format!("cannot delete the pod's volumes: {error}")))?;
-        self.driver.remember(&self.subject.uid, |memory| (memory.has_data, memory.volumes_ready) = (false, false));
+        removed.map_err(|error| {
+            Trouble::new("FailedKillPod", format!("cannot delete the pod's volumes: {error}"))
+        })?;
+        self.driver
+            .remember(&self.subject.uid, |memory| (memory.has_data, memory.volumes_ready) = (false, false));
         Ok(())
     }
 
@@ -204,7 +223,8 @@ impl<E: Engine, L: Links> Job<E, L> {
         let (volumes, used, wants) = (Arc::clone(&self.driver.volumes), Arc::clone(&pod), container.clone());
         let mounts = blocking(move || volumes.mounts(&used, &wants)).await?;
         let mounts = mounts.map_err(|error| config_error(error.to_string()))?;
-        let spec = spec::member(&self.driver.around, &pod, &container, instance, mounts).map_err(config_error)?;
+        let spec =
+            spec::member(&self.driver.around, &pod, &container, instance, mounts).map_err(config_error)?;
         let created = self.driver.engine.create(spec).await;
         let id = created.map_err(|error| {
             self.warn(name, "Failed", format!("Error: {error}"));
@@ -242,7 +262,9 @@ impl<E: Engine, L: Links> Job<E, L> {
             Why::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
             Why::Startup => format!("Container {name} failed startup probe, will be restarted"),
             Why::ImageChanged => format!("Container {name} definition changed, will be restarted"),
-            Why::Terminate | Why::Orphan | Why::NotWanted | Why::SandboxGone => format!("Stopping container {name}"),
+            Why::Terminate | Why::Orphan | Why::NotWanted | Why::SandboxGone => {
+                format!("Stopping container {name}")
+            }
         };
         self.say(name, "Killing", message);
         if grace.is_zero() {

@@ -47,7 +47,8 @@ impl<E: Engine, L: Links> Job<E, L> {
             self.warn(name, "Failed", format!("Error: {}", missing.reason));
         }
         self.driver.remember(&self.subject.uid, |memory| {
-            let before = memory.images.get(name).filter(|before| before.image == image).map(|before| &before.state);
+            let before =
+                memory.images.get(name).filter(|before| before.image == image).map(|before| &before.state);
             let failures = match before {
                 Some(ImageState::Failed { count, .. }) => *count,
                 _ => 0,
@@ -67,7 +68,8 @@ impl<E: Engine, L: Links> Job<E, L> {
 
     async fn fetch(&self, name: &str, image: &str, policy: PullPolicy) -> Result<(), Missing> {
         let refused = |message: String| Missing { reason: "InvalidImageName", message };
-        ImageName::parse(image).map_err(|rule| refused(format!("Failed to apply default image tag: {rule}")))?;
+        ImageName::parse(image)
+            .map_err(|rule| refused(format!("Failed to apply default image tag: {rule}")))?;
         let lock = self.driver.pulls.lock_of(image);
         let _one_at_a_time = lock.lock().await;
         let engine = &self.driver.engine;

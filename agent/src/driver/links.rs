@@ -5,11 +5,7 @@ use std::{sync::Arc, time::Duration};
 use warren_runtime::CancellationToken;
 
 use super::Driver;
-use crate::{
-    netd::Links,
-    plan::Slot,
-    runtime::Engine,
-};
+use crate::{netd::Links, plan::Slot, runtime::Engine};
 
 const LOOK: Duration = Duration::from_secs(5);
 const LOOK_WHEN_ABSENT: Duration = Duration::from_millis(500);
@@ -58,7 +54,11 @@ impl<E: Engine, L: Links> Driver<E, L> {
         if state.link_changes == changes {
             for (uid, memory) in &mut state.memories {
                 if memory.linked && !held.contains(uid) && !memory.busy.contains(&Slot::Link) {
-                    (memory.linked, memory.attached_to) = (false, None);
+                    tracing::warn!(
+                        pod = format!("{}/{}", memory.namespace, memory.name),
+                        "netd lost its link"
+                    );
+                    (memory.linked, memory.relink) = (false, memory.attached_to.is_some());
                     changed = true;
                 }
             }

@@ -7,13 +7,18 @@ mod probing;
 mod recall;
 mod state;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use warren_proto::control::PodInstruction;
+use warren_proto::control::{PodInstruction, PodStatus};
 use warren_runtime::{
     CancellationToken,
     feed::Feed,
@@ -23,7 +28,7 @@ use warren_runtime::{
 
 use crate::{
     netd::Links,
-    plan::{self, Planned, status},
+    plan::{self, Planned, World, status},
     report::{Outbox, Subject},
     runtime::{Engine, Found, spec::Surroundings, watch::Inventory},
     volumes::Volumes,
@@ -84,8 +89,14 @@ impl<E: Engine, L: Links> Driver<E, L> {
         let stop = tasks.stop().clone();
         let this = Arc::clone(&driver);
         let inventory = Arc::clone(&driver.inventory);
-        tasks.spawn("engine events", { let stop = stop.clone(); async move { inventory.follow(stop).await } });
-        tasks.spawn("feed wake-ups", wake_on_feed(driver.feed.clone(), Arc::clone(&driver.wake), stop.clone()));
+        tasks.spawn("engine events", {
+            let stop = stop.clone();
+            async move { inventory.follow(stop).await }
+        });
+        tasks.spawn(
+            "feed wake-ups",
+            wake_on_feed(driver.feed.clone(), Arc::clone(&driver.wake), stop.clone()),
+        );
         tasks.spawn("links", links::watch(Arc::clone(&driver), stop.clone()));
         let wake = Arc::clone(&driver.wake);
         // A boxed future, because a lending one cannot be shown to be `Send`.
@@ -126,18 +137,7 @@ impl<E: Engine, L: Links> Driver<E, L> {
         state.take_in(&wanted.items);
         let world = state.world(found);
         let plan = plan::plan(&state.desired, &world, now);
-        let mut statuses = BTreeMap::new();
-        for (uid, instruction) in &state.desired.pods {
-            let nothing = plan::Pod::default();
-            let pod = world.pods.get(uid).unwrap_or(&nothing);
-            statuses.insert(
-                uid.clone(),
-                status::pod_status(uid, instruction, pod, plan.gone.contains(uid), now),
-            );
-        }
-        for (uid, problem) in &state.refused {
-            statuses.insert(uid.clone(), problem.clone());
-        }
+        let statuses = describe(&state, &world, &plan.gone, now);
         for (uid, after) in &statuses {
             for event in plan::events::between(state.statuses.get(uid), after) {
                 self.outbox.event(&subject(uid, &after.namespace, &after.name), event);
@@ -151,12 +151,15 @@ impl<E: Engine, L: Links> Driver<E, L> {
             self.outbox.depart(status::gone_status(uid, &memory.namespace, &memory.name));
         }
         let recall = state.recall(&statuses, &world);
+        if state.kept != recall {
+            recall.save_or_warn(&self.recall_file);
+            state.kept = recall;
+        }
         state.statuses = statuses.clone();
         for planned in plan.actions {
             self.begin(&mut state, planned, now);
         }
         drop(state);
-        recall.save_if_changed(&self.recall_file);
         self.outbox.publish(statuses);
         self.feed.acknowledge(wanted.cursor.revision);
         let wake_after = plan.wake_at.map(|at| {
@@ -195,7 +198,12 @@ impl<E: Engine, L: Links> Driver<E, L> {
                 Ok(()) => drop(memory.failures.remove(&slot)),
                 Err(trouble) => {
                     metrics::counter!("warren_agent_failures_total", "reason" => trouble.reason).increment(1);
-                    tracing::warn!(pod = uid, reason = trouble.reason, message = trouble.message, "an action failed");
+                    tracing::warn!(
+                        pod = uid,
+                        reason = trouble.reason,
+                        message = trouble.message,
+                        "an action failed"
+                    );
                     state::note_failure(memory, slot, trouble, Timestamp::now());
                 }
             }
@@ -230,6 +238,22 @@ impl<E: Engine, L: Links> Driver<E, L> {
             false => format!("container \"{container}\" in pod \"{uid}\" is waiting to start"),
         })
     }
+}
+
+/// The report about every pod that is wanted.
+fn describe(
+    state: &State,
+    world: &World,
+    gone: &BTreeSet<String>,
+    now: Timestamp,
+) -> BTreeMap<String, PodStatus> {
+    let nothing = plan::Pod::default();
+    let followed = state.desired.pods.iter().map(|(uid, instruction)| {
+        let pod = world.pods.get(uid).unwrap_or(&nothing);
+        (uid.clone(), status::pod_status(uid, instruction, pod, gone.contains(uid), now))
+    });
+    let refused = state.refused.iter().map(|(uid, status)| (uid.clone(), status.clone()));
+    followed.chain(refused).collect()
 }
 
 fn subject(uid: &str, namespace: &str, name: &str) -> Subject {

@@ -17,7 +17,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use warren_proto::control::{ExecProbe, HttpProbe, Probe, TcpProbe, probe::Handler};
 
-use crate::{plan::probes, runtime::{Engine, EngineError}};
+use crate::{
+    plan::probes,
+    runtime::{Engine, EngineError},
+};
 
 /// How much of a command's output is put into a message.
 const SHOWN: usize = 1024;
@@ -42,13 +45,13 @@ pub(super) async fn exec<E: Engine>(
 ) -> Result<(), String> {
     match engine.exec(id, &probe.command, limit).await {
         Ok(result) if result.code == 0 => Ok(()),
-        Ok(result) if result.output.trim().is_empty() => Err(format!("command ended with code {}", result.code)),
+        Ok(result) if result.output.trim().is_empty() => {
+            Err(format!("command ended with code {}", result.code))
+        }
         Ok(result) => Err(result.output.trim().chars().take(SHOWN).collect()),
-        Err(EngineError::TimedOut { .. }) => Err(format!(
-            "command \"{}\" timed out after {} s",
-            probe.command.join(" "),
-            limit.as_secs()
-        )),
+        Err(EngineError::TimedOut { .. }) => {
+            Err(format!("command \"{}\" timed out after {} s", probe.command.join(" "), limit.as_secs()))
+        }
         Err(error) => Err(error.to_string()),
     }
 }

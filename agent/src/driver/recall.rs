@@ -38,11 +38,8 @@ impl Recall {
         self.containers.insert(id.to_owned(), Seen { started: true, ready });
     }
 
-    /// Writes the file if it says something else.
-    pub(super) fn save_if_changed(&self, path: &Path) {
-        if Self::load(path) == *self {
-            return;
-        }
+    /// Writes the file; a failure costs a moment of unreadiness after a restart, nothing more.
+    pub(super) fn save_or_warn(&self, path: &Path) {
         if let Err(error) = self.save(path) {
             tracing::warn!(path = %path.display(), %error, "cannot keep probe verdicts over a restart");
         }

@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) statuses: BTreeMap<String, PodStatus>,
     /// From before a restart, until it was used.
     recalled: Option<Recall>,
+    /// What the file says.
+    pub(super) kept: Recall,
     /// Counts attachments and detachments, so that an older listing is not believed.
     pub(super) link_changes: u64,
 }
@@ -55,6 +57,7 @@ impl State {
             refused: BTreeMap::new(),
             memories,
             statuses: BTreeMap::new(),
+            kept: recalled.clone(),
             recalled: Some(recalled),
             link_changes: 0,
         }
@@ -68,6 +71,11 @@ impl State {
         for item in items.values() {
             let Item::Pod(pod) = item else { continue };
             if let Err(problem) = check(pod) {
+                tracing::error!(
+                    pod = format!("{}/{}", pod.namespace, pod.name),
+                    problem,
+                    "cannot follow an instruction"
+                );
                 held.insert(pod.uid.clone());
                 self.refused.insert(pod.uid.clone(), refusal(pod, problem));
                 continue;
@@ -139,7 +147,12 @@ impl State {
 }
 
 /// Notes at once what the beginning of an action means, so that the next plan knows.
-pub(super) fn note_begin(memory: &mut Memory, instruction: Option<&PodInstruction>, action: &Action, now: Timestamp) {
+pub(super) fn note_begin(
+    memory: &mut Memory,
+    instruction: Option<&PodInstruction>,
+    action: &Action,
+    now: Timestamp,
+) {
     match action {
         Action::PrepareVolumes => memory.has_data = true,
         Action::Attach { .. } => memory.linked = true,
@@ -180,6 +193,10 @@ pub(super) fn note_failure(memory: &mut Memory, slot: Slot, trouble: Trouble, no
 /// What must hold before a UID becomes a path and a name becomes a container.
 fn check(pod: &PodInstruction) -> Result<(), String> {
     pod.uid.parse::<PodUid>().map_err(|error| error.to_string())?;
+    if pod.terminate_after_seconds.is_some() {
+        // Going is always possible.
+        return Ok(());
+    }
     let mut names = BTreeSet::new();
     for container in pod.init_containers.iter().chain(&pod.containers) {
         if container.name.is_empty() || !names.insert(&container.name) {
@@ -197,6 +214,8 @@ fn refusal(pod: &PodInstruction, problem: String) -> PodStatus {
         uid: pod.uid.clone(),
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
+        // Without a UID nothing was ever made of it.
+        gone: pod.terminate_after_seconds.is_some(),
         reason: "InvalidInstruction".to_owned(),
         message: format!("the agent cannot follow the controller's instruction: {problem}"),
         ..PodStatus::default()

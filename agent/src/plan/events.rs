@@ -40,7 +40,8 @@ pub fn between(before: Option<&PodStatus>, after: &PodStatus) -> Vec<Event> {
             let previous = before
                 .and_then(|list| list.iter().find(|other| other.name == container.name))
                 .and_then(|other| waiting(other.state.as_ref().and_then(|state| state.state.as_ref())));
-            let Some((reason, message)) = waiting(container.state.as_ref().and_then(|state| state.state.as_ref()))
+            let Some((reason, message)) =
+                waiting(container.state.as_ref().and_then(|state| state.state.as_ref()))
             else {
                 continue;
             };

@@ -21,8 +21,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 pub use model::{
-    Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, Memory, Phase, Planned, Pod, Slot, Stopping,
-    Why, World,
+    Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, Memory, Phase, Planned, Pod, Slot,
+    Stopping, Why, World,
 };
 
 /// What to do next, and when to look again though nothing happened.

@@ -134,7 +134,9 @@ impl Pod {
     }
     /// The latest dead instance of a name.
     pub fn latest_dead(&self, kind: Kind, name: &str) -> Option<&Instance> {
-        self.of(kind, name).filter(|instance| instance.exit().is_some()).max_by_key(|instance| instance.attempt)
+        self.of(kind, name)
+            .filter(|instance| instance.exit().is_some())
+            .max_by_key(|instance| instance.attempt)
     }
     /// Every instance of a name.
     pub fn of<'a>(&'a self, kind: Kind, name: &str) -> impl Iterator<Item = &'a Instance> {
@@ -171,6 +173,8 @@ pub struct Memory {
     pub attached_to: Option<String>,
     /// netd may hold a link for this pod.
     pub linked: bool,
+    /// netd no longer lists the link: it is asked again, and the pod counts as plugged in until that fails.
+    pub relink: bool,
     /// Work under way.
     pub busy: BTreeSet<Slot>,
     /// Work that failed, and when to try again.
@@ -388,7 +392,9 @@ impl Action {
             Self::CreateSandbox { .. } | Self::StartSandbox { .. } => Slot::Sandbox,
             Self::Attach { .. } | Self::Detach => Slot::Link,
             Self::PullImage { name, .. } => Slot::Image(name.clone()),
-            Self::CreateContainer { name, .. } | Self::StartContainer { name, .. } => Slot::Container(name.clone()),
+            Self::CreateContainer { name, .. } | Self::StartContainer { name, .. } => {
+                Slot::Container(name.clone())
+            }
             Self::StopContainer { id, .. } => Slot::Stop(id.clone()),
             Self::KillContainer { id, .. } => Slot::Kill(id.clone()),
             Self::RunProbe { id, kind, .. } => Slot::Probe(id.clone(), *kind),

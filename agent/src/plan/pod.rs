@@ -67,7 +67,8 @@ pub(crate) fn is_initialised(instruction: &PodInstruction, pod: &Pod) -> bool {
         return instruction.init_containers.is_empty();
     };
     // A container that joined this sandbox proves it, though somebody may have pruned dead containers.
-    let begun = pod.instances.iter().any(|instance| instance.kind == Kind::App && instance.sandbox == sandbox);
+    let begun =
+        pod.instances.iter().any(|instance| instance.kind == Kind::App && instance.sandbox == sandbox);
     begun
         || instruction.init_containers.iter().all(|spec| {
             let latest = pod.latest(Kind::Init, &spec.name);
@@ -138,7 +139,8 @@ impl<'a> Planner<'a> {
             lives = true;
             self.stop(instance, grace, why);
         }
-        let under_way = |slot: &Slot| matches!(slot, Slot::Container(_) | Slot::Sandbox | Slot::Link | Slot::Data);
+        let under_way =
+            |slot: &Slot| matches!(slot, Slot::Container(_) | Slot::Sandbox | Slot::Link | Slot::Data);
         if lives || pod.memory.busy.iter().any(under_way) {
             return;
         }
@@ -183,8 +185,12 @@ impl<'a> Planner<'a> {
             return self.act(Action::PrepareVolumes);
         }
         let Some(sandbox) = self.ensure_sandbox() else { return };
-        if self.pod.memory.attached_to.as_deref() != Some(sandbox.id.as_str()) {
-            return self.act(Action::Attach { sandbox: sandbox.id.clone() });
+        let attached = self.pod.memory.attached_to.as_deref() == Some(sandbox.id.as_str());
+        if !attached || self.pod.memory.relink {
+            self.act(Action::Attach { sandbox: sandbox.id.clone() });
+        }
+        if !attached {
+            return;
         }
         self.ensure_containers(instruction, &sandbox.id);
     }
@@ -194,14 +200,15 @@ impl<'a> Planner<'a> {
         let pod = self.pod;
         let wanted = wanted_names(instruction);
         for instance in pod.instances.iter().filter(|instance| instance.kind != Kind::Sandbox) {
-            let is_latest = pod.latest(instance.kind, &instance.name).is_some_and(|latest| latest.id == instance.id);
+            let is_latest =
+                pod.latest(instance.kind, &instance.name).is_some_and(|latest| latest.id == instance.id);
             let is_last_dead =
                 pod.latest_dead(instance.kind, &instance.name).is_some_and(|dead| dead.id == instance.id);
             let is_wanted = wanted.contains(&(instance.kind, instance.name.as_str()));
             let starting = self.is_busy(&Slot::Container(instance.name.clone()));
             match instance.phase {
                 Phase::Exited(_) if !(is_wanted && is_last_dead) => self.remove(instance),
-                Phase::Created if !(is_wanted && is_latest) && !starting => self.remove(instance),
+                Phase::Created if !(starting || is_wanted && is_latest) => self.remove(instance),
                 _ => {}
             }
         }
@@ -213,7 +220,8 @@ impl<'a> Planner<'a> {
         let wanted = wanted_names(instruction);
         let home = pod.sandbox().filter(|sandbox| sandbox.is_live()).map(|sandbox| sandbox.id.as_str());
         for instance in pod.live_members() {
-            let is_latest = pod.latest(instance.kind, &instance.name).is_some_and(|latest| latest.id == instance.id);
+            let is_latest =
+                pod.latest(instance.kind, &instance.name).is_some_and(|latest| latest.id == instance.id);
             if !wanted.contains(&(instance.kind, instance.name.as_str())) || !is_latest {
                 self.stop(instance, RESTART_GRACE, Why::NotWanted);
             } else if home != Some(instance.sandbox.as_str()) {
@@ -232,8 +240,9 @@ impl<'a> Planner<'a> {
             if home != Some(instance.sandbox.as_str()) {
                 continue;
             }
-            let verdict =
-                |kind| pod.memory.probes.get(&(instance.id.clone(), kind)).and_then(|tracker| tracker.verdict);
+            let verdict = |kind| {
+                pod.memory.probes.get(&(instance.id.clone(), kind)).and_then(|tracker| tracker.verdict)
+            };
             let failed = |kind: ProbeKind| kind.of(spec).is_some() && verdict(kind) == Some(false);
             if instance.image != spec.image {
                 self.stop(instance, RESTART_GRACE, Why::ImageChanged);

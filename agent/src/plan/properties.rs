@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use warren_proto::control::{Container, PodInstruction, RestartPolicy};
 
 use super::{
-    Action, Desired, Exit, Image, ImageState, Instance, Kind, Phase, Pod, Slot, Stopping, World, model::after, plan,
+    Action, Desired, Exit, Image, ImageState, Instance, Kind, Phase, Pod, Slot, Stopping, World,
+    model::after, plan,
 };
 
 /// An engine, netd and disk in memory. Effects are immediate; processes obey or ignore SIGTERM by their name.
@@ -62,10 +63,16 @@ impl Model {
             }
             Action::StartContainer { id, kind, name } => {
                 assert!(pod.is_attached());
-                assert!(!pod.of(*kind, name).any(|other| other.is_live() && other.id != *id), "two copies of {name}");
+                assert!(
+                    !pod.of(*kind, name).any(|other| other.is_live() && other.id != *id),
+                    "two copies of {name}"
+                );
                 let instruction = &desired.pods[uid];
                 if *kind == Kind::App {
-                    assert!(super::pod::is_initialised(instruction, pod), "{name} starts before the init containers");
+                    assert!(
+                        super::pod::is_initialised(instruction, pod),
+                        "{name} starts before the init containers"
+                    );
                 } else {
                     let others = pod.live_members().filter(|other| other.id != *id).count();
                     assert_eq!(others, 0, "init containers run one by one");
@@ -73,10 +80,15 @@ impl Model {
             }
             Action::CreateSandbox { .. } => {
                 assert!(!pod.of(Kind::Sandbox, "").any(Instance::is_live), "a second sandbox");
-                assert_eq!(pod.live_members().count(), 0, "a new sandbox while containers of the old one live");
+                assert_eq!(
+                    pod.live_members().count(),
+                    0,
+                    "a new sandbox while containers of the old one live"
+                );
             }
             Action::RemoveContainer { id } => {
-                let kind = pod.instances.iter().find(|instance| instance.id == *id).map(|instance| instance.kind);
+                let kind =
+                    pod.instances.iter().find(|instance| instance.id == *id).map(|instance| instance.kind);
                 if kind == Some(Kind::Sandbox) {
                     let orphaned = pod.live_members().filter(|member| member.sandbox == *id).count();
                     assert_eq!(orphaned, 0, "a sandbox is removed under its containers");
@@ -107,6 +119,7 @@ impl Model {
             Action::StartSandbox { id } | Action::StartContainer { id, .. } => start(pod, id),
             Action::Attach { sandbox } => {
                 (pod.memory.attached_to, pod.memory.linked) = (Some(sandbox.clone()), true);
+                pod.memory.relink = false;
             }
             Action::Detach => (pod.memory.attached_to, pod.memory.linked) = (None, false),
             Action::PullImage { name, attempt, image, .. } => {
@@ -141,8 +154,11 @@ impl Model {
     fn settle(&mut self, desired: &Desired, mut pick: impl FnMut(usize) -> usize) -> usize {
         for round in 0..2000 {
             let outcome = plan(desired, &self.world(), self.now);
-            let mut actions: Vec<_> =
-                outcome.actions.into_iter().filter(|planned| !matches!(planned.action, Action::RunProbe { .. })).collect();
+            let mut actions: Vec<_> = outcome
+                .actions
+                .into_iter()
+                .filter(|planned| !matches!(planned.action, Action::RunProbe { .. }))
+                .collect();
             if !actions.is_empty() {
                 let chosen = actions.remove(pick(actions.len()) % actions.len());
                 self.apply(&chosen.uid, desired, &chosen.action);
@@ -210,8 +226,8 @@ enum Blow {
     Die(usize, i32),
     /// Somebody removes the n-th container by force.
     Vanish(usize),
-    /// netd lost the n-th pod's link.
-    Unlink(usize),
+    /// netd lost the n-th pod's link; the agent knows already that it cannot be had back, or not yet.
+    Unlink(usize, bool),
     /// The agent starts anew.
     Restart,
     /// Power cut: everything dies, links are gone.
@@ -226,7 +242,7 @@ fn blows() -> impl Strategy<Value = Vec<Blow>> {
     let blow = prop_oneof![
         (0usize..12, prop_oneof![Just(0), Just(1), Just(137)]).prop_map(|(n, code)| Blow::Die(n, code)),
         (0usize..12).prop_map(Blow::Vanish),
-        (0usize..4).prop_map(Blow::Unlink),
+        (0usize..4, any::<bool>()).prop_map(|(n, known)| Blow::Unlink(n, known)),
         Just(Blow::Restart),
         Just(Blow::PowerCut),
         (0usize..12).prop_map(Blow::Work),
@@ -257,9 +273,13 @@ fn strike(model: &mut Model, desired: &Desired, blow: &Blow) {
                 pod.instances.retain(|instance| instance.id != *id);
             }
         }
-        Blow::Unlink(n) => {
+        Blow::Unlink(n, known) => {
             if let Some(pod) = model.pods.values_mut().nth(*n) {
-                (pod.memory.linked, pod.memory.attached_to) = (false, None);
+                let memory = &mut pod.memory;
+                (memory.linked, memory.relink) = (false, memory.attached_to.is_some());
+                if *known {
+                    (memory.relink, memory.attached_to) = (false, None);
+                }
             }
         }
         Blow::Restart => model.forget(),
@@ -288,20 +308,22 @@ fn container(name: &str) -> Container {
 }
 
 fn pods() -> impl Strategy<Value = Vec<PodInstruction>> {
-    let policy = prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)];
+    let policy =
+        prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)];
     let pod = (0usize..3, 1usize..3, policy, any::<bool>());
     prop::collection::vec(pod, 1..4).prop_map(|pods| {
-        let make = |(index, (inits, apps, policy, stubborn)): (usize, (usize, usize, RestartPolicy, bool))| {
-            let prefix = if stubborn { "stubborn" } else { "app" };
-            PodInstruction {
-                uid: format!("pod{index}"),
-                name: format!("pod{index}"),
-                init_containers: (0..inits).map(|n| container(&format!("init{n}"))).collect(),
-                containers: (0..apps).map(|n| container(&format!("{prefix}{n}"))).collect(),
-                restart_policy: policy.into(),
-                ..PodInstruction::default()
-            }
-        };
+        let make =
+            |(index, (inits, apps, policy, stubborn)): (usize, (usize, usize, RestartPolicy, bool))| {
+                let prefix = if stubborn { "stubborn" } else { "app" };
+                PodInstruction {
+                    uid: format!("pod{index}"),
+                    name: format!("pod{index}"),
+                    init_containers: (0..inits).map(|n| container(&format!("init{n}"))).collect(),
+                    containers: (0..apps).map(|n| container(&format!("{prefix}{n}"))).collect(),
+                    restart_policy: policy.into(),
+                    ..PodInstruction::default()
+                }
+            };
         pods.into_iter().enumerate().map(make).collect()
     })
 }
@@ -321,11 +343,13 @@ fn assert_right(model: &Model, desired: &Desired) {
             assert!(!pod.memory.linked);
             continue;
         }
-        assert!(pod.is_attached(), "{uid} is plugged in");
+        assert!(pod.is_attached() && pod.memory.linked && !pod.memory.relink, "{uid} is plugged in");
         for spec in &instruction.containers {
             let live = pod.of(Kind::App, &spec.name).filter(|instance| instance.is_live()).count();
             let done = pod.latest(Kind::App, &spec.name).is_some_and(|latest| latest.exit().is_some());
-            assert!(live == 1 || (live == 0 && done && instruction.restart_policy() != RestartPolicy::Always));
+            assert!(
+                live == 1 || (live == 0 && done && instruction.restart_policy() != RestartPolicy::Always)
+            );
             let dead = pod.of(Kind::App, &spec.name).filter(|instance| instance.exit().is_some()).count();
             assert!(dead <= 1, "one dead container of a name is kept, not {dead}");
         }
@@ -333,7 +357,9 @@ fn assert_right(model: &Model, desired: &Desired) {
     let strangers: Vec<_> = model
         .pods
         .iter()
-        .filter(|(uid, pod)| !desired.pods.contains_key(*uid) && (!pod.instances.is_empty() || pod.memory.has_data))
+        .filter(|(uid, pod)| {
+            !desired.pods.contains_key(*uid) && (!pod.instances.is_empty() || pod.memory.has_data)
+        })
         .collect();
     assert!(strangers.is_empty(), "orphans are removed: {strangers:?}");
 }

@@ -19,7 +19,13 @@ use super::{
 pub(crate) const ERR_IMAGE_PULL_SHOWN: Duration = Duration::from_secs(2);
 
 /// The report about one pod that is wanted.
-pub fn pod_status(uid: &str, instruction: &PodInstruction, pod: &Pod, gone: bool, now: Timestamp) -> PodStatus {
+pub fn pod_status(
+    uid: &str,
+    instruction: &PodInstruction,
+    pod: &Pod,
+    gone: bool,
+    now: Timestamp,
+) -> PodStatus {
     let view = View { uid, instruction, pod, now };
     let (reason, message) = view.trouble();
     let sandbox = pod.sandbox().and_then(|sandbox| match &sandbox.phase {
@@ -34,7 +40,11 @@ pub fn pod_status(uid: &str, instruction: &PodInstruction, pod: &Pod, gone: bool
         attached: pod.is_attached(),
         gone,
         containers: instruction.containers.iter().map(|spec| view.container(Kind::App, spec)).collect(),
-        init_containers: instruction.init_containers.iter().map(|spec| view.container(Kind::Init, spec)).collect(),
+        init_containers: instruction
+            .init_containers
+            .iter()
+            .map(|spec| view.container(Kind::Init, spec))
+            .collect(),
         reason,
         message,
         started_at: sandbox.map(seconds).unwrap_or_default(),
@@ -145,7 +155,12 @@ impl View<'_> {
     /// Waiting for the back-off, or simply ended.
     fn after_exit(&self, spec: &Container, instance: &Instance, exit: &Exit) -> State {
         let policy = self.instruction.restart_policy();
-        let next = backoff::next(instance, &spec.image, policy, self.pod.sandbox().map(|sandbox| sandbox.id.as_str()));
+        let next = backoff::next(
+            instance,
+            &spec.image,
+            policy,
+            self.pod.sandbox().map(|sandbox| sandbox.id.as_str()),
+        );
         match next {
             Some(Next::Restart { at, delay, .. }) if at > self.now && !delay.is_zero() => {
                 let PodInstruction { name, namespace, .. } = self.instruction;
@@ -165,7 +180,10 @@ impl View<'_> {
         let image = self.pod.memory.images.get(&spec.name).filter(|image| image.image == spec.image)?;
         let ImageState::Failed { reason, message, at, .. } = &image.state else { return None };
         if *reason == "ErrImagePull" && self.now >= after(*at, ERR_IMAGE_PULL_SHOWN) {
-            return Some(waiting("ImagePullBackOff", format!("Back-off pulling image \"{}\": {message}", spec.image)));
+            return Some(waiting(
+                "ImagePullBackOff",
+                format!("Back-off pulling image \"{}\": {message}", spec.image),
+            ));
         }
         Some(waiting(reason, message.clone()))
     }

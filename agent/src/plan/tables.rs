@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use warren_proto::control::{
-    Container, ExecProbe, PodInstruction, PodStatus, Probe, RestartPolicy, container_state::State, probe::Handler,
+    Container, ExecProbe, PodInstruction, PodStatus, Probe, RestartPolicy, container_state::State,
+    probe::Handler,
 };
 
 use super::{
@@ -69,8 +70,10 @@ fn pod(members: Vec<Instance>) -> Pod {
 }
 
 fn decide(instruction: &PodInstruction, pod: &Pod, now: i64) -> (Vec<Action>, Option<i64>) {
-    let desired =
-        Desired { pods: BTreeMap::from([(UID.to_owned(), Arc::new(instruction.clone()))]), ..Desired::default() };
+    let desired = Desired {
+        pods: BTreeMap::from([(UID.to_owned(), Arc::new(instruction.clone()))]),
+        ..Desired::default()
+    };
     let world = World { pods: BTreeMap::from([(UID.to_owned(), pod.clone())]) };
     let outcome = plan(&desired, &world, at(now));
     (
@@ -100,7 +103,10 @@ fn the_order_is_volumes_sandbox_link_image_container() {
     assert!(matches!(&decide(&wanted, &now, 0).0[..], [Action::PullImage { attempt: 0, .. }]));
     let image = Image { attempt: 0, image: "nginx:1".into(), state: ImageState::Ready };
     now.memory.images.insert("web".into(), image);
-    assert!(matches!(&decide(&wanted, &now, 0).0[..], [Action::CreateContainer { attempt: 0, streak: 0, .. }]));
+    assert!(matches!(
+        &decide(&wanted, &now, 0).0[..],
+        [Action::CreateContainer { attempt: 0, streak: 0, .. }]
+    ));
     now.instances.push(instance("c", Kind::App, "web", Phase::Created));
     assert!(matches!(&decide(&wanted, &now, 0).0[..], [Action::StartContainer { .. }]));
     now.instances[1].phase = Phase::Running(at(1));
@@ -124,13 +130,21 @@ fn a_crash_restarts_at_once_and_then_backs_off() {
             let status = report(&wanted, &now, end);
             let State::Waiting(waiting) = state_of(&status) else { panic!("{status:?}") };
             assert_eq!(waiting.reason, "CrashLoopBackOff");
-            assert!(waiting.message.ends_with("restarting failed container=web pod=pod_default(u)"), "{waiting:?}");
+            assert!(
+                waiting.message.ends_with("restarting failed container=web pod=pod_default(u)"),
+                "{waiting:?}"
+            );
             assert_eq!(status.containers[0].restart_count, streak);
             let last = status.containers[0].last_state.clone().and_then(|state| state.state);
-            assert!(matches!(last, Some(State::Terminated(ended)) if ended.exit_code == 1 && ended.reason == "Error"));
+            assert!(
+                matches!(last, Some(State::Terminated(ended)) if ended.exit_code == 1 && ended.reason == "Error")
+            );
         }
         let (actions, _) = decide(&wanted, &now, end + wait);
-        assert!(matches!(&actions[..], [Action::PullImage { attempt, .. }] if *attempt == streak + 1), "{actions:?}");
+        assert!(
+            matches!(&actions[..], [Action::PullImage { attempt, .. }] if *attempt == streak + 1),
+            "{actions:?}"
+        );
     }
 }
 
@@ -205,7 +219,10 @@ fn a_failed_liveness_probe_stops_the_container_and_kills_it_after_its_grace() {
     let stopping = Stopping { since: at(10), deadline: after(at(10), grace), killed_at: None };
     failed.memory.stopping.insert("c".into(), stopping);
     assert_eq!(decide(&wanted, &failed, 39), (vec![], Some(40)));
-    assert_eq!(decide(&wanted, &failed, 40).0, [Action::KillContainer { id: "c".into(), name: "web".into() }]);
+    assert_eq!(
+        decide(&wanted, &failed, 40).0,
+        [Action::KillContainer { id: "c".into(), name: "web".into() }]
+    );
 }
 
 #[test]
@@ -239,7 +256,11 @@ fn a_dead_sandbox_stops_its_containers_and_is_replaced() {
 #[test]
 fn another_image_restarts_only_that_container() {
     let mut wanted = instruction();
-    wanted.containers.push(Container { name: "side".into(), image: "nginx:1".into(), ..Container::default() });
+    wanted.containers.push(Container {
+        name: "side".into(),
+        image: "nginx:1".into(),
+        ..Container::default()
+    });
     wanted.containers[0].image = "nginx:2".into();
     let running = |id: &str, name: &str| instance(id, Kind::App, name, Phase::Running(at(0)));
     let now = pod(vec![running("c", "web"), running("s", "side")]);
@@ -284,7 +305,8 @@ fn an_unresolved_container_waits_with_its_reason() {
 fn a_failed_init_container_fails_a_pod_that_never_restarts() {
     let mut wanted = instruction();
     wanted.restart_policy = RestartPolicy::Never.into();
-    wanted.init_containers = vec![Container { name: "init".into(), image: "nginx:1".into(), ..Container::default() }];
+    wanted.init_containers =
+        vec![Container { name: "init".into(), image: "nginx:1".into(), ..Container::default() }];
     let now = pod(vec![instance("i", Kind::Init, "init", exited(1, 0, 5))]);
     assert_eq!(decide(&wanted, &now, 5).0, [Action::Detach]);
     let State::Waiting(waiting) = state_of(&report(&wanted, &now, 5)) else { panic!("waits") };

@@ -24,7 +24,8 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
     let some = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
     let uid = spec.labels.get(spec::POD_UID).cloned().unwrap_or_default();
     let log_options = [("max-size", LOG_SIZE), ("max-file", LOG_FILES)];
-    let log_options = log_options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let log_options =
+        log_options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let host = HostConfig {
         network_mode: Some(spec.network_mode.clone()),
         ipc_mode: Some(spec.ipc_mode.clone()),
@@ -51,7 +52,10 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
-        log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(log_options) }),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(log_options),
+        }),
         ..HostConfig::default()
     };
     ContainerCreateBody {
@@ -91,8 +95,11 @@ fn mount_body(scope: &Scope, uid: &str, mount: &MountSpec) -> Mount {
                 options: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
             };
             let labels: HashMap<_, _> = scope.labels(uid).into_iter().collect();
-            let volume_options =
-                MountVolumeOptions { labels: Some(labels), driver_config: Some(driver), ..Default::default() };
+            let volume_options = MountVolumeOptions {
+                labels: Some(labels),
+                driver_config: Some(driver),
+                ..Default::default()
+            };
             Mount {
                 typ: Some(MountType::VOLUME),
                 source: Some(volume.clone()),
@@ -130,7 +137,10 @@ pub(super) fn found(scope: &Scope, response: ContainerInspectResponse) -> Option
             sandbox: label(spec::SANDBOX),
             image: label(spec::IMAGE),
             image_id: response.image.unwrap_or_default(),
-            stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()).unwrap_or_else(|| "SIGTERM".into()),
+            stop_signal: config
+                .stop_signal
+                .filter(|signal| !signal.is_empty())
+                .unwrap_or_else(|| "SIGTERM".into()),
             phase,
         },
     })
@@ -164,7 +174,9 @@ fn phase(state: &ContainerState, created: Option<&str>) -> Option<Phase> {
             started,
             finished: moment(state.finished_at.as_deref()).or(started).unwrap_or(created),
         })),
-        ContainerStateStatusEnum::DEAD | ContainerStateStatusEnum::REMOVING | ContainerStateStatusEnum::EMPTY => None,
+        ContainerStateStatusEnum::DEAD
+        | ContainerStateStatusEnum::REMOVING
+        | ContainerStateStatusEnum::EMPTY => None,
         _ => Some(Phase::Running(started.unwrap_or(created))),
     }
 }

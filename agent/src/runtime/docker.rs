@@ -75,9 +75,15 @@ impl DockerEngine {
 
     fn error(&self, error: BollardError) -> EngineError {
         match error {
-            BollardError::DockerResponseServerError { status_code: 404, message } => EngineError::NotFound(message),
-            BollardError::DockerResponseServerError { status_code: 409, message } => EngineError::Conflict(message),
-            BollardError::DockerResponseServerError { message, .. } => EngineError::Other(message.trim().to_owned()),
+            BollardError::DockerResponseServerError { status_code: 404, message } => {
+                EngineError::NotFound(message)
+            }
+            BollardError::DockerResponseServerError { status_code: 409, message } => {
+                EngineError::Conflict(message)
+            }
+            BollardError::DockerResponseServerError { message, .. } => {
+                EngineError::Other(message.trim().to_owned())
+            }
             BollardError::DockerStreamError { error } => EngineError::Other(error),
             error @ (BollardError::SocketNotFoundError(_)
             | BollardError::IOError { .. }
@@ -108,7 +114,10 @@ impl DockerEngine {
     }
 
     fn label_filters(&self) -> Vec<String> {
-        vec![format!("{}={}", spec::CLUSTER, self.scope.cluster), format!("{}={}", spec::NODE, self.scope.node)]
+        vec![
+            format!("{}={}", spec::CLUSTER, self.scope.cluster),
+            format!("{}={}", spec::NODE, self.scope.node),
+        ]
     }
 
     /// A container of that name that we made for the same instance.
@@ -126,7 +135,8 @@ impl Engine for DockerEngine {
     async fn list(&self) -> Result<Vec<Found>, EngineError> {
         let client = self.client()?;
         let filters = HashMap::from([("label".to_owned(), self.label_filters())]);
-        let options = query::ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let options =
+            query::ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let summaries = self.within(LONG, "list", client.list_containers(Some(options))).await?;
         let ids: Vec<String> = summaries.into_iter().filter_map(|summary| summary.id).collect();
         let inspections = ids.into_iter().map(|id| async move { self.inspect(&id).await });
@@ -155,7 +165,10 @@ impl Engine for DockerEngine {
             Err(EngineError::Conflict(message)) => {
                 let adopted = self.adopt(&spec).await?;
                 adopted.ok_or_else(|| {
-                    EngineError::Conflict(format!("{message}; remove that container: docker rm -f {}", spec.name))
+                    EngineError::Conflict(format!(
+                        "{message}; remove that container: docker rm -f {}",
+                        spec.name
+                    ))
                 })
             }
             Err(error) => Err(error),
@@ -222,7 +235,9 @@ impl Engine for DockerEngine {
         let work = async {
             let exec = client.create_exec(id, options).await?;
             let mut output = Vec::new();
-            if let StartExecResults::Attached { output: mut stream, .. } = client.start_exec(&exec.id, None).await? {
+            if let StartExecResults::Attached { output: mut stream, .. } =
+                client.start_exec(&exec.id, None).await?
+            {
                 while let Some(piece) = stream.try_next().await? {
                     let piece = piece.into_bytes();
                     output.extend_from_slice(&piece[..piece.len().min(EXEC_OUTPUT - output.len())]);
@@ -257,7 +272,8 @@ impl Engine for DockerEngine {
         let client = self.client()?;
         let mut labels = self.label_filters();
         labels.push(format!("{}={uid}", spec::POD_UID));
-        let options = query::ListVolumesOptions { filters: Some(HashMap::from([("label".to_owned(), labels)])) };
+        let options =
+            query::ListVolumesOptions { filters: Some(HashMap::from([("label".to_owned(), labels)])) };
         let list = self.within(SHORT, "list volumes", client.list_volumes(Some(options))).await?;
         for volume in list.volumes.unwrap_or_default() {
             let options = None::<query::RemoveVolumeOptions>;
@@ -272,7 +288,8 @@ impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         let client = self.client()?;
         let info = self.within(SHORT, "info", client.info()).await?;
-        let images = self.within(LONG, "list images", client.list_images(None::<query::ListImagesOptions>)).await?;
+        let images =
+            self.within(LONG, "list images", client.list_images(None::<query::ListImagesOptions>)).await?;
         Ok(EngineInfo {
             id: info.id.unwrap_or_default(),
             version: info.server_version.unwrap_or_default(),
@@ -296,8 +313,10 @@ impl Engine for DockerEngine {
             ("label".to_owned(), self.label_filters()),
         ]);
         let since = (Timestamp::now().as_second() - EVENT_OVERLAP_SECONDS).to_string();
-        let options = query::EventsOptions { since: Some(since), filters: Some(filters), ..Default::default() };
-        let broken = |error: BollardError| EngineError::Unavailable(format!("the event stream broke: {error}"));
+        let options =
+            query::EventsOptions { since: Some(since), filters: Some(filters), ..Default::default() };
+        let broken =
+            |error: BollardError| EngineError::Unavailable(format!("the event stream broke: {error}"));
         let stream = client.events(Some(options)).map_err(broken);
         let ids = stream.try_filter_map(|event| async move { Ok(event.actor.and_then(|actor| actor.id)) });
         Ok(ids.boxed())

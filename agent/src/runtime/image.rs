@@ -13,7 +13,9 @@ impl ImageName {
     /// Splits a name, or says what is wrong with it.
     pub fn parse(image: &str) -> Result<Self, String> {
         let bad = |rule: &str| {
-            Err(format!("image name \"{image}\" is invalid: {rule}; expected [REGISTRY/]NAME[:TAG|@DIGEST], lower case"))
+            Err(format!(
+                "image name \"{image}\" is invalid: {rule}; expected [REGISTRY/]NAME[:TAG|@DIGEST], lower case"
+            ))
         };
         if image.is_empty() {
             return bad("it is empty");
@@ -48,7 +50,8 @@ impl ImageName {
             part.bytes().next().is_some_and(|first| first.is_ascii_lowercase() || first.is_ascii_digit())
                 && part.bytes().all(|byte| word(byte) && !byte.is_ascii_uppercase())
         };
-        if !path.split('/').all(part) || registry.is_some_and(|registry| registry.bytes().any(|b| b.is_ascii_whitespace()))
+        if !path.split('/').all(part)
+            || registry.is_some_and(|registry| registry.bytes().any(|b| b.is_ascii_whitespace()))
         {
             return bad("the repository must be lower case words joined by '/'");
         }

@@ -125,7 +125,11 @@ pub trait Engine: Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<ExecResult, EngineError>> + Send;
     /// The log of a container.
-    fn logs(&self, id: &str, options: LogOptions) -> impl Future<Output = Result<LogStream, EngineError>> + Send;
+    fn logs(
+        &self,
+        id: &str,
+        options: LogOptions,
+    ) -> impl Future<Output = Result<LogStream, EngineError>> + Send;
     /// Removes the engine's volumes of a pod.
     fn remove_volumes(&self, uid: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// What the engine is.

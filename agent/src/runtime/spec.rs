@@ -195,7 +195,13 @@ pub fn member(
     Ok(spec)
 }
 
-fn labels(around: &Surroundings, pod: &PodInstruction, kind: Kind, name: &str, attempt: u32) -> BTreeMap<String, String> {
+fn labels(
+    around: &Surroundings,
+    pod: &PodInstruction,
+    kind: Kind,
+    name: &str,
+    attempt: u32,
+) -> BTreeMap<String, String> {
     let mut labels = around.scope.labels(&pod.uid);
     let own = [
         (POD_NAME, pod.name.clone()),
@@ -241,7 +247,11 @@ fn capabilities(names: &[String]) -> Vec<String> {
 
 fn limit(spec: &mut ContainerSpec, resources: Resources) -> Result<(), String> {
     // A limit without a request is also the request.
-    let cpu = if resources.cpu_request_millis > 0 { resources.cpu_request_millis } else { resources.cpu_limit_millis };
+    let cpu = if resources.cpu_request_millis > 0 {
+        resources.cpu_request_millis
+    } else {
+        resources.cpu_limit_millis
+    };
     spec.cpu_shares = Some((cpu.saturating_mul(1024) / 1000).clamp(2, 262_144));
     if resources.cpu_limit_millis > 0 {
         spec.cpu_period = Some(CPU_PERIOD);
@@ -330,12 +340,18 @@ mod tests {
         let instance = InstanceSpec { kind: Kind::App, attempt: 3, streak: 1, sandbox: "sid" };
         let spec = member(&around(), &pod(), &container, &instance, Vec::new()).expect("valid");
         assert_eq!(spec.network_mode, "container:sid");
-        assert_eq!((spec.cpu_quota, spec.cpu_period, spec.cpu_shares), (Some(150_000), Some(100_000), Some(256)));
+        assert_eq!(
+            (spec.cpu_quota, spec.cpu_period, spec.cpu_shares),
+            (Some(150_000), Some(100_000), Some(256))
+        );
         assert_eq!((spec.memory, spec.oom_score_adjust), (Some(64 << 20), None));
         assert_eq!(spec.env, ["A=b=c"]);
         assert_eq!((spec.entrypoint, spec.command), (None, Some(vec!["-v".to_owned()])));
         assert_eq!(spec.user.as_deref(), Some("1000:7"));
-        assert_eq!((spec.capabilities_add, spec.capabilities_drop), (vec!["NET_RAW".into()], vec!["ALL".into()]));
+        assert_eq!(
+            (spec.capabilities_add, spec.capabilities_drop),
+            (vec!["NET_RAW".into()], vec!["ALL".into()])
+        );
         assert_eq!((spec.labels[SANDBOX].as_str(), spec.labels[STREAK].as_str()), ("sid", "1"));
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use warren_runtime::CancellationToken;
 
 use super::{Engine, EngineError, Found};
@@ -17,43 +17,48 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 /// The containers of this node, by id.
 pub struct Inventory<E> {
     engine: Arc<E>,
-    state: Mutex<State>,
+    found: Mutex<BTreeMap<String, Found>>,
+    /// Why the picture cannot be trusted; none when it can.
+    trouble: watch::Sender<Option<String>>,
     /// Held over each look at the engine, so that an older answer never overwrites a newer one.
     look: tokio::sync::Mutex<()>,
     changed: Arc<Notify>,
-}
-
-struct State {
-    found: BTreeMap<String, Found>,
-    /// Why the picture cannot be trusted; none when it can.
-    trouble: Option<String>,
 }
 
 impl<E: Engine> Inventory<E> {
     /// An inventory that has not looked yet. `changed` is notified whenever the picture changes.
     pub fn new(engine: Arc<E>, changed: Arc<Notify>) -> Self {
         let trouble = Some("the Docker engine was not asked yet".to_owned());
-        let state = Mutex::new(State { found: BTreeMap::new(), trouble });
-        Self { engine, state, look: tokio::sync::Mutex::new(()), changed }
+        Self {
+            engine,
+            found: Mutex::default(),
+            trouble: watch::Sender::new(trouble),
+            look: tokio::sync::Mutex::new(()),
+            changed,
+        }
     }
 
     /// All containers, or why they are not known.
     pub fn current(&self) -> Result<BTreeMap<String, Found>, String> {
-        let state = self.state.lock();
-        match &state.trouble {
-            None => Ok(state.found.clone()),
-            Some(trouble) => Err(trouble.clone()),
+        match self.trouble() {
+            None => Ok(self.found.lock().clone()),
+            Some(trouble) => Err(trouble),
         }
     }
 
     /// Why the engine cannot be used; none when it can.
     pub fn trouble(&self) -> Option<String> {
-        self.state.lock().trouble.clone()
+        self.trouble.borrow().clone()
+    }
+
+    /// Tells when the engine comes and goes.
+    pub fn troubles(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
     }
 
     /// One container as last seen.
     pub fn get(&self, id: &str) -> Option<Found> {
-        self.state.lock().found.get(id).cloned()
+        self.found.lock().get(id).cloned()
     }
 
     /// Looks at one container again.
@@ -61,10 +66,10 @@ impl<E: Engine> Inventory<E> {
         let _look = self.look.lock().await;
         let now = self.engine.inspect(id).await?;
         let changed = {
-            let mut state = self.state.lock();
+            let mut all = self.found.lock();
             let before = match &now {
-                Some(found) => state.found.insert(id.to_owned(), found.clone()),
-                None => state.found.remove(id),
+                Some(found) => all.insert(id.to_owned(), found.clone()),
+                None => all.remove(id),
             };
             before != now
         };
@@ -77,12 +82,13 @@ impl<E: Engine> Inventory<E> {
     async fn list(&self) -> Result<(), EngineError> {
         let _look = self.look.lock().await;
         let found = self.engine.list().await?;
-        let found: BTreeMap<_, _> = found.into_iter().map(|found| (found.instance.id.clone(), found)).collect();
-        let mut state = self.state.lock();
-        if state.found != found || state.trouble.is_some() {
+        let found: BTreeMap<_, _> =
+            found.into_iter().map(|found| (found.instance.id.clone(), found)).collect();
+        let before = std::mem::replace(&mut *self.found.lock(), found.clone());
+        let recovered = self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+        if recovered || before != found {
             self.changed.notify_one();
         }
-        *state = State { found, trouble: None };
         Ok(())
     }
 
@@ -97,9 +103,13 @@ impl<E: Engine> Inventory<E> {
             let Err(error) = connected;
             metrics::counter!("warren_agent_engine_gaps_total").increment(1);
             let trouble = error.to_string();
-            if self.state.lock().trouble.replace(trouble.clone()).as_ref() != Some(&trouble) {
-                tracing::error!(error = %trouble, "no container engine");
-            }
+            self.trouble.send_if_modified(|known| {
+                let is_new = known.replace(trouble.clone()).as_ref() != Some(&trouble);
+                if is_new {
+                    tracing::error!(error = %trouble, "no container engine");
+                }
+                is_new
+            });
             self.changed.notify_one();
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -114,7 +124,7 @@ impl<E: Engine> Inventory<E> {
         let mut events = self.engine.events().await?;
         self.list().await?;
         *wait = RETRY_FIRST;
-        tracing::info!(containers = self.state.lock().found.len(), "following the container engine");
+        tracing::info!(containers = self.found.lock().len(), "following the container engine");
         let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
         resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

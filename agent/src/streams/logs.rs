@@ -23,7 +23,8 @@ pub async fn open<E: Engine, L: Links>(
 ) -> Result<LogBytes, String> {
     let options = options(request, Timestamp::now())?;
     let found = driver.find_for_logs(uid, container, request.previous)?;
-    let stream = driver.engine().logs(&found.instance.id, options).await.map_err(|error| error.to_string())?;
+    let stream =
+        driver.engine().logs(&found.instance.id, options).await.map_err(|error| error.to_string())?;
     let stream = stream.map(|piece| piece.map_err(|error| error.to_string()));
     Ok(match request.limit_bytes {
         Some(limit) => limited(stream.boxed(), usize::try_from(limit).unwrap_or(0)),

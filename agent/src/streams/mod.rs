@@ -56,7 +56,8 @@ async fn follow<E: Engine, L: Links>(
 ) -> anyhow::Result<()> {
     let channel = tokio::time::timeout(CONNECT, controller.channel()).await??;
     let mut client = ControlClient::new(channel.clone());
-    let mut requests = tokio::time::timeout(CONNECT, client.sessions(SessionsRequest {})).await??.into_inner();
+    let mut requests =
+        tokio::time::timeout(CONNECT, client.sessions(SessionsRequest {})).await??.into_inner();
     *wait = RETRY_FIRST;
     // Whoever answers now may not know what was reported to its predecessor.
     driver.outbox().forget_sent();
@@ -81,7 +82,7 @@ async fn follow<E: Engine, L: Links>(
 }
 
 /// One session: our first frame says which, then data, then the end.
-async fn serve<E: Engine, L: Links>(
+pub async fn serve<E: Engine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     channel: Channel,
     open: SessionOpen,

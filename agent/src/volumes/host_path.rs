@@ -28,7 +28,9 @@ pub(super) fn check(volume: &str, path: &Path, kind: &str) -> Result<(), VolumeE
         "" if exists => return Ok(()),
         "" => return make_dir(),
         "DirectoryOrCreate" if !exists => return make_dir(),
-        "FileOrCreate" if !exists => return create_file(path).map_err(VolumeError::io(volume, "create", path)),
+        "FileOrCreate" if !exists => {
+            return create_file(path).map_err(VolumeError::io(volume, "create", path));
+        }
         "Directory" | "DirectoryOrCreate" => (meta()?.is_dir(), "a directory"),
         "File" | "FileOrCreate" => (meta()?.is_file(), "a file"),
         "Socket" => (meta()?.file_type().is_socket(), "a socket"),

@@ -96,11 +96,16 @@ impl Volumes {
                 Some(Source::EmptyDir(source)) if source.memory => {}
                 Some(Source::EmptyDir(_)) => {
                     let path = self.empty_dir(&pod.uid, name);
-                    make_private(&self.disk.join(&pod.uid)).map_err(VolumeError::io(name, "create", &path))?;
+                    make_private(&self.disk.join(&pod.uid))
+                        .map_err(VolumeError::io(name, "create", &path))?;
                     make_open(&path, 0o777).map_err(VolumeError::io(name, "create", &path))?;
                 }
                 Some(Source::HostPath(source)) => {
-                    host_path::check(name, &host_path::resolve(self.host_prefix.as_deref(), &source.path), &source.r#type)?;
+                    host_path::check(
+                        name,
+                        &host_path::resolve(self.host_prefix.as_deref(), &source.path),
+                        &source.r#type,
+                    )?;
                 }
                 Some(Source::Files(source)) => {
                     let private = self.files_place(source.secret).join(&pod.uid);
@@ -151,9 +156,18 @@ impl Volumes {
                 read_only = true;
                 self.files_dir(source.secret, &pod.uid, name)
             }
-            None => return Err(VolumeError::invalid(name, "the container mounts it, but the pod has no such volume")),
+            None => {
+                return Err(VolumeError::invalid(
+                    name,
+                    "the container mounts it, but the pod has no such volume",
+                ));
+            }
         };
-        let may_create = !read_only && matches!(volume.and_then(|v| v.source.as_ref()), Some(Source::EmptyDir(_) | Source::HostPath(_)));
+        let may_create = !read_only
+            && matches!(
+                volume.and_then(|v| v.source.as_ref()),
+                Some(Source::EmptyDir(_) | Source::HostPath(_))
+            );
         let inside = sub_path_of(name, &base, sub_path, may_create)?;
         let source = if inside.as_os_str().is_empty() { base } else { base.join(inside) };
         Ok(MountSpec::Bind { source, target, read_only })
@@ -197,7 +211,10 @@ fn sub_path_of(volume: &str, base: &Path, sub_path: &str, may_create: bool) -> R
     }
     let relative = Path::new(sub_path);
     if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(VolumeError::invalid(volume, format!("subPath {sub_path:?} must be relative, without \"..\"")));
+        return Err(VolumeError::invalid(
+            volume,
+            format!("subPath {sub_path:?} must be relative, without \"..\""),
+        ));
     }
     let wanted = base.join(relative);
     if may_create && !wanted.exists() {

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn a_containers_own_memory_is_told_from_the_machines() {
-        let machine = "20 1 8:1 / / rw - ext4 /dev/vda rw\n24 20 0:22 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw\n";
+        let machine =
+            "20 1 8:1 / / rw - ext4 /dev/vda rw\n24 20 0:22 / /dev/shm rw,nosuid shared:3 - tmpfs tmpfs rw\n";
         let container = "93 81 0:51 / /dev/shm rw,nosuid - tmpfs shm rw,size=65536k\n";
         assert_eq!(source_of(machine, MEMORY), Some("tmpfs"));
         assert_eq!(source_of(container, MEMORY), Some("shm"));

@@ -14,13 +14,16 @@ fn file(path: &str, content: &str, mode: u32) -> File {
 }
 
 fn pod(sources: Vec<(&str, Source)>) -> PodInstruction {
-    let volumes =
-        sources.into_iter().map(|(name, source)| Volume { name: name.into(), source: Some(source) }).collect();
+    let volumes = sources
+        .into_iter()
+        .map(|(name, source)| Volume { name: name.into(), source: Some(source) })
+        .collect();
     PodInstruction { uid: UID.into(), volumes, ..PodInstruction::default() }
 }
 
 fn mount(volume: &str, sub_path: &str) -> Container {
-    let mount = Mount { volume: volume.into(), path: "/m".into(), sub_path: sub_path.into(), read_only: false };
+    let mount =
+        Mount { volume: volume.into(), path: "/m".into(), sub_path: sub_path.into(), read_only: false };
     Container { mounts: vec![mount], ..Container::default() }
 }
 
@@ -46,10 +49,15 @@ fn files_are_replaced_at_once_and_old_ones_vanish() {
     assert_eq!((mode("a"), mode("c")), (0o600, 0o644));
     let data = std::fs::read_link(root.join("..data")).expect("link");
     volumes.prepare(&first).expect("again");
-    assert_eq!(std::fs::read_link(root.join("..data")).expect("link"), data, "the same content moves nothing");
+    assert_eq!(
+        std::fs::read_link(root.join("..data")).expect("link"),
+        data,
+        "the same content moves nothing"
+    );
     volumes.prepare(&with(vec![file("a", "changed", 0)])).expect("changed");
     assert_eq!((read("a"), read("c")), (Some("changed".into()), None));
-    let names: Vec<_> = std::fs::read_dir(&root).expect("dir").flatten().map(|entry| entry.file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(&root).expect("dir").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(names.len(), 3, "one name, ..data and one generation: {names:?}");
 }
 
@@ -59,14 +67,18 @@ fn a_path_that_leads_out_is_refused() {
     let volumes = volumes(dir.path());
     for path in ["../x", "/etc/passwd", "a/../../x", "", "..data"] {
         let error = volumes
-            .prepare(&pod(vec![("config", Source::Files(Files { files: vec![file(path, "", 0)], secret: false }))]))
+            .prepare(&pod(vec![(
+                "config",
+                Source::Files(Files { files: vec![file(path, "", 0)], secret: false }),
+            )]))
             .expect_err(path);
         assert!(error.to_string().contains("volume \"config\""), "{error}");
     }
     let empty = pod(vec![("data", Source::EmptyDir(EmptyDir::default()))]);
     volumes.prepare(&empty).expect("made");
     assert!(volumes.mounts(&empty, &mount("data", "../../x")).is_err());
-    std::os::unix::fs::symlink("/etc", dir.path().join("pods").join(UID).join("volumes/data/out")).expect("link");
+    std::os::unix::fs::symlink("/etc", dir.path().join("pods").join(UID).join("volumes/data/out"))
+        .expect("link");
     let error = volumes.mounts(&empty, &mount("data", "out")).expect_err("leads out").to_string();
     assert!(error.contains("leads out"), "{error}");
 }
@@ -93,7 +105,10 @@ fn a_host_path_is_checked_below_its_prefix() {
     let dir = tempfile::tempdir().expect("tempdir");
     let volumes = volumes(dir.path());
     let with = |kind: &str| {
-        pod(vec![("host", Source::HostPath(HostPath { path: "/srv/../srv/data".into(), r#type: kind.into() }))])
+        pod(vec![(
+            "host",
+            Source::HostPath(HostPath { path: "/srv/../srv/data".into(), r#type: kind.into() }),
+        )])
     };
     let error = volumes.prepare(&with("Directory")).expect_err("not there").to_string();
     assert!(error.contains("srv"), "{error}");

@@ -42,9 +42,9 @@ use warren_runtime::{
     tasks::TaskSet,
 };
 
-pub const CLUSTER: &str = "agenttest";
-pub const SANDBOX_IMAGE: &str = "agenttest-sandbox:1";
-pub const IMAGE: &str = "agenttest-busybox:1";
+pub(crate) const CLUSTER: &str = "agenttest";
+pub(crate) const SANDBOX_IMAGE: &str = "agenttest-sandbox:1";
+pub(crate) const IMAGE: &str = "agenttest-busybox:1";
 const SOCKET: &str = "/var/run/docker.sock";
 /// Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -54,9 +54,9 @@ static USERS: tokio::sync::Mutex<usize> = tokio::sync::Mutex::const_new(0);
 
 /// Notes what it is asked, and forgets what it is told to forget.
 #[derive(Clone, Default)]
-pub struct FakeNetd {
-    pub links: Arc<Mutex<BTreeMap<String, AttachRequest>>>,
-    pub calls: Arc<Mutex<Vec<String>>>,
+pub(crate) struct FakeNetd {
+    pub(crate) links: Arc<Mutex<BTreeMap<String, AttachRequest>>>,
+    pub(crate) calls: Arc<Mutex<Vec<String>>>,
 }
 
 #[tonic::async_trait]
@@ -97,23 +97,25 @@ impl FakeNetd {
         let server = tonic::transport::Server::builder().add_service(AttachmentsServer::new(self.clone()));
         tokio::spawn(async move {
             server
-                .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move { stop.cancelled().await })
+                .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+                    stop.cancelled().await
+                })
                 .await
         });
     }
 }
 
-pub type TestDriver = Driver<DockerEngine, NetdLinks>;
+pub(crate) type TestDriver = Driver<DockerEngine, NetdLinks>;
 
-pub struct Bench {
-    pub node: String,
-    pub dir: tempfile::TempDir,
-    pub netd: FakeNetd,
-    pub docker: Docker,
-    pub socket: PathBuf,
-    pub driver: Arc<TestDriver>,
+pub(crate) struct Bench {
+    pub(crate) node: String,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) netd: FakeNetd,
+    pub(crate) docker: Docker,
+    pub(crate) socket: PathBuf,
+    pub(crate) driver: Arc<TestDriver>,
     publish: watch::Sender<Option<Arc<feed::State>>>,
-    pub acknowledged: watch::Receiver<u64>,
+    pub(crate) acknowledged: watch::Receiver<u64>,
     pods: BTreeMap<String, PodInstruction>,
     revision: u64,
     agent_stop: CancellationToken,
@@ -122,12 +124,12 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub async fn new(test: &str) -> Self {
+    pub(crate) async fn new(test: &str) -> Self {
         Self::with_socket(test, PathBuf::from(SOCKET)).await
     }
 
     /// An agent whose engine is behind `socket`, which may not exist yet.
-    pub async fn with_socket(test: &str, socket: PathBuf) -> Self {
+    pub(crate) async fn with_socket(test: &str, socket: PathBuf) -> Self {
         let docker = Docker::connect_with_unix(SOCKET, 120, bollard::API_DEFAULT_VERSION)
             .expect("the tests of the agent need a Docker engine at /var/run/docker.sock");
         let mut users = USERS.lock().await;
@@ -161,39 +163,41 @@ impl Bench {
     }
 
     /// Ends the agent, as a crash would, and leaves everything else.
-    pub async fn stop_agent(&mut self) {
+    pub(crate) async fn stop_agent(&mut self) {
         self.agent_stop.cancel();
         (&mut self.agent).await.unwrap().unwrap();
     }
 
     /// A new agent on the same state directory, which knows the last accepted feed.
-    pub fn start_agent(&mut self) {
+    pub(crate) fn start_agent(&mut self) {
         let (feed, publish, acknowledged) = Feed::manual();
         let last = self.publish.borrow().clone();
         (self.publish, self.acknowledged) = (publish, acknowledged);
         self.publish.send_replace(last);
-        (self.driver, self.agent, self.agent_stop) = start_agent(&self.node, self.dir.path(), &self.socket, feed);
+        (self.driver, self.agent, self.agent_stop) =
+            start_agent(&self.node, self.dir.path(), &self.socket, feed);
     }
 
     /// Changes the feed and publishes it.
-    pub fn feed(&mut self, change: impl FnOnce(&mut BTreeMap<String, PodInstruction>)) {
+    pub(crate) fn feed(&mut self, change: impl FnOnce(&mut BTreeMap<String, PodInstruction>)) {
         change(&mut self.pods);
         self.revision += 1;
-        let items = self.pods.values().map(|pod| (format!("pod/{}", pod.uid), Item::Pod(pod.clone()))).collect();
+        let items =
+            self.pods.values().map(|pod| (format!("pod/{}", pod.uid), Item::Pod(pod.clone()))).collect();
         let cursor = Cursor { epoch: 1, revision: self.revision };
         self.publish.send_replace(Some(Arc::new(feed::State { cursor, items })));
     }
 
-    pub fn want(&mut self, pod: PodInstruction) {
+    pub(crate) fn want(&mut self, pod: PodInstruction) {
         self.feed(|pods| drop(pods.insert(pod.uid.clone(), pod)));
     }
 
-    pub fn status(&self, uid: &str) -> PodStatus {
+    pub(crate) fn status(&self, uid: &str) -> PodStatus {
         self.driver.outbox().status(uid).unwrap_or_default()
     }
 
     /// Waits until `check` holds; a failure shows the last status.
-    pub async fn until(&self, uid: &str, what: &str, check: impl Fn(&PodStatus) -> bool) -> PodStatus {
+    pub(crate) async fn until(&self, uid: &str, what: &str, check: impl Fn(&PodStatus) -> bool) -> PodStatus {
         let begun = Instant::now();
         loop {
             let status = self.status(uid);
@@ -206,7 +210,7 @@ impl Bench {
         }
     }
 
-    pub async fn until_ready(&self, uid: &str) -> PodStatus {
+    pub(crate) async fn until_ready(&self, uid: &str) -> PodStatus {
         let ready = |status: &PodStatus| {
             status.attached && !status.containers.is_empty() && status.containers.iter().all(|c| c.ready)
         };
@@ -214,30 +218,36 @@ impl Bench {
     }
 
     /// Runs a shell line in a container.
-    pub async fn sh(&self, status: &PodStatus, container: &str, line: &str) -> String {
+    pub(crate) async fn sh(&self, status: &PodStatus, container: &str, line: &str) -> String {
         let id = container_id(container_of(status, container));
         let command = ["/bin/sh", "-c", line].map(str::to_owned);
         let result = self.driver.engine().exec(&id, &command, Duration::from_secs(60)).await.unwrap();
         result.output
     }
 
-    pub async fn logs(&self, uid: &str, container: &str, request: LogsRequest) -> Result<String, String> {
+    pub(crate) async fn logs(
+        &self,
+        uid: &str,
+        container: &str,
+        request: LogsRequest,
+    ) -> Result<String, String> {
         let stream = streams::open_logs(&self.driver, uid, container, &request).await?;
-        let pieces: Vec<Bytes> = tokio::time::timeout(PATIENCE, stream.try_collect()).await.expect("it ends")?;
+        let pieces: Vec<Bytes> =
+            tokio::time::timeout(PATIENCE, stream.try_collect()).await.expect("it ends")?;
         Ok(String::from_utf8(pieces.concat()).unwrap())
     }
 
-    pub fn has_event(&self, reason: &str, part: &str) -> bool {
+    pub(crate) fn has_event(&self, reason: &str, part: &str) -> bool {
         let events = self.driver.outbox().pending_events();
         events.iter().any(|event| event.reason == reason && event.message.contains(part))
     }
 
-    pub async fn kill(&self, id: &str) {
+    pub(crate) async fn kill(&self, id: &str) {
         self.docker.kill_container(id, None::<query::KillContainerOptions>).await.unwrap();
     }
 
     /// Ends the agent and removes everything that the test made.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.stop_agent().await;
     }
 }
@@ -293,8 +303,9 @@ fn start_agent(
     (driver, tokio::spawn(tasks.wait()), stop)
 }
 
-pub fn containers_of(docker: &Docker, node: &str) -> impl Future<Output = Vec<String>> + use<> {
-    let filters = [("label".to_owned(), vec![format!("warren.cluster={CLUSTER}"), format!("warren.node={node}")])];
+pub(crate) fn containers_of(docker: &Docker, node: &str) -> impl Future<Output = Vec<String>> + use<> {
+    let filters =
+        [("label".to_owned(), vec![format!("warren.cluster={CLUSTER}"), format!("warren.node={node}")])];
     let options =
         query::ListContainersOptions { all: true, filters: Some(filters.into()), ..Default::default() };
     let docker = docker.clone();
@@ -329,8 +340,13 @@ async fn import_images(docker: &Docker) {
         archive.append_data(&mut header, path, content).unwrap();
     };
     add("bin/busybox", &busybox);
-    add("warren", b"#!/bin/busybox sh\ntrap 'exit 0' TERM INT\nwhile :; do /bin/busybox sleep 1000 & wait $!; done\n");
-    for applet in ["sh", "sleep", "cat", "ls", "echo", "kill", "test", "rm", "touch", "stat", "id", "hostname", "seq"] {
+    add(
+        "warren",
+        b"#!/bin/busybox sh\ntrap 'exit 0' TERM INT\nwhile :; do /bin/busybox sleep 1000 & wait $!; done\n",
+    );
+    for applet in
+        ["sh", "sleep", "cat", "ls", "echo", "kill", "test", "rm", "touch", "stat", "id", "hostname", "seq"]
+    {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
@@ -359,7 +375,7 @@ async fn import_images(docker: &Docker) {
 }
 
 /// A container that runs a shell line.
-pub fn container(name: &str, line: &str) -> Container {
+pub(crate) fn container(name: &str, line: &str) -> Container {
     Container {
         name: name.into(),
         image: IMAGE.into(),
@@ -370,13 +386,13 @@ pub fn container(name: &str, line: &str) -> Container {
 }
 
 /// A line that ends at once on SIGTERM, and not before.
-pub const STAY: &str = "trap 'exit 0' TERM; sleep 1000 & wait $!";
+pub(crate) const STAY: &str = "trap 'exit 0' TERM; sleep 1000 & wait $!";
 
 /// UIDs are unique on a machine: containers are named after them.
 static NEXT_UID: AtomicU32 = AtomicU32::new(1);
 
 /// A pod of these containers.
-pub fn pod(n: u8, containers: Vec<Container>) -> PodInstruction {
+pub(crate) fn pod(n: u8, containers: Vec<Container>) -> PodInstruction {
     let unique = (std::process::id() << 12) | NEXT_UID.fetch_add(1, Ordering::Relaxed);
     PodInstruction {
         uid: format!("{unique:08x}-1111-4222-8333-444444444444"),
@@ -390,22 +406,25 @@ pub fn pod(n: u8, containers: Vec<Container>) -> PodInstruction {
     }
 }
 
-pub fn container_of<'a>(status: &'a PodStatus, name: &str) -> &'a ContainerStatus {
+pub(crate) fn container_of<'a>(status: &'a PodStatus, name: &str) -> &'a ContainerStatus {
     let all = status.containers.iter().chain(&status.init_containers);
-    all.into_iter().find(|container| container.name == name).unwrap_or_else(|| panic!("no {name} in {status:#?}"))
+    all.into_iter()
+        .find(|container| container.name == name)
+        .unwrap_or_else(|| panic!("no {name} in {status:#?}"))
 }
 
-pub fn container_id(container: &ContainerStatus) -> String {
+pub(crate) fn container_id(container: &ContainerStatus) -> String {
     container.container_id.strip_prefix("docker://").expect("an id of the engine").to_owned()
 }
 
-pub fn state(container: &ContainerStatus) -> Option<&ContainerState> {
+pub(crate) fn state(container: &ContainerStatus) -> Option<&ContainerState> {
     container.state.as_ref().and_then(|state| state.state.as_ref())
 }
 
 /// The reason for which a container waits.
-pub fn waits_for<'a>(status: &'a PodStatus, name: &str) -> &'a str {
-    let container = status.containers.iter().chain(&status.init_containers).find(|container| container.name == name);
+pub(crate) fn waits_for<'a>(status: &'a PodStatus, name: &str) -> &'a str {
+    let container =
+        status.containers.iter().chain(&status.init_containers).find(|container| container.name == name);
     match container.and_then(state) {
         Some(ContainerState::Waiting(waiting)) => &waiting.reason,
         _ => "",

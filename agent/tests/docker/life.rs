@@ -10,8 +10,9 @@ use std::{
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use warren_proto::control::{
-    Dns, EmptyDir, EnvVar, ExecProbe, File, Files, Hook, HostPath, HttpProbe, LogsRequest, Mount, PodInstruction,
-    Probe, Resources, SecurityContext, Volume, container_state::State, hook, probe, volume::Source,
+    Dns, EmptyDir, EnvVar, ExecProbe, File, Files, Hook, HostPath, HttpProbe, LogsRequest, Mount,
+    PodInstruction, Probe, Resources, SecurityContext, Volume, container_state::State, hook, probe,
+    volume::Source,
 };
 
 use crate::bench::{Bench, STAY, container, container_id, container_of, containers_of, pod, state};
@@ -33,12 +34,10 @@ fn furnished() -> PodInstruction {
     let mut app = container("app", STAY);
     app.env = vec![EnvVar { name: "GREETING".into(), value: "good day = yes".into() }];
     app.working_dir = "/tmp".into();
-    app.mounts = ["config", "secret", "scratch", "fast", "host"].map(|name| mount(name, &format!("/{name}"))).into();
-    app.resources = Some(Resources {
-        cpu_limit_millis: 500,
-        memory_limit_bytes: 64 << 20,
-        ..Resources::default()
-    });
+    app.mounts =
+        ["config", "secret", "scratch", "fast", "host"].map(|name| mount(name, &format!("/{name}"))).into();
+    app.resources =
+        Some(Resources { cpu_limit_millis: 500, memory_limit_bytes: 64 << 20, ..Resources::default() });
     app.security = Some(SecurityContext {
         run_as_user: Some(1234),
         no_new_privileges: true,
@@ -58,7 +57,10 @@ fn furnished() -> PodInstruction {
         volume("secret", files(true, "password", "hunter2", 0o444)),
         volume("scratch", Source::EmptyDir(EmptyDir::default())),
         volume("fast", Source::EmptyDir(EmptyDir { memory: true, size_limit_bytes: 1 << 20 })),
-        volume("host", Source::HostPath(HostPath { path: "/data".into(), r#type: "DirectoryOrCreate".into() })),
+        volume(
+            "host",
+            Source::HostPath(HostPath { path: "/data".into(), r#type: "DirectoryOrCreate".into() }),
+        ),
     ];
     wanted
 }
@@ -89,14 +91,18 @@ async fn a_pod_gets_all_that_its_instruction_says() {
     assert!(bench.dir.path().join("host/data").is_dir(), "a hostPath lies below the prefix");
     let on_disk = bench.dir.path().join("pods").join(&uid).join("files/secret");
     assert!(!on_disk.exists(), "a secret is not written to the state directory");
-    let inspect = bench.docker.inspect_container(&container_id(container_of(&status, "app")), None).await.unwrap();
+    let inspect =
+        bench.docker.inspect_container(&container_id(container_of(&status, "app")), None).await.unwrap();
     let host = inspect.host_config.unwrap();
     assert_eq!((host.cpu_quota, host.memory, host.cpu_shares), (Some(50_000), Some(64 << 20), Some(512)));
     let name = format!("/warren_pod-1_default_app_{}_0", &uid[..8]);
     assert_eq!(inspect.name, Some(name));
     assert_eq!(host.restart_policy.unwrap().name.unwrap().to_string(), "no");
     let seconds = Duration::from_secs(60);
-    tokio::time::timeout(seconds, bench.acknowledged.wait_for(|revision| *revision == 1)).await.unwrap().unwrap();
+    tokio::time::timeout(seconds, bench.acknowledged.wait_for(|revision| *revision == 1))
+        .await
+        .unwrap()
+        .unwrap();
 
     // Files change under the feet of the running container, which is not restarted for it.
     let mut changed = wanted;
@@ -127,7 +133,10 @@ async fn init_containers_run_one_by_one_and_before_the_others() {
     wanted.volumes = vec![volume("shared", Source::EmptyDir(EmptyDir::default()))];
     wanted.init_containers = vec![
         // Fails the first time; Kubernetes tries again.
-        share(container("first", "echo first >>/shared/log; test -f /shared/once || { touch /shared/once; exit 7; }")),
+        share(container(
+            "first",
+            "echo first >>/shared/log; test -f /shared/once || { touch /shared/once; exit 7; }",
+        )),
         share(container("second", "echo second >>/shared/log")),
     ];
     let uid = wanted.uid.clone();
@@ -152,8 +161,10 @@ async fn web_server() -> (u16, Arc<AtomicBool>) {
             let mut request = [0; 2048];
             let length = stream.read(&mut request).await.unwrap_or(0);
             let request = String::from_utf8_lossy(&request[..length]).to_ascii_lowercase();
-            let expected = request.starts_with("get /health http/1.1\r\n") && request.contains("x-probe: yes\r\n");
-            let code = if shared.load(Ordering::SeqCst) && expected { "204 No Content" } else { "503 Unavailable" };
+            let expected =
+                request.starts_with("get /health http/1.1\r\n") && request.contains("x-probe: yes\r\n");
+            let code =
+                if shared.load(Ordering::SeqCst) && expected { "204 No Content" } else { "503 Unavailable" };
             let answer = format!("HTTP/1.1 {code}\r\ncontent-length: 0\r\n\r\n");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
@@ -198,7 +209,8 @@ async fn probes_decide_about_readiness_and_restarts() {
     healthy.store(true, Ordering::SeqCst);
     bench.until_ready(&uid).await;
     bench.sh(&status, "app", "rm /tmp/alive").await;
-    let restarted = |status: &warren_proto::control::PodStatus| container_of(status, "app").restart_count == 1;
+    let restarted =
+        |status: &warren_proto::control::PodStatus| container_of(status, "app").restart_count == 1;
     bench.until(&uid, "a restart", restarted).await;
     bench.until_ready(&uid).await;
     assert!(bench.has_event("Unhealthy", "Liveness probe failed: cat: can't open '/tmp/alive'"));
@@ -209,7 +221,8 @@ async fn probes_decide_about_readiness_and_restarts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_ends_with_hook_signal_and_grace_and_leaves_nothing() {
     let mut bench = Bench::new("termination").await;
-    let mut polite = container("polite", "trap 'echo terminated >>/out/log; exit 0' TERM; sleep 1000 & wait $!");
+    let mut polite =
+        container("polite", "trap 'echo terminated >>/out/log; exit 0' TERM; sleep 1000 & wait $!");
     polite.mounts = vec![mount("out", "/out")];
     let hook = ExecProbe { command: ["/bin/sh", "-c", "echo hook >>/out/log"].map(str::to_owned).into() };
     polite.pre_stop = Some(Hook { handler: Some(hook::Handler::Exec(hook)) });
@@ -225,9 +238,7 @@ async fn a_pod_ends_with_hook_signal_and_grace_and_leaves_nothing() {
     wanted.terminate_after_seconds = Some(3);
     let begun = Instant::now();
     bench.want(wanted);
-    let ended = |status: &warren_proto::control::PodStatus| {
-        matches!(state(container_of(status, "polite")), Some(State::Terminated(ended)) if ended.exit_code == 0)
-    };
+    let ended = |status: &warren_proto::control::PodStatus| matches!(state(container_of(status, "polite")), Some(State::Terminated(ended)) if ended.exit_code == 0);
     bench.until(&uid, "the polite one's end", ended).await;
     bench.until(&uid, "the pod's end", |status| status.gone).await;
     assert!(begun.elapsed() >= Duration::from_secs(3), "the stubborn one had its grace");
@@ -259,7 +270,7 @@ async fn a_new_agent_adopts_what_runs_and_removes_what_is_unknown() {
     let (kept_uid, stray_uid) = (kept.uid.clone(), stray.uid.clone());
     bench.want(kept);
     bench.want(stray);
-    let begun = bench.until(&kept_uid, "a start", |status| waits_to_be_ready(status)).await;
+    let begun = bench.until(&kept_uid, "a start", waits_to_be_ready).await;
     bench.sh(&begun, "app", "touch /tmp/ready").await;
     let before = bench.until_ready(&kept_uid).await;
     bench.until_ready(&stray_uid).await;
@@ -279,7 +290,11 @@ async fn a_new_agent_adopts_what_runs_and_removes_what_is_unknown() {
     bench.start_agent();
     bench.feed(|pods| drop(pods.remove(&stray_uid)));
     bench.until(&stray_uid, "the orphan's end", |status| status.gone).await;
-    assert_eq!(containers_of(&bench.docker, &bench.node).await.len(), 2, "sandbox and app of the one that stays");
+    assert_eq!(
+        containers_of(&bench.docker, &bench.node).await.len(),
+        2,
+        "sandbox and app of the one that stays"
+    );
     assert_eq!(bench.status(&kept_uid), before);
     bench.end().await;
 }
@@ -296,7 +311,8 @@ async fn logs_are_followed_cut_and_kept() {
     let mut app = container("app", line);
     app.mounts = vec![mount("out", "/out")];
     let mut wanted = pod(7, vec![app]);
-    wanted.volumes = vec![volume("out", Source::HostPath(HostPath { path: "/out".into(), r#type: String::new() }))];
+    wanted.volumes =
+        vec![volume("out", Source::HostPath(HostPath { path: "/out".into(), r#type: String::new() }))];
     let uid = wanted.uid.clone();
     bench.want(wanted);
     bench.until_ready(&uid).await;
@@ -317,7 +333,13 @@ async fn logs_are_followed_cut_and_kept() {
     let stamp = stamped.split(' ').next().unwrap();
     assert!(stamp.parse::<jiff::Timestamp>().is_ok(), "{stamped}");
     let previous = LogsRequest { previous: true, ..LogsRequest::default() };
-    assert!(bench.logs(&uid, "app", previous.clone()).await.unwrap_err().contains("previous terminated container"));
+    assert!(
+        bench
+            .logs(&uid, "app", previous.clone())
+            .await
+            .unwrap_err()
+            .contains("previous terminated container")
+    );
     let follow = LogsRequest { follow: true, ..LogsRequest::default() };
     let (followed, ()) = tokio::join!(bench.logs(&uid, "app", follow), async {
         std::fs::write(bench.dir.path().join("host/out/go"), "").unwrap();

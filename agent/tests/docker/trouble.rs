@@ -2,7 +2,9 @@
 
 use warren_proto::control::{LogsRequest, PodStatus, PullPolicy, container_state::State};
 
-use crate::bench::{Bench, STAY, container, container_id, container_of, containers_of, pod, state, waits_for};
+use crate::bench::{
+    Bench, STAY, container, container_id, container_of, containers_of, pod, state, waits_for,
+};
 
 fn restarts(status: &PodStatus) -> u32 {
     container_of(status, "app").restart_count
@@ -56,10 +58,13 @@ async fn a_dead_sandbox_is_rebuilt_and_plugged_in_again() {
     let before = bench.until_ready(&uid).await;
     let namespace = bench.netd.links.lock()[&uid].namespace_path.clone();
     let old_app = container_id(container_of(&before, "app"));
-    let sandbox = containers_of(&bench.docker, &bench.node).await.into_iter().find(|id| *id != old_app).unwrap();
+    let sandbox =
+        containers_of(&bench.docker, &bench.node).await.into_iter().find(|id| *id != old_app).unwrap();
     bench.kill(&sandbox).await;
     let renewed = |status: &PodStatus| {
-        status.attached && container_of(status, "app").ready && container_id(container_of(status, "app")) != old_app
+        status.attached
+            && container_of(status, "app").ready
+            && container_id(container_of(status, "app")) != old_app
     };
     bench.until(&uid, "a new container", renewed).await;
     assert_ne!(bench.netd.links.lock()[&uid].namespace_path, namespace);

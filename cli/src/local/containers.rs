@@ -71,6 +71,14 @@ pub(crate) struct Ports {
     pub(crate) https: u16,
 }
 
+/// A port of a container that is published, and the label that remembers where.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    inside: u16,
+    outside: u16,
+    label: &'static str,
+}
+
 /// All that determines the containers of a cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
@@ -104,28 +112,33 @@ impl Layout {
     }
 
     fn specification(&self, member: &Member) -> ContainerCreateBody {
-        let (published, labels): (&[(u16, u16)], &[(&str, u16)]) = match member.role {
-            Role::Controller => (&[(API_PORT, self.ports.api)], &[(API_PORT_LABEL, self.ports.api)]),
-            Role::Gateway => (
-                &[(HTTP_PORT, self.ports.http), (HTTPS_PORT, self.ports.https)],
-                &[(HTTP_PORT_LABEL, self.ports.http), (HTTPS_PORT_LABEL, self.ports.https)],
-            ),
-            Role::Node => (&[], &[]),
-        };
-        let mut all_labels = HashMap::from([
+        let published = self.published(member.role);
+        let mut labels = HashMap::from([
             (CLUSTER_LABEL.to_owned(), self.cluster.to_string()),
             (ROLE_LABEL.to_owned(), member.role.to_string()),
         ]);
-        all_labels.extend(labels.iter().map(|(name, port)| ((*name).to_owned(), port.to_string())));
+        labels.extend(published.iter().map(|port| (port.label.to_owned(), port.outside.to_string())));
         ContainerCreateBody {
             image: Some(self.image.clone()),
             hostname: Some(member.name.clone()),
             cmd: Some(self.command(member)),
-            labels: Some(all_labels),
+            labels: Some(labels),
             stop_timeout: Some(STOP_SECONDS),
-            exposed_ports: Some(published.iter().map(|(inside, _)| format!("{inside}/tcp")).collect()),
-            host_config: Some(self.host_config(member, published)),
+            exposed_ports: Some(published.iter().map(|port| format!("{}/tcp", port.inside)).collect()),
+            host_config: Some(self.host_config(member, &published)),
             ..ContainerCreateBody::default()
+        }
+    }
+
+    fn published(&self, role: Role) -> Vec<Published> {
+        let Ports { api, http, https } = self.ports;
+        match role {
+            Role::Controller => vec![Published { inside: API_PORT, outside: api, label: API_PORT_LABEL }],
+            Role::Gateway => vec![
+                Published { inside: HTTP_PORT, outside: http, label: HTTP_PORT_LABEL },
+                Published { inside: HTTPS_PORT, outside: https, label: HTTPS_PORT_LABEL },
+            ],
+            Role::Node => Vec::new(),
         }
     }
 
@@ -159,14 +172,12 @@ impl Layout {
         words.into_iter().map(str::to_owned).collect()
     }
 
-    fn host_config(&self, member: &Member, published: &[(u16, u16)]) -> HostConfig {
+    fn host_config(&self, member: &Member, published: &[Published]) -> HostConfig {
         let state_dir = self.state_dir(&member.name).display().to_string();
         let base = HostConfig {
             binds: Some(vec![format!("{state_dir}:{state_dir}")]),
             network_mode: Some(self.cluster.network().to_owned()),
-            port_bindings: Some(
-                published.iter().map(|(inside, outside)| publish(*inside, *outside)).collect(),
-            ),
+            port_bindings: Some(published.iter().map(publish).collect()),
             // A cluster comes back with the machine; whoever kills or stops a member wants it down.
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
@@ -223,9 +234,10 @@ fn member_of_overlay(base: HostConfig) -> HostConfig {
     }
 }
 
-fn publish(inside: u16, outside: u16) -> (String, Option<Vec<PortBinding>>) {
-    let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(outside.to_string()) };
-    (format!("{inside}/tcp"), Some(vec![binding]))
+fn publish(port: &Published) -> (String, Option<Vec<PortBinding>>) {
+    let binding =
+        PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.outside.to_string()) };
+    (format!("{}/tcp", port.inside), Some(vec![binding]))
 }
 
 fn capabilities(names: &[&str]) -> Option<Vec<String>> {

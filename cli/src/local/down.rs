@@ -35,8 +35,8 @@ pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
     let engine = Engine::connect().await?;
     let label = format!("{CLUSTER_LABEL}={cluster}");
     let containers = engine.containers(&label).await?;
-    let members = containers.iter().filter(|container| observe::role(container).is_some());
-    let images: BTreeSet<String> = members.filter_map(|container| container.image_id.clone()).collect();
+    let images: BTreeSet<String> =
+        containers.iter().filter_map(|container| container.image_id.clone()).collect();
     let any = !containers.is_empty() || cluster.state_root().exists() || cluster.memory_root().exists();
 
     progress.now("stopping nodes");
@@ -106,7 +106,7 @@ async fn remove_networks(engine: &Engine, label: &str) -> anyhow::Result<usize> 
     Ok(networks.len())
 }
 
-/// Removes the images that only this cluster used.
+/// Removes those of Warren's images that only this cluster used, for its members or its pods.
 async fn remove_images(engine: &Engine, candidates: &BTreeSet<String>) -> anyhow::Result<usize> {
     let others: BTreeSet<String> = engine
         .containers(CLUSTER_LABEL)

@@ -86,7 +86,10 @@ impl Up {
             .buffer_unordered(STARTS_AT_A_TIME)
             .try_collect::<()>()
             .await?;
-        wait::for_members(self, &api, members, "ready").await?;
+        // Members that are about to be replaced are waited for then, and may be unwell until then.
+        let kept: Vec<Member> =
+            members.iter().filter(|member| !plan.one_by_one.contains(member)).cloned().collect();
+        wait::for_members(self, &api, &kept, "ready").await?;
         for member in &plan.one_by_one {
             self.progress.now(format_args!("replacing {}", member.name));
             upgrade::replace(self, &api, member).await?;

@@ -21,6 +21,8 @@ use crate::plan::links::{LinkChange, ObservedLink};
 /// An rtnetlink socket, in the namespace of the thread that opened it.
 pub struct Netlink {
     pub(super) handle: rtnetlink::Handle,
+    /// The kernel refuses a second listing on a socket while one is under way (EBUSY).
+    pub(super) listing: tokio::sync::Mutex<()>,
     driver: tokio::task::AbortHandle,
 }
 
@@ -74,11 +76,13 @@ impl Netlink {
     /// Opens a socket in the calling thread's namespace; needs a tokio runtime.
     pub fn open() -> Result<Self> {
         let (connection, handle, _) = io(|| "open a netlink socket".into(), rtnetlink::new_connection())?;
-        Ok(Self { handle, driver: tokio::spawn(connection).abort_handle() })
+        let driver = tokio::spawn(connection).abort_handle();
+        Ok(Self { handle, listing: tokio::sync::Mutex::new(()), driver })
     }
 
     /// All links.
     pub async fn links(&self) -> Result<Vec<Link>> {
+        let _alone = self.listing.lock().await;
         let messages: Vec<_> =
             route(|| "list links".into(), self.handle.link().get().execute().try_collect()).await?;
         Ok(messages.iter().map(Link::read).collect())
@@ -103,6 +107,7 @@ impl Netlink {
     }
 
     async fn addresses(&self, index: u32) -> Result<BTreeSet<Ipv4Net>> {
+        let _alone = self.listing.lock().await;
         let request = self.handle.address().get().set_link_index_filter(index).execute();
         let messages: Vec<_> = route(|| "list addresses".into(), request.try_collect()).await?;
         let net = |message: &rtnetlink::packet_route::address::AddressMessage| {

@@ -17,6 +17,7 @@ use crate::plan::routes::{PROTOCOL, RouteChange, Via};
 impl Netlink {
     /// Our routes in the main table.
     pub async fn routes(&self) -> Result<BTreeSet<(Ipv4Net, Via)>> {
+        let _alone = self.listing.lock().await;
         let request = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
         let messages: Vec<_> = route(|| "list routes".into(), request.execute().try_collect()).await?;
         Ok(messages.iter().filter_map(read).collect())

@@ -131,6 +131,23 @@ fn pods_stay_plugged_in_while_netd_is_away_and_when_it_returns() {
 }
 
 #[test]
+fn lists_and_passes_may_come_at_once() {
+    let lab = Lab::new(1);
+    let node = &lab.nodes[0];
+    let pod = node.pod(2);
+    let (world, _) = warren_netd::world::World::read(&lab.items(node));
+    let engine = node.engine();
+    let (lists, problems) = node.block(async move {
+        let lists = futures_util::future::join_all((0..20).map(|_| engine.attachments()));
+        tokio::join!(lists, engine.enforce(&world, true))
+    });
+    assert_eq!(problems, Vec::<String>::new());
+    for list in lists {
+        assert_eq!(list.expect("a list"), [pod.attachment()]);
+    }
+}
+
+#[test]
 fn without_a_place_in_the_overlay_nothing_is_plugged_in() {
     let mut lab = Lab::new(1);
     lab.nodes[0].stop();
