@@ -66,5 +66,7 @@ deny:
 	else echo "advisories are not checked: their database cannot be reached"; fi
 
 # Benchmarks beside the peers.
-bench: build
+bench:
+	@deploy/prerequisites.sh --bench
+	@$(MAKE) --no-print-directory build
 	WARREN_BIN=$(CURDIR)/$(BINARY) cargo bench --workspace --locked

@@ -1,14 +1,16 @@
 #!/bin/sh
 # Installs what a fresh Debian 12 lacks to build Warren and to run it on this machine: a Docker engine (unless one
-# answers), a C linker, kubectl. With --test also what the tests need. Idempotent; installs nothing that is there.
+# answers), a C linker, kubectl. With --test also what the tests need, with --bench what the benchmarks compare with.
+# Idempotent; installs nothing that is there.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-tests=no
+tests=no benchmarks=no
 case "${1:-}" in
 "") ;;
 --test) tests=yes ;;
-*) echo "usage: $0 [--test]" >&2; exit 2 ;;
+--bench) tests=yes benchmarks=yes ;;
+*) echo "usage: $0 [--test | --bench]" >&2; exit 2 ;;
 esac
 
 say() { echo "prerequisites: $*" >&2; }
@@ -120,7 +122,12 @@ start_engine
 check_tun
 if [ $tests = yes ]; then
     # shellcheck disable=SC2046
-    install_packages $(missing nginx:nginx-light iptables:iptables nc:netcat-openbsd curl:curl tcpdump:tcpdump)
+    install_packages $(missing ip:iproute2 nft:nftables iptables:iptables nginx:nginx-light nc:netcat-openbsd curl:curl \
+        tcpdump:tcpdump)
     { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; } || install_packages busybox-static
     unpack_kubectl
+fi
+if [ $benchmarks = yes ]; then
+    # shellcheck disable=SC2046
+    install_packages $(missing wrk:wrk)
 fi

@@ -120,28 +120,7 @@ impl Planner {
 
     /// Commits all steps at once; a conflict is dropped, as the change that caused it wakes us again.
     async fn apply(&self, steps: Vec<Step>) -> bool {
-        let commits = steps.into_iter().map(|step| async move {
-            match self.store.commit(step.transaction).await {
-                Ok(revision) => {
-                    tracing::debug!(revision, why = step.why, "planned");
-                    metrics::counter!("warren_plan_steps_total").increment(1);
-                    false
-                }
-                Err(CommitError::Conflict(precondition)) => {
-                    tracing::debug!(
-                        ?precondition,
-                        why = step.why,
-                        "planned from an older state; planning again"
-                    );
-                    metrics::counter!("warren_plan_conflicts_total").increment(1);
-                    false
-                }
-                Err(error) => {
-                    tracing::error!(%error, why = step.why, "cannot carry out a planned step");
-                    true
-                }
-            }
-        });
+        let commits = steps.into_iter().map(|step| commit(Arc::clone(&self.store), step));
         join_all(commits).await.into_iter().any(|failed| failed)
     }
 

@@ -12,7 +12,6 @@ use super::{
     up::Up,
     wait,
 };
-use crate::output;
 
 /// How long pods may take to leave a node before it is replaced under them.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(90);
@@ -63,7 +62,7 @@ async fn drain(up: &Up, api: &Api, node: &str) -> anyhow::Result<()> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            output::note(format_args!("warning: {} pods did not leave {node} in time", pods.len()));
+            up.progress.done(format_args!("warning: {} pods did not leave {node} in time", pods.len()));
             return Ok(());
         }
         up.progress.now(format_args!("moving {} pods away from {node}", pods.len()));

@@ -16,7 +16,6 @@ use tokio::{
 use super::{
     access::{self, Api},
     containers::{Member, Role},
-    engine::Engine,
     up::Up,
 };
 use crate::output;
@@ -39,7 +38,7 @@ pub(crate) async fn for_api(up: &Up) -> anyhow::Result<Api> {
             Ok(api) => return Ok(api),
             Err(obstacle) => obstacle,
         };
-        watch.check(&up.engine, [controller.as_str()]).await?;
+        watch.check(up, [controller.as_str()]).await?;
         if Instant::now() > deadline {
             return Err(obstacle.context(format!(
                 "the controller is not ready after {} s: see docker logs {controller}",
@@ -81,7 +80,7 @@ pub(crate) async fn for_members(up: &Up, api: &Api, members: &[Member], done: &s
             members.len(),
             pending.iter().copied().collect::<Vec<_>>().join(", ")
         ));
-        watch.check(&up.engine, pending.iter().copied()).await?;
+        watch.check(up, pending.iter().copied()).await?;
         if Instant::now() > deadline {
             let all: Vec<String> = waiting.iter().map(|(name, why)| format!("{name} ({why})")).collect();
             bail!(
@@ -176,21 +175,21 @@ struct ContainerWatch {
 }
 
 impl ContainerWatch {
-    async fn check(&mut self, engine: &Engine, names: impl IntoIterator<Item = &str>) -> anyhow::Result<()> {
+    async fn check(&mut self, up: &Up, names: impl IntoIterator<Item = &str>) -> anyhow::Result<()> {
         if self.last.is_some_and(|last| last.elapsed() < CONTAINER_POLL) {
             return Ok(());
         }
         self.last = Some(Instant::now());
         for name in names {
-            let inspected = engine.docker.inspect_container(name, None::<InspectContainerOptions>).await;
+            let inspected = up.engine.docker.inspect_container(name, None::<InspectContainerOptions>).await;
             let inspected = inspected.with_context(|| format!("cannot look at the container {name}"))?;
             let state = inspected.state.unwrap_or_default();
             if state.running == Some(true) && state.restarting != Some(true) {
                 continue;
             }
-            let log = engine.last_lines(name, LOG_LINES).await;
+            let log = up.engine.last_lines(name, LOG_LINES).await;
             let last_error = log.lines().rev().find(|line| line.starts_with("error: ")).unwrap_or_default();
-            output::note(log.trim_end());
+            up.progress.done(log.trim_end());
             bail!(
                 "the container {name} does not stay up (exit code {}): {}",
                 state.exit_code.unwrap_or_default(),
