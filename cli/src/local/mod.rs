@@ -11,6 +11,7 @@ mod containers;
 mod down;
 pub(crate) mod engine;
 pub(crate) mod image;
+mod member;
 pub(crate) mod names;
 mod observe;
 mod plan;
@@ -44,6 +45,7 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Down(options) => down::run(&options.name).await,
             LocalCommand::Erase(options) => down::erase(&options.name),
             LocalCommand::Status(options) => status::run(&options.name).await,
+            LocalCommand::Member(options) => member::run(&options.name, options.action).await,
             LocalCommand::Token(options) => token::run(&options.name, options.action).await,
             LocalCommand::Kubeconfig(options) => {
                 let engine = engine::Engine::connect().await?;

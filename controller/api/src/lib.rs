@@ -18,6 +18,7 @@ mod body;
 mod continuations;
 mod delete;
 mod discovery;
+mod endpoints;
 mod engine;
 mod kinds;
 mod meta;

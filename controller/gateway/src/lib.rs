@@ -24,7 +24,7 @@ mod routes_tests;
 mod upgrade;
 mod upstream;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,9 @@ pub use crate::{
     endpoint::Endpoint,
     listener::{Listeners, Serving, serve},
 };
+
+/// How long a backend may think before the client is told that it does not answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a gateway is started.
 #[derive(Debug, Clone)]
@@ -73,7 +76,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         None => None,
     };
     let routes = Routes::new();
-    let serving = serve(Listeners { http: config.http, https, threads: config.threads }, &routes, &stop)?;
+    let listeners =
+        Listeners { http: config.http, https, threads: config.threads, response_timeout: RESPONSE_TIMEOUT };
+    let serving = serve(listeners, &routes, &stop)?;
     let addresses = serving.addresses.clone();
     for (listener, address) in &addresses {
         tracing::info!(listener, %address, "listening");

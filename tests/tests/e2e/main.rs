@@ -19,7 +19,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("documentation_manifests_work_unmodified", usage::documentation_manifests_work_unmodified),
     ("kubectl_does_its_everyday_work", usage::kubectl_does_its_everyday_work),
     ("bad_input_is_refused_with_the_field_named", usage::bad_input_is_refused_with_the_field_named),
-    ("status_metrics_and_a_second_up_tell_the_truth", usage::status_metrics_and_a_second_up_tell_the_truth),
+    ("logs_and_watches_follow", usage::logs_and_watches_follow),
+    ("status_and_a_second_up_tell_the_truth", usage::status_and_a_second_up_tell_the_truth),
+    ("every_process_serves_metrics_and_logs_json", usage::every_process_serves_metrics_and_logs_json),
+    ("a_second_cluster_lives_beside_it", usage::a_second_cluster_lives_beside_it),
     (
         "names_lead_across_nodes_and_the_underlay_is_encrypted",
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,

@@ -2,6 +2,7 @@
 
 mod deletion;
 mod discovery;
+mod endpoints;
 mod lists;
 mod objects;
 mod patches;
