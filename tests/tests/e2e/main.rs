@@ -3,6 +3,7 @@
 //! A binary of its own (no libtest) because the cluster is shared and must be taken down at the end.
 
 mod faults;
+mod guestbook;
 mod traffic;
 mod usage;
 
@@ -33,6 +34,12 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
 ];
 
+/// Scenarios that take minutes: `make test-full` runs them, too.
+const LONG: &[(&str, Scenario)] = &[(
+    "the_guestbook_survives_updates_and_lost_nodes",
+    guestbook::the_guestbook_survives_updates_and_lost_nodes,
+)];
+
 const NAME: &str = "warren-e2e";
 
 fn main() {
@@ -56,7 +63,8 @@ fn trials(cluster: &Arc<Mutex<Option<Cluster>>>) -> Vec<Trial> {
         let (cluster, scenario) = (Arc::clone(cluster), *scenario);
         Trial::test(*name, move || run(&cluster, scenario))
     };
-    SCENARIOS.iter().map(trial).collect()
+    let long = LONG.iter().map(|scenario| trial(scenario).with_ignored_flag(true));
+    SCENARIOS.iter().map(trial).chain(long).collect()
 }
 
 fn run(shared: &Mutex<Option<Cluster>>, scenario: Scenario) -> Result<(), Failed> {
