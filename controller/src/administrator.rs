@@ -1,18 +1,15 @@
 //! The administrator's kubeconfig: made at the first start, and again when its certificate grows old.
 
 use std::{
-    io::Write as _,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use warren_nodes::CertificateAuthority;
-use warren_runtime::CancellationToken;
+use warren_runtime::{CancellationToken, identity::write_private};
 
 /// The file's name inside the data directory.
 const FILE: &str = "admin.kubeconfig";
@@ -61,19 +58,7 @@ pub(crate) fn write_kubeconfig(
          client-certificate-data: {certificate}\n    client-key-data: {key}\n",
         address.port(),
     );
-    let temporary = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write_private(&path, text.as_bytes())
 }
 
 #[cfg(test)]

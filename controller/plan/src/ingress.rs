@@ -13,7 +13,6 @@ use crate::{
     view::View,
 };
 
-/// The class whose Ingresses the gateways serve; one without a class is theirs, too.
 const CLASS: &str = "warren";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
@@ -31,7 +30,8 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
     }
 }
 
-fn is_ours(ingress: &Object) -> bool {
+/// Whether the gateways serve an Ingress: its class is "warren", or it names none.
+pub fn is_ours(ingress: &Object) -> bool {
     let class = object::at(&ingress.value, "/spec/ingressClassName").and_then(Value::as_str);
     matches!(class.or_else(|| object::annotation(&ingress.value, CLASS_ANNOTATION)), None | Some("" | CLASS))
 }

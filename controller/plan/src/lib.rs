@@ -20,7 +20,7 @@ mod deployment;
 mod endpoints;
 mod events;
 mod garbage;
-mod ingress;
+pub mod ingress;
 mod namespaces;
 mod object;
 mod outcome;

@@ -4,31 +4,24 @@ use k8s_openapi::api::{
     core::v1 as core,
     networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec},
 };
-use warren_plan::resources::{INGRESSES, SERVICES};
+use warren_plan::{
+    ingress,
+    resources::{INGRESSES, SERVICES},
+};
 use warren_proto::control::{FeedItem, HttpRoute, PathType, feed_item::Item};
 use warren_store::{Key, Snapshot};
 
 use super::{endpoints::Slices, view};
 
-/// The class whose Ingresses are ours; one without a class is, too.
-const CLASS: &str = "warren";
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
-
 /// All routes.
 pub(crate) fn routes<'a>(snapshot: &'a Snapshot, slices: &'a Slices) -> impl Iterator<Item = FeedItem> + 'a {
-    snapshot.typed::<Ingress>(INGRESSES).flat_map(|(_, ingress)| {
-        if is_ours(&ingress) {
+    snapshot.typed::<Ingress>(INGRESSES).flat_map(|(object, ingress)| {
+        if ingress::is_ours(object) {
             Compilation { snapshot, slices, ingress: &ingress }.routes()
         } else {
             Vec::new()
         }
     })
-}
-
-fn is_ours(ingress: &Ingress) -> bool {
-    let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
-    let annotation = || ingress.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION).map(String::as_str);
-    matches!(class.or_else(annotation), None | Some("" | CLASS))
 }
 
 struct Compilation<'a> {
