@@ -233,15 +233,15 @@ fn fetch_twice(mut output: impl std::io::Read) -> Result<(), String> {
 type Check = fn(&Hands<'_>) -> Result<(), String>;
 
 const CHECKS: &[(&str, Check)] = &[
-    ("exec: streams, exit code", Hands::exec),
-    ("exec -it: terminal, resize", Hands::exec_terminal),
-    ("exec: refusals", Hands::exec_refusals),
-    ("exec: 64 MiB each way", Hands::large_transfers),
-    ("cp: to and from", Hands::cp),
-    ("port-forward", Hands::port_forward),
-    ("attach -i", Hands::attach),
-    ("run -i --rm: exit code", Hands::run_interactively),
-    ("logs", Hands::logs),
+    ("exec: streams, exit code", |hands| hands.exec()),
+    ("exec -it: terminal, resize", |hands| hands.exec_terminal()),
+    ("exec: refusals", |hands| hands.exec_refusals()),
+    ("exec: 64 MiB each way", |hands| hands.large_transfers()),
+    ("cp: to and from", |hands| hands.cp()),
+    ("port-forward", |hands| hands.port_forward()),
+    ("attach -i", |hands| hands.attach()),
+    ("run -i --rm: exit code", |hands| hands.run_interactively()),
+    ("logs", |hands| hands.logs()),
 ];
 
 pub fn every_kubectl_reaches_into_pods(cluster: &Cluster) {
