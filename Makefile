@@ -4,6 +4,9 @@ NAME ?= warren
 # More options for `warren up`, e.g. UP_FLAGS="--nodes 5 --gateway-http 9080".
 UP_FLAGS ?=
 
+# Where rustup puts cargo, also when deploy/prerequisites.sh has just installed it.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
 TARGET := x86_64-unknown-linux-gnu
 BINARY := bin/warren
 DEBIAN_KUBECTL := target/tools/kubectl/usr/bin/kubectl

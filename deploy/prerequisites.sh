@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what a fresh Debian 12 lacks to build Warren and to run it on this machine: a Docker engine (unless one
-# answers), a C linker, kubectl. With --test also what the tests need, with --bench what the benchmarks compare with.
+# Installs what a fresh Debian 12 lacks to build Warren and to run it on this machine: Rust (with rustup, unless cargo
+# is new enough), a Docker engine (unless one answers), a C linker, kubectl. With --test also what the tests need, with
+# --bench what the benchmarks compare with.
 # Idempotent; installs nothing that is there.
 set -eu
 
@@ -50,14 +51,35 @@ install_packages() {
         fail "apt-get install $* failed: run it by hand to see why"
 }
 
-# The toolchain must be as new as Cargo.toml says; Debian's is not.
-check_rust() {
+# The toolchain must be as new as Cargo.toml says; Debian 12's is not.
+rust_is_new() {
+    found=$(cd "$here" && cargo --version 2>/dev/null | cut -d' ' -f2 | cut -d- -f1)
+    [ -n "$found" ] && [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" = "$wanted" ]
+}
+
+# rustup brings Rust: the one that is there, or the package (Debian 13 and later have it), or the official installer.
+install_rust() {
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/Cargo.toml")
-    mend="install Rust $wanted or newer with rustup (https://rustup.rs), and have cargo in PATH"
-    have cargo || fail "cargo is missing: $mend"
-    found=$(cargo --version | cut -d' ' -f2 | cut -d- -f1)
-    [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n1)" = "$wanted" ] ||
-        fail "cargo $found is too old: $mend"
+    PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH # where rustup puts cargo; the Makefile looks there too
+    rust_is_new && return
+    say "cargo is ${found:-missing}, $wanted or newer is needed: installing it with rustup"
+    parts="--profile minimal -c clippy -c rustfmt"
+    if ! have rustup && have apt-get && [ "$(id -u)" = 0 ] && (apt_update) 2>/dev/null &&
+        LC_ALL=C apt-cache policy rustup | grep -q 'Candidate: [0-9]'; then
+        install_packages rustup
+    fi
+    # shellcheck disable=SC2086
+    if have rustup; then
+        rustup toolchain install stable $parts >&2 && rustup override set stable --path "$here" >&2 || true
+    else
+        have curl || install_packages curl ca-certificates
+        installer=$(mktemp)
+        curl -sSf --proto '=https' --max-time 60 -o "$installer" https://sh.rustup.rs &&
+            sh "$installer" -y $parts >&2 || true
+        rm -f "$installer"
+    fi
+    rust_is_new || fail "cargo is ${found:-missing}:" \
+        "install Rust $wanted or newer with rustup (https://rustup.rs), and have cargo in PATH"
 }
 
 start_engine() {
@@ -113,7 +135,7 @@ unpack_kubectl() {
     rm -rf "$work"
 }
 
-check_rust
+install_rust
 # shellcheck disable=SC2046
 install_packages $(missing cc:gcc kubectl:kubernetes-client)
 # The linker needs the C library's static half, which gcc alone does not bring.

@@ -61,8 +61,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let mut tasks = TaskSet::new(stop.clone());
     let volumes = Volumes::new(&config.state_dir, &config.cluster, &node, config.host_path_prefix.clone());
     let kept = feeds.join("agent.bin");
-    let feed =
-        Feed::follow_sealed(&mut tasks, controller.clone(), Consumer::Agent, kept, volumes.memory());
+    let feed = Feed::follow_sealed(&mut tasks, controller.clone(), Consumer::Agent, kept, volumes.memory());
     let scope = Scope { cluster: config.cluster.clone(), node: node.clone() };
     let engine = Arc::new(DockerEngine::new(&config.docker_socket, scope.clone()));
     let parts = Parts {

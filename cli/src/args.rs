@@ -75,6 +75,8 @@ pub(crate) enum LocalCommand {
     Restore(RestoreOptions),
     /// Manage the encryption of Secrets at rest.
     Secrets(SecretsOptions),
+    /// Remove a member (node or gateway) from the cluster for good.
+    Member(MembershipOptions),
     /// Remove a cluster's directories; `down` runs it in a container when it lacks the rights itself.
     #[command(hide = true)]
     Erase(ClusterOption),
@@ -167,6 +169,24 @@ pub(crate) enum TokenAction {
     Revoke {
         /// The token, or its identifier as listed.
         token: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MembershipOptions {
+    /// The cluster's name.
+    #[arg(long, default_value = "warren", global = true)]
+    pub(crate) name: ClusterName,
+    #[command(subcommand)]
+    pub(crate) action: MemberAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemberAction {
+    /// Make the member's certificate useless, free its network and its name. Stop the machine first.
+    Remove {
+        /// The member's name, as `warren status` shows it.
+        member: String,
     },
 }
 

@@ -12,9 +12,8 @@ use warren_runtime::{
 
 use crate::{
     args::{Logging, MemberOptions, NodeOptions},
-    cgroup, daemon, supervisor,
+    cgroup, daemon, machine, preflight, supervisor,
     supervisor::Daemon,
-    machine, preflight,
     telemetry,
 };
 

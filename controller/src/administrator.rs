@@ -1,15 +1,42 @@
 //! The administrator's kubeconfig: made at the first start, and again when its certificate grows old.
 
-use std::{io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use warren_nodes::CertificateAuthority;
+use warren_runtime::CancellationToken;
 
 /// The file's name inside the data directory.
 const FILE: &str = "admin.kubeconfig";
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3_600);
 const RENEW_AFTER: Duration = Duration::from_secs(120 * 24 * 3_600);
+const LOOK_EVERY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Looks every day, until stopped, whether the kubeconfig must be made anew: a controller may run for years.
+pub(crate) async fn keep(
+    directory: PathBuf,
+    authority: Arc<CertificateAuthority>,
+    address: SocketAddr,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if let Err(error) = write_kubeconfig(&directory, &authority, address) {
+            tracing::error!(error = format!("{error:#}"), "cannot renew the administrator's kubeconfig");
+        }
+    }
+}
 
 /// Writes `admin.kubeconfig` (0600) unless a young enough one for the same CA is there.
 pub(crate) fn write_kubeconfig(
@@ -47,4 +74,43 @@ pub(crate) fn write_kubeconfig(
         std::fs::rename(&temporary, &path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_kubeconfig_is_made_anew_while_the_controller_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        let authority = CertificateAuthority::load_or_create(&directory.path().join("pki")).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 6443));
+        let grow_old = |age: Duration| {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        };
+        let read = || std::fs::read_to_string(&path).unwrap();
+        write_kubeconfig(directory.path(), &authority, address).unwrap();
+        let first = read();
+        let stop = CancellationToken::new();
+        let keeping = keep(directory.path().to_owned(), Arc::clone(&authority), address, stop.clone());
+        let keeping = tokio::spawn(keeping);
+
+        grow_old(RENEW_AFTER / 2);
+        tokio::time::sleep(LOOK_EVERY + LOOK_EVERY / 2).await;
+        assert_eq!(read(), first, "half its time is no reason");
+        grow_old(RENEW_AFTER * 2);
+        tokio::time::sleep(LOOK_EVERY).await;
+        let second = read();
+        assert_ne!(second, first);
+        std::fs::remove_file(&path).unwrap();
+        tokio::time::sleep(LOOK_EVERY).await;
+        assert_ne!(read(), second, "a lost one is written again");
+        stop.cancel();
+        keeping.await.unwrap().unwrap();
+    }
 }

@@ -80,11 +80,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     };
 
     let mut tasks = TaskSet::new(stop.clone());
-    let certificates = server::Certificates::new(authority, config.sans.clone())?;
+    let certificates = server::Certificates::new(Arc::clone(&authority), config.sans.clone())?;
+    let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
+    tasks.spawn("administrator", keeping);
     tasks.spawn("certificates", Arc::clone(&certificates).keep(stop.clone()));
     tasks.spawn("server", server::serve(listener, certificates, routes, stop.clone()));
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
-    planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster);
+    planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster)?;
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");
     Ok(Bound { addresses: vec![("api", address)], tasks })

@@ -1,4 +1,4 @@
-//! Warren's own paths beside the Kubernetes API: join tokens and the overlay, for administrators.
+//! Warren's own paths beside the Kubernetes API: join tokens, members and the overlay, for administrators.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +24,7 @@ pub(crate) fn router(nodes: Arc<Nodes>) -> Router {
     Router::new()
         .route("/warren/v1/tokens", get(list_tokens).post(create_token))
         .route("/warren/v1/tokens/{id}", delete(revoke_token))
+        .route("/warren/v1/members/{name}", delete(remove_member))
         .route("/warren/v1/overlay", get(overlay))
         .route_layer(middleware::from_fn(administrators_only))
         .with_state(nodes)
@@ -105,6 +106,15 @@ async fn revoke_token(State(nodes): State<Arc<Nodes>>, Path(id): Path<String>) -
         Ok(()) => Json(json!({"revoked": id})).into_response(),
         Err(error @ TokenError::Unknown(_)) => status(StatusCode::NOT_FOUND, "NotFound", error.to_string()),
         Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
+    }
+}
+
+/// Its certificate opens nothing any more, its network is free, and its name can join again.
+async fn remove_member(State(nodes): State<Arc<Nodes>>, Path(name): Path<String>) -> Response {
+    match nodes.remove_member(&name).await {
+        Ok(true) => Json(json!({"removed": name})).into_response(),
+        Ok(false) => status(StatusCode::NOT_FOUND, "NotFound", format!("members {name:?} not found")),
+        Err(error) => refused(&error),
     }
 }
 

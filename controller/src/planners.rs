@@ -13,41 +13,65 @@ use tokio::sync::Notify;
 use warren_nodes::Nodes;
 use warren_plan::{ClusterConfig, Problem, Step, World, resources};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
-use warren_store::{Change, CommitError, Store};
+use warren_store::{Change, CommitError, Store, Watch};
 
 /// A whole pass at least this often, whatever was or was not noticed.
 const RESYNC: Duration = Duration::from_secs(10);
 
 /// When each freed pod address was last used, so that it is not reused too early.
-type Released = Arc<Mutex<BTreeMap<Ipv4Addr, u64>>>;
+struct Released {
+    addresses: BTreeMap<Ipv4Addr, u64>,
+    /// Since which revision `addresses` is complete.
+    since: u64,
+    watch: Watch,
+}
+
+impl Released {
+    fn start(store: &dyn Store) -> anyhow::Result<Self> {
+        let since = store.snapshot().revision;
+        Ok(Self { addresses: BTreeMap::new(), since, watch: store.watch(since)? })
+    }
+
+    /// Reads history up to a snapshot's revision: a plan must know of every address that its snapshot lacks.
+    async fn catch_up(&mut self, store: &dyn Store, revision: u64) -> anyhow::Result<()> {
+        while self.watch.position() < revision {
+            match self.watch.next().await {
+                Ok(changes) if changes.is_empty() => anyhow::bail!("the store has closed"),
+                Ok(changes) => changes.iter().for_each(|change| note_released(change, &mut self.addresses)),
+                Err(expired) => {
+                    tracing::warn!(%expired, "the planners fell behind; freed addresses rest until all have caught up");
+                    *self = Self::start(store)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Starts the planners' loop and what wakes it.
-pub(crate) fn start(tasks: &mut TaskSet, store: Arc<dyn Store>, nodes: Arc<Nodes>, config: ClusterConfig) {
+pub(crate) fn start(
+    tasks: &mut TaskSet,
+    store: Arc<dyn Store>,
+    nodes: Arc<Nodes>,
+    config: ClusterConfig,
+) -> anyhow::Result<()> {
     let stop = tasks.stop().clone();
-    let released = Released::default();
     let wake = Arc::new(Notify::new());
-    tasks.spawn(
-        "planner-watch",
-        watch(Arc::clone(&store), Arc::clone(&released), Arc::clone(&wake), stop.clone()),
-    );
+    tasks.spawn("planner-watch", watch(Arc::clone(&store), Arc::clone(&wake), stop.clone()));
     tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
-    let planner = Planner { store, nodes, config, released, reported: Mutex::default() };
-    let planner = Arc::new(planner);
+    let released = tokio::sync::Mutex::new(Released::start(&*store)?);
+    let planner = Arc::new(Planner { store, nodes, config, released, reported: Mutex::default() });
     tasks.spawn("planner", async move {
         // A boxed future, because a lending one cannot be shown to be `Send`.
         let pass = move || Arc::clone(&planner).pass().boxed();
         reconcile::drive("planner", wake, stop, RESYNC, pass).await;
         Ok(())
     });
+    Ok(())
 }
 
-/// Every commit wakes the planners; removed pods leave their addresses behind.
-async fn watch(
-    store: Arc<dyn Store>,
-    released: Released,
-    wake: Arc<Notify>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+/// Every commit wakes the planners.
+async fn watch(store: Arc<dyn Store>, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
     let mut watch = store.watch(store.snapshot().revision)?;
     loop {
         let changes = tokio::select! {
@@ -59,12 +83,8 @@ async fn watch(
                 stop.cancelled().await;
                 return Ok(());
             }
-            Ok(changes) => changes.iter().for_each(|change| note_released(change, &mut released.lock())),
-            // Too slow to follow: what was released meanwhile counts as never used, which is safe enough.
-            Err(expired) => {
-                tracing::warn!(%expired, "the planners' watch fell behind; starting again from now");
-                watch = store.watch(store.snapshot().revision)?;
-            }
+            Ok(_) => {}
+            Err(_) => watch = store.watch(store.snapshot().revision)?,
         }
         wake.notify_one();
     }
@@ -93,7 +113,7 @@ struct Planner {
     store: Arc<dyn Store>,
     nodes: Arc<Nodes>,
     config: ClusterConfig,
-    released: Released,
+    released: tokio::sync::Mutex<Released>,
     /// Problems are said once, not in every pass.
     reported: Mutex<BTreeSet<String>>,
 }
@@ -103,13 +123,22 @@ impl Planner {
         let started = std::time::Instant::now();
         let now = jiff::Timestamp::now();
         let observed = self.nodes.observe();
+        // The acknowledgement was observed first: it can only be older than the snapshot.
+        let snapshot = self.store.snapshot();
+        let mut released = self.released.lock().await;
+        if let Err(error) = released.catch_up(&*self.store, snapshot.revision).await {
+            tracing::debug!(%error, "no plan");
+            return Pass { retry: true, wake_after: None };
+        }
         let world = World {
-            snapshot: self.store.snapshot(),
+            snapshot,
             config: self.config.clone(),
             nodes: observed.nodes,
             acknowledged: observed.acknowledged,
-            released: self.released.lock().clone(),
+            released: released.addresses.clone(),
+            released_since: released.since,
         };
+        drop(released);
         let plan = warren_plan::plan(&world, now);
         metrics::histogram!("warren_plan_seconds").record(started.elapsed().as_secs_f64());
         self.report(plan.problems);

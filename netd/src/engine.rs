@@ -15,8 +15,8 @@ use warren_proto::{
     control,
     vocabulary::{PodUid, WireGuardKey},
 };
-use warren_runtime::descriptors::Descriptors;
 use warren_runtime::CancellationToken;
+use warren_runtime::descriptors::Descriptors;
 
 use crate::{
     dns::DnsServer,

@@ -1,9 +1,10 @@
 //! A cluster made by the `warren` binary, driven by kubectl.
 
 use std::{
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use serde_json::Value;
@@ -136,6 +137,21 @@ impl Cluster {
         self.kubectl_command(arguments).output().expect("kubectl starts")
     }
 
+    /// Starts kubectl and reads its output in the background; it is killed when dropped.
+    pub fn spawn_kubectl(&self, arguments: &[&str]) -> Following {
+        let mut command = self.kubectl_command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kubectl starts");
+        let output = child.stdout.take().expect("piped");
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let sink = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                sink.lock().expect("no reader panicked").push(line);
+            }
+        });
+        Following { child, lines }
+    }
+
     /// Runs kubectl with a manifest on its standard input.
     pub fn try_kubectl_with_input(&self, arguments: &[&str], manifest: &str) -> Output {
         let mut command = self.kubectl_command(arguments);
@@ -220,6 +236,32 @@ impl Drop for Cluster {
             eprintln!("warren down --name {} failed", self.name);
         }
         let _ = std::fs::remove_file(&self.kubeconfig);
+    }
+}
+
+/// A kubectl that goes on, and what it has printed.
+pub struct Following {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Following {
+    /// Waits for a line that contains both texts.
+    pub fn wait_for(&mut self, one: &str, other: &str) {
+        eventually("kubectl prints the line", || {
+            let lines = self.lines.lock().expect("no reader panicked");
+            if lines.iter().any(|line| line.contains(one) && line.contains(other)) {
+                return Ok(());
+            }
+            Err(format!("no line with {one:?} and {other:?} in {lines:#?}"))
+        });
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -149,6 +149,16 @@ impl Api {
         Ok(())
     }
 
+    /// Removes a member if there is one of this name.
+    pub(crate) async fn forget_member(&self, name: &str) -> anyhow::Result<()> {
+        let path = format!("/warren/v1/members/{name}");
+        match self.client.request::<serde_json::Value>(request("DELETE", &path, Vec::new())?).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(said(error)).with_context(|| format!("cannot remove the former member {name}")),
+        }
+    }
+
     /// A single-use token with which one member can join.
     pub(crate) async fn create_token(&self, lifetime_seconds: u64) -> anyhow::Result<String> {
         #[derive(Deserialize)]

@@ -12,6 +12,7 @@ mod containers;
 mod down;
 pub(crate) mod engine;
 pub(crate) mod image;
+mod member;
 pub(crate) mod names;
 mod observe;
 mod plan;
@@ -51,6 +52,7 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
                 backup::restore(&options.cluster.name, &options.file, options.replace).await
             }
             LocalCommand::Secrets(options) => secrets::run(&options.name, options.action).await,
+            LocalCommand::Member(options) => member::run(&options.name, options.action).await,
             LocalCommand::Token(options) => token::run(options).await,
             LocalCommand::Kubeconfig(options) => {
                 let engine = engine::Engine::connect().await?;

@@ -132,7 +132,11 @@ impl Up {
     /// Creates and starts the member's container, with a join token if there is an API to ask for one.
     pub(crate) async fn create(&self, member: &Member, api: Option<&Api>) -> anyhow::Result<()> {
         let token = match api {
-            Some(api) => Some(api.create_token(TOKEN_SECONDS).await?),
+            // One of this name that is still known has lost its state directory: it joins as a new one.
+            Some(api) => {
+                api.forget_member(&member.name).await?;
+                Some(api.create_token(TOKEN_SECONDS).await?)
+            }
             None => None,
         };
         self.engine.create(&member.name, self.layout.body(member, token.as_deref())).await?;

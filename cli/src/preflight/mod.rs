@@ -306,7 +306,10 @@ fn conflicts(routes: &[Route]) -> Vec<Check> {
     let foreign = |route: &&Route| {
         // The default route overlaps with everything, a route to nowhere ("*") leads to nobody, and what is ours
         // is no conflict.
-        route.network.length > 0 && route.link != "*" && route.link != "warren0" && !route.link.starts_with("wrn")
+        route.network.length > 0
+            && route.link != "*"
+            && route.link != "warren0"
+            && !route.link.starts_with("wrn")
     };
     routes
         .iter()

@@ -10,6 +10,17 @@ const ORPHAN: &str = "orphan";
 /// What a pod gets when neither the request nor the pod says.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
+/// Namespaces that the cluster cannot do without.
+const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// 403 for what nobody may delete.
+pub(crate) fn permit(kind: &Kind, name: &str) -> Result<(), Status> {
+    if kind.resource == "namespaces" && IMMORTAL.contains(&name) {
+        return Err(Status::forbidden(kind, name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}
+
 /// What happens to the objects that an object owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Propagation {

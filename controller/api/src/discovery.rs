@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::{
-    kinds::{KINDS, Kind, Subresource, VERBS, api_version, group_versions},
+    kinds::{self, KINDS, Kind, Subresource, api_version, group_versions},
     negotiate,
 };
 
@@ -51,16 +51,16 @@ pub(crate) fn aggregated_content_type(version: &str) -> String {
 /// `/api` (core) or `/apis` in the aggregated form.
 pub(crate) fn aggregated(core: bool, version: &str) -> Value {
     let mut items: Vec<Value> = Vec::new();
-    for (group, group_version) in group_versions() {
-        if group.is_empty() != core {
-            continue;
-        }
-        let resources: Vec<Value> = kinds_of(group, group_version).map(aggregated_resource).collect();
+    for group in kinds::groups().into_iter().filter(|group| group.is_empty() == core) {
+        let of_group = group_versions().into_iter().filter(|(name, _)| *name == group);
+        let versions: Vec<Value> = of_group
+            .map(|(_, group_version)| {
+                let resources: Vec<Value> = kinds_of(group, group_version).map(aggregated_resource).collect();
+                json!({"version": group_version, "resources": resources, "freshness": "Current"})
+            })
+            .collect();
         let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
-        items.push(json!({
-            "metadata": metadata,
-            "versions": [{"version": group_version, "resources": resources, "freshness": "Current"}],
-        }));
+        items.push(json!({"metadata": metadata, "versions": versions}));
     }
     json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {},
@@ -78,7 +78,7 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": VERBS,
+        "verbs": kind.verbs,
     });
     add_names(&mut resource, kind);
     if !kind.subresources.is_empty() {
@@ -126,7 +126,7 @@ pub(crate) fn core_versions(host: &str) -> Value {
 
 /// `/apis`.
 pub(crate) fn groups() -> Value {
-    let groups: Vec<Value> = group_versions().iter().filter_map(|(group, _)| group_entry(group)).collect();
+    let groups: Vec<Value> = kinds::groups().into_iter().filter_map(group_entry).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn resources(group: &str, version: &str) -> Option<Value> {
     for kind in kinds_of(group, version) {
         let mut resource = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
-            "verbs": VERBS,
+            "verbs": kind.verbs,
         });
         add_names(&mut resource, kind);
         resources.push(resource);
@@ -236,6 +236,28 @@ mod tests {
         assert!(resources("apps", "v1beta1").is_none());
         assert!(group("").is_none());
         assert_eq!(group("apps").unwrap()["preferredVersion"]["groupVersion"], "apps/v1");
+    }
+
+    #[test]
+    fn a_group_of_two_versions_is_listed_once_and_prefers_the_stored_one() {
+        let name = "discovery.k8s.io";
+        let listed = groups();
+        let found: Vec<&Value> =
+            listed["groups"].as_array().unwrap().iter().filter(|group| group["name"] == name).collect();
+        assert_eq!(found.len(), 1, "{listed}");
+        assert_eq!(found[0]["preferredVersion"]["version"], "v1");
+        assert_eq!(found[0]["versions"][1]["version"], "v1beta1");
+        let all = aggregated(false, "v2");
+        let found: Vec<&Value> =
+            all["items"].as_array().unwrap().iter().filter(|item| item["metadata"]["name"] == name).collect();
+        assert_eq!(found.len(), 1, "{all}");
+        assert_eq!(found[0]["versions"].as_array().unwrap().len(), 2);
+        assert_eq!(found[0]["versions"][1]["resources"][0]["verbs"], json!(["get", "list", "watch"]));
+        let core = resources("", "v1").unwrap();
+        let endpoints =
+            core["resources"].as_array().unwrap().iter().find(|entry| entry["name"] == "endpoints").unwrap();
+        assert_eq!((&endpoints["kind"], &endpoints["shortNames"]), (&json!("Endpoints"), &json!(["ep"])));
+        assert_eq!(endpoints["verbs"], json!(["get", "list"]));
     }
 
     #[test]

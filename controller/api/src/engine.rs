@@ -58,6 +58,14 @@ impl Engine {
     }
 }
 
+/// The state as a kind shows it: the store's, or what is derived from it for one namespace (empty: for all).
+pub(crate) fn shown(kind: &Kind, snapshot: Arc<Snapshot>, namespace: &str) -> Arc<Snapshot> {
+    match kind.derive {
+        Some(derive) => Arc::new(Snapshot::from_objects(snapshot.revision, derive(&snapshot, namespace))),
+        None => snapshot,
+    }
+}
+
 /// The store's key of an object.
 pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> Key {
     Key::new(kind.resource, namespace, name)

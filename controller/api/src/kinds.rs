@@ -1,9 +1,17 @@
 //! The one table of kinds. Everything generic in this crate is driven by it: paths, discovery, verbs,
-//! subresources, whether there is a status.
+//! subresources, whether there is a status, and what is only another face of something that is stored.
+
+use serde_json::Value;
+use warren_store::{Object, Snapshot};
+
+use crate::endpoints;
 
 /// All verbs of an ordinary resource, in the order in which discovery shows them.
 pub(crate) const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+/// What can be made of stored objects for a kind that is not stored: those of one namespace, or (empty) of all.
+pub(crate) type Derive = fn(&Snapshot, &str) -> Vec<Object>;
 
 /// Something below an object: `pods/NAME/log`.
 #[derive(Debug)]
@@ -25,7 +33,7 @@ pub(crate) struct Subresource {
 pub(crate) struct Kind {
     /// Empty for the core group.
     pub(crate) group: &'static str,
-    /// The one version that is served and stored.
+    /// The version that is served; also the one that is stored, unless there is a `convert`.
     pub(crate) version: &'static str,
     /// `Deployment`; also the root of its strategic merge topology (`patch::topology`).
     pub(crate) kind: &'static str,
@@ -39,6 +47,14 @@ pub(crate) struct Kind {
     pub(crate) categories: &'static [&'static str],
     /// Whether objects live in a namespace.
     pub(crate) namespaced: bool,
+    /// What may be done with the objects.
+    pub(crate) verbs: &'static [&'static str],
+    /// What those are told who try anything else; empty for the usual words.
+    pub(crate) refusal: &'static str,
+    /// For a kind that is derived: how. Its objects are in no store.
+    pub(crate) derive: Option<Derive>,
+    /// For a version that is not the stored one: a stored object in this version.
+    pub(crate) convert: Option<fn(&Value) -> Value>,
     /// The store's name of the resource, and Kubernetes' "group resource": `deployments.apps`.
     pub(crate) resource: &'static str,
     /// Whether `status` is separate: ignored on ordinary writes, written through `/status`.
@@ -77,6 +93,10 @@ const PLAIN: Kind = Kind {
     short_names: &[],
     categories: &[],
     namespaced: true,
+    verbs: VERBS,
+    refusal: "",
+    derive: None,
+    convert: None,
     resource: "",
     has_status: false,
     has_generation: false,
@@ -91,6 +111,18 @@ pub(crate) static KINDS: &[Kind] = &[
         singular: "configmap",
         short_names: &["cm"],
         resource: "configmaps",
+        ..PLAIN
+    },
+    Kind {
+        kind: "Endpoints",
+        plural: "endpoints",
+        singular: "endpoints",
+        short_names: &["ep"],
+        verbs: &["get", "list"],
+        refusal: "Endpoints are derived from EndpointSlices, to be read only: write or watch \
+                  endpointslices.discovery.k8s.io with the label kubernetes.io/service-name instead",
+        derive: Some(endpoints::derive),
+        resource: "endpoints",
         ..PLAIN
     },
     Kind {
@@ -207,6 +239,20 @@ pub(crate) static KINDS: &[Kind] = &[
         has_generation: true,
         ..PLAIN
     },
+    // For kubectl 1.20, whose `describe endpointslice` knows no other version.
+    Kind {
+        group: "discovery.k8s.io",
+        version: "v1beta1",
+        kind: "EndpointSlice",
+        plural: "endpointslices",
+        singular: "endpointslice",
+        verbs: &["get", "list", "watch"],
+        refusal: "discovery.k8s.io/v1beta1 is served to be read only: write discovery.k8s.io/v1 instead",
+        convert: Some(endpoints::slice_v1beta1),
+        resource: "endpointslices.discovery.k8s.io",
+        has_generation: true,
+        ..PLAIN
+    },
     Kind {
         group: "networking.k8s.io",
         kind: "Ingress",
@@ -243,6 +289,13 @@ pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<&'static 
     KINDS.iter().find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
 }
 
+/// All groups, in table order, each once.
+pub(crate) fn groups() -> Vec<&'static str> {
+    let mut all: Vec<&str> = group_versions().into_iter().map(|(group, _)| group).collect();
+    all.dedup();
+    all
+}
+
 /// All (group, version) pairs, in table order, each once.
 pub(crate) fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut all: Vec<(&str, &str)> = Vec::new();
@@ -268,8 +321,15 @@ mod tests {
             };
             assert_eq!(kind.resource, expected);
             assert_eq!(kind.has_status, kind.subresource("status").is_some(), "{}", kind.kind);
-            assert_eq!(KINDS.iter().filter(|other| other.resource == kind.resource).count(), 1);
+            let stored = |other: &&Kind| other.resource == kind.resource && other.convert.is_none();
+            assert_eq!(KINDS.iter().filter(stored).count(), 1, "{}", kind.kind);
+            let read_only = kind.derive.is_some() || kind.convert.is_some();
+            assert_eq!(read_only, !kind.refusal.is_empty(), "{}", kind.kind);
+            assert_eq!(read_only, !kind.verbs.contains(&"update"), "{}", kind.kind);
+            // Only what is stored has a history to watch.
+            assert!(kind.derive.is_none() || !kind.verbs.contains(&"watch"), "{}", kind.kind);
         }
-        assert_eq!(group_versions().len(), 4);
+        assert_eq!(group_versions().len(), 5);
+        assert_eq!(groups().len(), 4);
     }
 }

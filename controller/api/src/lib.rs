@@ -18,6 +18,7 @@ mod body;
 mod continuations;
 mod delete;
 mod discovery;
+mod endpoints;
 mod engine;
 mod kinds;
 mod meta;
@@ -99,12 +100,7 @@ pub trait PodStreams: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, String>>, StreamError>>;
 
     /// Opens anything else. Whether the process could be reached is known by the session's end.
-    fn open(
-        &self,
-        pod: &PodRef,
-        container: &str,
-        kind: Kind,
-    ) -> BoxFuture<'_, Result<Session, StreamError>>;
+    fn open(&self, pod: &PodRef, container: &str, kind: Kind) -> BoxFuture<'_, Result<Session, StreamError>>;
 }
 
 /// What the API needs.

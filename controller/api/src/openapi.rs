@@ -58,16 +58,18 @@ pub(crate) fn v3_document(group: &str, version: &str) -> Option<Value> {
             .iter()
             .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}))
             .collect();
-        paths.insert(
-            path,
-            json!({"patch": {
-                "parameters": parameters,
-                "requestBody": {"content": {"application/merge-patch+json": {}}},
-                "responses": {"200": {"description": "OK"}},
-                "x-kubernetes-action": "patch",
-                "x-kubernetes-group-version-kind": gvk,
-            }}),
-        );
+        if kind.verbs.contains(&"patch") {
+            paths.insert(
+                path,
+                json!({"patch": {
+                    "parameters": parameters,
+                    "requestBody": {"content": {"application/merge-patch+json": {}}},
+                    "responses": {"200": {"description": "OK"}},
+                    "x-kubernetes-action": "patch",
+                    "x-kubernetes-group-version-kind": gvk,
+                }}),
+            );
+        }
         let group_name = if group.is_empty() { "core" } else { group };
         schemas.insert(
             format!("{group_name}.{version}.{}", kind.kind),
@@ -78,7 +80,7 @@ pub(crate) fn v3_document(group: &str, version: &str) -> Option<Value> {
             }),
         );
     }
-    if paths.is_empty() {
+    if schemas.is_empty() {
         return None;
     }
     Some(json!({

@@ -65,8 +65,12 @@ impl Reply {
     }
 }
 
-/// An object with `kind` and `apiVersion`, which objects made inside the controller may lack.
+/// An object in the version that is served, with `kind` and `apiVersion`, which objects made inside the
+/// controller may lack.
 pub(crate) fn with_type<'a>(kind: &Kind, object: &'a Value) -> Cow<'a, Value> {
+    if let Some(convert) = kind.convert {
+        return Cow::Owned(convert(object));
+    }
     if object["kind"].is_string() && object["apiVersion"].is_string() {
         return Cow::Borrowed(object);
     }
@@ -94,10 +98,10 @@ pub(crate) fn render(kind: &Kind, form: Negotiated, include: Include, reply: Rep
 
 /// One object in the wanted view. Only objects of the served kind have columns; a Status or Scale stays as it is.
 fn one<'a>(kind: &Kind, view: View, include: Include, object: &'a Value) -> Cow<'a, Value> {
-    let object = if object["kind"].is_string() { Cow::Borrowed(object) } else { with_type(kind, object) };
-    if object["kind"] != kind.kind {
-        return object;
+    if object["kind"].is_string() && object["kind"] != kind.kind {
+        return Cow::Borrowed(object);
     }
+    let object = with_type(kind, object);
     match view {
         View::Object => object,
         View::PartialMetadata(version) => Cow::Owned(table::partial(version, &object)),

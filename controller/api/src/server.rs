@@ -204,6 +204,9 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
         let reply = subresources::call(engine, &call, subresource.name, verb).await?;
         return Ok(respond::render(kind, form, Include::parse(&call.query)?, reply));
     }
+    if !kind.verbs.contains(&verb) {
+        return Err(Status::not_allowed_for(kind));
+    }
     let form = form?;
     let include = Include::parse(&call.query)?;
     let named = !call.target.name.is_empty();

@@ -104,6 +104,14 @@ impl Status {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
     }
 
+    /// 405 for what a kind does not allow at all, with the way that is open.
+    pub(crate) fn not_allowed_for(kind: &Kind) -> Self {
+        if kind.refusal.is_empty() {
+            return Self::method_not_allowed();
+        }
+        Self::new(405, "MethodNotAllowed", kind.refusal)
+    }
+
     pub(crate) fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/yaml";
         Self::new(406, "NotAcceptable", message)

@@ -55,7 +55,12 @@ fn gateway(ports: &[String]) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let routes = Routes::new();
-        let listeners = Listeners { http: (Ipv4Addr::LOCALHOST, 0).into(), https: None, threads: 1 };
+        let listeners = Listeners {
+            http: (Ipv4Addr::LOCALHOST, 0).into(),
+            https: None,
+            threads: 1,
+            response_timeout: Duration::from_secs(60),
+        };
         let serving = serve(listeners, &routes, &CancellationToken::new())?;
         routes.publish(1, rules.iter().map(|(key, rule)| (key.as_str(), rule))).await;
         println!("{}", serving.addresses[0].1);

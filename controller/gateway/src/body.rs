@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::oneshot;
 
 use crate::{metrics, pool::Lease};
 
@@ -14,7 +15,23 @@ use crate::{metrics, pool::Lease};
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     Empty,
-    Client(Incoming),
+    /// A client's.
+    Client {
+        body: Incoming,
+        /// Never used: its end says that the body has gone, whole or broken off.
+        _passing: oneshot::Sender<()>,
+    },
+}
+
+impl RequestBody {
+    /// A client's body, and what ends with it; nothing when there is nothing to wait for.
+    pub(crate) fn of(body: Incoming) -> (Self, Option<oneshot::Receiver<()>>) {
+        if body.is_end_stream() {
+            return (Self::Empty, None);
+        }
+        let (passing, passed) = oneshot::channel();
+        (Self::Client { body, _passing: passing }, Some(passed))
+    }
 }
 
 impl Body for RequestBody {
@@ -27,21 +44,21 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx),
+            Self::Client { body, .. } => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
+            Self::Client { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
+            Self::Client { body, .. } => body.size_hint(),
         }
     }
 }

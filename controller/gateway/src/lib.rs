@@ -24,7 +24,7 @@ mod routes_tests;
 mod upgrade;
 mod upstream;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,9 @@ pub use crate::{
     endpoint::Endpoint,
     listener::{Listeners, Serving, serve, serve_with},
 };
+
+/// How long a backend may think before the client is told that it does not answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a gateway is started.
 #[derive(Debug, Clone)]
@@ -88,7 +91,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     if let Some(state) = feed.current() {
         apply(&state, &routes).await;
     }
-    let listeners = Listeners { http: config.http, https, threads: config.threads };
+    let listeners =
+        Listeners { http: config.http, https, threads: config.threads, response_timeout: RESPONSE_TIMEOUT };
     let serving = serve_with(listeners, &config.descriptors, &routes, &stop)?;
     let addresses = serving.addresses.clone();
     heartbeat::start(controller, Consumer::Gateway, stop.clone());

@@ -59,6 +59,9 @@ pub struct Listeners {
     pub https: Option<(SocketAddr, Arc<ServerConfig>)>,
     /// Worker threads; 0 for one per core.
     pub threads: usize,
+    /// How long an upstream may take to begin its response, from the end of the request on. Neither side's
+    /// body is limited, nor is a tunnel.
+    pub response_timeout: Duration,
 }
 
 /// A gateway that answers.
@@ -114,7 +117,14 @@ pub fn serve_with(
     }
     let mut workers = Vec::with_capacity(threads);
     for (index, sockets) in sockets.into_iter().enumerate() {
-        workers.push(start(index, sockets, routes.clone(), stop.clone())?);
+        let worker = Worker {
+            routes: routes.clone(),
+            pool: Arc::new(Pool::default()),
+            connections: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            response_timeout: listeners.response_timeout,
+        };
+        workers.push(start(index, sockets, Arc::new(worker), stop.clone())?);
     }
     Ok(Serving { addresses, workers })
 }
@@ -183,15 +193,15 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 fn start(
     index: usize,
     sockets: Sockets,
-    routes: Arc<Routes>,
+    worker: Arc<Worker>,
     stop: CancellationToken,
 ) -> anyhow::Result<oneshot::Receiver<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Registered before anything is accepted: no request escapes the barrier.
-    let barriers = routes.register();
+    let barriers = worker.routes.register();
     let (done, ended) = oneshot::channel();
     let work = move || {
-        runtime.block_on(work(sockets, routes, barriers, stop));
+        runtime.block_on(work(sockets, worker, barriers, stop));
         let _ = done.send(());
     };
     std::thread::Builder::new()
@@ -203,16 +213,10 @@ fn start(
 
 async fn work(
     sockets: Sockets,
-    routes: Arc<Routes>,
+    worker: Arc<Worker>,
     barriers: mpsc::UnboundedReceiver<Barrier>,
     stop: CancellationToken,
 ) {
-    let worker = Arc::new(Worker {
-        routes,
-        pool: Arc::new(Pool::default()),
-        connections: TaskTracker::new(),
-        draining: AtomicBool::new(false),
-    });
     tokio::spawn(pass_barriers(worker.pool.clone(), barriers));
     tokio::spawn(sweep(worker.pool.clone()));
     let acceptors = TaskTracker::new();

@@ -15,11 +15,11 @@ use http::{
     HeaderValue, Request, Response, StatusCode, Version,
     header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER},
 };
-use hyper::{
-    body::{Body as _, Incoming},
-    upgrade::OnUpgrade,
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
 };
-use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) pool: Arc<Pool>,
     pub(crate) connections: TaskTracker,
     pub(crate) draining: AtomicBool,
+    /// How long an upstream that has the whole request may take to begin its response.
+    pub(crate) response_timeout: Duration,
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer too.
@@ -82,9 +84,10 @@ async fn answer(
         }
     };
     let tunnel = wanted.map(|_| hyper::upgrade::on(&mut request));
-    let request =
-        request.map(|body| if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Client(body) });
-    match Exchange::new(worker, &request, tunnel.is_some()).run(request).await {
+    let (head, body) = request.into_parts();
+    let (body, passed) = RequestBody::of(body);
+    let request = Request::from_parts(head, body);
+    match Exchange::new(worker, &request, passed, tunnel.is_some()).run(request).await {
         Ok(answered) => answered.pass(worker, tunnel),
         Err(refusal) => refusal.into_response(),
     }
@@ -189,6 +192,8 @@ impl Answered {
 struct Exchange<'a> {
     worker: &'a Arc<Worker>,
     upgrade: bool,
+    /// Ends with the request's body; nothing once it has, or when there is none.
+    passed: Option<oneshot::Receiver<()>>,
     /// Sending it twice does no harm, and we can: idempotent, and no body.
     repeatable: bool,
     failures: u32,
@@ -200,11 +205,17 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(worker: &'a Arc<Worker>, request: &Request<RequestBody>, upgrade: bool) -> Self {
+    fn new(
+        worker: &'a Arc<Worker>,
+        request: &Request<RequestBody>,
+        passed: Option<oneshot::Receiver<()>>,
+        upgrade: bool,
+    ) -> Self {
         let repeatable = request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty);
         Self {
             worker,
             upgrade,
+            passed,
             repeatable,
             failures: 0,
             repicks: 0,
@@ -233,25 +244,51 @@ impl<'a> Exchange<'a> {
             }
             // From the choice, or the check after connecting, to this call there is no await (see `current`).
             let copy = (self.repeatable && self.failures + 1 < ATTEMPTS).then(|| copy(&request));
-            let mut error = match sender.try_send_request(request).await {
+            let (failure, unsent) = match self.send(&mut sender, request).await {
                 Ok(response) => {
                     chosen.endpoint().answered();
                     return Ok(Answered { chosen, sender, response });
                 }
-                Err(error) => error,
+                Err(failed) => failed,
             };
-            let unsent = error.take_message();
-            let failure = Failure::from_exchange(&error.into_error());
             if kept {
                 self.distrust_kept = true;
             } else {
                 self.tried.push(chosen.endpoint().address());
             }
-            let again = unsent.or(copy.filter(|_| failure != Failure::Malformed));
+            let hopeless = matches!(failure, Failure::Malformed | Failure::Overdue);
+            let again = unsent.or(copy.filter(|_| !hopeless));
             self.failed(&chosen, failure, again.is_some())?;
             let Some(again) = again else { return Err(Refusal::Failed(chosen.route, failure)) };
             request = again;
         }
+    }
+
+    /// Hands the request over, before it first waits, and waits for the head of the response. A failure
+    /// comes with the request when nothing of it has left.
+    async fn send(
+        &mut self,
+        sender: &mut Sender,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
+        tokio::select! {
+            biased;
+            sent = sender.try_send_request(request) => sent.map_err(|mut error| {
+                let unsent = error.take_message();
+                (Failure::from_exchange(&error.into_error()), unsent)
+            }),
+            // The exchange is dropped, and with it the connection.
+            () = self.overdue() => Err((Failure::Overdue, None)),
+        }
+    }
+
+    /// Ends when the upstream has had the whole request for too long.
+    async fn overdue(&mut self) {
+        if let Some(passed) = &mut self.passed {
+            let _ = passed.await;
+            self.passed = None;
+        }
+        tokio::time::sleep(self.worker.response_timeout).await;
     }
 
     /// An idle connection that is fit for the request.

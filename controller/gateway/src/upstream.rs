@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     Closed,
     /// The connection died of silence before any response.
     Silent,
+    /// It has had the whole request for too long without beginning a response.
+    Overdue,
     /// What came back is not HTTP/1.1.
     Malformed,
     /// The client's request body broke off.
@@ -50,6 +52,7 @@ impl Failure {
             Self::Local => "local",
             Self::Closed => "closed",
             Self::Silent => "silent",
+            Self::Overdue => "overdue",
             Self::Malformed => "malformed",
             Self::Client => "client",
         }
@@ -66,6 +69,7 @@ impl Failure {
             }
             Self::Closed => (StatusCode::BAD_GATEWAY, "closed the connection without a response"),
             Self::Silent => (StatusCode::GATEWAY_TIMEOUT, "stopped answering"),
+            Self::Overdue => (StatusCode::GATEWAY_TIMEOUT, "did not begin to answer in time"),
             Self::Malformed => (StatusCode::BAD_GATEWAY, "sent a malformed response"),
             Self::Client => (StatusCode::BAD_REQUEST, "did not get the whole request: its body broke off"),
         }

@@ -16,12 +16,18 @@ pub(crate) type Subscriber = (String, Consumer);
 /// How long a subscriber that had been in step counts as ready while it reconnects.
 const RECONNECT: Duration = Duration::from_secs(10);
 
+/// A consumer that does not apply what it was sent for so long is broken: nobody waits for it any more, and its
+/// node is not ready.
+const STUCK: Duration = Duration::from_secs(15);
+
 #[derive(Debug, Clone)]
 struct Cursor {
     /// Distinguishes a reconnected consumer from its predecessor.
     subscription: u64,
-    /// While disconnected: since when.
+    /// While disconnected: since when. What it had in force then, it still has.
     lost: Option<Instant>,
+    /// While something is outstanding: since when.
+    behind: Option<Instant>,
     /// The last revision sent with content.
     sent: u64,
     /// The last revision that has content for this consumer, sent or about to be.
@@ -38,6 +44,19 @@ impl Cursor {
     fn settled(&self) -> bool {
         self.acknowledged && self.applied >= self.due
     }
+
+    /// Starts or stops the clock of what is outstanding.
+    fn judge(&mut self, now: Instant) {
+        if self.settled() {
+            self.behind = None;
+        } else {
+            self.behind.get_or_insert(now);
+        }
+    }
+
+    fn is_stuck(&self, now: Instant) -> bool {
+        self.behind.is_some_and(|since| now.saturating_duration_since(since) >= STUCK)
+    }
 }
 
 /// All consumers' cursors.
@@ -51,12 +70,15 @@ pub(crate) struct Cursors {
 impl Cursors {
     /// A consumer connected and will be sent a snapshot of `revision`. The answer names the subscription;
     /// an older one of the same consumer is void from now on.
-    pub(crate) fn connect(&mut self, subscriber: Subscriber, revision: u64) -> u64 {
+    pub(crate) fn connect(&mut self, subscriber: Subscriber, revision: u64, now: Instant) -> u64 {
         self.subscriptions += 1;
-        let ever = self.cursors.get(&subscriber).is_some_and(|cursor| cursor.ever);
+        let known = self.cursors.get(&subscriber);
+        let ever = known.is_some_and(|cursor| cursor.ever);
+        let behind = known.and_then(|cursor| cursor.behind).or(Some(now));
         let cursor = Cursor {
             subscription: self.subscriptions,
             lost: None,
+            behind,
             sent: revision,
             // Something may have been compiled since the subscriber looked.
             due: revision.max(self.compiled),
@@ -70,7 +92,11 @@ impl Cursors {
 
     /// The subscription ended. Void if the consumer has another one by now.
     pub(crate) fn disconnect(&mut self, subscriber: &Subscriber, subscription: u64, now: Instant) {
+        let compiled = self.compiled;
         if let Some(cursor) = self.current(subscriber, subscription) {
+            if cursor.settled() {
+                cursor.applied = compiled.max(cursor.applied);
+            }
             cursor.lost = Some(now);
             cursor.acknowledged = false;
         }
@@ -83,7 +109,12 @@ impl Cursors {
 
     /// A revision was compiled. `has_content` says for whom it may hold something; to be called before
     /// anyone can see the compiled state, so that no consumer ever looks settled while it is not.
-    pub(crate) fn compiled(&mut self, revision: u64, has_content: impl Fn(&Subscriber) -> bool) {
+    pub(crate) fn compiled(
+        &mut self,
+        revision: u64,
+        now: Instant,
+        has_content: impl Fn(&Subscriber) -> bool,
+    ) {
         let previous = std::mem::replace(&mut self.compiled, revision);
         for (subscriber, cursor) in &mut self.cursors {
             if cursor.lost.is_none() && has_content(subscriber) {
@@ -91,6 +122,7 @@ impl Cursors {
                     cursor.applied = previous.max(cursor.applied);
                 }
                 cursor.due = revision;
+                cursor.judge(now);
             }
         }
     }
@@ -104,23 +136,36 @@ impl Cursors {
     }
 
     /// Up to `revision` there is nothing to send after all: changes cancelled out.
-    pub(crate) fn nothing_to_send(&mut self, subscriber: &Subscriber, subscription: u64, revision: u64) {
+    pub(crate) fn nothing_to_send(
+        &mut self,
+        subscriber: &Subscriber,
+        subscription: u64,
+        revision: u64,
+        now: Instant,
+    ) {
         if let Some(cursor) = self.current(subscriber, subscription)
             && cursor.due <= revision
         {
             cursor.due = cursor.sent;
+            cursor.judge(now);
         }
     }
 
-    /// The consumer has `revision` in force. One that was not sent (yet) is cut to what was.
-    pub(crate) fn acknowledge(&mut self, subscriber: &Subscriber, subscription: u64, revision: u64) {
+    /// The consumer has `revision` in force. One that was not sent is a word of an earlier connection: ignored.
+    pub(crate) fn acknowledge(
+        &mut self,
+        subscriber: &Subscriber,
+        subscription: u64,
+        revision: u64,
+        now: Instant,
+    ) {
         if let Some(cursor) = self.current(subscriber, subscription) {
-            let revision = revision.min(cursor.sent);
-            // Until the snapshot of this connection is in force, an older number is the last connection's.
-            if cursor.acknowledged || revision == cursor.sent {
+            // Until the snapshot of this connection is in force, an older number is the last connection's, too.
+            if revision == cursor.sent || (cursor.acknowledged && revision < cursor.sent) {
                 cursor.applied = cursor.applied.max(revision);
                 cursor.acknowledged = true;
                 cursor.ever = true;
+                cursor.judge(now);
             }
         }
     }
@@ -135,7 +180,7 @@ impl Cursors {
     pub(crate) fn ready(&self, subscriber: &Subscriber, now: Instant) -> bool {
         self.cursors.get(subscriber).is_some_and(|cursor| {
             let absent = cursor.lost.map_or(Duration::ZERO, |lost| now.saturating_duration_since(lost));
-            cursor.ever && absent < RECONNECT
+            cursor.ever && absent < RECONNECT && !cursor.is_stuck(now)
         })
     }
 
@@ -154,15 +199,19 @@ impl Cursors {
         self.cursors.get(subscriber).is_some_and(|cursor| cursor.lost.is_none())
     }
 
-    /// What every one of `live` has in force. One that is not connected does not count.
-    pub(crate) fn acknowledged(&self, live: impl IntoIterator<Item = Subscriber>) -> u64 {
-        live.into_iter().filter_map(|subscriber| self.applied(&subscriber)).min().unwrap_or(self.compiled)
-    }
-
-    /// What every connected netd and gateway has in force, alive or not; to notice changes cheaply.
-    pub(crate) fn floor(&self) -> u64 {
-        let traffic = |subscriber: &&Subscriber| matches!(subscriber.1, Consumer::Netd | Consumer::Gateway);
-        self.acknowledged(self.cursors.keys().filter(traffic).cloned())
+    /// What every one of `live` has in force. One that reconnects still has what it had; one that stays away, is
+    /// stuck, or never came does not count.
+    pub(crate) fn acknowledged(&self, live: impl IntoIterator<Item = Subscriber>, now: Instant) -> u64 {
+        let in_force = |subscriber: Subscriber| {
+            let cursor = self.cursors.get(&subscriber)?;
+            let away = cursor.lost.is_some_and(|lost| now.saturating_duration_since(lost) >= RECONNECT);
+            match (away || cursor.is_stuck(now), cursor.lost) {
+                (true, _) => None,
+                (false, Some(_)) => Some(cursor.applied),
+                (false, None) => self.applied(&subscriber),
+            }
+        };
+        live.into_iter().filter_map(in_force).min().unwrap_or(self.compiled)
     }
 
     /// Forgets members that are gone.
@@ -186,59 +235,62 @@ mod tests {
     }
 
     fn all(cursors: &Cursors) -> u64 {
-        cursors.acknowledged([netd("a"), netd("b")])
+        cursors.acknowledged([netd("a"), netd("b")], Instant::now())
     }
 
     #[test]
     fn a_revision_without_content_needs_no_message() {
         let mut cursors = Cursors::default();
-        cursors.compiled(5, |_| true);
-        let a = cursors.connect(netd("a"), 5);
+        cursors.compiled(5, Instant::now(), |_| true);
+        let a = cursors.connect(netd("a"), 5, Instant::now());
         assert_eq!(all(&cursors), 0, "the snapshot is outstanding");
-        cursors.acknowledge(&netd("a"), a, 5);
-        cursors.compiled(9, |_| false);
+        cursors.acknowledge(&netd("a"), a, 5, Instant::now());
+        cursors.compiled(9, Instant::now(), |_| false);
         assert_eq!(all(&cursors), 9);
-        cursors.compiled(10, |_| true);
+        cursors.compiled(10, Instant::now(), |_| true);
         assert_eq!(all(&cursors), 9, "what came before the content is in force");
         cursors.sent(&netd("a"), a, 10);
         assert_eq!(all(&cursors), 9);
-        cursors.acknowledge(&netd("a"), a, 10);
+        cursors.acknowledge(&netd("a"), a, 10, Instant::now());
         assert_eq!(all(&cursors), 10);
     }
 
     #[test]
     fn the_slowest_decides() {
         let mut cursors = Cursors::default();
-        cursors.compiled(1, |_| false);
-        let (a, b) = (cursors.connect(netd("a"), 1), cursors.connect(netd("b"), 1));
-        cursors.acknowledge(&netd("a"), a, 1);
+        cursors.compiled(1, Instant::now(), |_| false);
+        let (a, b) =
+            (cursors.connect(netd("a"), 1, Instant::now()), cursors.connect(netd("b"), 1, Instant::now()));
+        cursors.acknowledge(&netd("a"), a, 1, Instant::now());
         assert_eq!(all(&cursors), 0);
-        cursors.acknowledge(&netd("b"), b, 1);
+        cursors.acknowledge(&netd("b"), b, 1, Instant::now());
         assert_eq!(all(&cursors), 1);
         cursors.disconnect(&netd("b"), b, Instant::now());
-        cursors.compiled(2, |_| true);
+        cursors.compiled(2, Instant::now(), |_| true);
         assert_eq!(cursors.applied(&netd("b")), None);
-        assert_eq!(all(&cursors), 1, "b does not count any more, a does");
+        assert_eq!(all(&cursors), 1, "both had 1 in force, and b still has");
+        let later = Instant::now() + RECONNECT;
+        assert_eq!(cursors.acknowledged([netd("b")], later), 2, "b stayed away: nobody waits for it");
     }
 
     #[test]
     fn nobody_to_wait_for_means_everything_is_applied() {
         let mut cursors = Cursors::default();
-        cursors.compiled(7, |_| true);
+        cursors.compiled(7, Instant::now(), |_| true);
         assert_eq!(all(&cursors), 7);
     }
 
     #[test]
     fn changes_that_cancel_out_are_settled() {
         let mut cursors = Cursors::default();
-        cursors.compiled(1, |_| true);
-        let a = cursors.connect(netd("a"), 1);
-        cursors.acknowledge(&netd("a"), a, 1);
-        cursors.compiled(2, |_| true);
-        cursors.compiled(3, |_| true);
-        cursors.nothing_to_send(&netd("a"), a, 2);
+        cursors.compiled(1, Instant::now(), |_| true);
+        let a = cursors.connect(netd("a"), 1, Instant::now());
+        cursors.acknowledge(&netd("a"), a, 1, Instant::now());
+        cursors.compiled(2, Instant::now(), |_| true);
+        cursors.compiled(3, Instant::now(), |_| true);
+        cursors.nothing_to_send(&netd("a"), a, 2, Instant::now());
         assert_eq!(all(&cursors), 1, "3 has not been looked at");
-        cursors.nothing_to_send(&netd("a"), a, 3);
+        cursors.nothing_to_send(&netd("a"), a, 3, Instant::now());
         assert_eq!(all(&cursors), 3);
     }
 
@@ -246,31 +298,53 @@ mod tests {
     fn an_old_connection_cannot_speak_for_a_new_one() {
         let now = Instant::now();
         let mut cursors = Cursors::default();
-        cursors.compiled(4, |_| true);
-        let old = cursors.connect(netd("a"), 4);
-        let new = cursors.connect(netd("a"), 4);
-        cursors.acknowledge(&netd("a"), old, 4);
+        cursors.compiled(4, Instant::now(), |_| true);
+        let old = cursors.connect(netd("a"), 4, Instant::now());
+        let new = cursors.connect(netd("a"), 4, Instant::now());
+        cursors.acknowledge(&netd("a"), old, 4, Instant::now());
         cursors.disconnect(&netd("a"), old, now);
         assert!(cursors.connected(&netd("a")) && !cursors.is_current(&netd("a"), old));
         assert_eq!(all(&cursors), 0);
-        cursors.acknowledge(&netd("a"), new, 3);
+        cursors.acknowledge(&netd("a"), new, 3, Instant::now());
         assert_eq!(all(&cursors), 0, "3 was acknowledged of an earlier connection");
-        cursors.acknowledge(&netd("a"), new, 900);
-        assert_eq!(all(&cursors), 4, "cut to what was sent");
+        cursors.acknowledge(&netd("a"), new, 900, Instant::now());
+        assert_eq!(all(&cursors), 0, "900 was never sent");
+        cursors.acknowledge(&netd("a"), new, 4, Instant::now());
+        assert_eq!(all(&cursors), 4);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_consumer_that_is_stuck() {
+        let start = Instant::now();
+        let mut cursors = Cursors::default();
+        cursors.compiled(1, start, |_| true);
+        let (a, b) = (cursors.connect(netd("a"), 1, start), cursors.connect(netd("b"), 1, start));
+        cursors.acknowledge(&netd("a"), a, 1, start);
+        cursors.acknowledge(&netd("b"), b, 1, start);
+        cursors.compiled(2, start, |_| true);
+        cursors.sent(&netd("a"), a, 2);
+        cursors.sent(&netd("b"), b, 2);
+        cursors.acknowledge(&netd("a"), a, 2, start);
+        let both = || [netd("a"), netd("b")];
+        assert_eq!(cursors.acknowledged(both(), start + STUCK / 2), 1);
+        assert_eq!(cursors.acknowledged(both(), start + STUCK), 2);
+        assert!(cursors.ready(&netd("a"), start + STUCK) && !cursors.ready(&netd("b"), start + STUCK));
+        cursors.acknowledge(&netd("b"), b, 2, start + STUCK);
+        assert!(cursors.ready(&netd("b"), start + STUCK), "it has recovered");
     }
 
     #[test]
     fn a_short_reconnect_keeps_a_node_ready_a_long_one_does_not() {
         let start = Instant::now();
         let mut cursors = Cursors::default();
-        let a = cursors.connect(netd("a"), 1);
+        let a = cursors.connect(netd("a"), 1, Instant::now());
         assert!(!cursors.ready(&netd("a"), start), "never acknowledged");
-        cursors.acknowledge(&netd("a"), a, 1);
+        cursors.acknowledge(&netd("a"), a, 1, Instant::now());
         assert!(cursors.ready(&netd("a"), start));
         cursors.disconnect(&netd("a"), a, start);
         assert!(cursors.ready(&netd("a"), start + Duration::from_secs(9)));
         assert!(!cursors.ready(&netd("a"), start + Duration::from_secs(10)));
-        cursors.connect(netd("a"), 1);
+        cursors.connect(netd("a"), 1, start + Duration::from_secs(60));
         assert!(cursors.ready(&netd("a"), start + Duration::from_secs(60)));
     }
 
@@ -312,17 +386,17 @@ mod tests {
             let mut cursors = Cursors::default();
             let mut model = Model::default();
             let mut contents = Vec::new();
-            cursors.compiled(1, |_| true);
+            cursors.compiled(1, Instant::now(), |_| true);
             let mut revision = 1;
             for happening in happenings {
                 match happening {
                     Happening::Compile(content) => {
                         revision += 1;
                         if content { contents.push(revision); }
-                        cursors.compiled(revision, |_| content);
+                        cursors.compiled(revision, Instant::now(), |_| content);
                     }
                     Happening::Connect => {
-                        model = Model { subscription: cursors.connect(a.clone(), revision), connected: true, in_force: 0, delivered: revision };
+                        model = Model { subscription: cursors.connect(a.clone(), revision, Instant::now()), connected: true, in_force: 0, delivered: revision };
                     }
                     Happening::Disconnect => {
                         cursors.disconnect(&a, model.subscription, now);
@@ -333,12 +407,12 @@ mod tests {
                             model.delivered = revision;
                             cursors.sent(&a, model.subscription, revision);
                         } else {
-                            cursors.nothing_to_send(&a, model.subscription, revision);
+                            cursors.nothing_to_send(&a, model.subscription, revision, Instant::now());
                         }
                     }
                     Happening::Apply if model.connected => {
                         model.in_force = model.delivered;
-                        cursors.acknowledge(&a, model.subscription, model.delivered);
+                        cursors.acknowledge(&a, model.subscription, model.delivered, Instant::now());
                     }
                     Happening::Deliver | Happening::Apply => {}
                 }
@@ -353,7 +427,7 @@ mod tests {
                         };
                         prop_assert!(claimed <= truth, "{claimed} > {truth}");
                         if truth == revision && model.delivered == model.in_force {
-                            cursors.nothing_to_send(&a, model.subscription, revision);
+                            cursors.nothing_to_send(&a, model.subscription, revision, Instant::now());
                             prop_assert_eq!(cursors.applied(&a), Some(revision));
                         }
                     }

@@ -89,7 +89,8 @@ impl Feed {
         let missing = || Status::unavailable("the member is not in the compiled state yet; try again");
         let selection = held.select(&caller.name, consumer).ok_or_else(missing)?;
         let subscriber = (caller.name.clone(), consumer);
-        let subscription = nodes.cursors.lock().connect(subscriber.clone(), held.cursor.revision);
+        let subscription =
+            nodes.cursors.lock().connect(subscriber.clone(), held.cursor.revision, std::time::Instant::now());
         tracing::info!(member = caller.name, ?consumer, revision = held.cursor.revision, "a feed opened");
         let pending = view::snapshot(&selection, held.cursor);
         Ok(Self { nodes, caller, subscriber, subscription, compiled, held, pending })
@@ -152,9 +153,9 @@ impl Feed {
         let moved = {
             let mut cursors = self.nodes.cursors.lock();
             let now = std::time::Instant::now();
-            let before = (cursors.floor(), cursors.ready(&self.subscriber, now));
-            cursors.acknowledge(&self.subscriber, self.subscription, acknowledge.revision);
-            before != (cursors.floor(), cursors.ready(&self.subscriber, now))
+            let before = (cursors.applied(&self.subscriber), cursors.ready(&self.subscriber, now));
+            cursors.acknowledge(&self.subscriber, self.subscription, acknowledge.revision, now);
+            before != (cursors.applied(&self.subscriber), cursors.ready(&self.subscriber, now))
         };
         if moved {
             self.nodes.wake.notify_one();
@@ -174,14 +175,15 @@ impl Feed {
         let old = self.held.select(member, *consumer).unwrap_or_default();
         let difference = view::difference(&old, &new);
         let mut cursors = self.nodes.cursors.lock();
-        let before = cursors.floor();
+        let before = cursors.applied(&self.subscriber);
         if difference.is_empty() {
-            cursors.nothing_to_send(&self.subscriber, self.subscription, next.cursor.revision);
+            let now = std::time::Instant::now();
+            cursors.nothing_to_send(&self.subscriber, self.subscription, next.cursor.revision, now);
         } else {
             cursors.sent(&self.subscriber, self.subscription, next.cursor.revision);
             self.pending = view::change(difference, &new, next.cursor);
         }
-        if cursors.floor() != before {
+        if cursors.applied(&self.subscriber) != before {
             self.nodes.wake.notify_one();
         }
         drop(cursors);

@@ -103,13 +103,19 @@ impl Nodes {
         let node = Key::new(NODES, "", name);
         let mut transaction = Transaction::new().delete(token.key.clone(), token.revision);
         let known = snapshot.get(&Member::key(name));
-        let rejoins = role == MemberRole::Node && snapshot.get(&node).is_none();
-        if known.is_some() && !rejoins {
+        let former = known.and_then(|object| Member::from_object(object).ok());
+        // Its Node was deleted, or it never came to life: the answer to its join was lost.
+        let may_rejoin = |former: &Member| {
+            former.role == role
+                && (former.public_key.is_none()
+                    || (role == MemberRole::Node && snapshot.get(&node).is_none()))
+        };
+        if known.is_some() && !former.as_ref().is_some_and(may_rejoin) {
             return Err(Status::already_exists(format!(
-                "a member named {name} exists; join under another name, or remove it first (a node: `kubectl delete node {name}`)"
+                "a member named {name} exists; join under another name, or remove it first with `warren member remove {name}`"
             )));
         }
-        let kept = known.and_then(|object| Member::from_object(object).ok()).map(|member| member.pod_cidr);
+        let kept = former.map(|member| member.pod_cidr);
         let taken = identity::members(snapshot).map(|member| member.pod_cidr).collect();
         let pod_cidr = kept.or_else(|| ipam::next_pod_cidr(&self.config, &taken)).ok_or_else(|| {
             Status::resource_exhausted(format!(

@@ -175,20 +175,17 @@ impl Nodes {
         let started = Instant::now();
         let next = Arc::new(compiler.compile(snapshot));
         metrics::histogram!("warren_nodes_compile_seconds").record(started.elapsed().as_secs_f64());
-        let moved = {
+        {
             let mut cursors = self.cursors.lock();
-            let before = cursors.floor();
-            cursors.compiled(snapshot.revision, |(member, consumer)| {
+            cursors.compiled(snapshot.revision, started, |(member, consumer)| {
                 previous.as_ref().is_none_or(|previous| next.may_differ(previous, member, *consumer))
             });
             cursors.retain(|member| next.members.contains_key(member));
-            cursors.floor() != before
-        };
+        }
         self.networks.lock().retain(|member, _| next.members.contains_key(member));
         self.compiled.send_replace(Some(next));
-        if moved {
-            self.wake.notify_one();
-        }
+        // Whoever has nothing outstanding has this revision in force by now.
+        self.wake.notify_one();
     }
 
     async fn judge_leases(&self) {

@@ -59,6 +59,11 @@ pub(crate) fn next(node: &Value, report: &NodeReport, now: Timestamp) -> Value {
         ("False", "ContainerRuntimeDown")
     };
     set_condition(status, RUNTIME_CONDITION, value, reason, &report.message, now);
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten();
+    for condition in conditions.filter(|condition| condition["type"] == RUNTIME_CONDITION) {
+        // The agent reports changes only, so that the last transition is also when it was last heard of.
+        condition["lastHeartbeatTime"] = condition["lastTransitionTime"].clone();
+    }
     node
 }
 

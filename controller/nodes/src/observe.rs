@@ -20,6 +20,9 @@ use crate::{
     leases::{self, Leases},
 };
 
+/// How long members may take to find a restarted controller: their back-off, and a connection.
+const STARTING: Duration = Duration::from_secs(5);
+
 /// What planners need to know besides the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -54,8 +57,8 @@ impl Sight<'_> {
         self.cursors.ready(&netd, self.now) || (term && !self.cursors.ever_ready(&netd))
     }
 
-    /// The minimum over consumers that carry traffic, are alive, and are connected. Those that a starting
-    /// controller has not heard yet hold it back for a moment: they may be about to reconnect.
+    /// The minimum over consumers that carry traffic and are alive. Those that a starting controller has not met
+    /// yet hold it back for a moment: they are about to reconnect.
     fn acknowledged(&self, members: &[Member]) -> u64 {
         let traffic = members.iter().flat_map(|member| {
             let kinds = consumers(role_of(member)).iter().filter(|consumer| **consumer != Consumer::Agent);
@@ -63,11 +66,11 @@ impl Sight<'_> {
         });
         let live: Vec<_> =
             traffic.filter(|(member, consumer)| self.leases.alive(member, *consumer, self.now)).collect();
-        let starting = self.running < leases::SUSPECT;
+        let starting = self.running < STARTING;
         if starting && live.iter().any(|subscriber| !self.cursors.known(subscriber)) {
             return 0;
         }
-        self.cursors.acknowledged(live)
+        self.cursors.acknowledged(live, self.now)
     }
 }
 

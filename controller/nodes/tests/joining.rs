@@ -8,8 +8,11 @@ use harness::{Controller, csr, request_as};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
-use warren_proto::control::{
-    Consumer, HeartbeatRequest, NodeReport, RenewRequest, Role, SessionsRequest, Subscribe,
+use warren_proto::{
+    control::{
+        Consumer, HeartbeatRequest, NetworkReport, NodeReport, RenewRequest, Role, SessionsRequest, Subscribe,
+    },
+    vocabulary::WireGuardKey,
 };
 use warren_runtime::tls::PeerIdentity;
 use warren_store::Store as _;
@@ -89,13 +92,25 @@ async fn bad_input_does_not_use_up_the_token() {
 #[tokio::test]
 async fn a_name_is_taken_until_its_node_is_deleted() {
     let controller = Controller::start().await;
-    controller.member("node-1", Role::Node).await;
+    let mut first = controller.member("node-1", Role::Node).await;
     let member = || controller.get("members.warren.internal", "", "node-1").expect("a member");
     let slice = member().value["spec"]["podCidr"].clone();
     let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    // The answer to its join may have been lost: until it has spoken, the name can join again.
+    controller.join(&token, "node-1", Role::Node).await.expect("it has not come to life yet");
+    let report = NetworkReport {
+        public_key: WireGuardKey([7; 32]).to_string(),
+        listen_port: 51820,
+        underlay_address: "192.0.2.1".into(),
+        ..NetworkReport::default()
+    };
+    first.client.report_network(first.request(report)).await.expect("reported");
+    let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    let gateway = controller.join(&token, "node-1", Role::Gateway).await.expect_err("another role");
+    assert_eq!(gateway.code(), Code::AlreadyExists);
     let status = controller.join(&token, "node-1", Role::Node).await.expect_err("taken");
     assert_eq!(status.code(), Code::AlreadyExists);
-    assert!(status.message().contains("kubectl delete node node-1"), "{}", status.message());
+    assert!(status.message().contains("warren member remove node-1"), "{}", status.message());
     controller.delete("nodes", "", "node-1").await;
     controller.join(&token, "node-1", Role::Node).await.expect("joined again");
     assert_eq!(member().value["spec"]["podCidr"], slice, "pods of the old life keep their addresses");

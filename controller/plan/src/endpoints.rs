@@ -4,7 +4,10 @@
 //! when it says so, is not being deleted, and its node is not suspect; but suspicion alone never takes a
 //! service's last endpoints away.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use k8s_openapi::{
     api::{
@@ -17,7 +20,7 @@ use serde_json::{Map, Value, json};
 use warren_store::{Key, Transaction};
 
 use crate::{
-    Health, object,
+    object,
     outcome::Outcome,
     resources::ENDPOINTSLICES,
     selector,
@@ -32,6 +35,23 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Whether a slice is ours to write.
 pub(crate) fn is_managed(slice: &Value) -> bool {
     object::label(slice, MANAGED_BY) == Some(MANAGER)
+}
+
+/// The name of the service that a slice belongs to.
+pub(crate) fn service_of(slice: &Value) -> Option<&str> {
+    object::label(slice, SERVICE_NAME)
+}
+
+/// Every address that some slice mentions.
+pub(crate) fn addresses(view: &View<'_>) -> BTreeSet<Ipv4Addr> {
+    let slices = view.world.snapshot.typed::<EndpointSlice>(ENDPOINTSLICES);
+    let endpoints = slices.flat_map(|(_, slice)| slice.endpoints.clone());
+    endpoints.flat_map(|endpoint| endpoint.addresses).filter_map(|address| address.parse().ok()).collect()
+}
+
+/// Whether a slice belongs to a headless service.
+pub(crate) fn is_headless(slice: &Value) -> bool {
+    object::label(slice, HEADLESS).is_some()
 }
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
@@ -132,7 +152,7 @@ fn selected<'v, 'a>(view: &'v View<'a>, service: &Typed<'_, Service>) -> Vec<&'v
 }
 
 fn suspect(view: &View<'_>, pod: &PodView<'_>) -> bool {
-    pod.node().is_some_and(|node| view.health(node) != Health::Alive)
+    pod.node().is_some_and(|node| view.is_suspect(node))
 }
 
 /// Whether suspicion must be left aside, because it would take the last ready endpoints away.
@@ -142,8 +162,10 @@ fn brake(
     pods: &[&PodView<'_>],
     outcome: &mut Outcome,
 ) -> bool {
-    let mut candidates = pods.iter().filter(|pod| !pod.deleting() && pod.ready_when_last_heard()).peekable();
-    let braked = candidates.peek().is_some() && candidates.all(|pod| suspect(view, pod));
+    let ready = || pods.iter().filter(|pod| pod.ready_when_last_heard());
+    let is_trusted = |pod: &&&PodView<'_>| !pod.deleting() && !suspect(view, pod);
+    // Pods that are being replaced count, too: they serve until their replacement does.
+    let braked = ready().any(|pod| suspect(view, pod)) && !ready().any(|pod| is_trusted(&pod));
     if braked {
         let message =
             "all ready endpoints are on nodes that stopped answering: they are kept until others are ready";

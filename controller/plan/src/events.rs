@@ -51,11 +51,13 @@ fn first(view: &View<'_>, event: &Event<'_>, key: &Key) -> Value {
     let about = &event.about.key;
     let (api_version, kind) = resources::kind_of(&about.resource).unwrap_or_default();
     let now = object::time_text(view.now);
+    // By convention (kubelet, and `kubectl describe node` relies on it) a Node's events carry its name as uid.
+    let uid = if kind == "Node" { &*about.name } else { object::uid(event.about) };
     let mut involved = json!({
         "apiVersion": api_version,
         "kind": kind,
         "name": &*about.name,
-        "uid": object::uid(event.about),
+        "uid": uid,
         "resourceVersion": event.about.revision.to_string(),
     });
     if !about.namespace.is_empty() {

@@ -10,12 +10,14 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::Value;
-use warren_store::{Object, Transaction};
+use warren_store::{Key, Object, Transaction};
 
 use crate::{
-    ipam, object,
+    ipam,
+    member::{Member, MemberRole},
+    object,
     outcome::Outcome,
-    resources::{self, EVENTS, NAMESPACES, PODS, SERVICEADDRESSES},
+    resources::{self, EVENTS, MEMBERS, NAMESPACES, NODES, PODS, SERVICEADDRESSES, SERVICES},
     view::View,
 };
 
@@ -50,6 +52,7 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
         }
     }
     pods_without_node(view, outcome);
+    members_without_node(view, outcome);
     addresses_without_service(view, outcome);
     old_events(view, outcome);
 }
@@ -142,7 +145,8 @@ fn release(object: &Arc<Object>, finalizer: &str, outcome: &mut Outcome) {
 }
 
 fn pods_without_node(view: &View<'_>, outcome: &mut Outcome) {
-    let nodes: BTreeSet<_> = view.nodes.iter().map(|node| node.name()).collect();
+    // By key: a node that cannot be read exists all the same.
+    let nodes: BTreeSet<&str> = view.world.snapshot.list(NODES).map(|node| &*node.key.name).collect();
     for pod in &view.pods {
         let Some(node) = pod.node().filter(|node| !nodes.contains(node)) else { continue };
         let transaction = if object::finalizers(pod.object).next().is_none() {
@@ -156,10 +160,22 @@ fn pods_without_node(view: &View<'_>, outcome: &mut Outcome) {
     }
 }
 
+/// A node's member and its Node are made in one commit: who deletes the Node expels the member.
+fn members_without_node(view: &View<'_>, outcome: &mut Outcome) {
+    for object in view.world.snapshot.list(MEMBERS) {
+        let Ok(member) = Member::from_object(object) else { continue };
+        if member.role == MemberRole::Node
+            && view.world.snapshot.get(&Key::new(NODES, "", &member.name)).is_none()
+        {
+            outcome.step(format!("expel {}: its node was deleted", object.key), object::remove(object));
+        }
+    }
+}
+
 /// A service and its address are made in one commit, so a lone address was left behind.
 fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome) {
-    let held: BTreeSet<&str> =
-        view.services.iter().flat_map(|service| object::service_addresses(service.object)).collect();
+    let services = view.world.snapshot.list(SERVICES);
+    let held: BTreeSet<&str> = services.flat_map(|service| object::service_addresses(service)).collect();
     let config = &view.world.config;
     let reserved = [config.dns_address.to_string(), ipam::first_service_address(config).to_string()];
     for address in view.world.snapshot.list(SERVICEADDRESSES) {

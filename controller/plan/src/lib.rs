@@ -20,6 +20,7 @@ mod deployment;
 mod endpoints;
 mod events;
 mod garbage;
+mod ingress;
 mod namespaces;
 mod object;
 mod outcome;
@@ -86,6 +87,9 @@ pub struct World {
     pub acknowledged: u64,
     /// Pod addresses by the revision of the commit that removed their last pod.
     pub released: BTreeMap<Ipv4Addr, u64>,
+    /// Since which revision `released` is complete. What was released before is unknown, so every other free
+    /// address counts as released then.
+    pub released_since: u64,
 }
 
 /// One atomic change and its reason.
@@ -130,6 +134,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     node_lifecycle::plan(&view, &mut outcome);
     endpoints::plan(&view, &mut outcome);
     termination::plan(&view, &mut outcome);
+    ingress::plan(&view, &mut outcome);
     schedule::plan(&view, &mut outcome);
     garbage::plan(&view, &mut outcome);
     outcome.into_plan()

@@ -18,7 +18,7 @@ use warren_proto::vocabulary::PodCidr;
 use warren_store::Transaction;
 
 use crate::{
-    Health,
+    Health, World, endpoints,
     events::{self, Event},
     ipam,
     member::Member,
@@ -87,9 +87,13 @@ impl Place<'_> {
 
     /// Finds the address of the next pod.
     fn look_ahead(&mut self, view: &View<'_>) {
-        let (released, acknowledged) = (&view.world.released, view.world.acknowledged);
-        self.next =
-            self.cidr.and_then(|cidr| ipam::next_pod_address(cidr, &self.addresses, released, acknowledged));
+        let World { released, acknowledged, released_since, .. } = view.world;
+        // Until everyone has applied what was before, no address is known to be free of an earlier pod.
+        let known = acknowledged >= released_since;
+        self.next = self
+            .cidr
+            .filter(|_| known)
+            .and_then(|cidr| ipam::next_pod_address(cidr, &self.addresses, released, *acknowledged));
     }
 }
 
@@ -156,6 +160,14 @@ fn places<'a>(view: &'a View<'a>, outcome: &mut Outcome) -> Vec<Place<'a>> {
         }
     }
     let mut places: Vec<_> = places.into_values().collect();
+    // An address that a slice still mentions is still sent to, though its pod is gone.
+    let mentioned = endpoints::addresses(view);
+    for place in &mut places {
+        let cidr = place.cidr;
+        place
+            .addresses
+            .extend(mentioned.iter().filter(|a| cidr.is_some_and(|cidr| cidr.network().contains(*a))));
+    }
     places.iter_mut().for_each(|place| place.look_ahead(view));
     places
 }

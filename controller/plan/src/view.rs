@@ -125,6 +125,8 @@ pub(crate) struct View<'a> {
     pods_on: Index,
     sets_of: Index,
     terminating: BTreeSet<String>,
+    /// Nodes whose Docker engine does not answer.
+    engineless: BTreeSet<String>,
 }
 
 /// Places in a list of objects by the name or uid of what they belong to; empty for what belongs to nothing.
@@ -150,9 +152,15 @@ impl<'a> View<'a> {
             })
             .map(|namespace| namespace.name().to_owned())
             .collect();
+        let nodes: Vec<Typed<'a, Node>> = typed(world, NODES, outcome);
+        let engine_is_down = |node: &&Typed<'a, Node>| {
+            object::condition(&node.object.value, "ContainerRuntimeReady")
+                .is_some_and(|condition| condition["status"] == "False")
+        };
         Self {
             world,
             now,
+            engineless: nodes.iter().filter(engine_is_down).map(|node| node.name().to_owned()).collect(),
             pods_of: index(&pods, |pod| object::controller_uid(pod.object)),
             pods_on: index(&pods, |pod| pod.node()),
             pods,
@@ -160,7 +168,7 @@ impl<'a> View<'a> {
             replica_sets,
             deployments: typed(world, DEPLOYMENTS, outcome),
             services: typed(world, SERVICES, outcome),
-            nodes: typed(world, NODES, outcome),
+            nodes,
             namespaces,
             terminating,
         }
@@ -190,6 +198,11 @@ impl<'a> View<'a> {
     /// Whether a namespace is going away: nothing may be made in it.
     pub(crate) fn namespace_terminating(&self, namespace: &str) -> bool {
         self.terminating.contains(namespace)
+    }
+
+    /// Whether what a node last said of its pods may be out of date.
+    pub(crate) fn is_suspect(&self, node: &str) -> bool {
+        self.health(node) != Health::Alive || self.engineless.contains(node)
     }
 
     /// What is known of a node's life.

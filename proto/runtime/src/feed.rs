@@ -148,6 +148,8 @@ impl Follower {
         requests.send(FeedRequest { kind: Some(Kind::Subscribe(subscribe)) }).await?;
         let mut batches = client.feed(ReceiverStream::new(outgoing)).await?.into_inner();
         tracing::info!(revision = accepted.revision, "following the feed");
+        // What was said before belongs to the last connection.
+        self.acknowledged.mark_unchanged();
         let mut assembly = Assembly::new(accepted);
         loop {
             tokio::select! {

@@ -47,6 +47,15 @@ pub enum JoinError {
         /// The chain of causes.
         cause: String,
     },
+    /// The controller is not the one that the token names. Final: trying again cannot help.
+    #[error(
+        "the controller at {controller} is not the one that the join token names; make a token with `warren token \
+         create` on that cluster"
+    )]
+    WrongAuthority {
+        /// HOST:PORT.
+        controller: String,
+    },
     /// The controller said no.
     #[error("the controller refused the join: {0}")]
     Refused(String),
@@ -54,6 +63,9 @@ pub enum JoinError {
     #[error("cannot join: {0}")]
     Local(String),
 }
+
+/// Between certificate and key in their common file; PEM allows such lines.
+const KEY_FOLLOWS: &str = "# the key of the certificate above\n";
 
 fn directory(state_dir: &Path) -> PathBuf {
     state_dir.join("identity")
@@ -70,15 +82,19 @@ impl Identity {
             let path = directory.join(file);
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
         };
+        let pair = read("node.pem")?;
+        let (certificate_pem, key_pem) =
+            pair.split_once(KEY_FOLLOWS).context("identity/node.pem holds no certificate and key")?;
         Ok(Some(Self {
             name: read("name")?.trim().to_owned(),
             ca_pem: read("ca.pem")?,
-            certificate_pem: read("node.pem")?,
-            key_pem: read("node.key")?,
+            certificate_pem: certificate_pem.to_owned(),
+            key_pem: key_pem.to_owned(),
         }))
     }
 
-    /// Writes the identity; the certificate last, so that a half-written identity counts as none.
+    /// Writes the identity. Certificate and key are one file, replaced at once, so that they always fit; it comes
+    /// last, so that a half-written identity counts as none.
     pub fn save(&self, state_dir: &Path) -> anyhow::Result<()> {
         let directory = directory(state_dir);
         std::fs::DirBuilder::new()
@@ -86,12 +102,8 @@ impl Identity {
             .mode(0o700)
             .create(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
-        let files = [
-            ("name", &self.name),
-            ("ca.pem", &self.ca_pem),
-            ("node.key", &self.key_pem),
-            ("node.pem", &self.certificate_pem),
-        ];
+        let pair = format!("{}{KEY_FOLLOWS}{}", self.certificate_pem, self.key_pem);
+        let files = [("name", &self.name), ("ca.pem", &self.ca_pem), ("node.pem", &pair)];
         for (file, text) in files {
             write_private(&directory.join(file), text.as_bytes())?;
         }
@@ -149,9 +161,9 @@ pub async fn join(controller: &str, token: &str, name: &str, role: Role) -> Resu
     let (credential, hash) = split_token(token).ok_or(JoinError::Malformed)?;
     let local = |error: &dyn std::fmt::Display| JoinError::Local(error.to_string());
     let config = tls::pinned_config(hash).map_err(|error| local(&error))?;
-    let channel = connection::connect(controller, config, None).await.map_err(|error| {
-        JoinError::Unreachable { controller: controller.to_owned(), cause: format!("{error:#}") }
-    })?;
+    let channel = connection::connect(controller, config, None)
+        .await
+        .map_err(|error| unreachable(controller, &error))?;
     let (key, csr) = certificate_request(name).map_err(|error| local(&error))?;
     let request = JoinRequest { token: credential, name: name.to_owned(), role: role.into(), csr };
     let response = JoinClient::new(channel)
@@ -168,6 +180,15 @@ pub async fn join(controller: &str, token: &str, name: &str, role: Role) -> Resu
         certificate_pem: pem("CERTIFICATE", &response.certificate),
         key_pem: key.serialize_pem(),
     })
+}
+
+fn unreachable(controller: &str, error: &anyhow::Error) -> JoinError {
+    let controller = controller.to_owned();
+    let cause = format!("{error:#}");
+    if cause.contains(tls::WRONG_AUTHORITY) {
+        return JoinError::WrongAuthority { controller };
+    }
+    JoinError::Unreachable { controller, cause }
 }
 
 #[cfg(test)]
@@ -204,7 +225,7 @@ mod tests {
         let loaded = Identity::load(directory.path()).expect("readable").expect("present");
         assert_eq!((loaded.name, loaded.key_pem), ("node-1".to_owned(), "key".to_owned()));
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::metadata(directory.path().join("identity/node.key"))
+        let mode = std::fs::metadata(directory.path().join("identity/node.pem"))
             .expect("the key")
             .permissions()
             .mode();

@@ -64,6 +64,9 @@ pub fn client_config(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> anyh
     Ok(config)
 }
 
+/// What the handshake fails with when the server's CA is another than the pinned one.
+pub(crate) const WRONG_AUTHORITY: &str = "the server's CA is not the one that the join token names";
+
 /// A configuration for the first contact: it trusts the one CA whose hash the token carries.
 pub(crate) fn pinned_config(ca_sha256: &str) -> anyhow::Result<ClientConfig> {
     let verifier = PinnedAuthority { sha256: ca_sha256.to_ascii_lowercase(), provider: provider() };
@@ -92,10 +95,10 @@ impl ServerCertVerifier for PinnedAuthority {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let authority =
-            intermediates.iter().find(|der| certificate_sha256(der) == self.sha256).ok_or_else(|| {
-                rustls::Error::General("the server's CA is not the one that the join token names".into())
-            })?;
+        let authority = intermediates
+            .iter()
+            .find(|der| certificate_sha256(der) == self.sha256)
+            .ok_or_else(|| rustls::Error::General(WRONG_AUTHORITY.into()))?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
         let verifier =

@@ -3,9 +3,9 @@
 //! A binary of its own (no libtest) because the cluster is shared and must be taken down at the end.
 
 mod faults;
-mod supervision;
 mod guestbook;
 mod streams;
+mod supervision;
 mod traffic;
 mod usage;
 
@@ -22,7 +22,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("documentation_manifests_work_unmodified", usage::documentation_manifests_work_unmodified),
     ("kubectl_does_its_everyday_work", usage::kubectl_does_its_everyday_work),
     ("bad_input_is_refused_with_the_field_named", usage::bad_input_is_refused_with_the_field_named),
-    ("status_metrics_and_a_second_up_tell_the_truth", usage::status_metrics_and_a_second_up_tell_the_truth),
+    ("logs_and_watches_follow", usage::logs_and_watches_follow),
+    ("status_and_a_second_up_tell_the_truth", usage::status_and_a_second_up_tell_the_truth),
+    ("every_process_serves_metrics_and_logs_json", usage::every_process_serves_metrics_and_logs_json),
+    ("a_second_cluster_lives_beside_it", usage::a_second_cluster_lives_beside_it),
     (
         "names_lead_across_nodes_and_the_underlay_is_encrypted",
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
@@ -35,11 +38,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
     ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
     ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
-    (
-        "the_guestbook_survives_updates_and_lost_nodes",
-        guestbook::the_guestbook_survives_updates_and_lost_nodes,
-    ),
 ];
+
+/// Scenarios that take minutes: `make test-full` runs them, too.
+const LONG: &[(&str, Scenario)] = &[(
+    "the_guestbook_survives_updates_and_lost_nodes",
+    guestbook::the_guestbook_survives_updates_and_lost_nodes,
+)];
 
 const NAME: &str = "warren-e2e";
 
@@ -64,7 +69,8 @@ fn trials(cluster: &Arc<Mutex<Option<Cluster>>>) -> Vec<Trial> {
         let (cluster, scenario) = (Arc::clone(cluster), *scenario);
         Trial::test(*name, move || run(&cluster, scenario))
     };
-    SCENARIOS.iter().map(trial).collect()
+    let long = LONG.iter().map(|scenario| trial(scenario).with_ignored_flag(true));
+    SCENARIOS.iter().map(trial).chain(long).collect()
 }
 
 fn run(shared: &Mutex<Option<Cluster>>, scenario: Scenario) -> Result<(), Failed> {

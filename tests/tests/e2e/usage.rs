@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition},
+    cluster::{Cluster, condition, docker, warren_binary},
     eventually,
 };
 
@@ -110,15 +110,7 @@ pub fn kubectl_does_its_everyday_work(cluster: &Cluster) {
     let deployment = cluster.get(&["-n", "daily", "deployment", "web"]);
     assert_eq!(deployment["metadata"]["labels"]["patched"], "merge");
     assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], "nginx:1.14.2");
-    for (kind, expected) in [
-        ("deployment/web", "Replicas:               2 desired"),
-        ("configmap/settings", "colour"),
-        ("secret/key", "word:  9 bytes"),
-        ("namespace/daily", "Active"),
-    ] {
-        let text = run(&["describe", kind]);
-        assert!(text.contains(expected), "{text}");
-    }
+    describe_and_get_every_kind(cluster);
     let pods = run(&["describe", "pods"]);
     assert!(pods.contains("Started container nginx"), "{pods}");
     let node = format!("{}-node-1", cluster.name);
@@ -132,9 +124,71 @@ pub fn kubectl_does_its_everyday_work(cluster: &Cluster) {
     cluster.kubectl(&["uncordon", &node]);
     assert!(cluster.kubectl(&["describe", "node", &node]).contains("Capacity:"));
     run(&["get", "all", "-o", "wide"]);
-    run(&["get", "deployment", "web", "-o", "yaml"]);
     cluster.kubectl(&["delete", "namespace", "daily", "--timeout=120s"]);
     assert!(!cluster.kubectl(&["get", "namespaces"]).contains("daily"));
+}
+
+/// Every kind that is served, as the namespace `daily` has it: what `describe` must say, and that `get` shows it.
+fn describe_and_get_every_kind(cluster: &Cluster) {
+    let run = |arguments: &[&str]| cluster.kubectl(&[&["-n", "daily"][..], arguments].concat());
+    run(&["expose", "deployment/web", "--port=80"]);
+    cluster.apply(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web, namespace: daily}\nspec:\n  \
+         defaultBackend: {service: {name: web, port: {number: 80}}}\n  rules:\n  - host: daily.test\n    http: {paths: \
+         [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}\n",
+    );
+    let gateway = format!("{}-gateway", cluster.name);
+    let gateway =
+        docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &gateway]);
+    let address = format!("Address:          {gateway}\n");
+    for (kind, expected) in [
+        ("deployment/web", "Replicas:               2 desired"),
+        ("replicaset", "Controlled By:  Deployment/web"),
+        ("pod", "Status:       Running"),
+        ("service/web", "Endpoints:         10.42."),
+        ("endpoints/web", "  Addresses:          10.42."),
+        ("endpointslice", "kubernetes.io/hostname="),
+        ("ingress/web", &address),
+        ("ingress/web", "Default backend:  web:80 (10.42."),
+        ("configmap/settings", "colour"),
+        ("secret/key", "word:  9 bytes"),
+        ("serviceaccount/default", "Namespace:           daily"),
+        ("event", "Reason:"),
+        ("namespace/daily", "Active"),
+        ("node", "Capacity:"),
+    ] {
+        eventually("describe says what there is", || {
+            let text = run(&["describe", kind]);
+            let good = text.contains(expected) && !text.contains("<error");
+            if good {
+                Ok(())
+            } else {
+                Err(format!("describe {kind}: no {expected:?}, or an error, in:\n{text}"))
+            }
+        });
+    }
+    for kind in [
+        "deployments",
+        "replicasets",
+        "pods",
+        "services",
+        "endpoints",
+        "endpointslices",
+        "ingresses",
+        "configmaps",
+        "secrets",
+        "serviceaccounts",
+        "events",
+        "namespaces",
+        "nodes",
+    ] {
+        let (yaml, wide) = (run(&["get", kind, "-o", "yaml"]), run(&["get", kind, "-o", "wide"]));
+        assert!(yaml.contains("\n  kind: ") && yaml.contains("\n    name: "), "{kind}: {yaml}");
+        assert!(wide.lines().count() > 1 && !wide.contains("<error"), "{kind}: {wide}");
+    }
+    let written = cluster.try_kubectl(&["-n", "daily", "delete", "endpoints", "web"]);
+    let told = String::from_utf8_lossy(&written.stderr);
+    assert!(!written.status.success() && told.contains("derived from EndpointSlices"), "{told}");
 }
 
 pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
@@ -171,6 +225,12 @@ pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
     assert!(String::from_utf8_lossy(&cursed.stderr).contains("field label not supported"), "{cursed:?}");
     let ghost = cluster.try_kubectl(&["get", "pod", "ghost"]);
     assert!(String::from_utf8_lossy(&ghost.stderr).contains("pods \"ghost\" not found"), "{ghost:?}");
+    let namespace = cluster.try_kubectl(&["delete", "namespace", "default"]);
+    assert!(
+        String::from_utf8_lossy(&namespace.stderr)
+            .contains("namespaces \"default\" is forbidden: this namespace may not be deleted"),
+        "{namespace:?}"
+    );
     let kind = cluster.try_kubectl(&["get", "unicorns"]);
     assert!(
         String::from_utf8_lossy(&kind.stderr).contains("the server doesn't have a resource type"),
@@ -188,7 +248,7 @@ pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
     cluster.kubectl(&["delete", "pod", "warned", "--grace-period=0", "--force"]);
 }
 
-pub fn status_metrics_and_a_second_up_tell_the_truth(cluster: &Cluster) {
+pub fn status_and_a_second_up_tell_the_truth(cluster: &Cluster) {
     cluster.nodes_ready(3);
     let before = cluster.items(&["pods", "-A"]);
     let again = cluster.up_again(3);
@@ -220,4 +280,110 @@ pub fn status_metrics_and_a_second_up_tell_the_truth(cluster: &Cluster) {
         let version = node["status"]["nodeInfo"]["kubeletVersion"].as_str().unwrap_or_default();
         assert!(!version.is_empty(), "{node}");
     }
+}
+
+pub fn logs_and_watches_follow(cluster: &Cluster) {
+    let mut watch = cluster.spawn_kubectl(&["get", "pods", "-w", "--no-headers"]);
+    cluster.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: counter}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    \
+         image: busybox:1.36\n    command: [sh, -c, 'for i in 1 2 3 4 5; do echo line $i; sleep 0.3; done; exit 3']\n",
+    );
+    eventually("the container has a log", || {
+        let output = cluster.try_kubectl(&["logs", "counter"]);
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    });
+    // Ends by itself when the container does.
+    let logs = cluster.kubectl(&["logs", "-f", "counter"]);
+    assert_eq!(logs, "line 1\nline 2\nline 3\nline 4\nline 5\n");
+    assert_eq!(cluster.kubectl(&["logs", "--tail=2", "counter"]), "line 4\nline 5\n");
+    eventually("the pod has failed", || match cluster.get(&["pod", "counter"])["status"]["phase"].as_str() {
+        Some("Failed") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let pod = cluster.get(&["pod", "counter"]);
+    assert_eq!(pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 3, "{pod}");
+    cluster.kubectl(&["delete", "pod", "counter"]);
+    watch.wait_for("counter", "ContainerCreating");
+    watch.wait_for("counter", "Running");
+    watch.wait_for("counter", "Error");
+}
+
+pub fn every_process_serves_metrics_and_logs_json(cluster: &Cluster) {
+    let metrics = |container: &str, port: u16| {
+        let container = format!("{}-{container}", cluster.name);
+        let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &container]);
+        let output = std::process::Command::new("nsenter")
+            .args([
+                "-t",
+                &pid,
+                "-n",
+                "curl",
+                "-sS",
+                "--max-time",
+                "10",
+                &format!("http://127.0.0.1:{port}/metrics"),
+            ])
+            .output()
+            .expect("nsenter starts");
+        assert!(output.status.success(), "{container}:{port}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for (container, port, expected) in [
+        ("controller", 9401, "warren_store_commits_total"),
+        ("node-1", 9402, "warren_"),
+        ("node-1", 9403, "warren_"),
+        ("gateway", 9404, "warren_gateway_requests_total"),
+    ] {
+        let text = metrics(container, port);
+        assert!(text.contains(expected), "{container}:{port} lacks {expected}:\n{text}");
+    }
+    let port = (cluster.http + 500).to_string();
+    let mut echo = std::process::Command::new(warren_binary())
+        .args(["echo", "--port", &port, "--log-format", "json", "--metrics", "127.0.0.1:0"])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("warren echo starts");
+    eventually("the echo server listens", || {
+        std::net::TcpStream::connect(format!("127.0.0.1:{port}"))
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    });
+    echo.kill().expect("it can be stopped");
+    let output = echo.wait_with_output().expect("it ends");
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let line = text.lines().next().expect("it logged something");
+    assert!(serde_json::from_str::<Value>(line).is_ok(), "not JSON: {line}");
+}
+
+pub fn a_second_cluster_lives_beside_it(cluster: &Cluster) {
+    let second = Cluster::up(&format!("{}-b", cluster.name), 1, cluster.http + 1_000);
+    second.nodes_ready(1);
+    second.apply(demo());
+    second.rolled_out("deployment/hello");
+    let (body, code) = curl(&format!("http://127.0.0.1:{}/", second.http), &[]);
+    assert_eq!(code, "200", "{body}");
+    // A port of the first cluster is named, with its owner.
+    let taken = std::process::Command::new(warren_binary())
+        .args(["up", "--name", "warren-e2e-c", "--api-port", &(second.http + 500).to_string()])
+        .args([
+            "--gateway-http",
+            &cluster.http.to_string(),
+            "--gateway-https",
+            &(second.http + 501).to_string(),
+        ])
+        .output()
+        .expect("warren starts");
+    let text = String::from_utf8_lossy(&taken.stderr);
+    assert!(!taken.status.success() && text.contains(&cluster.http.to_string()), "{text}");
+    assert!(text.contains(&cluster.name), "the owner of the port is not named: {text}");
+    drop(second);
+    cluster.nodes_ready(3);
+    let (body, code) = curl(&format!("http://127.0.0.1:{}/", cluster.http), &[]);
+    assert_eq!(code, "200", "the first cluster suffered: {body}");
 }

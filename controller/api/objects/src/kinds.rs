@@ -170,6 +170,19 @@ pub(crate) static KINDS: &[Kind] = &[
         columns: table::workload::REPLICA_SET_COLUMNS,
         row: table::workload::replica_set_row,
     },
+    // Derived from EndpointSlices, to be read only: nothing but its table is ever asked for.
+    Kind {
+        resource: "endpoints",
+        kind: "Endpoints",
+        decode: decode_as::<core::v1::Endpoints>,
+        defaults: nothing,
+        name: validate::NameRule::Subdomain,
+        validate: anything,
+        update: any_change,
+        warnings: no_warnings,
+        columns: table::service::ENDPOINTS_COLUMNS,
+        row: table::service::endpoints_row,
+    },
     Kind {
         resource: "endpointslices.discovery.k8s.io",
         kind: "EndpointSlice",

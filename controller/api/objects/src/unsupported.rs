@@ -52,9 +52,7 @@ const POD_SPEC: &[Rule] = &[
         When::Given,
         "stored, but images are pulled without them by this version of Warren",
     ),
-    Rule("overhead", When::Given, STORED),
     Rule("preemptionPolicy", When::Not(&["PreemptLowerPriority"]), STORED),
-    Rule("priority", When::NotZero, STORED),
     Rule("priorityClassName", When::Given, STORED),
     Rule("readinessGates", When::Given, "stored, but not waited for by this version of Warren"),
     Rule("resources", When::Given, STORED),
@@ -62,7 +60,7 @@ const POD_SPEC: &[Rule] = &[
     Rule(
         "schedulerName",
         When::Not(&["default-scheduler"]),
-        "stored, but Warren's own scheduler places the pod",
+        "Warren's scheduler leaves the pod alone: it stays Pending until a scheduler of that name binds it",
     ),
     Rule("securityContext.appArmorProfile", When::Given, STORED),
     Rule("securityContext.fsGroup", When::Given, STORED),
@@ -264,6 +262,17 @@ mod tests {
         assert!(
             found[2]
                 .starts_with("spec.template.spec.containers[1].ports[1].hostPort: stored, but not opened")
+        );
+    }
+
+    #[test]
+    fn what_the_scheduler_does_is_told_as_it_is() {
+        let value = json!({"spec": {"priority": 7, "overhead": {"cpu": "1m"}, "schedulerName": "mine"}});
+        let found = warnings("pods", &value);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(
+            found[0].starts_with("spec.schedulerName: Warren's scheduler leaves the pod alone"),
+            "{found:?}"
         );
     }
 

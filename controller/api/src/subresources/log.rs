@@ -119,7 +119,7 @@ pub(crate) fn container(pod: &Value, name: &str, wanted: Option<&str>) -> Result
         (Some(wanted), _) => {
             Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}")))
         }
-        (None, [only]) if init.is_empty() => Ok((*only).to_owned()),
+        (None, [only]) => Ok((*only).to_owned()),
         (None, _) => {
             let also = if init.is_empty() {
                 String::new()
@@ -190,9 +190,11 @@ mod tests {
         assert_eq!(container(&annotated, "p", None).unwrap(), "b");
         let mut with_init = pod(&["a"]);
         with_init["spec"]["initContainers"] = json!([{"name": "i"}]);
+        assert_eq!(container(&with_init, "p", None).unwrap(), "a", "the only one that is no init container");
+        with_init["spec"]["containers"] = json!([{"name": "a"}, {"name": "b"}]);
         assert_eq!(
             container(&with_init, "p", None).unwrap_err().message,
-            "a container name must be specified for pod p, choose one of: [a] or one of the init containers: [i]"
+            "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
     }
 

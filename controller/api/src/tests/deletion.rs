@@ -45,6 +45,21 @@ async fn foreground_and_orphan_wait_for_the_collector() {
 }
 
 #[tokio::test]
+async fn namespaces_that_the_cluster_needs_stay() {
+    let server = Server::new().await;
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let refused = server.delete(&format!("/api/v1/namespaces/{name}"), &json!({})).await.expect(403);
+        let message = format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted");
+        assert_eq!((&refused["reason"], &refused["message"]), (&json!("Forbidden"), &json!(message)));
+    }
+    let kept = server.get("/api/v1/namespaces/default").await.expect(200);
+    assert!(kept["metadata"].get("deletionTimestamp").is_none(), "{kept}");
+    server.post("/api/v1/namespaces", &json!({"metadata": {"name": "shop"}})).await.expect(201);
+    let going = server.delete("/api/v1/namespaces/shop", &json!({})).await.expect(200);
+    assert_eq!(going["status"]["phase"], "Terminating");
+}
+
+#[tokio::test]
 async fn scheduled_pods_end_gracefully() {
     let server = Server::new().await;
     server.post(PODS, &pod("free")).await.expect(201);

@@ -2,6 +2,7 @@
 
 mod deletion;
 mod discovery;
+mod endpoints;
 mod lists;
 mod objects;
 mod patches;
@@ -53,12 +54,7 @@ impl PodStreams for EchoStreams {
         })
     }
 
-    fn open(
-        &self,
-        pod: &PodRef,
-        container: &str,
-        kind: Kind,
-    ) -> BoxFuture<'_, Result<Session, StreamError>> {
+    fn open(&self, pod: &PodRef, container: &str, kind: Kind) -> BoxFuture<'_, Result<Session, StreamError>> {
         let lost = pod.node == "lost";
         let session = streams::process(container.to_owned(), kind);
         Box::pin(async move {

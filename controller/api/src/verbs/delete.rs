@@ -10,7 +10,7 @@ use warren_store::{Object, Transaction};
 use super::{list::select, stamp};
 use crate::{
     addresses, body,
-    delete::{Decision, DeleteOptions, decide},
+    delete::{Decision, DeleteOptions, decide, permit},
     engine::{ATTEMPTS, Engine, key_of},
     kinds::Kind,
     meta,
@@ -48,6 +48,7 @@ pub(crate) async fn delete_named(
     options: &DeleteOptions,
 ) -> Result<Deletion, Status> {
     let (kind, name) = (target.kind, target.name.as_str());
+    permit(kind, name)?;
     for _ in 0..ATTEMPTS {
         let snapshot = engine.snapshot();
         let old = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(kind, name))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::{Engine, key_of},
+    engine::{Engine, key_of, shown},
     query::ListOptions,
     respond::{Content, Reply},
     server::Call,
@@ -16,6 +16,7 @@ pub(crate) fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     if wanted > snapshot.revision {
         return Err(Status::revision_too_large(wanted, snapshot.revision));
     }
+    let snapshot = shown(call.target.kind, snapshot, &call.target.namespace);
     let object = snapshot.get(&key_of(&call.target));
     let object = object.ok_or_else(|| Status::not_found(call.target.kind, &call.target.name))?;
     Ok(Reply::ok(Content::Stored(Arc::clone(object))))

@@ -6,7 +6,7 @@ use warren_store::{Object, Snapshot};
 
 use crate::{
     continuations::Token,
-    engine::Engine,
+    engine::{Engine, shown},
     path::ResourceTarget,
     query::{ListOptions, Match},
     respond::{Content, List, Reply},
@@ -23,7 +23,8 @@ pub(crate) fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     }
     let token = options.continuation.as_deref().map(Token::decode).transpose()?;
     let snapshot = state(engine, &options, token.as_ref())?;
-    let page = page(&snapshot, &call.target, &selector, options.limit, token.as_ref());
+    let contents = shown(call.target.kind, Arc::clone(&snapshot), &call.target.namespace);
+    let page = page(&contents, &call.target, &selector, options.limit, token.as_ref());
     if page.continuation.is_some() {
         engine.continuations.keep(&snapshot);
     }

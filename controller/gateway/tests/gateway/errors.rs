@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Answer, DeadPort, Gateway, Upstream, eventually, full, rule, within};
+use crate::support::{Answer, DeadPort, Gateway, PATIENCE, Upstream, eventually, full, rule, within};
 
 #[tokio::test]
 async fn a_request_without_a_rule_is_told_so() {
@@ -332,7 +332,8 @@ async fn a_stop_lets_requests_finish_and_takes_no_new_connections() {
 async fn a_taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = taken.local_addr().expect("bound");
-    let listeners = warren_gateway::Listeners { http: address, https: None, threads: 1 };
+    let listeners =
+        warren_gateway::Listeners { http: address, https: None, threads: 1, response_timeout: PATIENCE };
     let stop = tokio_util::sync::CancellationToken::new();
     let error = warren_gateway::serve(listeners, &warren_gateway::Routes::new(), &stop)
         .err()

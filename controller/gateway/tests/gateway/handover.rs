@@ -56,7 +56,8 @@ impl Supervisor {
         let everything = rule("", "/", &[upstream.address]);
         routes.publish(1, [("route/default/web/0", &everything)]).await;
         let stop = CancellationToken::new();
-        let listeners = Listeners { http: address, https: None, threads };
+        let response_timeout = std::time::Duration::from_secs(60);
+        let listeners = Listeners { http: address, https: None, threads, response_timeout };
         let serving = serve_with(listeners, &self.descriptors(), &routes, &stop).expect("listening");
         let address = serving.addresses[0].1;
         Generation { serving, stop, address, _routes: routes }

@@ -3,6 +3,7 @@
 
 mod errors;
 mod handover;
+mod overdue;
 mod passing;
 mod protocols;
 mod support;

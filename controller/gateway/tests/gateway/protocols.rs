@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::support::{Answer, Body, Client, Gateway, Upstream, eventually, full, within};
 
 /// Upgrades to a protocol that greets, then sends everything back.
-async fn echo() -> Upstream {
+pub(crate) async fn echo() -> Upstream {
     Upstream::start(|mut request| async move {
         if request.headers().get("upgrade").map(|value| value.as_bytes()) != Some(b"websocket") {
             return Response::new(full("no upgrade"));
@@ -44,7 +44,7 @@ async fn echo() -> Upstream {
     .await
 }
 
-fn upgrade_request() -> Request<Body> {
+pub(crate) fn upgrade_request() -> Request<Body> {
     Request::get("/socket")
         .header("host", "a.test")
         .header("connection", "keep-alive, Upgrade")

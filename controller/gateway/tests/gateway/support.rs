@@ -77,12 +77,21 @@ impl Gateway {
     }
 
     pub(crate) fn with_threads(threads: usize) -> Self {
+        Self::with(threads, PATIENCE)
+    }
+
+    /// Whose upstreams may take so long to begin a response.
+    pub(crate) fn patient_for(response_timeout: Duration) -> Self {
+        Self::with(2, response_timeout)
+    }
+
+    fn with(threads: usize, response_timeout: Duration) -> Self {
         let state_dir = tempfile::tempdir().expect("a temporary directory");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let tls = warren_gateway::server_config(state_dir.path()).expect("a certificate");
         let routes = Routes::new();
         let stop = CancellationToken::new();
-        let listeners = Listeners { http: any, https: Some((any, tls)), threads };
+        let listeners = Listeners { http: any, https: Some((any, tls)), threads, response_timeout };
         let serving = serve(listeners, &routes, &stop).expect("free ports");
         let (feed, states, acknowledged) = Feed::manual();
         tokio::spawn(follow(feed, routes, stop.clone()));

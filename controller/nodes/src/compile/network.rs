@@ -65,8 +65,11 @@ fn compile_service(service: &core::Service, slices: &Slices) -> Option<FeedItem>
             Some("None") => compiled.endpoints = slices.named(&namespace, &name),
             Some(address) => compiled.address = address.to_owned(),
         }
-        compiled.ports =
-            spec.ports.iter().flatten().map(|port| compile_port(&namespace, &name, port, slices)).collect();
+        // Others (SCTP) are stored with a warning; they must not take the service's other ports along.
+        let carried =
+            |port: &&core::ServicePort| matches!(port.protocol.as_deref(), None | Some("" | "TCP" | "UDP"));
+        let ports = spec.ports.iter().flatten().filter(carried);
+        compiled.ports = ports.map(|port| compile_port(&namespace, &name, port, slices)).collect();
         compiled.affinity_seconds = affinity(spec);
     }
     Some(view::item(format!("service/{namespace}/{name}"), Item::Service(compiled)))

@@ -151,13 +151,49 @@ fn the_barrier_has_an_end() {
 }
 
 #[test]
-fn a_pod_of_no_service_stops_at_once() {
+fn a_pod_of_no_service_waits_only_until_its_deletion_is_acknowledged() {
     let mut model = Model::new(1);
     model.deployment("web", 1, json!({}));
     model.settle();
     model.acknowledging = false;
     let key = delete_pod(&mut model);
     assert!(is_deleting(model.get(&key)));
+    model.pass();
+    assert!(!may_stop(&model, &key), "it may have left its services a moment ago");
+    model.acknowledged = model.revision;
+    model.pass();
+    assert!(may_stop(&model, &key));
+}
+
+#[test]
+fn the_last_endpoint_stays_until_its_replacement_is_known_to_all() {
+    let (mut model, _) = serving(1, 2);
+    model.acknowledging = false;
+    let key = delete_pod(&mut model);
+    model.pass();
+    model.acknowledged = model.revision;
+    model.pass();
+    assert!(!may_stop(&model, &key), "nobody else could answer");
+    assert!(model.agents(), "the replacement becomes ready");
+    model.pass();
+    assert_eq!(model.ready_endpoints("web"), 1);
+    assert!(!may_stop(&model, &key), "nobody knows the replacement yet");
+    model.acknowledged = model.revision;
+    model.pass();
+    assert!(may_stop(&model, &key));
+}
+
+#[test]
+fn the_last_endpoint_does_not_wait_for_a_replacement_that_nobody_wants() {
+    let (mut model, deployment) = serving(1, 1);
+    model.acknowledging = false;
+    model.change(&deployment, |value| value["spec"]["replicas"] = 0.into());
+    let key = model.pods().map(|(key, _)| key.clone()).next().unwrap();
+    while !is_deleting(model.get(&key)) {
+        model.pass();
+    }
+    model.pass();
+    model.acknowledged = model.revision;
     model.pass();
     assert!(may_stop(&model, &key));
 }

@@ -206,6 +206,7 @@ impl Model {
             nodes: self.nodes.clone(),
             acknowledged: self.acknowledged,
             released: self.released.clone(),
+            released_since: 0,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The tables of Services, Ingresses and EndpointSlices.
+//! The tables of Services, Ingresses, EndpointSlices and Endpoints.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -32,6 +32,9 @@ pub(crate) const SLICE_COLUMNS: &[Column] = &[
     column("Endpoints", "string", "The addresses of the endpoints."),
     AGE,
 ];
+
+pub(crate) const ENDPOINTS_COLUMNS: &[Column] =
+    &[NAME, column("Endpoints", "string", "The addresses that are ready, with their ports."), AGE];
 
 /// The cells of a Service.
 pub(crate) fn service_row(value: &Value, now: Timestamp) -> Vec<Value> {
@@ -122,4 +125,28 @@ pub(crate) fn slice_row(value: &Value, now: Timestamp) -> Vec<Value> {
         or_unset(first_few(&addresses, 3)).into(),
         age(value, now),
     ]
+}
+
+/// The cells of Endpoints.
+pub(crate) fn endpoints_row(value: &Value, now: Timestamp) -> Vec<Value> {
+    let subsets = items(value, "subsets");
+    let mut all = Vec::new();
+    for subset in subsets {
+        let addresses: Vec<&str> = items(subset, "addresses").iter().map(|ready| text(ready, "ip")).collect();
+        let ports = items(subset, "ports");
+        if ports.is_empty() {
+            all.extend(addresses.iter().map(ToString::to_string));
+        }
+        for port in ports {
+            let port = int(port, "port").unwrap_or(0);
+            all.extend(
+                addresses.iter().map(|ip| {
+                    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+                }),
+            );
+        }
+    }
+    // As in Kubernetes: nothing at all is <none>, nothing that is ready is empty.
+    let shown = if subsets.is_empty() { or_none("") } else { first_few(&all, 3).into() };
+    vec![name(value), shown, age(value, now)]
 }

@@ -25,6 +25,7 @@ pub(crate) const SAMPLES: &[(&str, &str)] = &[
     ("events", EVENT),
     ("deployments.apps", DEPLOYMENT),
     ("replicasets.apps", REPLICA_SET),
+    ("endpoints", ENDPOINTS),
     ("endpointslices.discovery.k8s.io", SLICE),
     ("ingresses.networking.k8s.io", INGRESS),
 ];
@@ -117,6 +118,16 @@ status:
     operatingSystem: linux
     osImage: Debian GNU/Linux 12
     systemUUID: ""
+"#;
+
+pub(crate) const ENDPOINTS: &str = r#"
+apiVersion: v1
+kind: Endpoints
+metadata: {name: web, namespace: shop, creationTimestamp: "2026-11-22T11:59:00Z"}
+subsets:
+- addresses: [{ip: 10.42.1.2, nodeName: node-1}, {ip: 10.42.2.2, nodeName: node-2}]
+  notReadyAddresses: [{ip: 10.42.3.2, nodeName: node-3}]
+  ports: [{name: web, port: 80, protocol: TCP}, {name: dns, port: 53, protocol: UDP}]
 "#;
 
 pub(crate) const EVENT: &str = r#"

@@ -1,6 +1,6 @@
 //! Golden tables: cells exactly as kubectl prints them.
 
-use crate::samples::{EVENT, INGRESS, NODE, REPLICA_SET, SLICE, yaml};
+use crate::samples::{ENDPOINTS, EVENT, INGRESS, NODE, REPLICA_SET, SLICE, yaml};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_objects::{defaults, table};
@@ -186,6 +186,18 @@ fn network_objects() {
         "Name | AddressType | Ports | Endpoints | Age\n\
          web-abc | IPv4 | 80,53 | 10.42.1.2,10.42.2.2,10.42.3.2 + 1 more... | 60s"
     );
+    assert_eq!(
+        printed("endpoints", &yaml(ENDPOINTS)),
+        "Name | Endpoints | Age\nweb | 10.42.1.2:80,10.42.2.2:80,10.42.1.2:53 + 1 more... | 60s"
+    );
+    for (subsets, expected) in [
+        ("[]", "<none>"),
+        ("[{notReadyAddresses: [{ip: 10.42.1.2}], ports: [{port: 80}]}]", ""),
+        ("[{addresses: [{ip: 10.42.1.2}]}]", "10.42.1.2"),
+        ("[{addresses: [{ip: 'fd00::1'}], ports: [{port: 80}]}]", "[fd00::1]:80"),
+    ] {
+        assert_eq!(table::row("endpoints", &yaml(&format!("subsets: {subsets}")), now())[1], expected);
+    }
     assert!(
         printed("endpointslices.discovery.k8s.io", &yaml("{addressType: IPv4}"))
             .ends_with("IPv4 | <unset> | <unset> | <unknown>")
