@@ -343,7 +343,7 @@ pub fn every_process_serves_metrics_and_logs_json(cluster: &Cluster) {
     }
     let port = (cluster.http + 500).to_string();
     let mut echo = std::process::Command::new(warren_binary())
-        .args(["echo", "--port", &port, "--log-format", "json", "--metrics", "127.0.0.1:0"])
+        .args(["echo", "--port", &port, "--log-format", "json"])
         .stderr(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
