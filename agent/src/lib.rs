@@ -59,10 +59,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
     let mut tasks = TaskSet::new(stop.clone());
-    let feed = Feed::follow(&mut tasks, controller.clone(), Consumer::Agent, feeds.join("agent.bin"));
+    let volumes = Volumes::new(&config.state_dir, &config.cluster, &node, config.host_path_prefix.clone());
+    let kept = feeds.join("agent.bin");
+    let feed = Feed::follow_sealed(&mut tasks, controller.clone(), Consumer::Agent, kept, volumes.memory());
     let scope = Scope { cluster: config.cluster.clone(), node: node.clone() };
     let engine = Arc::new(DockerEngine::new(&config.docker_socket, scope.clone()));
-    let volumes = Volumes::new(&config.state_dir, &config.cluster, &node, config.host_path_prefix.clone());
     let parts = Parts {
         engine: Arc::clone(&engine),
         links: Arc::new(NetdLinks::new(config.state_dir.join(ATTACH_SOCKET))),

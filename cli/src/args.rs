@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Local(LocalCommand),
     /// Run the controller: the Kubernetes API, the planners and the nodes' feeds.
     Controller(ControllerOptions),
+    /// Look whether this machine is fit to be a node (or a gateway), and join it to a cluster.
+    Join(JoinOptions),
     /// Run a node (or a gateway): join the cluster, then supervise its daemons.
     Node(NodeOptions),
     /// Run the network daemon of a member (started by `warren node`).
@@ -67,6 +69,12 @@ pub(crate) enum LocalCommand {
     Status(ClusterOption),
     /// Create, list and revoke join tokens.
     Token(TokenOptions),
+    /// Save the controller's state (objects, certificates, keys) to a file.
+    Backup(BackupOptions),
+    /// Give the controller the state in a backup; the nodes and their pods go on.
+    Restore(RestoreOptions),
+    /// Manage the encryption of Secrets at rest.
+    Secrets(SecretsOptions),
     /// Remove a member (node or gateway) from the cluster for good.
     Member(MembershipOptions),
     /// Remove a cluster's directories; `down` runs it in a container when it lacks the rights itself.
@@ -101,10 +109,48 @@ pub(crate) struct UpOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BackupOptions {
+    /// The file to write. Whoever can read it has the cluster.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreOptions {
+    /// A file that `warren backup` wrote.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOption,
+    /// Move aside the state that the controller has, if it has any.
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretsOptions {
+    /// The cluster's name.
+    #[arg(long, default_value = "warren", global = true)]
+    pub(crate) name: ClusterName,
+    #[command(subcommand)]
+    pub(crate) action: SecretsAction,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum SecretsAction {
+    /// Encrypt all Secrets anew by a new key, and forget the old one.
+    Rotate,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct TokenOptions {
     /// The cluster's name.
     #[arg(long, default_value = "warren", global = true)]
     pub(crate) name: ClusterName,
+    /// The administrator's kubeconfig of a cluster that is not one of containers on this machine
+    /// (DATA-DIR/admin.kubeconfig at the controller).
+    #[arg(long, global = true, conflicts_with = "name")]
+    pub(crate) kubeconfig: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) action: TokenAction,
 }
@@ -152,6 +198,9 @@ pub(crate) struct ControllerOptions {
     /// The address of the one TLS port (Kubernetes API and node gRPC).
     #[arg(long, default_value = "0.0.0.0:6443")]
     pub(crate) listen: SocketAddr,
+    /// Begin with the state in this backup; the data directory must hold none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) restore: Option<PathBuf>,
     /// A name or address under which clients reach the controller; may be given several times.
     #[arg(long, action = ArgAction::Append)]
     pub(crate) tls_san: Vec<String>,
@@ -164,7 +213,7 @@ pub(crate) struct ControllerOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MemberOptions {
     /// The controller, as HOST:PORT.
-    #[arg(long)]
+    #[arg(long, visible_alias = "join", env = "WARREN_CONTROLLER")]
     pub(crate) controller: String,
     /// Where the member keeps its identity, keys and last accepted state.
     #[arg(long, default_value = "/var/lib/warren/node")]
@@ -193,7 +242,7 @@ pub(crate) struct NodeOptions {
     #[command(flatten)]
     pub(crate) member: MemberOptions,
     /// The member's name in the cluster.
-    #[arg(long)]
+    #[arg(long, env = "WARREN_NAME")]
     pub(crate) name: String,
     /// The token to join with, as `warren token create` prints it; not needed once joined.
     #[arg(long, env = "WARREN_TOKEN", hide_env_values = true)]
@@ -208,6 +257,29 @@ pub(crate) struct NodeOptions {
     /// Where Prometheus metrics of the supervisor are served.
     #[arg(long, default_value = "127.0.0.1:9400")]
     pub(crate) metrics: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinOptions {
+    #[command(flatten)]
+    pub(crate) member: MemberOptions,
+    /// The member's name in the cluster [default: this machine's].
+    #[arg(long, env = "WARREN_NAME")]
+    pub(crate) name: Option<String>,
+    /// The token to join with, as `warren token create` prints it.
+    #[arg(long, env = "WARREN_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Join as a gateway.
+    #[arg(long)]
+    pub(crate) gateway: bool,
+    /// Only look, and print what was found; exits with 1 when something forbids to join.
+    #[arg(long)]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) listeners: Listeners,
+    /// The Docker engine's socket.
+    #[arg(long, default_value = "/var/run/docker.sock")]
+    pub(crate) docker_socket: String,
 }
 
 /// The gateway's listeners.

@@ -14,6 +14,7 @@ pub(crate) fn main(options: ControllerOptions, logging: &Logging) -> anyhow::Res
         listen: options.listen,
         sans: options.tls_san,
         cluster: Default::default(),
+        restore: options.restore,
     };
     daemon::main("controller", logging, options.metrics, |stop| warren_controller::run(config, stop))
 }

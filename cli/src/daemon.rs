@@ -4,7 +4,7 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, time::
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use warren_runtime::{CancellationToken, tasks::Bound};
+use warren_runtime::{CancellationToken, descriptors::Descriptors, tasks::Bound};
 
 use crate::{args::Logging, telemetry};
 
@@ -33,6 +33,7 @@ where
         for (listener, address) in &bound.addresses {
             tracing::info!(listener, %address, "listening");
         }
+        Descriptors::inherited().ready();
         bound.tasks.wait().await
     });
     // Blocking work that hangs (a dead disk, a silent engine) must not keep the process.

@@ -5,13 +5,17 @@ mod args;
 mod cgroup;
 mod controller;
 mod daemon;
+mod descriptors;
 mod echo;
 mod gateway;
+mod join;
 mod local;
+mod machine;
 mod netd;
 mod node;
 mod output;
 mod pause;
+mod preflight;
 mod supervisor;
 mod telemetry;
 
@@ -43,6 +47,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::Agent(options) => agent::main(options, &logging),
         Command::Gateway(options) => gateway::main(options, &logging),
         Command::Node(options) => node::main(options, &logging),
+        Command::Join(options) => join::main(options, &logging),
         Command::Echo(options) => echo::main(options, &logging),
         Command::Local(command) => local::main(command, &logging),
         Command::Pause => Ok(()),

@@ -1,6 +1,7 @@
 //! `warren netd`.
 
 use warren_netd::Config;
+use warren_runtime::descriptors::Descriptors;
 
 use crate::{
     args::{Logging, NetdOptions},
@@ -13,6 +14,7 @@ pub(crate) fn main(options: NetdOptions, logging: &Logging) -> anyhow::Result<()
         controller: options.member.controller,
         interface: options.interface,
         port: options.port,
+        descriptors: Descriptors::inherited(),
     };
     daemon::main("netd", logging, options.metrics, |stop| warren_netd::run(config, stop))
 }

@@ -11,8 +11,8 @@ use warren_runtime::{
 };
 
 use crate::{
-    args::{Logging, NodeOptions},
-    cgroup, daemon, supervisor,
+    args::{Logging, MemberOptions, NodeOptions},
+    cgroup, daemon, machine, preflight, supervisor,
     supervisor::Daemon,
     telemetry,
 };
@@ -24,6 +24,8 @@ pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()
     telemetry::start_logs("node", "info", logging)?;
     warren_runtime::tls::install_provider();
     options.name.parse::<NodeName>().context("--name")?;
+    // Now, while it is ours: an upgrade puts another program there.
+    let program = std::env::current_exe().context("cannot find this program")?;
     // One thread, so that the thread that starts the daemons lives as long as the process.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -34,40 +36,46 @@ pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()
         telemetry::start_metrics(options.metrics);
         daemon::cancel_on_signal(&stop)?;
         let joined = tokio::select! {
-            joined = join_once(&options) => joined,
+            joined = join_once(&options.member, options.token.as_deref(), &options.name, options.gateway) => joined,
             () = stop.cancelled() => return Ok(()),
         };
         joined.inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "cannot join"))?;
-        supervisor::run(daemons(&options, logging), stop).await;
+        supervisor::run(daemons(&options, logging), program, stop).await?;
         tracing::info!("stopped");
         Ok(())
     })
 }
 
-/// Makes sure that the member has an identity.
-async fn join_once(options: &NodeOptions) -> anyhow::Result<()> {
-    let state_dir = &options.member.state_dir;
+/// Makes sure that the member has an identity, and that it is this machine's own.
+pub(crate) async fn join_once(
+    member: &MemberOptions,
+    token: Option<&str>,
+    name: &str,
+    gateway: bool,
+) -> anyhow::Result<()> {
+    let state_dir = &member.state_dir;
     daemon::private_directory(state_dir, "--state-dir")?;
     if let Some(identity) = Identity::load(state_dir)? {
         anyhow::ensure!(
-            identity.name == options.name,
+            identity.name == name,
             "{} holds the identity of {:?}, not of {:?}: give --name {} or another --state-dir",
             state_dir.display(),
             identity.name,
-            options.name,
+            name,
             identity.name
         );
-        return Ok(());
+        return machine::check(state_dir);
     }
-    let token = options.token.as_deref().context(
+    preflight::networks_are_free()?;
+    let token = token.context(
         "this member has not joined yet and has no token: run `warren token create` at the controller and pass \
          the token by WARREN_TOKEN or --token",
     )?;
-    let role = if options.gateway { Role::Gateway } else { Role::Node };
-    let identity = join(&options.member.controller, token, &options.name, role).await?;
+    let role = if gateway { Role::Gateway } else { Role::Node };
+    let identity = join(&member.controller, token, name, role).await?;
     identity.save(state_dir)?;
-    tracing::info!(name = options.name, controller = options.member.controller, "joined");
-    Ok(())
+    tracing::info!(name, controller = member.controller, "joined");
+    machine::check(state_dir)
 }
 
 /// Joins, however long the controller takes to answer; a refusal is final.
@@ -97,7 +105,8 @@ fn daemons(options: &NodeOptions, logging: &Logging) -> Vec<Daemon> {
         }
         arguments.extend(logging.log_level.iter().flat_map(|level| pair("--log-level", level)));
         arguments.extend(own);
-        Daemon { name, arguments }
+        // Two gateways may accept from the same sockets; of netd and agent there can be one.
+        Daemon { name, arguments, overlaps: name == "gateway" }
     };
     let second = if options.gateway {
         daemon("gateway", gateway_arguments(options))

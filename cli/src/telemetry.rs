@@ -1,9 +1,9 @@
 //! Logs and metrics of a process: tracing to standard error, Prometheus on a local address.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::{Event, Subscriber, field::Field, field::Visit};
 use tracing_subscriber::{
     EnvFilter,
@@ -12,6 +12,9 @@ use tracing_subscriber::{
 };
 
 use crate::args::{LogFormat, Logging};
+
+/// How often old samples are folded, and a taken address is tried again.
+const METRICS_PERIOD: Duration = Duration::from_secs(2);
 
 /// Starts logging for the process called `process`; events below `default_level` are dropped unless
 /// the operator says otherwise.
@@ -39,9 +42,38 @@ pub(crate) fn start_logs(
 /// Serves metrics on `address`. A taken address costs the metrics, not the process.
 /// Must be called inside a runtime.
 pub(crate) fn start_metrics(address: SocketAddr) {
-    match PrometheusBuilder::new().with_http_listener(address).install() {
-        Ok(()) => tracing::info!(%address, "metrics are served"),
+    match PrometheusBuilder::new().install_recorder() {
+        Ok(metrics) => drop(tokio::spawn(serve_metrics(address, metrics))),
         Err(error) => tracing::warn!(%address, %error, "metrics are not served"),
+    }
+}
+
+async fn serve_metrics(address: SocketAddr, metrics: PrometheusHandle) {
+    let mut warned = false;
+    let listener = loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            // The process whose place this one takes holds the address until it has finished its work.
+            Err(error) if !warned => tracing::warn!(%address, %error, "metrics are not served yet"),
+            Err(_) => {}
+        }
+        warned = true;
+        tokio::time::sleep(METRICS_PERIOD).await;
+    };
+    tracing::info!(%address, "metrics are served");
+    let rendered = metrics.clone();
+    let answer = axum::Router::new().fallback(move || std::future::ready(rendered.render()));
+    let upkeep = async {
+        loop {
+            tokio::time::sleep(METRICS_PERIOD).await;
+            metrics.run_upkeep();
+        }
+    };
+    tokio::select! {
+        ended = async { axum::serve(listener, answer).await } => if let Err(error) = ended {
+            tracing::warn!(%address, %error, "metrics are not served any more");
+        },
+        () = upkeep => {}
     }
 }
 

@@ -10,6 +10,7 @@
 //! This crate is the composition root: it wires the rooms together and decides nothing.
 
 mod administrator;
+pub mod backup;
 mod bootstrap;
 mod operations;
 mod planners;
@@ -41,6 +42,8 @@ pub struct Config {
     pub sans: Vec<String>,
     /// The cluster's networks.
     pub cluster: ClusterConfig,
+    /// A backup to begin with; the data directory must then hold no state.
+    pub restore: Option<PathBuf>,
 }
 
 /// Starts a controller; it runs until `stop` is cancelled.
@@ -48,7 +51,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     tls::install_provider();
     let directory = &config.data_dir;
     private_directory(directory)?;
-    let store = EmbeddedStore::open(&directory.join("store"))?;
+    let (data, wanted) = (directory.clone(), config.restore.clone());
+    tokio::task::spawn_blocking(move || backup::restore_if_wanted(&data, wanted.as_deref())).await??;
+    let store = EmbeddedStore::open_with_keys(&directory.join("store"), &directory.join("keys"))?;
     let authority = CertificateAuthority::load_or_create(&directory.join("pki")).with_context(|| {
         format!("cannot use the certificate authority in {}", directory.join("pki").display())
     })?;
@@ -68,7 +73,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         config: config.cluster.clone(),
     });
     let routes = server::Routes {
-        http: operations::router(Arc::clone(&nodes)).merge(api),
+        http: operations::router(Arc::clone(&nodes))
+            .merge(backup::router(Arc::clone(&store), directory.clone()))
+            .merge(api),
         grpc: nodes.services().into_axum_router(),
     };
 

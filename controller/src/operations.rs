@@ -14,6 +14,7 @@ use axum::{
 use serde_json::{Value, json};
 use warren_nodes::{Nodes, TokenError, TokenInfo};
 use warren_runtime::tls::PeerIdentity;
+use warren_store::CommitError;
 
 const DEFAULT_LIFETIME: u64 = 3_600;
 const LONGEST_LIFETIME: u64 = 30 * 24 * 3_600;
@@ -29,7 +30,7 @@ pub(crate) fn router(nodes: Arc<Nodes>) -> Router {
         .with_state(nodes)
 }
 
-fn status(code: StatusCode, reason: &str, message: impl Into<String>) -> Response {
+pub(crate) fn status(code: StatusCode, reason: &str, message: impl Into<String>) -> Response {
     let body = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message.into(), "reason": reason, "code": code.as_u16(),
@@ -37,7 +38,7 @@ fn status(code: StatusCode, reason: &str, message: impl Into<String>) -> Respons
     (code, Json(body)).into_response()
 }
 
-async fn administrators_only(
+pub(crate) async fn administrators_only(
     peer: Option<Extension<PeerIdentity>>,
     request: Request,
     next: Next,
@@ -62,8 +63,19 @@ async fn create_token(State(nodes): State<Arc<Nodes>>, body: Bytes) -> Response 
     };
     match nodes.create_token(Duration::from_secs(seconds)).await {
         Ok(token) => (StatusCode::CREATED, Json(json!({"token": token}))).into_response(),
+        Err(TokenError::Store(error)) => refused(&error),
         Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
     }
+}
+
+/// What a client is told when the store did not take something.
+pub(crate) fn refused(error: &CommitError) -> Response {
+    let (code, reason) = match error {
+        CommitError::Full { .. } => (StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage"),
+        CommitError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+    };
+    status(code, reason, error.to_string())
 }
 
 /// `{"lifetimeSeconds": N}`; an empty body means the default.
@@ -102,7 +114,7 @@ async fn remove_member(State(nodes): State<Arc<Nodes>>, Path(name): Path<String>
     match nodes.remove_member(&name).await {
         Ok(true) => Json(json!({"removed": name})).into_response(),
         Ok(false) => status(StatusCode::NOT_FOUND, "NotFound", format!("members {name:?} not found")),
-        Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
+        Err(error) => refused(&error),
     }
 }
 

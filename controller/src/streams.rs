@@ -7,9 +7,9 @@ use futures_util::{
     stream::BoxStream,
 };
 use hyper::body::Bytes;
-use warren_api::{PodRef, PodStreams, StreamError};
+use warren_api::{PodRef, PodStreams, Session, StreamError};
 use warren_nodes::{Nodes, SessionError};
-use warren_proto::control::LogsRequest;
+use warren_proto::control::{LogsRequest, session_open::Kind};
 
 /// Streams into pods, by way of their node's agent.
 pub(crate) struct Tunnel {
@@ -33,6 +33,17 @@ impl PodStreams for Tunnel {
         async move {
             let opened = self.nodes.logs(&pod.uid, &pod.node, &container, options).await;
             opened.map(futures_util::StreamExt::boxed).map_err(|error| unavailable(&pod, &error))
+        }
+        .boxed()
+    }
+
+    fn open(&self, pod: &PodRef, container: &str, kind: Kind) -> BoxFuture<'_, Result<Session, StreamError>> {
+        let (pod, container) = (pod.clone(), container.to_owned());
+        async move {
+            let opened = self.nodes.session(&pod.uid, &pod.node, &container, kind).await;
+            let warren_nodes::Session { input, output } =
+                opened.map_err(|error| unavailable(&pod, &error))?;
+            Ok(Session { input, output })
         }
         .boxed()
     }

@@ -37,6 +37,7 @@ impl Fixture {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             sans: vec!["controller.test".into()],
             cluster: ClusterConfig::default(),
+            restore: None,
         };
         let bound = warren_controller::run(config, stop.clone()).await.expect("the controller starts");
         let address = bound.address("api").expect("it listens");
@@ -187,4 +188,29 @@ async fn everything_is_there_after_a_restart() {
 
 fn kubeconfig_path(directory: &Path) -> std::path::PathBuf {
     directory.join("data/admin.kubeconfig")
+}
+
+#[tokio::test]
+async fn a_backup_is_for_administrators_and_whole_and_a_rotation_changes_the_key() {
+    let fixture = Fixture::start().await;
+    let get = || Request::get("/warren/v1/backup").body(kube::client::Body::empty()).expect("a request");
+    let refused = fixture.anonymous().await.send(get()).await.expect("an answer");
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+
+    let administrator = fixture.administrator().await;
+    let mut summaries = Vec::new();
+    let key_file = fixture.directory.path().join("data/keys/secrets.key");
+    let before = std::fs::read(&key_file).expect("a key file");
+    for _ in 0..2 {
+        let answer = administrator.send(get()).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        let bytes = answer.into_body().collect_bytes().await.expect("whole");
+        summaries.push(warren_controller::backup::verify(&bytes[..]).expect("a backup"));
+        let rotate = Request::post("/warren/v1/secrets/rotate").body(Vec::new()).expect("a request");
+        let rotated: serde_json::Value = administrator.request(rotate).await.expect("rotated");
+        assert!(rotated["key"].is_string(), "{rotated}");
+    }
+    assert!(summaries[0].objects >= 4 && summaries[0].epoch == summaries[1].epoch);
+    assert_ne!(std::fs::read(&key_file).expect("a key file"), before);
+    fixture.end().await;
 }

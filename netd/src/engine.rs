@@ -15,9 +15,12 @@ use warren_proto::{
     control,
     vocabulary::{PodUid, WireGuardKey},
 };
+use warren_runtime::CancellationToken;
+use warren_runtime::descriptors::Descriptors;
 
 use crate::{
     dns::DnsServer,
+    guard::Guard,
     kernel::{
         self, conntrack, links::Netlink, nftables::Ruleset, ping, pods::PlugError, skeleton::Skeleton, sysctl,
     },
@@ -53,6 +56,8 @@ pub struct Settings {
     pub mtu: u32,
     /// Names the nameservers that questions about other names go to.
     pub resolv_conf: PathBuf,
+    /// Sockets that an earlier process left with the supervisor, and the way to leave ours.
+    pub descriptors: Descriptors,
 }
 
 /// A member's network.
@@ -63,6 +68,7 @@ pub struct Engine {
     ruleset: Ruleset,
     tunnel: Box<dyn Tunnel>,
     dns: DnsServer,
+    guard: Guard,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -76,8 +82,6 @@ struct State {
     zone: Option<Zone>,
     written: Written,
     problems: Vec<String>,
-    /// What is not ours to change, and stands in the way.
-    warnings: Vec<String>,
 }
 
 /// Why a pod was not attached.
@@ -113,6 +117,7 @@ impl Engine {
             port: settings.port,
             mtu: settings.mtu,
             key,
+            descriptors: settings.descriptors.clone(),
         };
         let tunnel = tunnel::open(&options).await?;
         tracing::info!(backend = %tunnel.backend(), key = %public_key, mtu = settings.mtu, "the tunnel is open");
@@ -125,7 +130,8 @@ impl Engine {
             public_key,
             netlink: Netlink::open()?,
             ruleset: Ruleset::open()?,
-            dns: DnsServer::start(settings.resolv_conf.clone())?,
+            guard: Guard::open()?,
+            dns: DnsServer::start(settings.resolv_conf.clone(), settings.descriptors.clone())?,
             settings,
             tunnel,
             state: Mutex::new(State { written, ..State::default() }),
@@ -180,7 +186,7 @@ impl Engine {
         let link = note(problems, self.enforce_link(network).await);
         if thorough {
             note(problems, self.netlink.remove_unnamed().await);
-            self.look_for_obstacles(state).await;
+            self.guard.mend(&self.settings.interface).await;
         }
         let pods = note(problems, self.netlink.attachments().await).unwrap_or_default();
         let pods: BTreeMap<Ipv4Addr, u32> =
@@ -196,24 +202,6 @@ impl Engine {
         note(problems, self.enforce_zone(state, network).await);
         note(problems, self.change_routes(routes_gone).await);
         note(problems, self.change_peers(state, last).await);
-    }
-
-    /// Says which firewall of somebody else's keeps pods apart; opening it is its owner's decision.
-    async fn look_for_obstacles(&self, state: &mut State) {
-        let chains = self.ruleset.foreign_forward_drops().await.unwrap_or_default();
-        let warnings: Vec<_> = chains
-            .into_iter()
-            .map(|chain| {
-                format!(
-                    "the nftables chain {chain:?} drops forwarded packets by default; accept those of links {}* and {} there (with Docker: iptables -I DOCKER-USER -i LINK -j ACCEPT, and -o LINK)",
-                    crate::plan::attachments::PREFIX, self.settings.interface
-                )
-            })
-            .collect();
-        for warning in warnings.iter().filter(|warning| !state.warnings.contains(warning)) {
-            tracing::warn!(warning, "a foreign firewall is in the way");
-        }
-        state.warnings = warnings;
     }
 
     async fn plan_peers(&self, state: &State) -> Result<Vec<PeerChange>, tunnel::Error> {
@@ -376,6 +364,12 @@ impl Engine {
         changed
     }
 
+    /// Keeps other people's firewalls open for pods, until `stop`.
+    pub async fn guard(&self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.guard.keep(&self.settings.interface, stop).await;
+        Ok(())
+    }
+
     /// The member's public key.
     pub fn public_key(&self) -> WireGuardKey {
         self.public_key
@@ -476,7 +470,7 @@ impl Engine {
                 "interface": pod.interface(),
             })).collect::<Vec<_>>(),
             "problems": problems,
-            "warnings": state.warnings,
+            "warnings": self.guard.warnings(),
         }))
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod dns;
 pub mod engine;
+mod guard;
 pub mod kernel;
 pub mod plan;
 mod report;
@@ -31,6 +32,7 @@ use warren_proto::{control::Consumer, vocabulary::Cursor};
 use warren_runtime::{
     CancellationToken,
     connection::Controller,
+    descriptors::Descriptors,
     feed::Feed,
     heartbeat,
     identity::Identity,
@@ -59,6 +61,8 @@ pub struct Config {
     pub interface: String,
     /// The tunnel's UDP port.
     pub port: u16,
+    /// Sockets that an earlier process left with the supervisor, and the way to leave ours.
+    pub descriptors: Descriptors,
 }
 
 /// Starts netd in the calling thread's network namespace. Ending it leaves the kernel's state in place.
@@ -74,6 +78,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         interface: config.interface,
         port: config.port,
         resolv_conf: "/etc/resolv.conf".into(),
+        descriptors: config.descriptors,
     };
     let engine = Arc::new(Engine::start(settings).await?);
     let mut tasks = TaskSet::new(stop.clone());
@@ -96,6 +101,9 @@ pub fn serve(tasks: &mut TaskSet, engine: Arc<Engine>, feed: Feed, state_dir: &P
     tasks.spawn("attach", server::serve(listener, Arc::clone(&engine), stop.clone()));
     let wake = Arc::new(Notify::new());
     tasks.spawn("feed-watch", watch_feed(feed.clone(), Arc::clone(&wake), stop.clone()));
+    let guarding = Arc::clone(&engine);
+    let guard_stop = stop.clone();
+    tasks.spawn("firewall", async move { guarding.guard(guard_stop).await });
     tasks.spawn("reconcile", reconcile(Arc::clone(&engine), feed, wake, stop.clone()));
     tasks.spawn("tunnel", async move {
         tokio::select! {

@@ -34,9 +34,26 @@ pub fn warren_binary() -> PathBuf {
 }
 
 /// Debian's kubectl as `deploy/prerequisites.sh --test` unpacked it, else the one in PATH.
-fn kubectl_binary() -> PathBuf {
+pub(crate) fn kubectl_binary() -> PathBuf {
     let debian = repository().join("target/tools/kubectl/usr/bin/kubectl");
     if debian.exists() { debian } else { "kubectl".into() }
+}
+
+/// Every kubectl at hand with its version, each version once: Debian's, the one in PATH, and those that
+/// `WARREN_KUBECTL` names (separated by colons).
+pub fn kubectl_versions() -> Vec<(String, PathBuf)> {
+    let more = std::env::var("WARREN_KUBECTL").unwrap_or_default();
+    let more = more.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
+    let mut versions: Vec<(String, PathBuf)> = Vec::new();
+    for binary in [kubectl_binary(), PathBuf::from("kubectl")].into_iter().chain(more) {
+        let printed = succeed(Command::new(&binary).args(["version", "--client", "-o", "json"]));
+        let printed: Value = serde_json::from_str(&printed).expect("kubectl prints JSON");
+        let version = printed["clientVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned();
+        if !versions.iter().any(|(known, _)| *known == version) {
+            versions.push((version, binary));
+        }
+    }
+    versions
 }
 
 fn succeed(command: &mut Command) -> String {
@@ -100,7 +117,12 @@ impl Cluster {
     }
 
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(kubectl_binary());
+        self.kubectl_command_of(&kubectl_binary(), arguments)
+    }
+
+    /// A command of this kubectl for this cluster.
+    pub fn kubectl_command_of(&self, binary: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", std::env::temp_dir()).args(arguments);
         command
     }

@@ -1,6 +1,7 @@
 //! The harness of the end-to-end tests: a real cluster by `warren up`, the real kubectl, and a client that
 //! counts every failed request.
 
+pub mod bare;
 pub mod capture;
 pub mod cluster;
 pub mod load;

@@ -238,6 +238,24 @@ impl<E: Engine, L: Links> Driver<E, L> {
             false => format!("container \"{container}\" in pod \"{uid}\" is waiting to start"),
         })
     }
+
+    /// The running instance of a container.
+    pub fn find_running(&self, uid: &str, container: &str) -> Result<Found, String> {
+        let found = self.inventory.current()?;
+        let mut running = found.into_values().filter(|found| {
+            found.uid == uid
+                && found.instance.name == container
+                && found.instance.kind != plan::Kind::Sandbox
+                && matches!(found.instance.phase, plan::Phase::Running(_))
+        });
+        running.next().ok_or_else(|| format!("container not found (\"{container}\")"))
+    }
+
+    /// The address of a pod that this node runs.
+    pub fn address(&self, uid: &str) -> Result<String, String> {
+        let instruction = self.instruction(uid);
+        instruction.map(|pod| pod.address.clone()).ok_or_else(|| format!("pod \"{uid}\" is not on this node"))
+    }
 }
 
 /// The report about every pod that is wanted.

@@ -68,6 +68,7 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
         user: spec.user.clone(),
         tty: spec.tty.then_some(true),
         open_stdin: spec.stdin.then_some(true),
+        stdin_once: spec.stdin_once.then_some(true),
         labels: Some(spec.labels.clone().into_iter().collect()),
         host_config: Some(host),
         ..ContainerCreateBody::default()

@@ -1,5 +1,7 @@
 //! The Docker engine through bollard.
 
+mod interactive;
+
 use std::{collections::HashMap, future::Future, time::Duration};
 
 use bollard::{
@@ -13,9 +15,10 @@ use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use warren_proto::control::{ContainerStreams, TerminalSize};
 
 use super::{
-    Engine, EngineError, EngineInfo, ExecResult, Found, LogOptions, LogStream, Scope,
+    Engine, EngineError, EngineInfo, ExecResult, Found, LogOptions, LogStream, Process, ProcessHandle, Scope,
     convert::{container_body, found},
     image::ImageName,
     spec::{self, ContainerSpec},
@@ -247,6 +250,27 @@ impl Engine for DockerEngine {
             Ok(ExecResult { code, output: String::from_utf8_lossy(&output).into_owned() })
         };
         self.within(timeout, "exec", work).await
+    }
+
+    async fn open_exec(
+        &self,
+        id: &str,
+        command: &[String],
+        streams: ContainerStreams,
+    ) -> Result<Process, EngineError> {
+        self.exec_process(id, command, streams).await
+    }
+
+    async fn open_attach(&self, id: &str, streams: ContainerStreams) -> Result<Process, EngineError> {
+        self.attach_process(id, streams).await
+    }
+
+    async fn resize(&self, process: &ProcessHandle, size: TerminalSize) -> Result<(), EngineError> {
+        self.resize_process(process, size).await
+    }
+
+    async fn exit_code(&self, exec: &str) -> Result<Option<i64>, EngineError> {
+        self.exec_exit_code(exec).await
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, EngineError> {

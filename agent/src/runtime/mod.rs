@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use tokio::io::AsyncWrite;
+use warren_proto::control::{ContainerStreams, TerminalSize};
 
 use crate::plan::Instance;
 
@@ -99,6 +101,31 @@ pub struct LogOptions {
 /// The bytes of a log, or why they end early.
 pub type LogStream = BoxStream<'static, Result<Bytes, EngineError>>;
 
+/// What a process writes: channel 1 is standard output (or its terminal), 2 standard error.
+pub type Output = BoxStream<'static, Result<(u32, Bytes), EngineError>>;
+
+/// A process's standard input; shut down, it has ended.
+pub type Input = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Which process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessHandle {
+    /// A command that was started for the purpose, by the engine's id of it.
+    Exec(String),
+    /// A container's own process.
+    Container(String),
+}
+
+/// A process to which we are connected. Dropping both directions ends the connection, not the process.
+pub struct Process {
+    /// Which one.
+    pub handle: ProcessHandle,
+    /// Ends with the process.
+    pub output: Output,
+    /// To the process.
+    pub input: Input,
+}
+
 /// The container engine. Every call ends within a bounded time.
 pub trait Engine: Send + Sync + 'static {
     /// All containers of this node, by label.
@@ -124,6 +151,27 @@ pub trait Engine: Send + Sync + 'static {
         command: &[String],
         timeout: Duration,
     ) -> impl Future<Output = Result<ExecResult, EngineError>> + Send;
+    /// Starts a command in a container and connects to it.
+    fn open_exec(
+        &self,
+        id: &str,
+        command: &[String],
+        streams: ContainerStreams,
+    ) -> impl Future<Output = Result<Process, EngineError>> + Send;
+    /// Connects to a container's own process.
+    fn open_attach(
+        &self,
+        id: &str,
+        streams: ContainerStreams,
+    ) -> impl Future<Output = Result<Process, EngineError>> + Send;
+    /// Changes the size of a process's terminal.
+    fn resize(
+        &self,
+        process: &ProcessHandle,
+        size: TerminalSize,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+    /// How a command ended, by the engine's id of it; none while it runs.
+    fn exit_code(&self, exec: &str) -> impl Future<Output = Result<Option<i64>, EngineError>> + Send;
     /// The log of a container.
     fn logs(
         &self,

@@ -1,6 +1,8 @@
 //! Streams into pods: the controller asks on one stream, the agent dials one call for each.
 
 mod logs;
+mod port_forward;
+mod process;
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,10 +68,10 @@ async fn follow<E: Engine, L: Links>(
         tokio::select! {
             request = requests.message() => match request? {
                 Some(open) => {
-                    let (driver, channel) = (Arc::clone(driver), channel.clone());
+                    let (driver, controller) = (Arc::clone(driver), controller.clone());
                     sessions.spawn(async move {
                         let id = open.id.clone();
-                        if let Err(error) = serve(&driver, channel, open).await {
+                        if let Err(error) = dial(&driver, &controller, open).await {
                             tracing::debug!(session = id, error = format!("{error:#}"), "a session broke");
                         }
                     });
@@ -79,6 +81,26 @@ async fn follow<E: Engine, L: Links>(
             Some(_) = sessions.join_next() => {}
         }
     }
+}
+
+/// A connection for this session alone: all streams of an HTTP/2 connection share one window, so a reader that
+/// stands still would in the end hold up all others.
+async fn dial<E: Engine, L: Links>(
+    driver: &Arc<Driver<E, L>>,
+    controller: &Controller,
+    open: SessionOpen,
+) -> anyhow::Result<()> {
+    let channel = tokio::time::timeout(CONNECT, controller.channel()).await??;
+    serve(driver, channel, open).await
+}
+
+/// How a session ended.
+#[derive(Debug, Default)]
+struct End {
+    /// What went wrong; empty on success.
+    error: String,
+    /// Of a command.
+    exit_code: Option<i32>,
 }
 
 /// One session: our first frame says which, then data, then the end.
@@ -92,31 +114,52 @@ pub async fn serve<E: Engine, L: Links>(
     frames.send(SessionFrame { id: open.id.clone(), ..SessionFrame::default() }).await?;
     let mut client = ControlClient::new(channel);
     let call = client.session(ReceiverStream::new(outgoing));
+    let (arrived, incoming) = mpsc::channel(WINDOW);
     let work = async {
-        let error = match open.kind {
-            Some(Kind::Logs(request)) => {
-                match logs::open(driver, &open.pod_uid, &open.container, &request).await {
-                    Ok(stream) => send(&frames, stream).await,
-                    Err(error) => error,
-                }
-            }
-            None => "this agent does not know that kind of session; upgrade the node".to_owned(),
-        };
-        let _ = frames.send(SessionFrame { end: true, error, ..SessionFrame::default() }).await;
-        drop(frames);
+        let end = answer(driver, &open, &frames, incoming).await;
+        let end = end.unwrap_or_else(|error| End { error, exit_code: None });
+        let End { error, exit_code } = end;
+        let _ = frames.send(SessionFrame { end: true, error, exit_code, ..SessionFrame::default() }).await;
     };
     let answers = async {
         let mut answers = call.await?.into_inner();
-        while answers.message().await?.is_some() {}
+        while let Some(frame) = answers.message().await? {
+            // What comes after the process has ended goes nowhere.
+            let _ = arrived.send(frame).await;
+        }
         anyhow::Ok(())
     };
-    // When the other side goes away, the log is not read any further.
+    // When the other side goes away, nothing is read any further and connections to processes are closed. While
+    // a process takes no input, that shows in the frames' stream alone.
     let mut answers = std::pin::pin!(answers);
     tokio::select! {
         ended = &mut answers => return ended,
+        () = frames.closed() => return Ok(()),
         () = work => {}
     }
+    drop(frames);
     answers.await
+}
+
+/// Does what is asked, to its end.
+async fn answer<E: Engine, L: Links>(
+    driver: &Arc<Driver<E, L>>,
+    open: &SessionOpen,
+    frames: &mpsc::Sender<SessionFrame>,
+    incoming: mpsc::Receiver<SessionFrame>,
+) -> Result<End, String> {
+    match &open.kind {
+        Some(Kind::Logs(request)) => {
+            let stream = logs::open(driver, &open.pod_uid, &open.container, request).await?;
+            Ok(End { error: send(frames, stream).await, exit_code: None })
+        }
+        Some(Kind::Exec(_) | Kind::Attach(_)) => process::serve(driver, open, frames, incoming).await,
+        Some(Kind::PortForward(request)) => {
+            let stream = port_forward::connect(driver, &open.pod_uid, request.port).await?;
+            port_forward::carry(stream, frames, incoming).await
+        }
+        None => Err("this agent does not know that kind of session; upgrade the node".to_owned()),
+    }
 }
 
 /// Sends data as fast as it is taken; answers with what went wrong, or nothing.

@@ -70,10 +70,15 @@ impl Volumes {
         if memory.is_none() {
             tracing::warn!(
                 directory = %state_dir.display(),
-                "no memory file system that the engine shares: secrets are written to the state directory"
+                "no memory file system that the engine shares: pods with secret volumes cannot start here"
             );
         }
         Self { disk: state_dir.join("pods"), memory, host_prefix }
+    }
+
+    /// The node's directory in memory, if there is one.
+    pub fn memory(&self) -> Option<&Path> {
+        self.memory.as_deref()
     }
 
     /// UIDs of pods that have something here.
@@ -108,9 +113,9 @@ impl Volumes {
                     )?;
                 }
                 Some(Source::Files(source)) => {
-                    let private = self.files_place(source.secret).join(&pod.uid);
+                    let private = self.files_place(name, source.secret)?.join(&pod.uid);
                     make_private(&private).map_err(VolumeError::io(name, "create", &private))?;
-                    files::write(&self.files_dir(source.secret, &pod.uid, name), name, &source.files)?;
+                    files::write(&self.files_dir(source.secret, &pod.uid, name)?, name, &source.files)?;
                 }
                 None => return Err(VolumeError::invalid(name, "the instruction names no source")),
             }
@@ -154,7 +159,7 @@ impl Volumes {
             Some(Source::HostPath(source)) => host_path::resolve(self.host_prefix.as_deref(), &source.path),
             Some(Source::Files(source)) => {
                 read_only = true;
-                self.files_dir(source.secret, &pod.uid, name)
+                self.files_dir(source.secret, &pod.uid, name)?
             }
             None => {
                 return Err(VolumeError::invalid(
@@ -187,21 +192,33 @@ impl Volumes {
         Ok(())
     }
 
-    fn files_place(&self, secret: bool) -> &Path {
-        self.memory.as_deref().filter(|_| secret).unwrap_or(&self.disk)
+    /// Secrets never go to the disk: without memory that the engine sees there is no place for them.
+    fn files_place(&self, volume: &str, secret: bool) -> Result<&Path, VolumeError> {
+        if !secret {
+            return Ok(&self.disk);
+        }
+        self.memory.as_deref().ok_or_else(|| {
+            VolumeError::invalid(
+                volume,
+                "secrets are kept in memory only, and this node has none that the engine sees: mount a tmpfs at \
+                 /dev/shm (in a container: bind /dev/shm/warren/CLUSTER/NODE from the machine), then restart the agent",
+            )
+        })
     }
     fn empty_dir(&self, uid: &str, name: &str) -> PathBuf {
         self.disk.join(uid).join("volumes").join(name)
     }
-    fn files_dir(&self, secret: bool, uid: &str, name: &str) -> PathBuf {
-        self.files_place(secret).join(uid).join("files").join(name)
+    fn files_dir(&self, secret: bool, uid: &str, name: &str) -> Result<PathBuf, VolumeError> {
+        Ok(self.files_place(name, secret)?.join(uid).join("files").join(name))
     }
 }
 
-/// Names of what lies in a directory.
+/// Names of the pods that have something in a directory.
 fn entries(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    // A hidden name is no pod's: the key of kept secrets lies here, too.
+    names.filter(|name| !name.starts_with('.')).collect()
 }
 
 /// The path below a volume that a `subPath` means, relative to the volume; refused when it leads out.

@@ -6,7 +6,7 @@ use warren_proto::control::{EmptyDir, File, Files, HostPath};
 const UID: &str = "0123abcd-0000-0000-0000-000000000000";
 
 fn volumes(dir: &Path) -> Volumes {
-    Volumes { disk: dir.join("pods"), memory: None, host_prefix: Some(dir.join("host")) }
+    Volumes { disk: dir.join("pods"), memory: Some(dir.join("memory")), host_prefix: Some(dir.join("host")) }
 }
 
 fn file(path: &str, content: &str, mode: u32) -> File {
@@ -131,4 +131,27 @@ fn a_volume_in_memory_is_shared_through_the_sandbox() {
     assert!(matches!(&mounts[0], MountSpec::Memory { volume, size_bytes, .. }
         if *volume == held[0].0 && *size_bytes == 1 << 20));
     assert!(volumes.mounts(&pod, &mount("fast", "x")).is_err());
+}
+
+#[test]
+fn secrets_lie_in_memory_or_nowhere() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let with = |secret| {
+        let files = vec![file("a", "1", 0)];
+        pod(vec![("config", Source::Files(Files { files, secret }))])
+    };
+    let volumes = volumes(dir.path());
+    volumes.prepare(&with(true)).expect("written");
+    let mounts = volumes.mounts(&with(true), &mount("config", "")).expect("mount");
+    assert!(source_of(&mounts[0]).starts_with(dir.path().join("memory")), "{mounts:?}");
+    assert!(!dir.path().join("pods").join(UID).exists());
+    std::fs::write(dir.path().join("memory/.feed.key"), "k").expect("written");
+    assert_eq!(volumes.uids(), BTreeSet::from([UID.to_owned()]), "the key of kept secrets is no pod");
+    volumes.remove(UID).expect("removed");
+
+    let diskless = Volumes { memory: None, ..volumes };
+    let error = diskless.prepare(&with(true)).expect_err("no memory").to_string();
+    assert!(error.contains("volume \"config\"") && error.contains("/dev/shm"), "{error}");
+    assert!(!dir.path().join("pods").join(UID).exists());
+    diskless.prepare(&with(false)).expect("a ConfigMap needs no memory");
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 use bollard::models::ContainerSummary;
+use http_body_util::BodyExt as _;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -85,6 +86,13 @@ pub(crate) fn localized(text: &str, cluster: &ClusterName, port: u16) -> anyhow:
     serde_yaml_ng::to_string(&config).context("cannot write the kubeconfig")
 }
 
+/// What a rotation of the Secrets' key did.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Rotated {
+    pub(crate) key: String,
+    pub(crate) objects: usize,
+}
+
 /// The cluster's API, as its administrator.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -117,6 +125,28 @@ impl Api {
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         let answer = self.client.request::<serde_json::Value>(request("DELETE", path, Vec::new())?).await;
         answer.map(|_| ()).map_err(said)
+    }
+
+    /// Encrypts all Secrets by a new key.
+    pub(crate) async fn rotate_secrets(&self) -> anyhow::Result<Rotated> {
+        let asked = request("POST", "/warren/v1/secrets/rotate", Vec::new())?;
+        self.client.request(asked).await.map_err(said)
+    }
+
+    /// GET, written down as it comes; an answer that breaks off is an error.
+    pub(crate) async fn download(&self, path: &str, out: &mut impl std::io::Write) -> anyhow::Result<()> {
+        let asked = request("GET", path, Vec::new())?.map(kube::client::Body::from);
+        let answer = self.client.send(asked).await?;
+        let is_ok = answer.status().is_success();
+        let mut body = answer.into_body();
+        let mut said = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.context("the answer breaks off")?.into_data() else { continue };
+            if is_ok { out.write_all(&data)? } else { said.extend_from_slice(&data) }
+        }
+        let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+        anyhow::ensure!(is_ok, "{}", said["message"].as_str().unwrap_or("the controller refuses"));
+        Ok(())
     }
 
     /// Removes a member if there is one of this name.

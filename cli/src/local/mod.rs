@@ -7,6 +7,7 @@
 //! ```
 
 mod access;
+mod backup;
 mod containers;
 mod down;
 pub(crate) mod engine;
@@ -18,6 +19,7 @@ mod plan;
 mod ports;
 mod preflight;
 mod progress;
+mod secrets;
 mod status;
 mod token;
 mod up;
@@ -45,8 +47,13 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Down(options) => down::run(&options.name).await,
             LocalCommand::Erase(options) => down::erase(&options.name),
             LocalCommand::Status(options) => status::run(&options.name).await,
+            LocalCommand::Backup(options) => backup::save(&options.cluster.name, &options.file).await,
+            LocalCommand::Restore(options) => {
+                backup::restore(&options.cluster.name, &options.file, options.replace).await
+            }
+            LocalCommand::Secrets(options) => secrets::run(&options.name, options.action).await,
             LocalCommand::Member(options) => member::run(&options.name, options.action).await,
-            LocalCommand::Token(options) => token::run(&options.name, options.action).await,
+            LocalCommand::Token(options) => token::run(options).await,
             LocalCommand::Kubeconfig(options) => {
                 let engine = engine::Engine::connect().await?;
                 output::print(access::kubeconfig(&engine, &options.name).await?);

@@ -3,8 +3,11 @@
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{access, engine::Engine, names::ClusterName};
-use crate::{args::TokenAction, output};
+use super::{access, engine::Engine};
+use crate::{
+    args::{TokenAction, TokenOptions},
+    output,
+};
 
 #[derive(Debug, Deserialize)]
 struct Listed {
@@ -17,9 +20,16 @@ struct Token {
     expires: String,
 }
 
-pub(crate) async fn run(cluster: &ClusterName, action: TokenAction) -> anyhow::Result<()> {
-    let api = access::client(&Engine::connect().await?, cluster).await?;
-    match action {
+pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
+    let api = match &options.kubeconfig {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            access::Api::from_kubeconfig(&text).await?
+        }
+        None => access::client(&Engine::connect().await?, &options.name).await?,
+    };
+    match options.action {
         TokenAction::Create { lifetime } => {
             let token = api.create_token(lifetime).await?;
             output::print(format_args!("{token}\n"));

@@ -50,6 +50,7 @@ impl Engine {
                 tracing::error!(error = %why, "commit failed");
                 Err(Status::internal(format!("the store could not write: {why}")))
             }
+            Err(error @ CommitError::Full { .. }) => Err(Status::insufficient_storage(error.to_string())),
             Err(CommitError::Closed) => {
                 Err(Status::unavailable("the store is closed: the controller is stopping"))
             }

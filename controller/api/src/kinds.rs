@@ -75,6 +75,14 @@ const SCALE: Subresource = Subresource {
     verbs: &["get", "patch", "update"],
 };
 
+/// Below a pod, a connection that is upgraded (`streams`).
+const fn stream(name: &'static str, kind: &'static str) -> Subresource {
+    Subresource { name, group: "", version: "v1", kind, verbs: &["create", "get"] }
+}
+const STREAM_ATTACH: Subresource = stream("attach", "PodAttachOptions");
+const STREAM_EXEC: Subresource = stream("exec", "PodExecOptions");
+const STREAM_PORT_FORWARD: Subresource = stream("portforward", "PodPortForwardOptions");
+
 /// What most kinds have in common.
 const PLAIN: Kind = Kind {
     group: "",
@@ -160,6 +168,7 @@ pub(crate) static KINDS: &[Kind] = &[
         has_status: true,
         has_generation: true,
         subresources: &[
+            STREAM_ATTACH,
             Subresource { name: "binding", group: "", version: "v1", kind: "Binding", verbs: &["create"] },
             Subresource {
                 name: "eviction",
@@ -168,7 +177,9 @@ pub(crate) static KINDS: &[Kind] = &[
                 kind: "Eviction",
                 verbs: &["create"],
             },
+            STREAM_EXEC,
             Subresource { name: "log", group: "", version: "", kind: "", verbs: &["get"] },
+            STREAM_PORT_FORWARD,
             STATUS,
         ],
         ..PLAIN

@@ -31,6 +31,7 @@ mod respond;
 mod selectors;
 mod server;
 mod status;
+mod streams;
 mod subresources;
 mod table;
 mod verbs;
@@ -42,8 +43,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
+use tokio::sync::mpsc;
 use warren_plan::ClusterConfig;
-use warren_proto::control::LogsRequest;
+use warren_proto::control::{LogsRequest, SessionFrame, session_open::Kind};
 use warren_store::Store;
 
 /// A pod that runs on a node.
@@ -78,6 +80,15 @@ pub enum StreamError {
     Failed(String),
 }
 
+/// Both directions of an exec, attach or port-forward. Dropping either half ends it.
+#[derive(Debug)]
+pub struct Session {
+    /// To the process.
+    pub input: mpsc::Sender<SessionFrame>,
+    /// From the process. The frame with `end`, or an error, is the last item.
+    pub output: mpsc::Receiver<Result<SessionFrame, String>>,
+}
+
 /// How the API reaches into pods; the node-facing half of the controller provides it.
 pub trait PodStreams: Send + Sync + 'static {
     /// Opens a container's log. An error inside the stream ends the client's response abnormally.
@@ -87,6 +98,9 @@ pub trait PodStreams: Send + Sync + 'static {
         container: &str,
         options: LogsRequest,
     ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Bytes, String>>, StreamError>>;
+
+    /// Opens anything else. Whether the process could be reached is known by the session's end.
+    fn open(&self, pod: &PodRef, container: &str, kind: Kind) -> BoxFuture<'_, Result<Session, StreamError>>;
 }
 
 /// What the API needs.

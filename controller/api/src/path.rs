@@ -139,7 +139,7 @@ mod tests {
             "/api/v2/pods",
             "/api/v1/pods/x",
             "/api/v1/namespaces/shop/nodes",
-            "/api/v1/namespaces/shop/pods/x/exec",
+            "/api/v1/namespaces/shop/pods/x/proxy",
             "/api/v1/namespaces/shop/pods/x/log/y",
             "/apis/apps/v1beta1/deployments",
             "/api/v1/nodes/n/log",

@@ -22,7 +22,7 @@ use crate::{
     query::Query,
     respond::{self, Reply},
     status::Status,
-    subresources,
+    streams, subresources,
     table::Include,
     verbs,
 };
@@ -80,6 +80,10 @@ fn verb(method: &Method, target: Option<&Target>, query: &Query) -> &'static str
             };
         }
     };
+    // Whoever may make a connection into a pod may do it by either method.
+    if streams::serves(target) && matches!(*method, Method::GET | Method::POST) {
+        return "create";
+    }
     // A malformed `watch` is reported by the verb itself.
     let watch = query.flag("watch").unwrap_or(false);
     match *method {
@@ -106,6 +110,9 @@ async fn dispatch(
     let user = auth::authenticate(parts.extensions.get::<PeerIdentity>(), &parts.headers)?;
     auth::authorize(&user, verb, target.as_ref(), parts.uri.path())?;
     let target = target.ok_or_else(Status::unknown_path)?;
+    if streams::serves(Some(&target)) && verb == "create" {
+        return streams::open(engine, parts, &target, &query).await;
+    }
     if let Target::Resource(target) = target {
         let body =
             if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };

@@ -189,6 +189,11 @@ impl Status {
         Self::new(504, "Timeout", message).retry_after(1)
     }
 
+    /// 507: the controller's disk is full. No retry is asked for: somebody must free space first.
+    pub(crate) fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self::new(507, "InsufficientStorage", message)
+    }
+
     /// 504: the wanted revision has not happened yet.
     pub(crate) fn revision_too_large(wanted: u64, current: u64) -> Self {
         Self::timeout(format!("Too large resource version: {wanted}, current: {current}")).with_cause(

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use warren_proto::control::{Consumer, feed_item::Item};
 use warren_runtime::{
     connection::Controller,
+    descriptors::Descriptors,
     feed::{Feed, State},
     heartbeat,
     identity::Identity,
@@ -41,7 +42,7 @@ pub use crate::{
     certificate::server_config,
     current::Routes,
     endpoint::Endpoint,
-    listener::{Listeners, Serving, serve},
+    listener::{Listeners, Serving, serve, serve_with},
 };
 
 /// How long a backend may think before the client is told that it does not answer.
@@ -60,9 +61,11 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The controller, HOST:PORT.
     pub controller: String,
+    /// Listening sockets that an earlier process left with the supervisor, and the way to leave ours.
+    pub descriptors: Descriptors,
 }
 
-/// Starts the gateway: it listens at once, serves the last accepted routes, and follows the controller.
+/// Starts the gateway: it serves the last accepted routes from its first connection on, and follows the controller.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
     let state_dir = &config.state_dir;
     let identity = Identity::load(state_dir)?.with_context(|| {
@@ -76,13 +79,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         None => None,
     };
     let routes = Routes::new();
-    let listeners =
-        Listeners { http: config.http, https, threads: config.threads, response_timeout: RESPONSE_TIMEOUT };
-    let serving = serve(listeners, &routes, &stop)?;
-    let addresses = serving.addresses.clone();
-    for (listener, address) in &addresses {
-        tracing::info!(listener, %address, "listening");
-    }
     let controller = Controller::new(&config.controller, identity, state_dir.clone());
     let mut tasks = TaskSet::new(stop.clone());
     let feed = Feed::follow(
@@ -91,6 +87,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         Consumer::Gateway,
         state_dir.join("feeds").join("gateway.bin"),
     );
+    // Clients may be waiting in the sockets already: they are not to meet a gateway without routes.
+    if let Some(state) = feed.current() {
+        apply(&state, &routes).await;
+    }
+    let listeners =
+        Listeners { http: config.http, https, threads: config.threads, response_timeout: RESPONSE_TIMEOUT };
+    let serving = serve_with(listeners, &config.descriptors, &routes, &stop)?;
+    let addresses = serving.addresses.clone();
     heartbeat::start(controller, Consumer::Gateway, stop.clone());
     tasks.spawn("listeners", serving.wait());
     tasks.spawn("routes", follow(feed, routes, stop));

@@ -1,7 +1,11 @@
 //! Sockets and threads: one current_thread runtime for each data core, each with its own listeners
 //! (SO_REUSEPORT), its own upstream connections, and its own graceful end.
+//!
+//! The kernel spreads connections over the sockets of a port, and resets those that wait in a socket that is
+//! closed. So the supervisor holds every one of them: the next process takes the same sockets, with their queues.
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     future::Future,
     io,
     net::SocketAddr,
@@ -26,6 +30,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_runtime::descriptors::Descriptors;
 
 use crate::{
     current::{Barrier, Routes},
@@ -82,18 +87,32 @@ pub fn serve(
     routes: &Arc<Routes>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Serving> {
+    serve_with(listeners, &Descriptors::default(), routes, stop)
+}
+
+/// Like [`serve`], on the listening sockets of an earlier process where there are any.
+pub fn serve_with(
+    listeners: Listeners,
+    descriptors: &Descriptors,
+    routes: &Arc<Routes>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Serving> {
     let threads = match listeners.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let (http, plain) = bind_all("http", listeners.http, threads)?;
+    let mut sockets: Vec<Sockets> = (0..threads).map(|_| Vec::new()).collect();
+    let (http, plain) = listen("http", listeners.http, threads, descriptors)?;
     let mut addresses = vec![("http", http)];
-    let mut sockets: Vec<Vec<_>> = plain.into_iter().map(|socket| vec![(socket, None)]).collect();
+    // There are more sockets than threads when an earlier process had more threads.
+    for (index, socket) in plain.into_iter().enumerate() {
+        sockets[index % threads].push((socket, None));
+    }
     if let Some((address, config)) = listeners.https {
-        let (https, secure) = bind_all("https", address, threads)?;
+        let (https, secure) = listen("https", address, threads, descriptors)?;
         addresses.push(("https", https));
-        for (sockets, socket) in sockets.iter_mut().zip(secure) {
-            sockets.push((socket, Some(TlsAcceptor::from(config.clone()))));
+        for (index, socket) in secure.into_iter().enumerate() {
+            sockets[index % threads].push((socket, Some(TlsAcceptor::from(config.clone()))));
         }
     }
     let mut workers = Vec::with_capacity(threads);
@@ -112,22 +131,49 @@ pub fn serve(
 
 type Sockets = Vec<(std::net::TcpListener, Option<TlsAcceptor>)>;
 
-/// One listening socket per thread, all on the same port.
-fn bind_all(
+/// At least one listening socket per thread, all on the same port: those of an earlier process, then new ones.
+fn listen(
     name: &str,
     address: SocketAddr,
     threads: usize,
+    descriptors: &Descriptors,
 ) -> anyhow::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
     let explain = || {
         format!(
             "cannot listen on {address} for {name}: stop the program that has the port, or choose another"
         )
     };
-    let first = bind(address).with_context(explain)?;
-    let bound = first.local_addr()?;
-    let others = (1..threads).map(|_| bind(bound).with_context(explain));
-    let sockets = [Ok(first)].into_iter().chain(others).collect::<anyhow::Result<_>>()?;
-    Ok((bound, sockets))
+    let mut sockets = BTreeMap::new();
+    for (index, socket) in descriptors.take_all(&format!("{name}.")) {
+        let socket = std::net::TcpListener::from(socket);
+        match (index.parse::<usize>(), socket.local_addr()) {
+            (Ok(index), Ok(bound)) if is_meant(address, bound) => {
+                sockets.insert(index, socket);
+            }
+            _ => descriptors.forget(&format!("{name}.{index}")),
+        }
+    }
+    if !sockets.is_empty() {
+        tracing::info!(name, sockets = sockets.len(), "took over the listening sockets");
+    }
+    let mut bound = sockets.values().next().map_or(Ok(address), std::net::TcpListener::local_addr)?;
+    for index in 0.. {
+        if sockets.len() >= threads {
+            break;
+        }
+        if let Entry::Vacant(vacant) = sockets.entry(index) {
+            let socket = bind(bound).with_context(explain)?;
+            bound = socket.local_addr()?;
+            descriptors.keep(&format!("{name}.{index}"), &socket);
+            vacant.insert(socket);
+        }
+    }
+    Ok((bound, sockets.into_values().collect()))
+}
+
+/// Whether a socket bound there is what the configuration asks for.
+fn is_meant(wanted: SocketAddr, bound: SocketAddr) -> bool {
+    wanted.ip() == bound.ip() && (wanted.port() == 0 || wanted.port() == bound.port())
 }
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {

@@ -4,14 +4,17 @@ use std::{pin::Pin, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use warren_proto::control::{
     FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, NetworkReport, NodeReport, PodsReport,
     RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest,
     control_server::Control,
 };
 
-use crate::{Nodes, feed, identity::Caller, join::refused};
+use crate::{Nodes, feed, identity::Caller, join::refused, leases::Admission};
+
+/// What the word begins with by which a member names its machine.
+const MACHINE: &str = "machine/";
 
 pub(crate) struct ControlService {
     nodes: Arc<Nodes>,
@@ -24,8 +27,11 @@ impl ControlService {
         Self { nodes }
     }
 
+    /// Who calls, if it is the one machine that may speak for that member.
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        Caller::of(request, &self.nodes.store.snapshot())
+        let caller = Caller::of(request, &self.nodes.store.snapshot())?;
+        admit(&self.nodes, &caller, machine_of(request.metadata()))?;
+        Ok(caller)
     }
 }
 
@@ -49,13 +55,15 @@ impl Control for ControlService {
         request: Request<Streaming<HeartbeatRequest>>,
     ) -> Result<Response<Self::HeartbeatStream>, Status> {
         let caller = self.caller(&request)?;
+        let machine = machine_of(request.metadata()).map(str::to_owned);
         let (answers, stream) = mpsc::channel(4);
         let nodes = Arc::clone(&self.nodes);
         self.nodes.streams.spawn(async move {
             let closing = nodes.closing.clone();
+            let mut seat = Seated { nodes: &nodes, caller: &caller, machine, taken: false };
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = answer_beats(&nodes, &caller, request.into_inner(), answers) => {}
+                () = answer_beats(&mut seat, request.into_inner(), answers) => {}
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -113,15 +121,70 @@ impl Control for ControlService {
     }
 }
 
-/// Answers each beat after it counts. Ends when the member hangs up, or was removed.
+/// What a caller says of its machine, in the word of its user agent that `warren_runtime::connection` puts
+/// there; `None` for callers that say nothing.
+fn machine_of(metadata: &MetadataMap) -> Option<&str> {
+    let agent = metadata.get("user-agent")?.to_str().ok()?;
+    agent.split(' ').find_map(|word| word.strip_prefix(MACHINE))
+}
+
+/// Refuses a second machine with the identity of the first.
+fn admit(nodes: &Nodes, caller: &Caller, machine: Option<&str>) -> Result<(), Status> {
+    let Some(machine) = machine else { return Ok(()) };
+    let Admission::Taken { first } = nodes.leases.lock().admit(&caller.name, machine, Instant::now()) else {
+        return Ok(());
+    };
+    metrics::counter!("warren_nodes_refused_duplicates_total").increment(1);
+    if first {
+        tracing::error!(member = caller.name, machine, "refused a second machine with the same identity");
+    }
+    Err(Status::permission_denied(format!(
+        "{} is connected from another machine: this state directory is a copy of that machine's, or both were given \
+         one identity. Stop warren here, clear this machine's state directory, and join it under a name of its own \
+         with a new token (`warren token create`); if it is to replace the other, stop the other first",
+        caller.name
+    )))
+}
+
+/// The member's seat, held by a heartbeat stream.
+struct Seated<'a> {
+    nodes: &'a Nodes,
+    caller: &'a Caller,
+    machine: Option<String>,
+    taken: bool,
+}
+
+impl Seated<'_> {
+    fn hold(&mut self) -> Result<(), Status> {
+        admit(self.nodes, self.caller, self.machine.as_deref())?;
+        if let Some(machine) = &self.machine {
+            self.nodes.leases.lock().sit(&self.caller.name, machine, !self.taken, Instant::now());
+            self.taken = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Seated<'_> {
+    fn drop(&mut self) {
+        if let Some(machine) = self.machine.as_ref().filter(|_| self.taken) {
+            self.nodes.leases.lock().leave(&self.caller.name, machine);
+        }
+    }
+}
+
+/// Answers each beat after it counts. Ends when the member hangs up, was removed, or lost its seat.
 async fn answer_beats(
-    nodes: &Nodes,
-    caller: &Caller,
+    seat: &mut Seated<'_>,
     mut beats: Streaming<HeartbeatRequest>,
     answers: mpsc::Sender<Result<HeartbeatResponse, Status>>,
 ) {
+    let (nodes, caller) = (seat.nodes, seat.caller);
     while let Ok(Some(beat)) = beats.message().await {
-        let counted = caller.check(&nodes.store.snapshot()).and_then(|()| caller.consumer(beat.consumer));
+        let counted = caller
+            .check(&nodes.store.snapshot())
+            .and_then(|()| caller.consumer(beat.consumer))
+            .and_then(|consumer| seat.hold().map(|()| consumer));
         let answer = counted.map(|consumer| {
             metrics::counter!("warren_nodes_heartbeats_total").increment(1);
             let returned = nodes.leases.lock().beat(&caller.name, consumer, Instant::now());

@@ -3,6 +3,9 @@
 //! Silence counts from the latest of three moments: the last heartbeat, the start of this controller, and the
 //! last time that this controller itself stood still. The latter two grant everyone a whole term, so that a
 //! restarted or busy controller declares nobody dead.
+//!
+//! A member speaks from one machine at a time. Its heartbeats hold its seat; a second machine with the same
+//! identity (a copied state directory) is refused until the first has left or is silent.
 
 use std::{
     collections::BTreeMap,
@@ -40,6 +43,23 @@ impl Level {
     }
 }
 
+/// The machine that a member speaks from.
+struct Seat {
+    machine: String,
+    beat: Instant,
+    /// Heartbeat streams that are open from there.
+    streams: usize,
+}
+
+/// What a machine is told that asks for a seat.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It may speak as the member.
+    Admitted,
+    /// Another machine does. Whether this one is refused for the first time.
+    Taken { first: bool },
+}
+
 /// Heartbeats, and what the planners were last woken for.
 pub(crate) struct Leases {
     /// When everyone was last granted a whole term.
@@ -47,11 +67,56 @@ pub(crate) struct Leases {
     ticked: Instant,
     beats: BTreeMap<Beater, Instant>,
     levels: BTreeMap<Beater, Level>,
+    seats: BTreeMap<String, Seat>,
+    /// The machine that was last refused, by member.
+    refused: BTreeMap<String, String>,
 }
 
 impl Leases {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { granted: now, ticked: now, beats: BTreeMap::new(), levels: BTreeMap::new() }
+        Self {
+            granted: now,
+            ticked: now,
+            beats: BTreeMap::new(),
+            levels: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `machine` may speak as `member` now.
+    pub(crate) fn admit(&mut self, member: &str, machine: &str, now: Instant) -> Admission {
+        let Some(seat) = self.seats.get(member) else { return Admission::Admitted };
+        let silence = now.saturating_duration_since(seat.beat.max(self.granted));
+        if seat.machine == machine || silence >= SUSPECT {
+            return Admission::Admitted;
+        }
+        let before = self.refused.insert(member.to_owned(), machine.to_owned());
+        Admission::Taken { first: before.as_deref() != Some(machine) }
+    }
+
+    /// A heartbeat from `machine`, which was admitted, on a stream whose first one it is or not.
+    pub(crate) fn sit(&mut self, member: &str, machine: &str, first: bool, now: Instant) {
+        let seat = self.seats.entry(member.to_owned()).or_insert_with(|| Seat {
+            machine: machine.to_owned(),
+            beat: now,
+            streams: 0,
+        });
+        if seat.machine != machine {
+            *seat = Seat { machine: machine.to_owned(), beat: now, streams: 0 };
+        }
+        seat.beat = now;
+        seat.streams += usize::from(first);
+    }
+
+    /// A heartbeat stream from `machine` ended; the last one frees the seat at once.
+    pub(crate) fn leave(&mut self, member: &str, machine: &str) {
+        let Some(seat) = self.seats.get_mut(member).filter(|seat| seat.machine == machine) else { return };
+        seat.streams = seat.streams.saturating_sub(1);
+        if seat.streams == 0 {
+            self.seats.remove(member);
+            self.refused.remove(member);
+        }
     }
 
     /// A heartbeat arrived, or a member just joined. Whether it came back from silence.
@@ -101,6 +166,9 @@ impl Leases {
         let before = |beater| self.levels.get(beater).copied().unwrap_or(Level::Alive);
         let changed = levels.iter().any(|(beater, level)| before(beater) != *level);
         self.beats.retain(|beater, _| levels.contains_key(beater));
+        let is_expected = |member: &String| levels.keys().any(|(name, _)| name == member);
+        self.seats.retain(|member, _| is_expected(member));
+        self.refused.retain(|member, _| is_expected(member));
         self.levels = levels;
         changed
     }
@@ -163,6 +231,54 @@ mod tests {
         run(&mut leases, start, 0.0, 1.0);
         assert_eq!(leases.forgive(seconds(start, 2.2)), None);
         assert!(!leases.alive("a", AGENT, seconds(start, 2.2)));
+    }
+
+    #[test]
+    fn a_second_machine_is_refused_while_the_first_beats() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        let at = |at| seconds(start, at);
+        assert_eq!(leases.admit("a", "one", at(0.0)), Admission::Admitted);
+        leases.sit("a", "one", true, at(0.0));
+        leases.sit("a", "one", true, at(0.1));
+        assert_eq!(leases.admit("a", "one", at(0.5)), Admission::Admitted, "its second process");
+        assert_eq!(leases.admit("b", "two", at(0.5)), Admission::Admitted, "another member");
+        assert_eq!(leases.admit("a", "two", at(0.5)), Admission::Taken { first: true });
+        assert_eq!(leases.admit("a", "two", at(0.7)), Admission::Taken { first: false });
+        leases.sit("a", "one", false, at(1.5));
+        assert_eq!(leases.admit("a", "two", at(3.4)), Admission::Taken { first: false });
+        assert_eq!(leases.admit("a", "three", at(3.4)), Admission::Taken { first: true });
+        assert_eq!(leases.admit("a", "two", at(3.5)), Admission::Admitted, "the first is silent");
+        leases.sit("a", "two", true, at(3.5));
+        assert_eq!(
+            leases.admit("a", "one", at(3.6)),
+            Admission::Taken { first: true },
+            "and is the second now"
+        );
+        leases.leave("a", "one");
+        assert_eq!(leases.admit("a", "one", at(3.6)), Admission::Taken { first: false });
+    }
+
+    #[test]
+    fn a_machine_that_leaves_frees_the_seat_at_once() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.sit("a", "one", true, start);
+        leases.sit("a", "one", true, start);
+        leases.leave("a", "one");
+        assert_eq!(leases.admit("a", "two", start), Admission::Taken { first: true }, "one stream is left");
+        leases.leave("a", "one");
+        assert_eq!(leases.admit("a", "two", start), Admission::Admitted);
+    }
+
+    #[test]
+    fn our_own_stall_gives_nobodys_seat_away() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        leases.sit("a", "one", true, start);
+        run(&mut leases, start, 0.0, 1.0);
+        leases.forgive(seconds(start, 31.0));
+        assert_eq!(leases.admit("a", "two", seconds(start, 31.0)), Admission::Taken { first: true });
     }
 
     #[test]

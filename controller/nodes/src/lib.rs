@@ -45,7 +45,7 @@ use warren_store::Store;
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
 pub use identity::MEMBERS;
 pub use observe::Observed;
-pub use sessions::SessionError;
+pub use sessions::{Session, SessionError};
 pub use tokens::{TokenError, TokenInfo};
 
 use compile::{Compiled, Compiler};

@@ -1,12 +1,14 @@
 //! Sessions: streams into pods through connections that the agent opens.
 //!
 //! ```text
-//!  logs() ──SessionOpen{id}──► agent        (on the Sessions stream, always open)
-//!  logs() ◄──frames, bounded── Session(id)  (dialled by the agent in answer)
+//!  logs(), session() ──SessionOpen{id}──► agent        (on the Sessions stream, always open)
+//!  logs(), session() ◄──frames, bounded── Session(id)  (dialled by the agent in answer)
+//!          session() ──frames, bounded──► Session(id)  (exec, attach, port-forward)
 //! ```
 //!
 //! Back-pressure: a reader that is slow fills the channel, the channel stops the reading of the HTTP/2 stream,
-//! the stream's window stops the agent. A reader that has gone ends the agent's call.
+//! the stream's window stops the agent; the same in the other direction. A client that has gone ends the agent's
+//! call.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -50,12 +52,28 @@ pub enum SessionError {
     },
 }
 
-type Output = mpsc::Sender<Result<Bytes, String>>;
+/// Both directions of an exec, attach or port-forward. Dropping either half ends the agent's call.
+#[derive(Debug)]
+pub struct Session {
+    /// To the process.
+    pub input: mpsc::Sender<SessionFrame>,
+    /// From the process. The frame with `end`, or an error, is the last item.
+    pub output: mpsc::Receiver<Result<SessionFrame, String>>,
+}
 
-/// A reader that waits for the agent to dial.
+type LogOutput = mpsc::Sender<Result<Bytes, String>>;
+type FrameOutput = mpsc::Sender<Result<SessionFrame, String>>;
+
+/// What the agent's call is connected to.
+enum Client {
+    Log(LogOutput),
+    Both { input: mpsc::Receiver<SessionFrame>, output: FrameOutput },
+}
+
+/// A client that waits for the agent to dial.
 struct Waiting {
     node: String,
-    output: Output,
+    client: Client,
     dialled: oneshot::Sender<()>,
 }
 
@@ -84,20 +102,48 @@ impl Nodes {
         container: &str,
         request: LogsRequest,
     ) -> Result<ReceiverStream<Result<Bytes, String>>, SessionError> {
+        let (output, frames) = mpsc::channel(FRAMES);
+        self.open(pod_uid, node, container, Kind::Logs(request), Client::Log(output)).await?;
+        Ok(ReceiverStream::new(frames))
+    }
+
+    /// Anything but a log: a stream in both directions.
+    pub async fn session(
+        &self,
+        pod_uid: &str,
+        node: &str,
+        container: &str,
+        kind: Kind,
+    ) -> Result<Session, SessionError> {
+        let (input, to_agent) = mpsc::channel(FRAMES);
+        let (from_agent, output) = mpsc::channel(FRAMES);
+        let client = Client::Both { input: to_agent, output: from_agent };
+        self.open(pod_uid, node, container, kind, client).await?;
+        Ok(Session { input, output })
+    }
+
+    /// Asks the agent, and waits until it dialled.
+    async fn open(
+        &self,
+        pod_uid: &str,
+        node: &str,
+        container: &str,
+        kind: Kind,
+        client: Client,
+    ) -> Result<(), SessionError> {
         let id = Uuid::new_v4().to_string();
         let open = SessionOpen {
             id: id.clone(),
             pod_uid: pod_uid.to_owned(),
             container: container.to_owned(),
-            kind: Some(Kind::Logs(request)),
+            kind: Some(kind),
         };
-        let (output, frames) = mpsc::channel(FRAMES);
         let (dialled, arrival) = oneshot::channel();
         let _forget = Forget(&self.sessions, id.clone());
-        self.sessions.waiting.lock().insert(id, Waiting { node: node.to_owned(), output, dialled });
+        self.sessions.waiting.lock().insert(id, Waiting { node: node.to_owned(), client, dialled });
         self.sessions.request(node, open)?;
         match tokio::time::timeout(DIAL, arrival).await {
-            Ok(Ok(())) => Ok(ReceiverStream::new(frames)),
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(SessionError::Disconnected { node: node.to_owned() }),
             Err(_) => Err(SessionError::TimedOut { node: node.to_owned() }),
         }
@@ -130,7 +176,7 @@ impl Nodes {
         self.streams.spawn(async move {
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = pump(first, frames, &waiting.output) => {}
+                () = connect(waiting.client, first, frames, &answers) => {}
             }
             // Dropped here: the response ends, and with it the agent's call.
             drop(answers);
@@ -167,8 +213,60 @@ impl Sessions {
     }
 }
 
+/// Joins a client and the agent's call until either side is done.
+async fn connect(
+    client: Client,
+    first: SessionFrame,
+    frames: Streaming<SessionFrame>,
+    answers: &mpsc::Sender<Result<SessionFrame, Status>>,
+) {
+    match client {
+        Client::Log(output) => pump(first, frames, &output).await,
+        Client::Both { input, output } => {
+            tokio::select! {
+                () = deliver(frames, &output) => {}
+                () = forward(input, answers) => {}
+            }
+        }
+    }
+}
+
+/// From the client to the agent, until the client has gone.
+async fn forward(
+    mut input: mpsc::Receiver<SessionFrame>,
+    answers: &mpsc::Sender<Result<SessionFrame, Status>>,
+) {
+    while let Some(frame) = input.recv().await {
+        if answers.send(Ok(frame)).await.is_err() {
+            // The agent's call has ended: `deliver` says how.
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// From the agent to the client, until the end or until the client has gone.
+async fn deliver(mut frames: Streaming<SessionFrame>, output: &FrameOutput) {
+    loop {
+        let next = tokio::select! {
+            () = output.closed() => return,
+            next = frames.message() => next,
+        };
+        let (item, last) = match next {
+            Ok(Some(frame)) => {
+                let last = frame.end;
+                (Ok(frame), last)
+            }
+            Ok(None) => (Err(broken_because("the node ended the stream early")), true),
+            Err(status) => (Err(broken_because(status.message())), true),
+        };
+        if output.send(item).await.is_err() || last {
+            return;
+        }
+    }
+}
+
 /// Hands frames to the reader until the log ends or the reader has gone.
-async fn pump(first: SessionFrame, mut frames: Streaming<SessionFrame>, output: &Output) {
+async fn pump(first: SessionFrame, mut frames: Streaming<SessionFrame>, output: &LogOutput) {
     let mut frame = first;
     loop {
         let SessionFrame { data, end, error, .. } = frame;
@@ -193,6 +291,10 @@ async fn pump(first: SessionFrame, mut frames: Streaming<SessionFrame>, output: 
     }
 }
 
-async fn broken(output: &Output, reason: &str) {
-    let _ = output.send(Err(format!("the connection to the node broke: {reason}"))).await;
+async fn broken(output: &LogOutput, reason: &str) {
+    let _ = output.send(Err(broken_because(reason))).await;
+}
+
+fn broken_because(reason: &str) -> String {
+    format!("the connection to the node broke: {reason}")
 }

@@ -9,7 +9,9 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 use warren_proto::{
-    control::{NetworkReport, NodeReport, RenewRequest, Role, SessionsRequest},
+    control::{
+        Consumer, HeartbeatRequest, NetworkReport, NodeReport, RenewRequest, Role, SessionsRequest, Subscribe,
+    },
     vocabulary::WireGuardKey,
 };
 use warren_runtime::tls::PeerIdentity;
@@ -144,4 +146,52 @@ async fn only_members_that_still_exist_are_served() {
     let status = member.client.report_node(member.request(NodeReport::default())).await.expect_err("removed");
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("join with a new token"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
+    let controller = Controller::start().await;
+    let mut first = controller.member("node-1", Role::Node).await;
+    first.machine = Some("boot-1.1".into());
+    let agent = first.beating(Consumer::Agent).await;
+    let netd = first.beating(Consumer::Netd).await;
+    let mut copy = controller.as_member("node-1", Role::Node).await;
+    copy.machine = Some("boot-2.1".into());
+
+    let refused =
+        copy.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
+    let refused = refused.err().expect("no feed for a copy");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    for part in [
+        "node-1 is connected from another machine",
+        "clear this machine's state directory",
+        "warren token create",
+    ] {
+        assert!(refused.message().contains(part), "{}", refused.message());
+    }
+    let report = copy.request(NodeReport::default());
+    assert_eq!(copy.client.report_node(report).await.expect_err("refused").code(), Code::PermissionDenied);
+    let (beats, outgoing) = tokio::sync::mpsc::channel(1);
+    let heartbeat = copy.request(tokio_stream::wrappers::ReceiverStream::new(outgoing));
+    let beat = HeartbeatRequest { consumer: Consumer::Agent.into(), sequence: 0 };
+    beats.send(beat).await.expect("room");
+    assert_eq!(copy.client.heartbeat(heartbeat).await.expect_err("refused").code(), Code::PermissionDenied);
+
+    // The first goes on undisturbed, another process of its machine too.
+    first.feed(Consumer::Agent).await.snapshot().await;
+    // When it has left, the copy may take its place.
+    drop((agent, netd));
+    harness::within("the copy is let in", async {
+        while let Err(status) =
+            copy.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await
+        {
+            assert_eq!(status.code(), Code::PermissionDenied);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let _beating = copy.beating(Consumer::Agent).await;
+    let refused =
+        first.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
+    assert_eq!(refused.err().expect("the first is the second now").code(), Code::PermissionDenied);
 }

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use warren_nodes::SessionError;
 use warren_proto::control::{
-    LogsRequest, Role, SessionFrame, SessionOpen, SessionsRequest, session_open::Kind,
+    ExecRequest, LogsRequest, Role, SessionFrame, SessionOpen, SessionsRequest, session_open::Kind,
 };
 
 async fn sessions(member: &mut Member) -> Streaming<SessionOpen> {
@@ -167,4 +167,31 @@ async fn only_the_asked_node_may_answer_and_an_absent_one_is_named() {
     stream(logs).await;
     drop(frames);
     drop(requests);
+}
+
+#[tokio::test]
+async fn a_command_is_joined_in_both_directions_until_its_client_goes() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let nodes = controller.nodes.clone();
+    let command = vec!["cat".to_owned()];
+    let kind = Kind::Exec(ExecRequest { command, streams: None });
+    let asked = tokio::spawn(async move { nodes.session("uid", "node-1", "web", kind).await });
+    let open = opened(&mut requests).await;
+    assert!(matches!(&open.kind, Some(Kind::Exec(exec)) if exec.command == ["cat"]));
+    let (frames, mut answers) = dial(&mut member, &open.id).await.expect("accepted");
+    let mut session = within("the session opens", asked).await.expect("no panic").expect("a session");
+
+    session.input.send(data("in")).await.expect("room");
+    let read = within("the agent reads", answers.message()).await.expect("no error").expect("a frame");
+    assert_eq!(read.data, b"in");
+    frames.send(SessionFrame { channel: 2, ..data("out") }).await.expect("room");
+    // The first frame, which only names the session, is no output.
+    let read = within("the client reads", session.output.recv()).await.expect("an item").expect("a frame");
+    assert_eq!((read.channel, read.data.as_slice()), (2, &b"out"[..]));
+
+    drop(session);
+    let _ = within("the call ends", answers.message()).await;
+    within("the agent notices", frames.closed()).await;
 }

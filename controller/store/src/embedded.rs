@@ -1,6 +1,12 @@
 //! The store of a single controller: state in memory, one committer thread, group commit.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Instant,
+};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
@@ -8,8 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     BoxFuture, CommitError, Event, Expired, Key, Object, Precondition, Snapshot, Store, Transaction, Watch,
     Write,
-    engine::{self, Engine, OpenError, Redb},
+    backup::Backup,
+    engine::{self, Engine, Failure, OpenError, Redb},
     history::{Change, History},
+    keys, seal,
 };
 
 /// How many transactions share one disk write at most.
@@ -22,28 +30,65 @@ struct Request {
     reply: oneshot::Sender<Result<u64, CommitError>>,
 }
 
+/// What the committer thread is asked for.
+enum Order {
+    Commit(Request),
+    Rotate(oneshot::Sender<Result<Rotated, CommitError>>),
+}
+
+/// What a rotation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// The name of the new key.
+    pub key: String,
+    /// How many objects are encrypted.
+    pub objects: usize,
+}
+
 /// Objects in memory, durable in one file.
 pub struct EmbeddedStore {
     state: Arc<RwLock<Arc<Snapshot>>>,
     history: Arc<History>,
-    queue: Mutex<Option<mpsc::Sender<Request>>>,
+    queue: Mutex<Option<mpsc::Sender<Order>>>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    /// The key that seals now; changed by the committer.
+    key: Arc<RwLock<keys::Key>>,
 }
 
 impl EmbeddedStore {
-    /// Opens or creates the store in `directory`.
+    /// Opens or creates the store in `directory`, with its keys in `directory/keys`.
     pub fn open(directory: &Path) -> Result<Arc<Self>, OpenError> {
-        let (engine, loaded) = Redb::open(directory)?;
-        let objects =
-            loaded.objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
-        Ok(Self::start(engine, Snapshot { epoch: loaded.epoch, revision: loaded.revision, objects }))
+        Self::open_with_keys(directory, &directory.join("keys"))
     }
 
-    fn start(engine: impl Engine + 'static, snapshot: Snapshot) -> Arc<Self> {
+    /// Opens or creates the store in `directory`, with the key file in `keys`.
+    pub fn open_with_keys(directory: &Path, keys: &Path) -> Result<Arc<Self>, OpenError> {
+        let (engine, loaded) = Redb::open(directory, keys)?;
+        let objects =
+            loaded.objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
+        let key = engine.key().clone();
+        let snapshot = Snapshot { epoch: loaded.epoch, revision: loaded.revision, objects };
+        Ok(Self::start(engine, directory.to_owned(), key, snapshot))
+    }
+
+    fn start(
+        engine: impl Engine + 'static,
+        directory: PathBuf,
+        key: keys::Key,
+        snapshot: Snapshot,
+    ) -> Arc<Self> {
         let history = History::new(snapshot.revision);
         let state = Arc::new(RwLock::new(Arc::new(snapshot)));
+        let key = Arc::new(RwLock::new(key));
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let committer = Committer { engine, state: Arc::clone(&state), history: Arc::clone(&history) };
+        let committer = Committer {
+            engine,
+            directory,
+            state: Arc::clone(&state),
+            history: Arc::clone(&history),
+            key: Arc::clone(&key),
+            is_full: false,
+        };
         let thread = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || committer.run(receiver))
@@ -53,7 +98,22 @@ impl EmbeddedStore {
             history,
             queue: Mutex::new(Some(sender)),
             committer: Mutex::new(Some(thread)),
+            key,
         })
+    }
+
+    /// Encrypts all secrets anew by a new key, and forgets the old one. Other commits wait meanwhile.
+    pub async fn rotate(&self) -> Result<Rotated, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.lock().clone().ok_or(CommitError::Closed)?;
+        queue.send(Order::Rotate(reply)).await.map_err(|_| CommitError::Closed)?;
+        drop(queue);
+        answer.await.map_err(|_| CommitError::Closed)?
+    }
+
+    /// The whole state at one revision, and the key to it.
+    pub fn backup(&self) -> Backup {
+        Backup::new(self.snapshot(), self.key.read().clone())
     }
 
     /// Finishes what is queued, closes the file and ends all watches. Blocks; later commits fail.
@@ -79,7 +139,10 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             let (reply, answer) = oneshot::channel();
             let queue = queue.ok_or(CommitError::Closed)?;
-            queue.send(Request { transaction, reply }).await.map_err(|_| CommitError::Closed)?;
+            queue
+                .send(Order::Commit(Request { transaction, reply }))
+                .await
+                .map_err(|_| CommitError::Closed)?;
             drop(queue);
             answer.await.map_err(|_| CommitError::Closed)?
         })
@@ -96,8 +159,12 @@ impl Store for EmbeddedStore {
 
 struct Committer<E> {
     engine: E,
+    directory: PathBuf,
     state: Arc<RwLock<Arc<Snapshot>>>,
     history: Arc<History>,
+    key: Arc<RwLock<keys::Key>>,
+    /// The disk was full at the last write: only what frees space is tried, until the reserve is kept again.
+    is_full: bool,
 }
 
 /// A batch under construction: the state as it will be, and what must be written for it.
@@ -108,15 +175,21 @@ struct Batch {
 }
 
 impl<E: Engine> Committer<E> {
-    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Order>) {
         while let Some(first) = queue.blocking_recv() {
-            let mut requests = vec![first];
-            while requests.len() < MAXIMUM_BATCH
-                && let Ok(request) = queue.try_recv()
-            {
+            let mut next = Some(first);
+            let mut requests = Vec::new();
+            while let Some(Order::Commit(request)) = next {
                 requests.push(request);
+                next = if requests.len() < MAXIMUM_BATCH { queue.try_recv().ok() } else { None };
             }
-            self.commit(requests);
+            if !requests.is_empty() {
+                self.look_for_space();
+                self.commit(requests);
+            }
+            if let Some(Order::Rotate(reply)) = next {
+                let _ = reply.send(self.rotate());
+            }
         }
         self.history.close();
     }
@@ -124,30 +197,50 @@ impl<E: Engine> Committer<E> {
     fn commit(&mut self, requests: Vec<Request>) {
         let before = Arc::clone(&self.state.read());
         let mut batch = Batch { pending: (*before).clone(), changes: Vec::new(), writes: BTreeMap::new() };
-        let answers: Vec<_> =
-            requests.into_iter().map(|request| (request.reply, batch.apply(request.transaction))).collect();
+        let mut answers = Vec::with_capacity(requests.len());
+        let mut deletions = Vec::new();
+        for Request { transaction, reply } in requests {
+            if !frees_space(&transaction) {
+                let answer = if self.is_full {
+                    Err(self.full("nothing was written"))
+                } else {
+                    batch.apply(transaction)
+                };
+                answers.push((reply, answer));
+            } else if self.is_full {
+                answers.push((reply, batch.apply(transaction)));
+            } else {
+                // Kept for a second try, from the reserve.
+                let answer = batch.apply(transaction.clone());
+                deletions.push((reply, answer, transaction));
+            }
+        }
         let outcome = if batch.changes.is_empty() { Ok(()) } else { self.persist(&mut batch) };
+        let retried = outcome.as_ref().is_err_and(|failure| failure.is_full) && !deletions.is_empty();
+        let mut again = Vec::new();
+        for (reply, answer, transaction) in deletions {
+            if retried { again.push(Request { transaction, reply }) } else { answers.push((reply, answer)) }
+        }
         // A reader may have gone; that is its own affair.
         for (reply, answer) in answers {
-            let answer = match &outcome {
+            let _ = reply.send(match &outcome {
                 Ok(()) => answer,
-                Err(problem) => answer.and_then(|_| Err(CommitError::Storage(problem.clone()))),
-            };
-            let _ = reply.send(answer);
+                Err(failure) => answer.and_then(|_| Err(self.error(failure))),
+            });
+        }
+        if retried {
+            // The disk counts as full now, so this happens once.
+            self.commit(again);
         }
     }
 
     /// Durable first, then visible.
-    fn persist(&mut self, batch: &mut Batch) -> Result<(), String> {
+    fn persist(&mut self, batch: &mut Batch) -> Result<(), Failure> {
         let started = Instant::now();
         let writes: Vec<engine::Change> = std::mem::take(&mut batch.writes).into_iter().collect();
-        if let Err(problem) = self.engine.persist(batch.pending.revision, &writes) {
-            tracing::error!(problem, "the store could not write; reopening it");
-            metrics::counter!("warren_store_failed_batches_total").increment(1);
-            if let Err(problem) = self.engine.reopen() {
-                tracing::error!(problem, "the store could not be reopened; the next write tries again");
-            }
-            return Err(problem);
+        if let Err(failure) = self.engine.persist(batch.pending.revision, &writes) {
+            self.recover(&failure);
+            return Err(failure);
         }
         metrics::counter!("warren_store_commits_total").increment(batch.changes.len() as u64);
         metrics::histogram!("warren_store_batch_seconds").record(started.elapsed().as_secs_f64());
@@ -155,6 +248,74 @@ impl<E: Engine> Committer<E> {
         self.history.extend(std::mem::take(&mut batch.changes));
         Ok(())
     }
+
+    /// Nothing of the failed write is visible; the next one finds an engine that works, as far as there can be.
+    fn recover(&mut self, failure: &Failure) {
+        metrics::counter!("warren_store_failed_batches_total").increment(1);
+        if failure.is_full {
+            if !self.is_full {
+                tracing::error!(
+                    directory = %self.directory.display(),
+                    problem = failure.problem,
+                    "the disk is full: only deletions are accepted until there is space"
+                );
+            }
+            self.is_full = true;
+            metrics::gauge!("warren_store_full").set(1.0);
+            self.engine.release_reserve();
+        } else {
+            tracing::error!(failure.problem, "the store could not write; reopening it");
+        }
+        if let Err(failure) = self.engine.reopen() {
+            tracing::error!(failure.problem, "the store could not be reopened; the next write tries again");
+        }
+    }
+
+    fn look_for_space(&mut self) {
+        if self.is_full && self.engine.keep_reserve() {
+            self.is_full = false;
+            metrics::gauge!("warren_store_full").set(0.0);
+            tracing::info!("the disk has space again: all writes are accepted");
+        }
+    }
+
+    fn full(&self, problem: &str) -> CommitError {
+        CommitError::Full { directory: self.directory.clone(), problem: problem.to_owned() }
+    }
+
+    fn error(&self, failure: &Failure) -> CommitError {
+        if failure.is_full {
+            self.full(&failure.problem)
+        } else {
+            CommitError::Storage(failure.problem.clone())
+        }
+    }
+
+    fn rotate(&mut self) -> Result<Rotated, CommitError> {
+        let state = Arc::clone(&self.state.read());
+        let objects: Vec<&Object> = state.objects.values().map(Arc::as_ref).collect();
+        match self.engine.rotate(state.epoch, state.revision, &objects) {
+            Ok(key) => {
+                let sealed = objects.iter().filter(|object| seal::is_sealed(&object.key)).count();
+                tracing::info!(key = %key.id, objects = sealed, "secrets are encrypted by a new key");
+                let rotated = Rotated { key: key.id.to_string(), objects: sealed };
+                *self.key.write() = key;
+                Ok(rotated)
+            }
+            Err(failure) => {
+                tracing::error!(failure.problem, "the key of the secrets could not be changed");
+                Err(self.error(&failure))
+            }
+        }
+    }
+}
+
+/// Whether a transaction only removes objects, or writes such as are being removed.
+fn frees_space(transaction: &Transaction) -> bool {
+    transaction.writes.iter().all(|write| match write {
+        Write::Delete(_) => true,
+        Write::Put(_, value) => value.pointer("/metadata/deletionTimestamp").is_some(),
+    })
 }
 
 impl Batch {
@@ -215,15 +376,22 @@ mod tests {
         persisted: Arc<Mutex<Vec<u64>>>,
     }
     impl Engine for Faulty {
-        fn persist(&mut self, revision: u64, _: &[engine::Change]) -> Result<(), String> {
+        fn persist(&mut self, revision: u64, _: &[engine::Change]) -> Result<(), Failure> {
             if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
-                return Err("no space left on device".into());
+                return Err(Failure { is_full: false, problem: "input/output error".into() });
             }
             self.persisted.lock().push(revision);
             Ok(())
         }
-        fn reopen(&mut self) -> Result<(), String> {
+        fn reopen(&mut self) -> Result<(), Failure> {
             Ok(())
+        }
+        fn rotate(&mut self, _: u64, _: u64, _: &[&Object]) -> Result<keys::Key, Failure> {
+            Ok(keys::Key::generate())
+        }
+        fn release_reserve(&mut self) {}
+        fn keep_reserve(&mut self) -> bool {
+            true
         }
     }
 
@@ -232,7 +400,8 @@ mod tests {
         let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let persisted = Arc::new(Mutex::new(Vec::new()));
         let engine = Faulty { broken: Arc::clone(&broken), persisted: Arc::clone(&persisted) };
-        let store = EmbeddedStore::start(engine, Snapshot { epoch: 1, revision: 7, ..Snapshot::default() });
+        let snapshot = Snapshot { epoch: 1, revision: 7, ..Snapshot::default() };
+        let store = EmbeddedStore::start(engine, PathBuf::from("/store"), keys::Key::generate(), snapshot);
         let mut watch = store.watch(7).expect("the present");
         let key = Key::new("pods", "default", "a");
         let create = || Transaction::new().create(key.clone(), json!({"metadata": {"name": "a"}}));

@@ -1,17 +1,21 @@
-//! The durable part: one redb file.
+//! The durable part: one redb file, its key file, and the reserve.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use serde_json::Value;
+use redb::Database;
 
-use crate::{Key, Object};
+use crate::{
+    Object,
+    file::{self, Head},
+    keys::{Key, KeyFile},
+    reserve::Reserve,
+};
 
-const OBJECTS: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("objects");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-
-/// The layout of the tables; a store written by a newer layout is refused.
-const FORMAT: u64 = 1;
+pub(crate) use crate::file::Change;
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +29,25 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The content is not what this version writes.
+    /// The content is not what was written.
     #[error(
-        "the store at {path} cannot be read: {problem}; restore it from a backup or use an empty directory"
+        "the store at {path} cannot be read: {problem}. Move the data directory's content away \
+         and restore a backup: `warren restore FILE`, or `warren controller --restore FILE`"
     )]
     Corrupt {
         /// The database file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The keys do not fit the store.
+    #[error(
+        "the key file {path} does not open this store: {problem}. Put back the key file that belongs to the store \
+         (every backup contains it), or restore a backup into an empty data directory: `warren restore FILE`, or \
+         `warren controller --restore FILE`"
+    )]
+    Keys {
+        /// The key file.
         path: PathBuf,
         /// What is wrong.
         problem: String,
@@ -44,119 +61,298 @@ pub(crate) struct Loaded {
     pub(crate) objects: Vec<Object>,
 }
 
-/// One durable change: a value, or `None` for a deletion.
-pub(crate) type Change = (Key, Option<(u64, Vec<u8>)>);
+/// Why a write failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The disk has no room.
+    pub(crate) is_full: bool,
+    pub(crate) problem: String,
+}
+
+impl Failure {
+    fn of_io(error: &io::Error) -> Self {
+        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        Self { is_full, problem: error.to_string() }
+    }
+}
+
+impl From<redb::Error> for Failure {
+    fn from(error: redb::Error) -> Self {
+        match &error {
+            redb::Error::Io(cause) => Self::of_io(cause),
+            _ => Self { is_full: false, problem: error.to_string() },
+        }
+    }
+}
 
 /// What the committer needs of a disk. A second implementation fails on purpose, in tests.
 pub(crate) trait Engine: Send {
     /// Durable when it returns; on an error nothing of it is.
-    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), String>;
+    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), Failure>;
     /// After a failed write: forget the handle and open anew.
-    fn reopen(&mut self) -> Result<(), String>;
+    fn reopen(&mut self) -> Result<(), Failure>;
+    /// Seals everything by a new key; the old one opens nothing any more.
+    fn rotate(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure>;
+    /// Gives the reserve to the disk, for deletions.
+    fn release_reserve(&mut self);
+    /// Keeps the reserve back again; whether there was room for it.
+    fn keep_reserve(&mut self) -> bool;
 }
 
 pub(crate) struct Redb {
     path: PathBuf,
+    keys: KeyFile,
+    key: Key,
+    head: Head,
+    reserve: Reserve,
     database: Option<Database>,
+    /// Something was written since space was last looked for inside the file.
+    may_shrink: bool,
 }
 
 impl Redb {
-    pub(crate) fn open(directory: &Path) -> Result<(Self, Loaded), OpenError> {
-        let path = directory.join("store.redb");
+    /// Opens or creates the store in `directory`, whose keys lie in `keys`.
+    pub(crate) fn open(directory: &Path, keys: &Path) -> Result<(Self, Loaded), OpenError> {
+        let (path, keys) = (directory.join("store.redb"), KeyFile::new(keys));
         let failed = |source| OpenError::Open { path: path.clone(), source };
-        std::fs::create_dir_all(directory).map_err(|error| failed(error.into()))?;
-        let database = open_database(&path).map_err(failed)?;
-        let loaded = load(&database).map_err(|problem| OpenError::Corrupt { path: path.clone(), problem })?;
-        Ok((Self { path, database: Some(database) }, loaded))
+        fs::create_dir_all(directory).map_err(|error| failed(error.into()))?;
+        if !path.exists() {
+            let key = usable_key(&keys)?;
+            let head = Head::new(1, 1, key.id);
+            replace(&path, &key, head, &[]).map_err(|error| failed(error.into()))?;
+        }
+        let (database, head) = open_checked(&path)?;
+        let key = key_of(&keys, &head)?;
+        let objects = guarded(&path, || file::read(&database, &head, key.as_ref()))?;
+        let mut engine = Self {
+            reserve: Reserve::new(directory),
+            key: key.clone().unwrap_or_else(Key::generate),
+            path,
+            keys,
+            head,
+            database: Some(database),
+            may_shrink: true,
+        };
+        if key.is_none() {
+            engine.seal_old_file(&objects)?;
+        }
+        if engine.reserve.keep().is_err() {
+            tracing::warn!(
+                directory = %directory.display(),
+                "the disk has no room for the store's reserve: free space before it is full"
+            );
+        }
+        Ok((engine, Loaded { epoch: head.epoch, revision: head.revision, objects }))
+    }
+
+    /// A file of an older Warren holds secrets in plain text: it is written anew.
+    fn seal_old_file(&mut self, objects: &[Object]) -> Result<(), OpenError> {
+        let all: Vec<&Object> = objects.iter().collect();
+        let sealed = self.rotate(self.head.epoch, self.head.revision, &all);
+        sealed.map_err(|failure| OpenError::Open {
+            path: self.path.clone(),
+            source: format!("its secrets cannot be encrypted: {}", failure.problem).into(),
+        })?;
+        tracing::info!(key = %self.key.id, "the store of an older version was written anew, secrets encrypted");
+        Ok(())
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Returns what the file does not need to the disk.
+    fn shrink(&mut self) {
+        let Some(mut database) = self.database.take() else { return };
+        match database.compact() {
+            Ok(_) => self.database = Some(database),
+            Err(error) => {
+                tracing::debug!(%error, "the store's file cannot be made smaller");
+                drop(database);
+                if let Err(failure) = self.reopen() {
+                    tracing::warn!(
+                        failure.problem,
+                        "the store could not be reopened; the next write tries again"
+                    );
+                }
+            }
+        }
     }
 }
 
 impl Engine for Redb {
-    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), String> {
-        let database =
-            self.database.as_ref().ok_or("the database file is closed after an earlier failure")?;
-        write(database, revision, changes).map_err(|error| error.to_string())
-    }
-
-    fn reopen(&mut self) -> Result<(), String> {
-        self.database = None;
-        self.database = Some(open_database(&self.path).map_err(|error| error.to_string())?);
+    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), Failure> {
+        if self.database.is_none() {
+            self.reopen()?;
+        }
+        let Some(database) = &self.database else {
+            return Err(Failure { is_full: false, problem: "the database file is closed".to_owned() });
+        };
+        file::write(database, &self.key, &mut self.head, revision, changes)?;
+        self.may_shrink = true;
         Ok(())
     }
-}
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-fn open_database(path: &Path) -> Result<Database, BoxError> {
-    let database = Database::builder().set_cache_size(64 << 20).create(path)?;
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    {
-        transaction.open_table(OBJECTS)?;
-        let mut meta = transaction.open_table(META)?;
-        if meta.get("format")?.is_none() {
-            meta.insert("format", FORMAT)?;
-            meta.insert("epoch", 1)?;
-            meta.insert("revision", 1)?;
+    fn reopen(&mut self) -> Result<(), Failure> {
+        self.database = None;
+        let database = file::open(&self.path)?;
+        let head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
+        // An acknowledged commit that is not there any more must not be built upon.
+        if head != self.head {
+            let problem = format!(
+                "after a failed write it is at revision {}, not {}: restart the controller",
+                head.revision, self.head.revision
+            );
+            return Err(Failure { is_full: false, problem });
         }
+        self.database = Some(database);
+        Ok(())
     }
-    transaction.commit()?;
-    Ok(database)
-}
 
-fn write(database: &Database, revision: u64, changes: &[Change]) -> Result<(), BoxError> {
-    let mut transaction = database.begin_write()?;
-    // Opening after a crash then takes milliseconds, not a scan of the file.
-    transaction.set_quick_repair(true);
-    transaction.set_durability(Durability::Immediate)?;
-    {
-        let mut objects = transaction.open_table(OBJECTS)?;
-        for (key, change) in changes {
-            let key = encode_key(key);
-            match change {
-                Some((revision, value)) => objects.insert(key.as_slice(), (*revision, value.as_slice()))?,
-                None => objects.remove(key.as_slice())?,
-            };
+    fn rotate(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure> {
+        let (old, new) = (self.key.clone(), Key::generate());
+        let sealed_before = self.head.sealed_by.is_some();
+        let both: Vec<&Key> = if sealed_before { vec![&old, &new] } else { vec![&new] };
+        self.keys.save(&both).map_err(|error| Failure::of_io(&error))?;
+        replace(&self.path, &new, Head::new(epoch, revision, new.id), objects)?;
+        self.database = None;
+        let database = file::open(&self.path)?;
+        self.head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
+        (self.key, self.database) = (new.clone(), Some(database));
+        // From here on the store is sealed by the new key alone; the next start would drop the old one, too.
+        self.keys.save(&[&new]).map_err(|error| Failure::of_io(&error))?;
+        Ok(new)
+    }
+
+    fn release_reserve(&mut self) {
+        self.reserve.release();
+    }
+
+    fn keep_reserve(&mut self) -> bool {
+        if self.reserve.keep_again() {
+            return true;
         }
-        transaction.open_table(META)?.insert("revision", revision)?;
+        if !std::mem::take(&mut self.may_shrink) {
+            return false;
+        }
+        self.shrink();
+        self.reserve.keep_again()
     }
-    transaction.commit()?;
-    Ok(())
 }
 
-fn load(database: &Database) -> Result<Loaded, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let transaction = database.begin_read().map_err(|e| text(&e))?;
-    let meta = transaction.open_table(META).map_err(|e| text(&e))?;
-    let number = |name: &str| -> Result<u64, String> {
-        let value = meta.get(name).map_err(|e| text(&e))?;
-        Ok(value.ok_or_else(|| format!("the entry {name:?} is missing"))?.value())
+/// The key for a new store: the one in the key file, or a new one.
+fn usable_key(keys: &KeyFile) -> Result<Key, OpenError> {
+    let wrong = |problem| OpenError::Keys { path: keys.path(), problem };
+    if let Some(key) = keys.load().map_err(wrong)?.and_then(|keys| keys.into_iter().next()) {
+        return Ok(key);
+    }
+    let key = Key::generate();
+    keys.save(&[&key]).map_err(|error| wrong(format!("it cannot be written: {error}")))?;
+    Ok(key)
+}
+
+/// The key by which a file is sealed; `None` for a file of an older Warren, which has none.
+fn key_of(keys: &KeyFile, head: &Head) -> Result<Option<Key>, OpenError> {
+    let Some(id) = head.sealed_by else { return Ok(None) };
+    let wrong = |problem| OpenError::Keys { path: keys.path(), problem };
+    let held = keys.load().map_err(wrong)?.ok_or_else(|| wrong("it is missing".to_owned()))?;
+    let names = held.iter().map(|key| key.id.to_string()).collect::<Vec<_>>().join(", ");
+    let count = held.len();
+    let key = held.into_iter().find(|key| key.id == id);
+    let key =
+        key.ok_or_else(|| wrong(format!("the store is sealed by the key {id}, the file holds {names}")))?;
+    if count > 1 {
+        // A rotation was interrupted. The store tells which key won.
+        keys.save(&[&key]).map_err(|error| wrong(format!("it cannot be written: {error}")))?;
+    }
+    Ok(Some(key))
+}
+
+fn open_checked(path: &Path) -> Result<(Database, Head), OpenError> {
+    let opened = catch_unwind(AssertUnwindSafe(|| file::open(path)));
+    let database = match opened {
+        Ok(Ok(database)) => database,
+        Ok(Err(error)) => return Err(classify(path, error)),
+        Err(_) => return Err(damaged(path, "the file is damaged".to_owned())),
     };
-    let format = number("format")?;
-    if format != FORMAT {
-        return Err(format!("it has format {format}, this version of Warren reads format {FORMAT}"));
-    }
-    let (epoch, revision) = (number("epoch")?, number("revision")?);
-    let table = transaction.open_table(OBJECTS).map_err(|e| text(&e))?;
-    let mut objects = Vec::new();
-    for entry in table.iter().map_err(|e| text(&e))? {
-        let (key, value) = entry.map_err(|e| text(&e))?;
-        let (written, json) = value.value();
-        let key = decode_key(key.value())?;
-        let value: Value = serde_json::from_slice(json).map_err(|error| format!("{key}: {error}"))?;
-        objects.push(Object::new(key, written, value));
-    }
-    Ok(Loaded { epoch, revision, objects })
+    let head = guarded(path, || file::read_head(&database))?;
+    Ok((database, head))
 }
 
-fn encode_key(key: &Key) -> Vec<u8> {
-    [&*key.resource, &*key.namespace, &*key.name].join("\0").into_bytes()
+/// Runs what reads a file that may hold anything.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, String>) -> Result<T, OpenError> {
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(outcome) => outcome.map_err(|problem| damaged(path, problem)),
+        Err(_) => Err(damaged(path, "the file is damaged".to_owned())),
+    }
 }
 
-fn decode_key(bytes: &[u8]) -> Result<Key, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "a key is not UTF-8".to_owned())?;
-    match text.split('\0').collect::<Vec<_>>()[..] {
-        [resource, namespace, name] => Ok(Key::new(resource, namespace, name)),
-        _ => Err(format!("the key {text:?} is malformed")),
+fn damaged(path: &Path, problem: String) -> OpenError {
+    OpenError::Corrupt { path: path.to_owned(), problem }
+}
+
+fn classify(path: &Path, error: redb::Error) -> OpenError {
+    let content = match &error {
+        redb::Error::Io(cause) => {
+            matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+        }
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => false,
+        _ => true,
+    };
+    if content {
+        return damaged(path, error.to_string());
+    }
+    let source: Box<dyn std::error::Error + Send + Sync> = match error {
+        redb::Error::DatabaseAlreadyOpen => {
+            "another process uses it (is a controller running already?)".into()
+        }
+        error => error.into(),
+    };
+    OpenError::Open { path: path.to_owned(), source }
+}
+
+/// Puts a new file with these objects in the place of the old one, durably and in one step.
+pub(crate) fn replace(path: &Path, key: &Key, head: Head, objects: &[&Object]) -> Result<(), redb::Error> {
+    let fresh = path.with_extension("redb.new");
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let written = file::create(&fresh, key, head, objects.iter().copied()).and_then(|()| {
+        fs::File::open(&fresh)?.sync_all()?;
+        fs::rename(&fresh, path)?;
+        let directory = path.parent().unwrap_or(Path::new("."));
+        Ok(fs::File::open(directory)?.sync_all()?)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_store_of_an_older_warren_is_encrypted_when_it_is_opened() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.redb");
+        let value = json!({"metadata": {"name": "db"}, "data": {"password": "hunter2-in-the-clear"}});
+        let object = Object::new(crate::Key::new("secrets", "default", "db"), 5, value.clone());
+        file::create_unsealed(&path, 9, &[object]);
+        let plain = || {
+            let bytes = fs::read(&path).expect("readable");
+            bytes.windows(20).any(|window| window == b"hunter2-in-the-clear")
+        };
+        assert!(plain(), "this test would not find a secret");
+        for _ in 0..2 {
+            let (_, loaded) = Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
+            assert_eq!((loaded.epoch, loaded.revision, loaded.objects[0].revision), (1, 9, 5));
+            assert_eq!(loaded.objects[0].value["data"], value["data"]);
+            assert!(!plain(), "the secret is still there");
+        }
     }
 }

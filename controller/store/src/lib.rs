@@ -7,19 +7,25 @@
 //! One global revision counts commits. A commit is checked against pending state, durable before memory and
 //! watches show it, and shown before it is acknowledged. The whole state is held in memory, shared immutably.
 //! The store knows keys and JSON; it does not know Kubernetes, except that it stamps
-//! `metadata.resourceVersion` on what it hands out.
+//! `metadata.resourceVersion` on what it hands out, and that secrets are encrypted before they reach the disk.
 
+mod backup;
 mod embedded;
 mod engine;
+mod file;
 mod history;
+mod keys;
 mod object;
+mod reserve;
+mod seal;
 
-pub use embedded::EmbeddedStore;
+pub use backup::{Backup, RESTORE_LEAP, RestoreError, Restorer};
+pub use embedded::{EmbeddedStore, Rotated};
 pub use engine::OpenError;
 pub use history::{Change, Event, Expired, Watch};
 pub use object::{Key, Object, Snapshot};
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use serde_json::Value;
 
@@ -86,6 +92,17 @@ pub enum CommitError {
     /// The engine could not make it durable; nothing was written.
     #[error("the store could not write: {0}")]
     Storage(String),
+    /// The disk is full; nothing was written.
+    #[error(
+        "the controller's disk is full ({problem}): free space on the file system of {directory}; until then only \
+         deletions are accepted"
+    )]
+    Full {
+        /// The store's directory.
+        directory: PathBuf,
+        /// What the file system said.
+        problem: String,
+    },
     /// The store has shut down.
     #[error("the store is closed")]
     Closed,

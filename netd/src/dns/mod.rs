@@ -8,8 +8,10 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use hickory_server::Server;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
+use warren_runtime::descriptors::Descriptors;
 
 use self::{answers::Answers, forward::Forwarder, handler::Handler};
 use crate::{plan::zone::Zone, world::Network};
@@ -19,6 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a TCP client may be idle.
 const TCP_PATIENCE: Duration = Duration::from_secs(10);
 const TCP_RESPONSES: usize = 32;
+/// Bytes of questions that may wait while this process starts again; the kernel counts a kilobyte for each.
+const QUESTIONS: usize = 2 << 20;
 /// How often the node's own nameservers are looked up again.
 const RELOAD: Duration = Duration::from_secs(5);
 
@@ -54,13 +58,13 @@ pub struct DnsServer {
 
 impl DnsServer {
     /// Starts the thread, in the calling thread's network namespace. It listens once it has a zone.
-    pub fn start(resolv_conf: PathBuf) -> Result<Self, Error> {
+    pub fn start(resolv_conf: PathBuf, descriptors: Descriptors) -> Result<Self, Error> {
         let zone = Arc::new(ArcSwap::from_pointee(Answers::default()));
         let (commands, inbox) = mpsc::channel(4);
         let handler_zone = Arc::clone(&zone);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::Start)?;
-        let body = move || runtime.block_on(serve(handler_zone, resolv_conf, inbox));
+        let body = move || runtime.block_on(serve(handler_zone, resolv_conf, inbox, descriptors));
         std::thread::Builder::new().name("warren-dns".into()).spawn(body).map_err(Error::Start)?;
         Ok(Self { zone, commands })
     }
@@ -78,7 +82,12 @@ impl DnsServer {
     }
 }
 
-async fn serve(zone: Arc<ArcSwap<Answers>>, resolv_conf: PathBuf, mut inbox: mpsc::Receiver<Listen>) {
+async fn serve(
+    zone: Arc<ArcSwap<Answers>>,
+    resolv_conf: PathBuf,
+    mut inbox: mpsc::Receiver<Listen>,
+    descriptors: Descriptors,
+) {
     let forwarder = Arc::new(Forwarder::new(resolv_conf));
     let mut listening: Option<(SocketAddr, Server<Handler>)> = None;
     let mut reload = tokio::time::interval(RELOAD);
@@ -100,7 +109,7 @@ async fn serve(zone: Arc<ArcSwap<Answers>>, resolv_conf: PathBuf, mut inbox: mps
         listening = None;
         forwarder.reload(Some(address.ip()));
         let handler = Handler::new(Arc::clone(&zone), Arc::clone(&forwarder));
-        let outcome = match listen(handler, address) {
+        let outcome = match listen(handler, address, &descriptors) {
             Ok(server) => {
                 tracing::info!(%address, "answering DNS");
                 listening = Some((address, server));
@@ -112,22 +121,38 @@ async fn serve(zone: Arc<ArcSwap<Answers>>, resolv_conf: PathBuf, mut inbox: mps
     }
 }
 
-fn listen(handler: Handler, address: SocketAddr) -> io::Result<Server<Handler>> {
-    let bind = |kind, protocol| {
-        let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
-        socket.set_nonblocking(true)?;
-        socket.set_reuse_address(kind == Type::STREAM)?;
-        // The address comes and goes with the tunnel's link; the socket may be there first.
-        socket.set_freebind_v4(true)?;
-        socket.bind(&address.into())?;
-        io::Result::Ok(socket)
-    };
-    let datagrams = tokio::net::UdpSocket::from_std(bind(Type::DGRAM, Protocol::UDP)?.into())?;
-    let streams = bind(Type::STREAM, Protocol::TCP)?;
-    streams.listen(128)?;
-    let streams = tokio::net::TcpListener::from_std(streams.into())?;
+/// Listens on the sockets of an earlier process where there are any: questions wait in them.
+fn listen(handler: Handler, address: SocketAddr, descriptors: &Descriptors) -> io::Result<Server<Handler>> {
+    let datagrams = socket("dns.udp", Type::DGRAM, address, descriptors)?;
+    let streams = socket("dns.tcp", Type::STREAM, address, descriptors)?;
     let mut server = Server::new(handler);
-    server.register_socket(datagrams);
+    server.register_socket(tokio::net::UdpSocket::from_std(datagrams.into())?);
+    let streams = tokio::net::TcpListener::from_std(streams.into())?;
     server.register_listener(streams, TCP_PATIENCE, TCP_RESPONSES);
     Ok(server)
+}
+
+fn socket(name: &str, kind: Type, address: SocketAddr, descriptors: &Descriptors) -> io::Result<Socket> {
+    let is_meant =
+        |socket: &Socket| socket.local_addr().is_ok_and(|bound| bound.as_socket() == Some(address));
+    if let Some(socket) = descriptors.take(name).map(Socket::from).filter(is_meant) {
+        tracing::info!(name, %address, "took over a socket");
+        return Ok(socket);
+    }
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(kind == Type::STREAM)?;
+    // The address comes and goes with the tunnel's link; the socket may be there first.
+    socket.set_freebind_v4(true)?;
+    // An earlier one, for another address, would otherwise be held for ever.
+    descriptors.forget(name);
+    socket.bind(&address.into())?;
+    if kind == Type::STREAM {
+        socket.listen(128)?;
+    } else if let Err(error) = setsockopt(&socket, sockopt::RcvBufForce, &QUESTIONS) {
+        tracing::debug!(%error, "cannot enlarge the DNS socket's buffer");
+    }
+    descriptors.keep(name, &socket);
+    Ok(socket)
 }

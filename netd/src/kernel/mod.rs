@@ -4,6 +4,7 @@
 //! namespace; only pods' namespaces are entered, on fresh threads that die afterwards.
 
 pub mod conntrack;
+pub mod firewall;
 pub mod links;
 pub mod namespaces;
 pub mod nftables;
@@ -13,6 +14,7 @@ pub mod routes;
 pub(crate) mod skeleton;
 pub mod sysctl;
 pub mod underlay;
+pub mod xtables;
 
 use std::time::Duration;
 

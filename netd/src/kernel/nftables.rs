@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use nlink::netlink::{
     Connection, Nftables,
-    nftables::{ChainInfo, ChainType, Family, Policy, Set, SetElement, SetElementData, Transaction, Verdict},
+    nftables::{Family, Set, SetElement, SetElementData, Transaction, Verdict},
 };
 
 use super::{
@@ -20,9 +20,6 @@ use crate::{
 const PER_MESSAGE: usize = 500;
 /// Elements in one transaction: a netlink socket sends about 200 KiB at once.
 const PER_TRANSACTION: usize = 2_000;
-
-/// `NF_INET_FORWARD`.
-const FORWARD_HOOK: u32 = 2;
 
 /// A handle on our table.
 pub struct Ruleset {
@@ -87,20 +84,6 @@ impl Ruleset {
             self.commit("fill the service rules", transaction).await?;
         }
         Ok(())
-    }
-
-    /// Chains of others that drop what is forwarded unless a rule of theirs accepts it, as Docker's does. An
-    /// accept of ours cannot overrule them.
-    pub async fn foreign_forward_drops(&self) -> Result<Vec<String>> {
-        let chains = netfilter(|| "list nftables chains".into(), self.connection.list_chains()).await?;
-        let forwards = |chain: &&ChainInfo| {
-            matches!(chain.family, Family::Ip | Family::Inet)
-                && chain.table != TABLE
-                && chain.chain_type == Some(ChainType::Filter)
-                && chain.hook == Some(FORWARD_HOOK)
-                && chain.policy == Some(Policy::Drop.to_u32())
-        };
-        Ok(chains.iter().filter(forwards).map(|chain| format!("{} {}", chain.table, chain.name)).collect())
     }
 
     async fn commit(&self, what: &str, transaction: Transaction) -> Result<()> {

@@ -4,6 +4,7 @@
 //! same world always gives the same plan.
 
 pub mod attachments;
+pub mod firewall;
 pub mod links;
 pub mod peers;
 pub mod routes;

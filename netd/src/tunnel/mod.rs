@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
 use warren_proto::vocabulary::WireGuardKey;
+use warren_runtime::descriptors::Descriptors;
 
 use self::key::PrivateKey;
 use crate::plan::peers::{DevicePeer, PeerChange};
@@ -94,6 +95,8 @@ pub struct Options {
     pub mtu: u32,
     /// Our key.
     pub key: PrivateKey,
+    /// Where the embedded device's socket is taken from, and left.
+    pub descriptors: Descriptors,
 }
 
 /// Opens the device: the kernel's where there is one, else the embedded one.

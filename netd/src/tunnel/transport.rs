@@ -2,23 +2,27 @@
 //! (virtio headers) and out of the UDP socket (`UDP_SEGMENT`).
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     net::{Ipv4Addr, SocketAddr},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::AsRawFd,
     sync::Arc,
 };
 
 use gotatun::{
     packet::{Ip, Packet, PacketBufPool},
     tun::{IpRecv, IpSend, MtuWatcher},
-    udp::{
-        UdpSend, UdpTransportFactory, UdpTransportFactoryParams,
-        socket::{UdpSocket, UdpSocketFactory},
+    udp::{UdpRecv, UdpSend, UdpTransportFactory, UdpTransportFactoryParams},
+};
+use nix::{
+    cmsg_space,
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrStorage, recvmsg, sendmsg,
+        setsockopt, sockopt,
     },
 };
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setsockopt, sockopt};
-use tokio::sync::mpsc;
+use tokio::{io::Interest, net::UdpSocket, sync::mpsc};
 use tun_rs::{AsyncDevice, GROTable, IDEAL_BATCH_SIZE, VIRTIO_NET_HDR_LEN};
+use warren_runtime::descriptors::Descriptors;
 
 /// The default holds three bursts; with this much, a burst is never lost to a busy processor.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -27,6 +31,10 @@ const QUEUE: usize = 1_024;
 /// The kernel's limits for one segmented datagram.
 const MOST_SEGMENTS: usize = 64;
 const MOST_BYTES: usize = 65_000;
+/// Bursts that are received before others get their turn.
+const MOST_BURSTS: usize = 64;
+/// The socket's name among those that the supervisor holds.
+const SOCKET: &str = "wireguard.udp";
 
 /// Packets from the machine, into the tunnel.
 pub(super) struct TunReceiver {
@@ -117,41 +125,109 @@ async fn write_bursts(device: Arc<AsyncDevice>, mut packets: mpsc::Receiver<Pack
     }
 }
 
-/// Makes the UDP socket: IPv4, with room for bursts.
-#[derive(Default)]
-pub(super) struct SegmentedFactory(UdpSocketFactory);
+/// Makes the UDP socket: IPv4, with room for bursts. The device asks for it anew whenever it is reconfigured,
+/// and gets the same one, so that nothing that is on its way is lost.
+pub(super) struct SegmentedFactory {
+    descriptors: Descriptors,
+    socket: Option<std::net::UdpSocket>,
+}
 
-impl UdpTransportFactory for SegmentedFactory {
-    type Send = SegmentedSocket;
-    type Recv = UdpSocket;
+impl SegmentedFactory {
+    /// With the socket of an earlier process, if there is one.
+    pub(super) fn new(descriptors: Descriptors) -> Self {
+        let socket = descriptors.take(SOCKET).map(std::net::UdpSocket::from);
+        Self { descriptors, socket }
+    }
 
-    async fn bind(&mut self, params: &UdpTransportFactoryParams) -> io::Result<(SegmentedSocket, UdpSocket)> {
-        let params = UdpTransportFactoryParams { addr: Some(Ipv4Addr::UNSPECIFIED.into()), ..params.clone() };
-        let (sender, receiver) = self.0.bind(&params).await?;
+    fn socket(&mut self, port: u16) -> io::Result<std::net::UdpSocket> {
+        let is_meant = |socket: &std::net::UdpSocket| socket.local_addr().is_ok_and(|at| at.port() == port);
+        if let Some(socket) = self.socket.as_ref().filter(|socket| port != 0 && is_meant(socket)) {
+            return socket.try_clone();
+        }
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+        socket.set_nonblocking(true)?;
         // Without the right to exceed the system's limit the tunnel still works, with losses under load.
-        for enlarged in [
-            setsockopt(&sender.as_fd(), sockopt::RcvBufForce, &SOCKET_BUFFER),
-            setsockopt(&sender.as_fd(), sockopt::SndBufForce, &SOCKET_BUFFER),
+        for option in [
+            setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER),
+            setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER),
+            setsockopt(&socket, sockopt::UdpGroSegment, &true),
         ] {
-            if let Err(error) = enlarged {
-                tracing::warn!(%error, "cannot enlarge the tunnel's socket buffers");
+            if let Err(error) = option {
+                tracing::warn!(%error, "cannot prepare the tunnel's socket for bursts");
             }
         }
-        Ok((SegmentedSocket(sender), receiver))
+        self.descriptors.keep(SOCKET, &socket);
+        self.socket = Some(socket.try_clone()?);
+        Ok(socket)
     }
 }
 
-/// The UDP socket's sending half: packets of one size to one place go out in one call.
+impl UdpTransportFactory for SegmentedFactory {
+    type Send = SegmentedSocket;
+    type Recv = SegmentedSocket;
+
+    async fn bind(
+        &mut self,
+        params: &UdpTransportFactoryParams,
+    ) -> io::Result<(SegmentedSocket, SegmentedSocket)> {
+        let socket = SegmentedSocket(Arc::new(UdpSocket::from_std(self.socket(params.port)?)?));
+        if let Some(mark) = params.fwmark {
+            socket.set_fwmark(mark)?;
+        }
+        Ok((socket.clone(), socket))
+    }
+}
+
+/// The UDP socket. Packets of one size to one place go out in one call, and come in so.
 #[derive(Clone)]
-pub(super) struct SegmentedSocket(UdpSocket);
+pub(super) struct SegmentedSocket(Arc<UdpSocket>);
+
+/// Where the kernel puts a burst.
+pub(super) struct Burst {
+    bytes: Vec<u8>,
+    control: Vec<u8>,
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self { bytes: vec![0; usize::from(u16::MAX)], control: cmsg_space!(i32) }
+    }
+}
 
 impl SegmentedSocket {
+    fn receive_burst(
+        &self,
+        burst: &mut Burst,
+        pool: &PacketBufPool,
+        packets: &mut Vec<(Packet, SocketAddr)>,
+    ) -> io::Result<()> {
+        let (length, from, size) = {
+            let mut slices = [IoSliceMut::new(&mut burst.bytes)];
+            let (descriptor, control) = (self.0.as_raw_fd(), Some(&mut burst.control[..]));
+            let received = recvmsg::<SockaddrIn>(descriptor, &mut slices, control, MsgFlags::MSG_DONTWAIT)?;
+            let size = received.cmsgs()?.find_map(|message| match message {
+                ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok(),
+                _ => None,
+            });
+            (received.bytes, received.address, size)
+        };
+        let Some(from) = from.map(|from| SocketAddr::V4(from.into())) else { return Ok(()) };
+        let size = size.filter(|size| *size > 0).unwrap_or(length.max(1));
+        for segment in burst.bytes[..length].chunks(size) {
+            let mut packet = pool.get();
+            packet.buf_mut().clear();
+            packet.buf_mut().extend_from_slice(segment);
+            packets.push((packet, from));
+        }
+        Ok(())
+    }
+
     fn send_burst(&self, burst: &[(Packet, SocketAddr)], size: u16) -> io::Result<()> {
         let slices: Vec<_> = burst.iter().map(|(packet, _)| IoSlice::new(packet)).collect();
         let to = SockaddrStorage::from(burst[0].1);
         let segmented = [ControlMessage::UdpGsoSegments(&size)];
         let control = if burst.len() > 1 { &segmented[..] } else { &[] };
-        sendmsg(self.0.as_fd().as_raw_fd(), &slices, control, MsgFlags::MSG_DONTWAIT, Some(&to))?;
+        sendmsg(self.0.as_raw_fd(), &slices, control, MsgFlags::MSG_DONTWAIT, Some(&to))?;
         Ok(())
     }
 }
@@ -173,11 +249,40 @@ fn burst_length(packets: &[(Packet, SocketAddr)]) -> usize {
     length
 }
 
+impl UdpRecv for SegmentedSocket {
+    type RecvManyBuf = Burst;
+
+    async fn recv_from(&mut self, pool: &mut PacketBufPool) -> io::Result<(Packet, SocketAddr)> {
+        let mut packet = pool.get();
+        let (length, from) = self.0.recv_from(&mut packet).await?;
+        packet.truncate(length);
+        Ok((packet, from))
+    }
+
+    async fn recv_many_from(
+        &mut self,
+        burst: &mut Burst,
+        pool: &mut PacketBufPool,
+        packets: &mut Vec<(Packet, SocketAddr)>,
+    ) -> io::Result<()> {
+        let receive = || {
+            for received in 0..MOST_BURSTS {
+                match self.receive_burst(burst, pool, packets) {
+                    Err(error) if received > 0 && error.kind() == io::ErrorKind::WouldBlock => break,
+                    outcome => outcome?,
+                }
+            }
+            Ok(())
+        };
+        self.0.async_io(Interest::READABLE, receive).await
+    }
+}
+
 impl UdpSend for SegmentedSocket {
     type SendManyBuf = ();
 
     async fn send_to(&self, packet: Packet, destination: SocketAddr) -> io::Result<()> {
-        self.0.send_to(packet, destination).await
+        self.0.send_to(&packet, destination).await.map(drop)
     }
 
     fn max_number_of_packets_to_send(&self) -> usize {
@@ -196,7 +301,7 @@ impl UdpSend for SegmentedSocket {
             }
             // A full buffer, or a link without segmentation: one by one, waiting for room.
             for (packet, destination) in burst {
-                if let Err(error) = self.0.send_to(packet, destination).await {
+                if let Err(error) = self.0.send_to(&packet, destination).await {
                     metrics::counter!("warren_netd_tunnel_dropped_total", "where" => "udp").increment(1);
                     tracing::debug!(%error, %destination, "dropped a packet to a peer");
                 }
@@ -206,11 +311,11 @@ impl UdpSend for SegmentedSocket {
     }
 
     fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
-        UdpSend::local_addr(&self.0)
+        self.0.local_addr().map(Some)
     }
 
     fn set_fwmark(&self, mark: u32) -> io::Result<()> {
-        self.0.set_fwmark(mark)
+        Ok(setsockopt(&self.0, sockopt::Mark, &mark)?)
     }
 }
 

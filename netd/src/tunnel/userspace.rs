@@ -27,6 +27,8 @@ use crate::plan::peers::{DevicePeer, PeerChange};
 type Embedded = Device<(SegmentedFactory, TunSender, TunReceiver)>;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new peer may take to answer the first handshake before other work goes on.
+const GREETING: Duration = Duration::from_millis(10);
 
 enum Command {
     Peers(oneshot::Sender<BTreeMap<WireGuardKey, PeerState>>),
@@ -169,7 +171,7 @@ async fn build(options: &Options) -> Result<Embedded, Error> {
     let (sender, writing) = TunSender::new(Arc::clone(&device));
     tokio::spawn(writing);
     let device = device::build()
-        .with_udp(SegmentedFactory::default())
+        .with_udp(SegmentedFactory::new(options.descriptors.clone()))
         .with_ip_pair(sender, TunReceiver::new(device, mtu))
         .with_private_key(options.key.secret())
         .with_listen_port(options.port)
@@ -215,7 +217,13 @@ async fn apply(device: &mut Embedded, change: PeerChange) -> Result<(), Error> {
             let mut peer = allow(Peer::new(key), &allowed);
             peer.endpoint = endpoint;
             peer.keepalive = Some(KEEPALIVE);
-            device.add_peer(peer).await
+            let added = device.add_peer(peer).await;
+            if matches!(added, Ok(true)) && endpoint.is_some() {
+                // At once, not when there is traffic: a peer that knew our last process sends with keys that
+                // nobody has any more. The answer is not waited for beyond a moment; it is retried.
+                let _ = tokio::time::timeout(GREETING, device.force_handshake(&key)).await;
+            }
+            added
         }
         PeerChange::SetEndpoint { endpoint, .. } => {
             device.modify_peer(&key, |peer| peer.set_endpoint(Some(endpoint))).await

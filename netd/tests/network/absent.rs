@@ -40,6 +40,7 @@ fn without_a_controller_the_kept_feed_is_put_in_force() {
                 controller: "10.9.1.1:6443".into(),
                 interface: "warren0".into(),
                 port: 51_820,
+                descriptors: Default::default(),
             };
             let bound = run(config, stopping).await.expect("netd starts alone");
             up.send(()).expect("the test waits");
@@ -63,6 +64,7 @@ fn a_machine_that_never_joined_is_told_so() {
         controller: "127.0.0.1:1".into(),
         interface: "warren0".into(),
         port: 0,
+        descriptors: Default::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let error = runtime.block_on(run(config, CancellationToken::new())).err().expect("refused");

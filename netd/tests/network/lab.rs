@@ -12,7 +12,10 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::{AsFd, AsRawFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixDatagram,
+    },
     path::PathBuf,
     process::Command,
     sync::{Arc, mpsc},
@@ -36,6 +39,7 @@ use warren_proto::{
 };
 use warren_runtime::{
     CancellationToken,
+    descriptors::{self, Descriptors, Message},
     feed::{Feed, State},
     tasks::TaskSet,
 };
@@ -192,6 +196,9 @@ pub(crate) struct Node {
     pub(crate) space: Space,
     pub(crate) state: tempfile::TempDir,
     running: Option<Running>,
+    /// The supervisor: both ends of the socket to it, and what netd left.
+    supervisor: (UnixDatagram, UnixDatagram),
+    held: BTreeMap<String, OwnedFd>,
 }
 
 struct Running {
@@ -216,7 +223,22 @@ impl Node {
         let state = tempfile::tempdir().expect("a state directory");
         let resolv = format!("nameserver {DNS}\nnameserver 10.9.{number}.1\n");
         std::fs::write(state.path().join("resolv.conf"), resolv).expect("written");
-        Self { number, space, state, running: None }
+        let supervisor = UnixDatagram::pair().expect("a pair");
+        Self { number, space, state, running: None, supervisor, held: BTreeMap::new() }
+    }
+
+    /// What the next netd inherits, as a supervisor would hand it on.
+    fn descriptors(&mut self) -> Descriptors {
+        while let Ok(Some((message, descriptor))) = descriptors::receive(self.supervisor.0.as_fd()) {
+            match (message, descriptor) {
+                (Message::Keep(name), Some(descriptor)) => drop(self.held.insert(name, descriptor)),
+                (Message::Forget(name), _) => drop(self.held.remove(&name)),
+                _ => {}
+            }
+        }
+        let copy = |(name, held): (&String, &OwnedFd)| (name.clone(), held.try_clone().expect("a copy"));
+        let theirs = self.supervisor.1.try_clone().expect("a copy");
+        Descriptors::new(self.held.iter().map(copy).collect(), Some(theirs.into()))
     }
 
     pub(crate) fn underlay(&self) -> Ipv4Addr {
@@ -241,6 +263,7 @@ impl Node {
             port: 51_820,
             mtu: 1420,
             resolv_conf: self.state.path().join("resolv.conf"),
+            descriptors: self.descriptors(),
         };
         let (ready, started) = mpsc::channel();
         let thread = self.space.spawn(move || {

@@ -5,7 +5,9 @@
 mod absent;
 mod attach;
 mod capture;
+mod firewall;
 mod lab;
 mod names;
 mod overlay;
 mod services;
+mod survival;

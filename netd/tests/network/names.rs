@@ -15,7 +15,7 @@ use warren_proto::control;
 
 use crate::lab::{DNS, Lab, PATIENCE, Space, eventually, service};
 
-fn question(name: &str, kind: RecordType) -> Message {
+pub(crate) fn question(name: &str, kind: RecordType) -> Message {
     let name = Name::from_ascii(name).expect("a name");
     let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -34,7 +34,7 @@ fn ask_message(from: &Space, message: Message) -> Message {
     })
 }
 
-fn ask(from: &Space, name: &str, kind: RecordType) -> Message {
+pub(crate) fn ask(from: &Space, name: &str, kind: RecordType) -> Message {
     ask_message(from, question(name, kind))
 }
 
@@ -53,7 +53,7 @@ fn ask_tcp(from: &Space, name: &str, kind: RecordType) -> Message {
     })
 }
 
-fn addresses(message: &Message) -> Vec<Ipv4Addr> {
+pub(crate) fn addresses(message: &Message) -> Vec<Ipv4Addr> {
     let address = |record: &Record| match &record.data {
         RData::A(address) => Some(address.0),
         _ => None,

@@ -193,21 +193,6 @@ fn rules_that_somebody_removed_come_back() {
 }
 
 #[test]
-fn a_foreign_firewall_in_the_way_is_named() {
-    let lab = Lab::new(1);
-    let node = &lab.nodes[0];
-    node.space.shell("nft add table ip filter && nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'");
-    let (world, _) = warren_netd::world::World::read(&lab.items(node));
-    let engine = node.engine();
-    let status = node.block(async move {
-        assert_eq!(engine.enforce(&world, true).await, Vec::<String>::new());
-        engine.status().await.expect("a status")
-    });
-    let warning = status["warnings"][0].as_str().expect("a warning").to_owned();
-    assert!(warning.contains("filter FORWARD") && warning.contains("DOCKER-USER"), "{warning}");
-}
-
-#[test]
 fn foreign_rules_and_routes_are_left_alone() {
     let mut lab = Lab::new(1);
     let node = lab.nodes[0].space.clone();

@@ -136,6 +136,19 @@ fn renewal_is_due(certificate_pem: &str) -> anyhow::Result<bool> {
     Ok(now >= from + (to - from) / 3)
 }
 
+/// Names this boot of this machine (or container), so that the controller tells a copied state directory from a
+/// process that started again.
+fn user_agent() -> String {
+    let version = concat!("warren/", env!("CARGO_PKG_VERSION"));
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let network =
+        std::fs::metadata("/proc/self/ns/net").map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata));
+    match (boot.trim(), network) {
+        ("", _) | (_, Err(_)) => version.to_owned(),
+        (boot, Ok(network)) => format!("{version} machine/{boot}.{network}"),
+    }
+}
+
 /// Connects with TLS; remembers our own address in `local`.
 pub(crate) async fn connect(
     address: &str,
@@ -165,7 +178,9 @@ pub(crate) async fn connect(
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(4))
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true)
+        .user_agent(user_agent())
+        .context("the machine's name is no header")?;
     let connecting = endpoint.connect_with_connector(dial);
     Ok(tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.context("connecting took too long")??)
 }

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use prost::Message as _;
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +20,7 @@ use warren_proto::{
     vocabulary::Cursor,
 };
 
-use crate::{connection::Controller, identity::write_private, tasks::TaskSet};
+use crate::{connection::Controller, kept::Keeper, tasks::TaskSet};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
@@ -45,7 +44,20 @@ pub struct Feed {
 impl Feed {
     /// Follows the feed for ever: reconnects with back-off, starts from the last state accepted on disk.
     pub fn follow(tasks: &mut TaskSet, controller: Controller, consumer: Consumer, file: PathBuf) -> Self {
-        let kept = match load(&file) {
+        Self::follow_sealed(tasks, controller, consumer, file, None)
+    }
+
+    /// The same for a view that contains Secrets: the key to those that are kept lies in `memory`, a directory
+    /// on tmpfs.
+    pub fn follow_sealed(
+        tasks: &mut TaskSet,
+        controller: Controller,
+        consumer: Consumer,
+        file: PathBuf,
+        memory: Option<&Path>,
+    ) -> Self {
+        let keeper = Keeper::new(file, memory);
+        let kept = match keeper.load() {
             Ok(state) => state.map(Arc::new),
             Err(error) => {
                 tracing::warn!(
@@ -65,7 +77,7 @@ impl Feed {
         };
         let stop = tasks.stop().clone();
         tasks.spawn("feed", follower.run(stop.clone()));
-        tasks.spawn("feed-keeper", keep(file, states.clone(), stop.clone()));
+        tasks.spawn("feed-keeper", keep(keeper, states.clone(), stop.clone()));
         if matches!(consumer, Consumer::Agent | Consumer::Gateway) {
             tasks.spawn("certificate", controller.keep_certificate(stop));
         }
@@ -203,7 +215,7 @@ impl Assembly {
 
 /// Writes the newest state to disk, off the path of the consumer.
 async fn keep(
-    file: PathBuf,
+    keeper: Keeper,
     mut states: watch::Receiver<Option<Arc<State>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -216,8 +228,8 @@ async fn keep(
             },
         }
         let Some(state) = states.borrow_and_update().clone() else { continue };
-        let file = file.clone();
-        let written = tokio::task::spawn_blocking(move || store(&file, &state)).await?;
+        let keeper = keeper.clone();
+        let written = tokio::task::spawn_blocking(move || keeper.store(&state)).await?;
         if let Err(error) = written {
             tracing::error!(
                 error = format!("{error:#}"),
@@ -225,30 +237,6 @@ async fn keep(
             );
         }
     }
-}
-
-fn store(file: &Path, state: &State) -> anyhow::Result<()> {
-    if let Some(directory) = file.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let upserts = state
-        .items
-        .iter()
-        .map(|(key, item)| FeedItem { key: key.clone(), item: Some(item.clone()) })
-        .collect();
-    let Cursor { epoch, revision } = state.cursor;
-    let batch = FeedBatch { epoch, revision, snapshot: true, complete: true, upserts, deletes: Vec::new() };
-    write_private(file, &batch.encode_to_vec())
-}
-
-fn load(file: &Path) -> anyhow::Result<Option<State>> {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-    };
-    let batch = FeedBatch::decode(&bytes[..]).with_context(|| format!("{} is damaged", file.display()))?;
-    Assembly::new(Cursor::default()).apply(batch)
 }
 
 #[cfg(test)]
@@ -305,13 +293,14 @@ mod tests {
     fn a_state_survives_the_disk_and_damage_is_noticed() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("feeds/netd.bin");
-        assert!(load(&file).expect("absent").is_none());
+        let keeper = Keeper::new(file.clone(), None);
+        assert!(keeper.load().expect("absent").is_none());
         let mut assembly = Assembly::new(Cursor::default());
         let state =
             assembly.apply(batch(5, true, true, vec![peer("a")], &[])).expect("whole").expect("a state");
-        store(&file, &state).expect("written");
-        assert_eq!(load(&file).expect("readable"), Some(state));
+        keeper.store(&state).expect("written");
+        assert_eq!(keeper.load().expect("readable"), Some(state));
         std::fs::write(&file, b"\xff\xff\xff\xff").expect("written");
-        assert!(load(&file).is_err());
+        assert!(keeper.load().is_err());
     }
 }

@@ -7,9 +7,11 @@
 //! ```
 
 pub mod connection;
+pub mod descriptors;
 pub mod feed;
 pub mod heartbeat;
 pub mod identity;
+mod kept;
 pub mod reconcile;
 pub mod tasks;
 pub mod tls;

@@ -4,6 +4,8 @@
 
 mod faults;
 mod guestbook;
+mod streams;
+mod supervision;
 mod traffic;
 mod usage;
 
@@ -28,9 +30,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "names_lead_across_nodes_and_the_underlay_is_encrypted",
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
     ),
+    ("every_kubectl_reaches_into_pods", streams::every_kubectl_reaches_into_pods),
     ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
+    ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
+    ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
+    ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
     ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
 ];
 

@@ -92,7 +92,6 @@ const CONTAINER: &[Rule] = &[
     Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
     Rule("securityContext.windowsOptions", When::Given, STORED),
     Rule("startupProbe.terminationGracePeriodSeconds", When::Given, STORED),
-    Rule("stdinOnce", When::True, STORED),
     Rule("terminationMessagePath", When::Not(&["/dev/termination-log"]), STORED),
     Rule("terminationMessagePolicy", When::Not(&["File"]), STORED),
     Rule("volumeMounts.*.mountPropagation", When::Not(&["None"]), STORED),

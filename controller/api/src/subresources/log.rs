@@ -50,7 +50,7 @@ pub(super) async fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     Ok(Reply::ok(Content::Stream { body, content_type: "text/plain" }))
 }
 
-fn refusal(error: StreamError) -> Status {
+pub(crate) fn refusal(error: StreamError) -> Status {
     match error {
         StreamError::NodeUnavailable { .. } => Status::unavailable(error.to_string()),
         StreamError::NotFound(why) => Status::bad_request(why),
@@ -110,7 +110,7 @@ fn names<'a>(pod: &'a Value, field: &str) -> Vec<&'a str> {
 }
 
 /// The container that is meant.
-fn container(pod: &Value, name: &str, wanted: Option<&str>) -> Result<String, Status> {
+pub(crate) fn container(pod: &Value, name: &str, wanted: Option<&str>) -> Result<String, Status> {
     let (containers, init) = (names(pod, "containers"), names(pod, "initContainers"));
     let default = pod["metadata"]["annotations"][DEFAULT_CONTAINER].as_str();
     let wanted = wanted.or_else(|| default.filter(|name| containers.contains(name)));

@@ -2,7 +2,7 @@
 
 mod binding;
 mod eviction;
-mod log;
+pub(crate) mod log;
 mod scale;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ mod objects;
 mod patches;
 mod pods;
 mod services;
+mod streams;
 mod watches;
 
 use std::{sync::Arc, time::Duration};
@@ -20,11 +21,11 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use warren_plan::ClusterConfig;
-use warren_proto::control::LogsRequest;
+use warren_proto::control::{LogsRequest, session_open::Kind};
 use warren_runtime::tls::PeerIdentity;
 use warren_store::EmbeddedStore;
 
-use crate::{Api, PodRef, PodStreams, StreamError, router};
+use crate::{Api, PodRef, PodStreams, Session, StreamError, router};
 
 /// Longer than anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,6 +51,17 @@ impl PodStreams for EchoStreams {
             }
             let lines = [Ok(Bytes::from(text)), Ok(Bytes::from_static(b"end\n"))];
             Ok(futures_util::stream::iter(lines).boxed())
+        })
+    }
+
+    fn open(&self, pod: &PodRef, container: &str, kind: Kind) -> BoxFuture<'_, Result<Session, StreamError>> {
+        let lost = pod.node == "lost";
+        let session = streams::process(container.to_owned(), kind);
+        Box::pin(async move {
+            if lost {
+                return Err(StreamError::NodeUnavailable { node: "lost".into(), why: "no session".into() });
+            }
+            Ok(session)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn running(server: &Server, name: &str, node: &str) {
+pub(super) async fn running(server: &Server, name: &str, node: &str) {
     let mut body = pod(name);
     body["spec"]["nodeName"] = json!(node);
     let mut created = server.post(PODS, &body).await.expect(201);

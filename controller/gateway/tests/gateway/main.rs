@@ -2,6 +2,7 @@
 //! the test drives.
 
 mod errors;
+mod handover;
 mod overdue;
 mod passing;
 mod protocols;

@@ -43,6 +43,15 @@ pub(crate) fn resolve(
     Ok(environment)
 }
 
+/// Whether a value may come from a Secret, directly or through `$(NAME)`.
+pub(crate) fn takes_secrets(container: &Container) -> bool {
+    let from = |variable: &EnvVar| {
+        variable.value_from.as_ref().is_some_and(|source| source.secret_key_ref.is_some())
+    };
+    container.env.iter().flatten().any(from)
+        || container.env_from.iter().flatten().any(|source| source.secret_ref.is_some())
+}
+
 fn take_all(
     references: &References<'_>,
     source: &EnvFromSource,

@@ -109,6 +109,7 @@ impl<'a> Compilation<'a> {
             working_dir: container.working_dir.clone().unwrap_or_default(),
             security: Some(security(spec.security_context.as_ref(), container.security_context.as_ref())),
             stdin: container.stdin.unwrap_or(false),
+            stdin_once: container.stdin_once.unwrap_or(false),
             tty: container.tty.unwrap_or(false),
             ports: container.ports.iter().flatten().map(port).collect(),
             ..Container::default()
@@ -129,6 +130,7 @@ impl<'a> Compilation<'a> {
         compiled: &mut Container,
     ) -> Result<(), String> {
         let environment = environment::resolve(&self.references, container, &self.links)?;
+        compiled.holds_secrets = environment::takes_secrets(container);
         let expand_all = |texts: &Option<Vec<String>>| {
             let lookup = |name: &str| environment.get(name).cloned();
             texts.iter().flatten().map(|text| expand(text, lookup)).collect()

@@ -102,7 +102,7 @@ impl Controller {
     pub async fn as_member(&self, name: &str, role: Role) -> Member {
         let kind = if role == Role::Node { "node" } else { "gateway" };
         let subject = format!("system:warren:{kind}:{name}/{MEMBERS}");
-        Member { name: name.into(), subject, client: ControlClient::new(self.channel().await) }
+        Member { name: name.into(), subject, machine: None, client: ControlClient::new(self.channel().await) }
     }
 
     /// Creates or replaces an object; the answer is the revision.
@@ -137,13 +137,20 @@ impl Controller {
 pub struct Member {
     pub name: String,
     subject: String,
+    /// The machine it says it speaks from.
+    pub machine: Option<String>,
     pub client: ControlClient<Channel>,
 }
 
 impl Member {
     /// A request that carries this member's certificate.
     pub fn request<T>(&self, message: T) -> Request<T> {
-        request_as(&self.subject, message)
+        let mut request = request_as(&self.subject, message);
+        if let Some(machine) = &self.machine {
+            let agent = format!("warren/0 machine/{machine}").parse().expect("ASCII");
+            request.metadata_mut().insert("user-agent", agent);
+        }
+        request
     }
 
     pub async fn subscribe(&mut self, subscribe: Subscribe) -> Result<Feed, Status> {

@@ -131,6 +131,21 @@ fn a_reference_that_leads_nowhere_is_said_in_kubernetes_words() {
 }
 
 #[test]
+fn a_container_that_takes_a_secret_is_marked() {
+    let secret = || vec![secret("s", json!({"k": "eA=="})), config_map("m", json!({"k": "v"}))];
+    let of = |kind: &str, name: &str| json!({"env": [{"name": "A", "valueFrom": {kind: {"name": name, "key": "k"}}}]});
+    for (spec, marked) in [
+        (of("secretKeyRef", "s"), true),
+        (json!({"envFrom": [{"secretRef": {"name": "s"}}]}), true),
+        (of("configMapKeyRef", "m"), false),
+        (json!({"envFrom": [{"configMapRef": {"name": "m"}}], "env": [{"name": "A", "value": "b"}]}), false),
+    ] {
+        let container = container(spec.clone(), secret());
+        assert_eq!((container.unresolved_message.as_str(), container.holds_secrets), ("", marked), "{spec}");
+    }
+}
+
+#[test]
 fn an_optional_reference_may_lead_nowhere() {
     let spec = json!({
         "envFrom": [{"configMapRef": {"name": "x", "optional": true}}],

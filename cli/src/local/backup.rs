@@ -1,0 +1,205 @@
+//! `warren backup` and `warren restore`: the controller's state as one file.
+//!
+//! A restore puts the file into the controller's data directory (Docker's archive API reaches it whoever owns it)
+//! and starts the controller, which does the rest before it opens its store.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufReader, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use bollard::{
+    models::{ContainerCreateBody, HostConfig},
+    query_parameters::UploadToContainerOptionsBuilder,
+};
+use warren_controller::backup::{INBOX, Summary, verify};
+
+use super::{
+    access,
+    engine::{CLUSTER_LABEL, Engine},
+    image::Image,
+    names::ClusterName,
+    progress::Progress,
+};
+use crate::output;
+
+const STOP_GRACE: Duration = Duration::from_secs(20);
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long the restored controller may take to answer.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) async fn save(cluster: &ClusterName, file: &Path) -> anyhow::Result<()> {
+    let api = access::client(&Engine::connect().await?, cluster).await?;
+    let part = part_of(file)?;
+    let saved = async {
+        let mut out =
+            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part)?;
+        api.download("/warren/v1/backup", &mut out).await?;
+        out.flush()?;
+        out.sync_all()?;
+        let summary = check(&part)?;
+        fs::rename(&part, file)?;
+        anyhow::Ok(summary)
+    };
+    let summary = saved.await.inspect_err(|_| {
+        let _ = fs::remove_file(&part);
+    });
+    let summary = summary.with_context(|| format!("cannot save cluster {cluster} to {}", file.display()))?;
+    output::print(format_args!(
+        "cluster {cluster} saved to {}: {} objects at revision {}, keys and certificates; keep the file secret\n",
+        file.display(),
+        summary.objects,
+        summary.revision
+    ));
+    Ok(())
+}
+
+/// Where a backup is written until it is whole.
+fn part_of(file: &Path) -> anyhow::Result<std::path::PathBuf> {
+    let name = file.file_name().with_context(|| format!("{} is no file name", file.display()))?;
+    let mut part = name.to_owned();
+    part.push(".part");
+    Ok(file.with_file_name(part))
+}
+
+fn check(file: &Path) -> anyhow::Result<Summary> {
+    let opened = fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    verify(BufReader::new(opened)).with_context(|| format!("{} cannot be used", file.display()))
+}
+
+pub(crate) async fn restore(cluster: &ClusterName, file: &Path, replace: bool) -> anyhow::Result<()> {
+    let progress = Progress::new();
+    progress.now("reading the backup");
+    let summary = check(file)?;
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let engine = Engine::connect().await?;
+    let controller = cluster.controller();
+    let members = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
+    ensure!(
+        members.iter().any(|member| super::observe::name(member) == controller),
+        "there is no container {controller} on this machine: run warren up{} first, then warren restore --replace{} {}",
+        cluster.option(),
+        cluster.option(),
+        file.display()
+    );
+
+    progress.now("stopping the controller");
+    let helper = Helper::create(&engine, cluster).await?;
+    let outcome = helper.put(&bytes, replace).await;
+    engine.remove(&helper.name).await?;
+    outcome?;
+
+    progress.now("starting the controller");
+    engine.start(&controller).await?;
+    wait_for_api(&engine, cluster).await?;
+    drop(progress);
+    output::print(format_args!(
+        "cluster {cluster} is restored: {} objects at revision {}, as of {}\n",
+        summary.objects, summary.revision, summary.taken
+    ));
+    Ok(())
+}
+
+/// A container that is never started, through which the controller's data directory is reached.
+struct Helper<'a> {
+    engine: &'a Engine,
+    controller: String,
+    name: String,
+    data_dir: String,
+}
+
+impl<'a> Helper<'a> {
+    async fn create(engine: &'a Engine, cluster: &ClusterName) -> anyhow::Result<Self> {
+        let (name, controller) = (format!("{cluster}-restore"), cluster.controller());
+        let data_dir = cluster.state_root().join(&controller).display().to_string();
+        let image = Image::of_this_binary()?;
+        image.ensure(engine).await?;
+        // What an interrupted restore left behind.
+        engine.remove(&name).await?;
+        let body = ContainerCreateBody {
+            image: Some(image.name()),
+            cmd: Some(vec!["pause".to_owned()]),
+            labels: Some(HashMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_string())])),
+            host_config: Some(HostConfig {
+                binds: Some(vec![format!("{data_dir}:{data_dir}")]),
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        engine.create(&name, body).await?;
+        Ok(Self { engine, controller: controller.to_owned(), name, data_dir })
+    }
+
+    /// Stops the controller and leaves the backup where it will find it.
+    async fn put(&self, backup: &[u8], replace: bool) -> anyhow::Result<()> {
+        let store = Path::new(&self.data_dir).join("store/store.redb");
+        if !replace && self.engine.has_file(&self.name, &store).await? {
+            bail!(
+                "the controller has a state ({} exists): add --replace to move it aside, to {}/replaced-TIME",
+                store.display(),
+                self.data_dir
+            );
+        }
+        self.engine.stop(&self.controller, STOP_GRACE).await?;
+        let mut archive = tar::Builder::new(Vec::with_capacity(backup.len() + 4_096));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(backup.len() as u64);
+        header.set_mode(0o600);
+        archive.append_data(&mut header, INBOX, backup)?;
+        let body = bollard::body_full(archive.into_inner()?.into());
+        let options = UploadToContainerOptionsBuilder::default().path(&self.data_dir).build();
+        let upload = self.engine.docker.upload_to_container(&self.name, Some(options), body);
+        let what = || format!("cannot write to {}", self.data_dir);
+        tokio::time::timeout(UPLOAD_TIMEOUT, upload).await.with_context(what)?.with_context(what)
+    }
+}
+
+async fn wait_for_api(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
+    let asked = async {
+        loop {
+            let answer = async { access::client(engine, cluster).await?.text("/warren/v1/tokens").await };
+            match answer.await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(error = format!("{error:#}"), "the controller does not answer yet")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    if tokio::time::timeout(START_TIMEOUT, asked).await.is_err() {
+        let log = engine.last_lines(cluster.controller().as_ref(), 5).await;
+        bail!("the restored controller does not answer: {}", log.trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_written_beside_its_place() {
+        assert_eq!(part_of("/tmp/a.tar".as_ref()).unwrap(), Path::new("/tmp/a.tar.part"));
+        assert_eq!(part_of("a".as_ref()).unwrap(), Path::new("a.part"));
+        assert!(part_of("..".as_ref()).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_no_backup_is_refused() {
+        let directory = std::env::temp_dir().join(format!("warren-cli-backup-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("notes.txt");
+        fs::write(&file, "not a backup, but long enough to be looked at".repeat(40)).unwrap();
+        let error = format!("{:#}", check(&file).unwrap_err());
+        assert!(error.contains("notes.txt") && error.contains("no backup"), "{error}");
+        assert!(check(&directory.join("missing")).is_err());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

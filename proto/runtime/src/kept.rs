@@ -1,0 +1,281 @@
+//! The last accepted state on disk, without what comes from Secrets.
+//!
+//! ```text
+//!  file on disk:  every item, Secrets blanked out │ the blanked items whole, sealed
+//!  in memory:     the key (a file on tmpfs, or this process alone)
+//! ```
+//!
+//! A member that restarts finds both. A machine that was rebooted has lost the key: its pods start from the kept
+//! state, except for containers that need a Secret, which wait for the controller and say so.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use chacha20poly1305::{
+    KeyInit as _, XChaCha20Poly1305, XNonce,
+    aead::{Aead as _, Payload},
+};
+use prost::Message as _;
+use warren_proto::{
+    control::{
+        Container, FeedItem, Files, KeptFeed, PodInstruction, Volume, feed_item::Item, volume::Source,
+    },
+    vocabulary::Cursor,
+};
+use zeroize::Zeroizing;
+
+use crate::{feed::State, identity::write_private};
+
+const KEY_FILE: &str = ".feed.key";
+const BOUND_TO: &[u8] = b"warren kept feed";
+const NONCE: usize = 24;
+const LOST_REASON: &str = "CreateContainerConfigError";
+const LOST_MESSAGE: &str = "the container needs a Secret; Secrets are kept in memory only, and this machine was \
+     restarted since: waiting for the controller to send them again";
+
+/// Where a state is kept, and the key to its secrets.
+#[derive(Clone)]
+pub(crate) struct Keeper {
+    file: PathBuf,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Keeper {
+    /// `memory` is a directory on tmpfs; without one, secrets are lost when this process ends.
+    pub(crate) fn new(file: PathBuf, memory: Option<&Path>) -> Self {
+        let key = memory.and_then(|directory| {
+            key_in(directory)
+                .inspect_err(|error| {
+                    let error = format!("{error:#}");
+                    tracing::warn!(
+                        error,
+                        "the key of kept Secrets stays in this process: a restart loses it"
+                    );
+                })
+                .ok()
+        });
+        Self { file, key: key.unwrap_or_else(|| Zeroizing::new(rand::random())) }
+    }
+
+    pub(crate) fn store(&self, state: &State) -> anyhow::Result<()> {
+        if let Some(directory) = self.file.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let Cursor { epoch, revision } = state.cursor;
+        let (mut items, mut secret) = (Vec::with_capacity(state.items.len()), Vec::new());
+        for (key, item) in &state.items {
+            let blank = blanked(item);
+            if let Some(blank) = blank {
+                secret.push(FeedItem { key: key.clone(), item: Some(item.clone()) });
+                items.push(FeedItem { key: key.clone(), item: Some(blank) });
+            } else {
+                items.push(FeedItem { key: key.clone(), item: Some(item.clone()) });
+            }
+        }
+        let sealed = if secret.is_empty() {
+            Vec::new()
+        } else {
+            let whole = KeptFeed { epoch, revision, items: secret, sealed: Vec::new() };
+            self.seal(&Zeroizing::new(whole.encode_to_vec()))
+        };
+        write_private(&self.file, &KeptFeed { epoch, revision, items, sealed }.encode_to_vec())
+    }
+
+    pub(crate) fn load(&self) -> anyhow::Result<Option<State>> {
+        let bytes = match std::fs::read(&self.file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.file.display())),
+        };
+        let kept =
+            KeptFeed::decode(&bytes[..]).with_context(|| format!("{} is damaged", self.file.display()))?;
+        let entries = kept.items.into_iter().filter_map(|FeedItem { key, item }| Some((key, item?)));
+        let mut items: BTreeMap<String, Item> = entries.collect();
+        if !kept.sealed.is_empty() {
+            match self.open(&kept.sealed) {
+                Some(whole) => put_back(&mut items, whole),
+                None => tracing::warn!(
+                    "the key of kept Secrets is gone; what needs them waits for the controller"
+                ),
+            }
+        }
+        Ok(Some(State { cursor: Cursor { epoch: kept.epoch, revision: kept.revision }, items }))
+    }
+
+    fn seal(&self, message: &[u8]) -> Vec<u8> {
+        let nonce: [u8; NONCE] = rand::random();
+        let sealed = XChaCha20Poly1305::new((&*self.key).into())
+            .encrypt(XNonce::from_slice(&nonce), Payload { msg: message, aad: BOUND_TO })
+            .expect("a message is shorter than 256 GiB");
+        [&nonce[..], &sealed].concat()
+    }
+
+    fn open(&self, sealed: &[u8]) -> Option<KeptFeed> {
+        let (nonce, message) = sealed.split_at_checked(NONCE)?;
+        let cipher = XChaCha20Poly1305::new((&*self.key).into());
+        let opened =
+            cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: message, aad: BOUND_TO }).ok()?;
+        KeptFeed::decode(&Zeroizing::new(opened)[..]).ok()
+    }
+}
+
+fn key_in(directory: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    let path = directory.join(KEY_FILE);
+    if let Some(key) =
+        std::fs::read(&path).ok().map(Zeroizing::new).and_then(|bytes| bytes[..].try_into().ok())
+    {
+        return Ok(Zeroizing::new(key));
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    let key = Zeroizing::new(rand::random::<[u8; 32]>());
+    write_private(&path, &key[..])?;
+    Ok(key)
+}
+
+fn put_back(items: &mut BTreeMap<String, Item>, whole: KeptFeed) {
+    for FeedItem { key, item } in whole.items {
+        let (Some(item), Some(place)) = (item, items.get_mut(&key)) else { continue };
+        if blanked(&item).as_ref() == Some(place) {
+            *place = item;
+        }
+    }
+}
+
+/// The item without what comes from Secrets; `None` when nothing does.
+fn blanked(item: &Item) -> Option<Item> {
+    let Item::Pod(pod) = item else { return None };
+    let is_secret =
+        |volume: &Volume| matches!(&volume.source, Some(Source::Files(Files { secret: true, .. })));
+    let needs_secret = |container: &Container| {
+        container.holds_secrets
+            || container.mounts.iter().any(|mount| {
+                pod.volumes.iter().any(|volume| volume.name == mount.volume && is_secret(volume))
+            })
+    };
+    let mut containers = pod.containers.iter().chain(&pod.init_containers);
+    if !containers.any(needs_secret) && !pod.volumes.iter().any(is_secret) {
+        return None;
+    }
+    let blank = |container: &Container| {
+        if !needs_secret(container) {
+            return container.clone();
+        }
+        Container {
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            mounts: Vec::new(),
+            unresolved_reason: LOST_REASON.to_owned(),
+            unresolved_message: LOST_MESSAGE.to_owned(),
+            ..container.clone()
+        }
+    };
+    Some(Item::Pod(PodInstruction {
+        containers: pod.containers.iter().map(blank).collect(),
+        init_containers: pod.init_containers.iter().map(blank).collect(),
+        // Left out, not emptied: the files of a running pod stay as they are.
+        volumes: pod.volumes.iter().filter(|volume| !is_secret(volume)).cloned().collect(),
+        ..pod.clone()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_proto::control::{EnvVar, File, Mount};
+
+    use super::*;
+
+    const PLAIN: &str = "hunter2-in-the-clear";
+
+    fn state() -> State {
+        let env = |value: &str| vec![EnvVar { name: "A".into(), value: value.into() }];
+        let plain = Container { name: "plain".into(), env: env("public"), ..Container::default() };
+        let secret = Container {
+            name: "secret".into(),
+            env: env(PLAIN),
+            command: vec![format!("--password={PLAIN}")],
+            holds_secrets: true,
+            ..Container::default()
+        };
+        let mount = Mount { volume: "v".into(), path: "/v".into(), ..Mount::default() };
+        let mounting = Container { name: "mounting".into(), mounts: vec![mount], ..Container::default() };
+        let file = File { path: "p".into(), content: PLAIN.into(), mode: 0 };
+        let files = Source::Files(Files { files: vec![file], secret: true });
+        let with = |uid: &str, containers, volumes| {
+            let pod = PodInstruction { uid: uid.into(), containers, volumes, ..PodInstruction::default() };
+            (format!("pod/{uid}"), Item::Pod(pod))
+        };
+        let volume = Volume { name: "v".into(), source: Some(files) };
+        let items = [
+            with("open", vec![plain.clone()], vec![]),
+            with("mixed", vec![plain, secret, mounting], vec![volume]),
+        ];
+        State { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() }
+    }
+
+    fn pod<'a>(state: &'a State, uid: &str) -> &'a PodInstruction {
+        match &state.items[&format!("pod/{uid}")] {
+            Item::Pod(pod) => pod,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_on_the_disk_and_come_back_while_the_key_is_in_memory() {
+        let (disk, memory) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let file = disk.path().join("feeds/agent.bin");
+        let keeper = || Keeper::new(file.clone(), Some(memory.path()));
+        keeper().store(&state()).expect("written");
+        let bytes = std::fs::read(&file).expect("readable");
+        let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(!holds(PLAIN), "a secret lies on the disk");
+        assert!(holds("public"), "this test would not find a secret");
+        assert_eq!(keeper().load().expect("readable"), Some(state()), "a restart loses nothing");
+    }
+
+    #[test]
+    fn without_the_key_only_containers_that_need_secrets_wait() {
+        let (disk, memory) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let file = disk.path().join("agent.bin");
+        Keeper::new(file.clone(), Some(memory.path())).store(&state()).expect("written");
+        std::fs::remove_file(memory.path().join(KEY_FILE)).expect("a reboot");
+        for memory in [Some(memory.path()), None] {
+            let kept = Keeper::new(file.clone(), memory).load().expect("readable").expect("a state");
+            assert_eq!(kept.cursor, state().cursor, "the fence stays");
+            assert_eq!(pod(&kept, "open"), pod(&state(), "open"));
+            let mixed = pod(&kept, "mixed");
+            let waits: Vec<bool> =
+                mixed.containers.iter().map(|container| !container.unresolved_reason.is_empty()).collect();
+            assert_eq!(waits, [false, true, true]);
+            assert!(mixed.volumes.is_empty(), "an empty volume would empty the files of a running pod");
+            assert!(mixed.containers[1].unresolved_message.contains("waiting for the controller"));
+        }
+    }
+
+    #[test]
+    fn what_was_sealed_for_another_state_is_not_put_back() {
+        let mut items = state().items;
+        let whole = KeptFeed {
+            items: items
+                .iter()
+                .map(|(key, item)| FeedItem { key: key.clone(), item: Some(item.clone()) })
+                .collect(),
+            ..KeptFeed::default()
+        };
+        let Some(Item::Pod(pod)) = items.get_mut("pod/mixed") else { panic!("a pod") };
+        pod.terminate_after_seconds = Some(3);
+        let before = items.clone();
+        put_back(&mut items, whole);
+        assert_eq!(items, before);
+    }
+}
