@@ -81,15 +81,13 @@ impl Channel {
 
     /// The next message; never returns when the process has closed its end.
     pub(crate) async fn next(&self) -> (Message, Option<OwnedFd>) {
-        loop {
-            let received = self.0.async_io(Interest::READABLE, |socket| descriptors::receive(socket.as_fd()));
-            match received.await {
-                Ok(Some(message)) => return message,
-                Ok(None) => return std::future::pending().await,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot hear a daemon");
-                    return std::future::pending().await;
-                }
+        let received = self.0.async_io(Interest::READABLE, |socket| descriptors::receive(socket.as_fd()));
+        match received.await {
+            Ok(Some(message)) => message,
+            Ok(None) => std::future::pending().await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot hear a daemon");
+                std::future::pending().await
             }
         }
     }
