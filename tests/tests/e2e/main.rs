@@ -46,7 +46,12 @@ const LONG: &[(&str, Scenario)] = &[(
     guestbook::the_guestbook_survives_updates_and_lost_nodes,
 )];
 
-const NAME: &str = "warren-e2e";
+/// The cluster's name and first port: `WARREN_E2E=NAME:PORT`, so that two runs can share a machine.
+fn place() -> (String, u16) {
+    let place = std::env::var("WARREN_E2E").unwrap_or_else(|_| "warren-e2e:17443".to_owned());
+    let (name, port) = place.split_once(':').expect("WARREN_E2E is NAME:PORT");
+    (name.to_owned(), port.parse().expect("WARREN_E2E is NAME:PORT"))
+}
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -94,16 +99,18 @@ fn start() -> Cluster {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
     let built = std::process::Command::new(script).status().expect("the image script starts");
     assert!(built.success(), "{script} failed");
-    Cluster::up(NAME, 3, 17_443)
+    let (name, port) = place();
+    Cluster::up(&name, 3, port)
 }
 
 fn assert_nothing_is_left() {
-    let filter = format!("label=warren.cluster={NAME}");
+    let (name, _) = place();
+    let filter = format!("label=warren.cluster={name}");
     let containers = docker(&["ps", "-aq", "--filter", &filter]);
     let networks = docker(&["network", "ls", "-q", "--filter", &filter]);
     assert!(containers.is_empty() && networks.is_empty(), "warren down left {containers} {networks}");
     assert!(
-        !std::path::Path::new("/var/lib/warren").join(NAME).exists(),
+        !std::path::Path::new("/var/lib/warren").join(name).exists(),
         "warren down left the state directory"
     );
 }
