@@ -10,6 +10,7 @@ use warren_agent::streams;
 use warren_proto::control::{
     FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, LogsRequest, NetworkReport, NodeReport,
     PodsReport, RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest,
+    UsageReport,
     control_server::{Control, ControlServer},
     session_open::Kind,
 };
@@ -70,6 +71,9 @@ impl Control for FakeController {
         Err(Status::unimplemented("not here"))
     }
     async fn report_node(&self, _: Request<NodeReport>) -> Result<Response<ReportResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+    async fn report_usage(&self, _: Request<UsageReport>) -> Result<Response<ReportResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
     async fn report_network(&self, _: Request<NetworkReport>) -> Result<Response<ReportResponse>, Status> {

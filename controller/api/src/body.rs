@@ -81,7 +81,8 @@ pub(crate) fn object(
     Ok((value, warnings))
 }
 
-/// Checks version, kind and types; unknown fields are refused or dropped, with or without a warning.
+/// Checks version, kind and types; unknown fields are refused or dropped, with or without a warning. What comes out is
+/// in the version that is stored.
 pub(crate) fn check(
     kind: &Kind,
     value: &mut Value,
@@ -106,16 +107,21 @@ pub(crate) fn check(
         let version = kind.version;
         Status::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: {why}"))
     };
-    let unknown = strict::decode(kind.resource, value).map_err(|error| refuse(error.to_string()))?;
-    if unknown.is_empty() {
-        return Ok(Vec::new());
+    let unknown = strict::decode_version(kind, value).map_err(|error| refuse(error.to_string()))?;
+    let mut messages = unknown.messages();
+    if !unknown.is_empty() {
+        if validation == FieldValidation::Strict {
+            return Err(refuse(format!("strict decoding error: {}", messages.join(", "))));
+        }
+        strict::prune(kind.resource, value, &unknown);
     }
-    let messages = unknown.messages();
-    if validation == FieldValidation::Strict {
-        return Err(refuse(format!("strict decoding error: {}", messages.join(", "))));
+    if let Some(stored) = kind.stored(value) {
+        *value = stored;
     }
-    strict::prune(kind.resource, value, &unknown);
-    Ok(if validation == FieldValidation::Warn { messages } else { Vec::new() })
+    if validation != FieldValidation::Warn {
+        messages.clear();
+    }
+    Ok(messages)
 }
 
 /// A text without its quotes; anything else as JSON.

@@ -6,7 +6,11 @@ use warren_plan::ClusterConfig;
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 
 use crate::{
-    Api, PodStreams, addresses::InFlight, continuations::Continuations, kinds::Kind, path::ResourceTarget,
+    Api, Observations, PodStreams,
+    addresses::InFlight,
+    continuations::Continuations,
+    kinds::{Kind, derivation},
+    path::ResourceTarget,
     status::Status,
 };
 
@@ -17,6 +21,7 @@ pub(crate) const ATTEMPTS: usize = 6;
 pub(crate) struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) streams: Arc<dyn PodStreams>,
+    pub(crate) observations: Arc<dyn Observations>,
     pub(crate) config: ClusterConfig,
     pub(crate) addresses: InFlight,
     pub(crate) continuations: Continuations,
@@ -27,6 +32,7 @@ impl Engine {
         Self {
             store: api.store,
             streams: api.streams,
+            observations: api.observations,
             config: api.config,
             addresses: InFlight::default(),
             continuations: Continuations::default(),
@@ -58,10 +64,14 @@ impl Engine {
     }
 }
 
-/// The state as a kind shows it: the store's, or what is derived from it for one namespace (empty: for all).
-pub(crate) fn shown(kind: &Kind, snapshot: Arc<Snapshot>, namespace: &str) -> Arc<Snapshot> {
-    match kind.derive {
-        Some(derive) => Arc::new(Snapshot::from_objects(snapshot.revision, derive(&snapshot, namespace))),
+/// The state as a kind shows it: the store's, or what is made of it and of what members told, for one namespace
+/// (empty: for all).
+pub(crate) fn shown(engine: &Engine, kind: &Kind, snapshot: Arc<Snapshot>, namespace: &str) -> Arc<Snapshot> {
+    match derivation(kind) {
+        Some(derive) => {
+            let objects = derive(&snapshot, &*engine.observations, namespace);
+            Arc::new(Snapshot::from_objects(snapshot.revision, objects))
+        }
         None => snapshot,
     }
 }

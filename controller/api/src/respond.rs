@@ -68,8 +68,8 @@ impl Reply {
 /// An object in the version that is served, with `kind` and `apiVersion`, which objects made inside the
 /// controller may lack.
 pub(crate) fn with_type<'a>(kind: &Kind, object: &'a Value) -> Cow<'a, Value> {
-    if let Some(convert) = kind.convert {
-        return Cow::Owned(convert(object));
+    if let Some(shown) = kind.shown(object) {
+        return Cow::Owned(shown);
     }
     if object["kind"].is_string() && object["apiVersion"].is_string() {
         return Cow::Borrowed(object);
@@ -101,13 +101,12 @@ fn one<'a>(kind: &Kind, view: View, include: Include, object: &'a Value) -> Cow<
     if object["kind"].is_string() && object["kind"] != kind.kind {
         return Cow::Borrowed(object);
     }
-    let object = with_type(kind, object);
     match view {
-        View::Object => object,
-        View::PartialMetadata(version) => Cow::Owned(table::partial(version, &object)),
+        View::Object => with_type(kind, object),
+        View::PartialMetadata(version) => Cow::Owned(table::partial(version, object)),
         View::Table(version) => {
             let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-            let rows = std::iter::once(object.as_ref());
+            let rows = std::iter::once(object);
             Cow::Owned(table::of(kind, version, rows, metadata, include, true, Timestamp::now()))
         }
     }

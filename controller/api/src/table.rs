@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_objects::table;
 
-use crate::{kinds::Kind, query::Query, status::Status};
+use crate::{kinds::Kind, query::Query, respond::with_type, status::Status};
 
 /// What a row carries besides its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Include {
     }
 }
 
-/// One table. `version` is the group version of `Table` that the client asked for.
+/// One table of stored objects. `version` is the group version of `Table` that the client asked for.
 pub(crate) fn of<'a>(
     kind: &Kind,
     version: &str,
@@ -41,7 +41,7 @@ pub(crate) fn of<'a>(
         .map(|object| {
             let carried = match include {
                 Include::Metadata => partial(version, object),
-                Include::Object => object.clone(),
+                Include::Object => with_type(kind, object).into_owned(),
                 Include::Nothing => Value::Null,
             };
             json!({"cells": table::row(kind.resource, object, now), "object": carried})

@@ -26,7 +26,8 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     let mut warnings = Vec::new();
     let result = write(engine, &call.target, scope, options.dry_run, |old| {
-        let mut new = patch.apply(kind.kind, old)?;
+        let shown = kind.shown(old);
+        let mut new = patch.apply(kind.kind, shown.as_ref().unwrap_or(old))?;
         if !new.is_object() {
             return Err(Status::unprocessable("the patch does not leave an object"));
         }

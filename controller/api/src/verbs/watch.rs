@@ -170,13 +170,12 @@ impl Feed {
 
     fn encode(&mut self, event: &str, object: &Value) -> Bytes {
         let kind = self.target.kind;
-        let object = with_type(kind, object);
         match self.view {
-            View::Object => line(event, &object),
-            View::PartialMetadata(version) => line(event, &table::partial(version, &object)),
+            View::Object => line(event, &with_type(kind, object)),
+            View::PartialMetadata(version) => line(event, &table::partial(version, object)),
             View::Table(version) => {
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                let rows = std::iter::once(object.as_ref());
+                let rows = std::iter::once(object);
                 let columns = !std::mem::replace(&mut self.columns_sent, true);
                 line(
                     event,
