@@ -8,6 +8,7 @@ mod faults;
 mod firewall;
 mod guestbook;
 mod joining;
+mod state;
 mod streams;
 mod supervision;
 mod traffic;
@@ -38,6 +39,16 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
+    (
+        "a_lost_controller_is_restored_and_nobody_notices",
+        state::a_lost_controller_is_restored_and_nobody_notices,
+    ),
+    (
+        "a_damaged_store_is_refused_with_the_mend_and_restored",
+        state::a_damaged_store_is_refused_with_the_mend_and_restored,
+    ),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", state::secrets_lie_on_no_disk_and_their_key_rotates),
+    ("a_full_disk_refuses_writes_and_recovers", state::a_full_disk_refuses_writes_and_recovers),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
     ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
     ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
