@@ -27,7 +27,7 @@ const FAULTS: &[Fault] = &[
         ],
     },
     Fault {
-        make: "ip link add lan0 type dummy && ip addr add 10.43.5.1/16 dev lan0 && ip link set lan0 up",
+        make: "ip link add lan0 type bridge && ip addr add 10.43.5.1/16 dev lan0 && ip link set lan0 up",
         mend: "ip link del lan0",
         options: &[],
         expected: &["the route 10.43.0.0/16 by lan0 overlaps with the service network 10.43.0.0/16"],

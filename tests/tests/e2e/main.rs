@@ -8,6 +8,7 @@ mod faults;
 mod firewall;
 mod guestbook;
 mod joining;
+mod state;
 mod streams;
 mod supervision;
 mod traffic;
@@ -38,6 +39,16 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
+    (
+        "a_lost_controller_is_restored_and_nobody_notices",
+        state::a_lost_controller_is_restored_and_nobody_notices,
+    ),
+    (
+        "a_damaged_store_is_refused_with_the_mend_and_restored",
+        state::a_damaged_store_is_refused_with_the_mend_and_restored,
+    ),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", state::secrets_lie_on_no_disk_and_their_key_rotates),
+    ("a_full_disk_refuses_writes_and_recovers", state::a_full_disk_refuses_writes_and_recovers),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
     ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
     ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
@@ -60,12 +71,20 @@ const ONLY_BARE: &[(&str, fn(&Cluster, &Bare))] = &[
     ("an_engine_that_stops_its_pods_is_survived", engines::an_engine_that_stops_its_pods_is_survived),
 ];
 
-/// Scenarios that mean nothing on plain processes, and why.
-const ONLY_LOCAL: &[(&str, &str)] = &[(
-    "a_second_cluster_lives_beside_it",
-    "two local clusters share a machine, an engine and its ports; machines of two clusters share nothing. That a \
-     port is taken is told by bare::an_unfit_machine_is_told_why",
-)];
+/// Scenarios that run on containers only, and why.
+const ONLY_LOCAL: &[(&str, &str)] = &[
+    (
+        "a_second_cluster_lives_beside_it",
+        "two local clusters share a machine, an engine and its ports; machines of two clusters share nothing. That \
+         a port is taken is told by bare::an_unfit_machine_is_told_why",
+    ),
+    ("a_lost_controller_is_restored_and_nobody_notices", STATE),
+    ("a_damaged_store_is_refused_with_the_mend_and_restored", STATE),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", STATE),
+    ("a_full_disk_refuses_writes_and_recovers", STATE),
+];
+const STATE: &str = "it works on the directory that a local controller's container has, by Docker's commands; not \
+                     carried over to plain machines yet";
 
 /// What of the bare scenarios is telling enough for every `make test`; `make test-full` runs all.
 const OFTEN: &[&str] =

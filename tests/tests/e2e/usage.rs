@@ -264,7 +264,7 @@ pub fn status_and_a_second_up_tell_the_truth(cluster: &Cluster) {
     );
 
     let status = eventually("the overlay has shaken hands", || {
-        let status = cluster.machines.status();
+        let status = cluster.warren(&["status"]);
         if status.contains("userspace") || status.contains("kernel") { Ok(status) } else { Err(status) }
     });
     for expected in
