@@ -87,8 +87,13 @@ const STATE: &str = "it works on the directory that a local controller's contain
                      carried over to plain machines yet";
 
 /// What of the bare scenarios is telling enough for every `make test`; `make test-full` runs all.
-const OFTEN: &[&str] =
-    &["names_lead_across_nodes_and_the_underlay_is_encrypted", "a_lost_node_is_replaced_and_rejoins"];
+const OFTEN: &[&str] = &[
+    "pods_reach_pods_although_docker_drops",
+    "a_reloaded_firewall_is_repaired_at_once",
+    "an_unfit_machine_is_told_why",
+    "a_second_machine_with_a_name_is_refused",
+    "a_restarted_engine_goes_unnoticed",
+];
 
 /// What the scenarios of a trial run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +137,8 @@ fn trials(shared: &Shared) -> Vec<Trial> {
         let scenario = move |cluster: &Cluster| {
             scenario(cluster, cluster.machines.bare().expect("the machines are plain ones"));
         };
-        Trial::test(format!("bare::{name}"), move || run(&shared, Kind::Bare, scenario))
+        let trial = Trial::test(format!("bare::{name}"), move || run(&shared, Kind::Bare, scenario));
+        trial.with_ignored_flag(!OFTEN.contains(name))
     };
     let both = SCENARIOS.iter().filter(|(name, _)| ONLY_LOCAL.iter().all(|(only, _)| only != name));
     let long = LONG.iter().map(|scenario| local(scenario).with_ignored_flag(true));
