@@ -66,7 +66,7 @@ pub(crate) enum LocalCommand {
     /// Print a kubeconfig for the cluster's administrator.
     Kubeconfig(ClusterOption),
     /// Show the cluster's nodes, pods, services and overlay.
-    Status(ClusterOption),
+    Status(AccessOptions),
     /// Create, list and revoke join tokens.
     Token(TokenOptions),
     /// Save the controller's state (objects, certificates, keys) to a file.
@@ -388,8 +388,13 @@ mod tests {
 
     #[test]
     fn what_asks_the_controller_takes_a_kubeconfig_and_not_a_name_too() {
-        let lines: [&[&str]; 4] =
-            [&["token", "list"], &["secrets", "rotate"], &["member", "remove", "n-1"], &["backup", "b.tar"]];
+        let lines: [&[&str]; 5] = [
+            &["status"],
+            &["token", "list"],
+            &["secrets", "rotate"],
+            &["member", "remove", "n-1"],
+            &["backup", "b.tar"],
+        ];
         for line in lines {
             let with = |more: &[&str]| {
                 Arguments::try_parse_from([&["warren"], line, &["--kubeconfig", "k"], more].concat()).is_ok()

@@ -76,6 +76,11 @@ impl Cluster {
         Self { name: name.to_owned(), machines, kubeconfig, is_up: true }
     }
 
+    /// Runs `warren` as the cluster's administrator; it must succeed.
+    pub fn warren(&self, arguments: &[&str]) -> String {
+        self.machines.warren(arguments)
+    }
+
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
         self.kubectl_command_of(&kubectl_binary(), arguments)
     }

@@ -30,11 +30,6 @@ impl Local {
         self.api + 1
     }
 
-    /// Runs a `warren` command for this cluster.
-    fn warren(&self, arguments: &[&str]) -> String {
-        succeed(Command::new(warren_binary()).args(arguments).args(["--name", &self.name]))
-    }
-
     fn network(&self, format: &str) -> String {
         docker(&["network", "inspect", "-f", format, &self.name])
     }
@@ -97,8 +92,8 @@ impl Machines for Local {
         table.lines().filter_map(process).collect()
     }
 
-    fn install(&self, member: &str, program: &Path) {
-        docker(&["cp", &program.to_string_lossy(), &format!("{member}:/warren")]);
+    fn upgrade(&self, member: &str) {
+        docker(&["cp", &warren_binary().to_string_lossy(), &format!("{member}:/warren")]);
     }
 
     fn logs(&self, member: &str) -> String {
@@ -114,8 +109,8 @@ impl Machines for Local {
         assert!(!said.is_empty(), "warren up says what it did");
     }
 
-    fn status(&self) -> String {
-        self.warren(&["status"])
+    fn warren(&self, arguments: &[&str]) -> String {
+        succeed(Command::new(warren_binary()).args(arguments).args(["--name", &self.name]))
     }
 
     fn docker_command(&self, _: &str, arguments: &[&str]) -> Command {

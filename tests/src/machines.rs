@@ -5,7 +5,6 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::Path,
     process::{Command, Output},
 };
 
@@ -52,8 +51,8 @@ pub trait Machines: Send + Sync {
     /// A member's processes by daemon ("node" is the supervisor), with their identifiers on this machine.
     fn processes(&self, member: &str) -> BTreeMap<String, u32>;
 
-    /// Puts another copy of `program` in the place of a member's own.
-    fn install(&self, member: &str, program: &Path);
+    /// Puts another copy of the program under test in the place of a member's own.
+    fn upgrade(&self, member: &str);
 
     /// What a member's processes logged, for people.
     fn logs(&self, member: &str) -> String;
@@ -61,8 +60,8 @@ pub trait Machines: Send + Sync {
     /// Tells every member once more to be what it is already; nothing may change by that.
     fn again(&self);
 
-    /// What `warren status` says.
-    fn status(&self) -> String;
+    /// Runs `warren` as the cluster's administrator; it must succeed.
+    fn warren(&self, arguments: &[&str]) -> String;
 
     /// docker against the engine that holds a member's pods.
     fn docker_command(&self, member: &str, arguments: &[&str]) -> Command;

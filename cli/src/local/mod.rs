@@ -46,7 +46,7 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Up(options) => up::run(options).await,
             LocalCommand::Down(options) => down::run(&options.name).await,
             LocalCommand::Erase(options) => down::erase(&options.name),
-            LocalCommand::Status(options) => status::run(&options.name).await,
+            LocalCommand::Status(options) => status::run(&options).await,
             LocalCommand::Backup(options) => backup::save(&options.access, &options.file).await,
             LocalCommand::Restore(options) => backup::restore(&options).await,
             LocalCommand::Secrets(options) => secrets::run(&options.access, options.action).await,

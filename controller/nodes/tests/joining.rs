@@ -161,7 +161,7 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
     let refused =
         copy.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
     let refused = refused.err().expect("no feed for a copy");
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(refused.code(), Code::AlreadyExists);
     for part in [
         "node-1 is connected from another machine",
         "clear this machine's state directory",
@@ -170,12 +170,12 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
         assert!(refused.message().contains(part), "{}", refused.message());
     }
     let report = copy.request(NodeReport::default());
-    assert_eq!(copy.client.report_node(report).await.expect_err("refused").code(), Code::PermissionDenied);
+    assert_eq!(copy.client.report_node(report).await.expect_err("refused").code(), Code::AlreadyExists);
     let (beats, outgoing) = tokio::sync::mpsc::channel(1);
     let heartbeat = copy.request(tokio_stream::wrappers::ReceiverStream::new(outgoing));
     let beat = HeartbeatRequest { consumer: Consumer::Agent.into(), sequence: 0 };
     beats.send(beat).await.expect("room");
-    assert_eq!(copy.client.heartbeat(heartbeat).await.expect_err("refused").code(), Code::PermissionDenied);
+    assert_eq!(copy.client.heartbeat(heartbeat).await.expect_err("refused").code(), Code::AlreadyExists);
 
     // The first goes on undisturbed, another process of its machine too.
     first.feed(Consumer::Agent).await.snapshot().await;
@@ -185,7 +185,7 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
         while let Err(status) =
             copy.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await
         {
-            assert_eq!(status.code(), Code::PermissionDenied);
+            assert_eq!(status.code(), Code::AlreadyExists);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -193,5 +193,5 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
     let _beating = copy.beating(Consumer::Agent).await;
     let refused =
         first.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
-    assert_eq!(refused.err().expect("the first is the second now").code(), Code::PermissionDenied);
+    assert_eq!(refused.err().expect("the first is the second now").code(), Code::AlreadyExists);
 }

@@ -60,6 +60,10 @@ impl Bare {
     }
 
     fn start_all(&self, nodes: u8) {
+        // What debuggers need is most of a development build, and every agent makes an image of its program.
+        fs::create_dir_all(&self.directory).expect("a directory");
+        let mut strip = Command::new("strip");
+        succeed(strip.arg("-o").arg(self.directory.join("warren")).arg(warren_binary()));
         let members: Vec<_> = (1..=nodes).map(|number| self.member(&format!("node-{number}"))).collect();
         for (member, number) in members.iter().zip(11..) {
             self.add(member, &format!("10.90.0.{number}"));
@@ -112,7 +116,7 @@ impl Bare {
     /// Adds a machine and switches it on.
     pub fn add(&self, name: &str, address: &str) {
         let directory = self.directory.join(name);
-        let machine = Machine::new(name, address, directory, &warren_binary());
+        let machine = Machine::new(name, address, directory, &self.directory.join("warren"));
         self.machines().insert(name.to_owned(), machine);
         self.boot(name);
     }
@@ -130,9 +134,11 @@ impl Bare {
         let port = name.strip_prefix(&format!("{}-", self.name)).unwrap_or(name).to_owned();
         self.with(name, |machine| {
             let (first, address) = (machine.first(), &machine.address);
+            // A machine has the same card after a boot: others remember its address.
+            let card = format!("02:00:00:00:00:{:02x}", address.rsplit('.').next().map_or(0, |n| n.parse().unwrap_or(0u8)));
             // The kernel removes the port of a machine that lost its power, but not at once.
             let plug = format!(
-                "ip link del {port} 2>/dev/null; ip link add eth0 netns {first} type veth peer name {port} && \
+                "ip link del {port} 2>/dev/null; ip link add eth0 address {card} netns {first} type veth peer name {port} && \
                  ip link set {port} master br0 up"
             );
             succeed(Command::new("sh").args(["-c", &plug]));
@@ -289,8 +295,8 @@ impl Machines for Bare {
         self.with(member, |machine| machine.daemons())
     }
 
-    fn install(&self, member: &str, program: &Path) {
-        self.with(member, |machine| machine.install(program));
+    fn upgrade(&self, member: &str) {
+        self.with(member, |machine| machine.install(&self.directory.join("warren")));
     }
 
     fn logs(&self, member: &str) -> String {
@@ -311,8 +317,8 @@ impl Machines for Bare {
         }
     }
 
-    fn status(&self) -> String {
-        self.administrated(&["status"])
+    fn warren(&self, arguments: &[&str]) -> String {
+        self.administrated(arguments)
     }
 
     fn docker_command(&self, member: &str, arguments: &[&str]) -> Command {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition, warren_binary},
+    cluster::{Cluster, condition},
     eventually,
     load::{Load, Report},
 };
@@ -182,7 +182,7 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
         let old = cluster.machines.processes(&member);
         let failed = load.report().failures.len();
         // Another file in the program's place: what runs goes on with the old one until it is told.
-        cluster.machines.install(&member, &warren_binary());
+        cluster.machines.upgrade(&member);
         signal(old["node"], "HUP");
         eventually("every daemon was replaced", || {
             let new = cluster.machines.processes(&member);

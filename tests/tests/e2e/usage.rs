@@ -248,6 +248,8 @@ pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
 
 pub fn status_and_a_second_up_tell_the_truth(cluster: &Cluster) {
     cluster.nodes_ready(3);
+    cluster.apply(demo());
+    cluster.rolled_out("deployment/hello");
     let before = cluster.items(&["pods", "-A"]);
     cluster.machines.again();
     let started = |pods: &[Value]| -> BTreeSet<String> {
@@ -264,7 +266,7 @@ pub fn status_and_a_second_up_tell_the_truth(cluster: &Cluster) {
     );
 
     let status = eventually("the overlay has shaken hands", || {
-        let status = cluster.machines.status();
+        let status = cluster.warren(&["status"]);
         if status.contains("userspace") || status.contains("kernel") { Ok(status) } else { Err(status) }
     });
     for expected in
