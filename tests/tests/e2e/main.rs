@@ -2,6 +2,7 @@
 //!
 //! A binary of its own (no libtest) because the cluster is shared and must be taken down at the end.
 
+mod clocks;
 mod faults;
 mod guestbook;
 mod state;
@@ -44,6 +45,15 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         state::a_damaged_store_is_refused_with_the_mend_and_restored,
     ),
     ("secrets_lie_on_no_disk_and_their_key_rotates", state::secrets_lie_on_no_disk_and_their_key_rotates),
+    (
+        "a_controller_whose_clock_is_a_day_off_loses_nobody",
+        clocks::a_controller_whose_clock_is_a_day_off_loses_nobody,
+    ),
+    (
+        "an_agent_whose_clock_is_set_keeps_its_deadlines",
+        clocks::an_agent_whose_clock_is_set_keeps_its_deadlines,
+    ),
+    ("a_node_that_lost_its_state_joins_again", state::a_node_that_lost_its_state_joins_again),
     ("a_full_disk_refuses_writes_and_recovers", state::a_full_disk_refuses_writes_and_recovers),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
     ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),

@@ -90,7 +90,7 @@ impl<'a> Controller<'a> {
         command.output().expect("warren starts")
     }
 
-    fn backup(&self, file: &Path) {
+    pub(crate) fn backup(&self, file: &Path) {
         let file = file.to_str().expect("a path of ours");
         let said = self.cluster.warren(&["backup", file]);
         assert!(said.contains("keep the file secret"), "{said}");
@@ -160,14 +160,14 @@ fn config_map(name: &str) -> String {
 }
 
 /// A pod that does nothing, and goes at once when asked to.
-fn idle_pod(name: &str) -> String {
+pub(crate) fn idle_pod(name: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
          containers:\n  - {{name: idle, image: 'busybox:1.36', command: [sleep, infinity]}}\n"
     )
 }
 
-fn ready_pod(cluster: &Cluster, name: &str) -> Value {
+pub(crate) fn ready_pod(cluster: &Cluster, name: &str) -> Value {
     eventually("the pod is ready", || {
         let pod = cluster.get(&["pod", name]);
         if condition(&pod, "Ready") == "True" { Ok(pod) } else { Err(pod["status"].to_string()) }
@@ -352,7 +352,11 @@ const SECRET_PODS: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\ns
 /// The pod sees its Secret, both ways; `when` says when that was found not to be so.
 fn secret_is_delivered(cluster: &Cluster, when: &str) {
     for command in [&["cat", "/v/password"][..], &["sh", "-c", "echo $PASSWORD"]] {
-        let said = cluster.kubectl(&[&["exec", "keeper", "-c", "idle", "--"], command].concat());
+        // A controller that has just started has to be dialled by the node first.
+        let said = eventually("the node can be reached", || {
+            let output = cluster.try_kubectl(&[&["exec", "keeper", "-c", "idle", "--"], command].concat());
+            if output.status.success() { Ok(text(&output)) } else { Err(text(&output)) }
+        });
         assert_eq!(said.trim(), PASSWORD, "{when}: {command:?}");
     }
 }
@@ -552,4 +556,55 @@ pub fn a_full_disk_refuses_writes_and_recovers(cluster: &Cluster) {
     let all: Vec<&str> =
         ["delete", "configmap"].into_iter().chain(expected.iter().map(String::as_str)).collect();
     cluster.kubectl(&all);
+}
+
+pub fn a_node_that_lost_its_state_joins_again(cluster: &Cluster) {
+    prepare(cluster);
+    let node = format!("{}-node-2", cluster.name);
+    let state = Path::new("/var/lib/warren").join(&cluster.name).join(&node);
+    let others = |cluster: &Cluster| -> BTreeMap<String, String> {
+        let here = |pod: &Value| pod["spec"]["nodeName"] != node.as_str();
+        let pods = cluster.items(&["pods", "-l", "app=hello"]).into_iter().filter(here);
+        pods.map(|pod| (pod["metadata"]["uid"].to_string(), cluster.container(&pod, "hello"))).collect()
+    };
+    let before = others(cluster);
+    let load = Load::start(gateway(cluster), "/", 6);
+    load.more(100);
+    let output = Command::new("find").arg(&state).args(["-mindepth", "1", "-delete"]).output();
+    assert!(output.expect("find starts").status.code().is_some(), "find was killed");
+    // What runs goes on: the daemons hold what they need.
+    load.more(100);
+    assert!(load.report().failures.is_empty(), "{:?}", load.report().failures);
+    cluster.nodes_ready(3);
+
+    let since = docker(&["inspect", "-f", "{{.State.StartedAt}}", &node]);
+    docker(&["restart", "-t", "1", &node]);
+    eventually("the node says that it must join again", || {
+        let logs = Command::new("docker").args(["logs", "--since", &since, &node]).output();
+        let logs = text(&logs.expect("docker starts"));
+        let mend = logs.contains("cannot join") && logs.contains("warren token create");
+        if mend { Ok(()) } else { Err(logs) }
+    });
+    // A local cluster's mend is `warren up`: it forgets the former member and hands out a new token.
+    print!("{}", cluster.up_again(3));
+    cluster.nodes_ready(3);
+    cluster.rolled_out("deployment/hello");
+    settled(cluster, 6);
+    eventually("nothing of the former life is left", || {
+        let bound = cluster.items(&["pods", "-A", "--field-selector", &format!("spec.nodeName={node}")]);
+        let known: BTreeSet<String> =
+            bound.iter().filter_map(|pod| Some(pod["metadata"]["uid"].as_str()?.to_owned())).collect();
+        let filter = format!("label=warren.node={node}");
+        let format = "{{.Label \"warren.pod.uid\"}}";
+        let there = docker(&["ps", "-a", "--filter", &filter, "--format", format]);
+        match there.lines().find(|uid| !uid.is_empty() && !known.contains(*uid)) {
+            None => Ok(()),
+            Some(uid) => Err(format!("containers of pod {uid}")),
+        }
+    });
+    load.more(100);
+    let report = load.stop();
+    println!("a node without its state: {} requests, {} failed", report.requests, report.failures.len());
+    let kept = others(cluster);
+    assert!(before.iter().all(|(uid, id)| kept.get(uid) == Some(id)), "a pod of another node was touched");
 }

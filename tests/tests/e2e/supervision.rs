@@ -22,7 +22,7 @@ use crate::{
 const HEALTHY: Duration = Duration::from_secs(11);
 
 /// The processes of a member by daemon ("node" is the supervisor), with their identifiers on this machine.
-fn processes(container: &str) -> BTreeMap<String, u32> {
+pub(crate) fn processes(container: &str) -> BTreeMap<String, u32> {
     let table = docker(&["top", container, "-eo", "pid,args"]);
     let process = |line: &str| {
         let mut words = line.split_whitespace();
@@ -38,7 +38,7 @@ fn processes(container: &str) -> BTreeMap<String, u32> {
     table.lines().filter_map(process).collect()
 }
 
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(sent.expect("kill starts").success(), "cannot send {name} to {pid}");
 }
