@@ -378,7 +378,13 @@ fn move_aside(directory: &Path) -> anyhow::Result<()> {
     if present.is_empty() {
         return Ok(());
     }
-    let aside = directory.join(format!("replaced-{}", Timestamp::now().as_second()));
+    let second = Timestamp::now().as_second();
+    let names = (0_u32..).map(|number| match number {
+        0 => format!("replaced-{second}"),
+        number => format!("replaced-{second}-{number}"),
+    });
+    let aside = names.map(|name| directory.join(name)).find(|path| !path.exists());
+    let aside = aside.context("there is no name left for the state that is moved aside")?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
     for name in present {
         let from = directory.join(name);

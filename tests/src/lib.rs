@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod capture;
+pub mod clock;
 pub mod cluster;
 pub mod load;
 pub mod local;

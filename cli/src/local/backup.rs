@@ -22,7 +22,6 @@ use warren_controller::backup::{INBOX, Summary, verify};
 use super::{
     access,
     engine::{CLUSTER_LABEL, Engine},
-    image::Image,
     names::ClusterName,
     progress::Progress,
 };
@@ -144,16 +143,18 @@ async fn restore_container(cluster: &ClusterName, file: &Path, replace: bool) ->
     let engine = Engine::connect().await?;
     let controller = cluster.controller();
     let members = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
-    ensure!(
-        members.iter().any(|member| super::observe::name(member) == controller),
-        "there is no container {controller} on this machine: run warren up{} first, then warren restore --replace{} {}",
-        cluster.option(),
-        cluster.option(),
-        file.display()
-    );
+    let container = members.iter().find(|member| super::observe::name(member) == controller);
+    let container = container.with_context(|| {
+        let (option, file) = (cluster.option(), file.display());
+        format!(
+            "there is no container {controller} on this machine: run warren up{option} first, then warren restore \
+             --replace{option} {file}"
+        )
+    })?;
+    let image = container.image_id.clone().context("Docker does not say which image the controller has")?;
 
     progress.now("stopping the controller");
-    let helper = Helper::create(&engine, cluster).await?;
+    let helper = Helper::create(&engine, cluster, image).await?;
     let outcome = helper.put(&bytes, replace).await;
     engine.remove(&helper.name).await?;
     outcome?;
@@ -178,15 +179,13 @@ struct Helper<'a> {
 }
 
 impl<'a> Helper<'a> {
-    async fn create(engine: &'a Engine, cluster: &ClusterName) -> anyhow::Result<Self> {
+    async fn create(engine: &'a Engine, cluster: &ClusterName, image: String) -> anyhow::Result<Self> {
         let (name, controller) = (format!("{cluster}-restore"), cluster.controller());
         let data_dir = cluster.state_root().join(&controller).display().to_string();
-        let image = Image::of_this_binary()?;
-        image.ensure(engine).await?;
         // What an interrupted restore left behind.
         engine.remove(&name).await?;
         let body = ContainerCreateBody {
-            image: Some(image.name()),
+            image: Some(image),
             cmd: Some(vec!["pause".to_owned()]),
             labels: Some(HashMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_string())])),
             host_config: Some(HostConfig {

@@ -90,6 +90,38 @@ async fn bad_input_does_not_use_up_the_token() {
 }
 
 #[tokio::test]
+async fn a_machine_that_lost_its_state_takes_its_own_name_again_and_no_other_machine_does() {
+    let controller = Controller::start().await;
+    let token = async || controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await.expect("joined");
+    let mut first = controller.as_member("node-1", Role::Node).await;
+    let report = NetworkReport {
+        public_key: WireGuardKey([7; 32]).to_string(),
+        listen_port: 51820,
+        underlay_address: "192.0.2.1".into(),
+        ..NetworkReport::default()
+    };
+    first.client.report_network(first.request(report)).await.expect("reported");
+    let node = controller.get("nodes", "", "node-1").expect("a node").value["metadata"]["uid"].clone();
+    let status = controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await;
+    let status = status.expect_err("it was heard a moment ago");
+    assert!(status.message().contains("still runs on this very machine"), "{}", status.message());
+    // It has been silent for two seconds from here on, by its lease.
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    for machine in ["", "machine-2"] {
+        let status = controller.join_from(&token().await, "node-1", Role::Node, machine).await;
+        let status = status.expect_err("another machine");
+        assert!(status.message().contains("warren member remove node-1"), "{}", status.message());
+        assert!(!status.message().contains("very machine"), "{}", status.message());
+    }
+    controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await.expect("recognised");
+    let member = controller.get("members.warren.internal", "", "node-1").expect("a member");
+    assert_eq!(member.value["spec"]["machine"], "machine-1");
+    let same = controller.get("nodes", "", "node-1").expect("a node").value["metadata"]["uid"].clone();
+    assert_eq!(same, node, "its pods stay bound to it");
+}
+
+#[tokio::test]
 async fn a_name_is_taken_until_its_node_is_deleted() {
     let controller = Controller::start().await;
     let mut first = controller.member("node-1", Role::Node).await;

@@ -3,6 +3,7 @@
 //!
 //! A binary of its own (no libtest) because each cluster is shared and must be taken down at the end.
 
+mod clocks;
 mod engines;
 mod faults;
 mod firewall;
@@ -48,6 +49,15 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         state::a_damaged_store_is_refused_with_the_mend_and_restored,
     ),
     ("secrets_lie_on_no_disk_and_their_key_rotates", state::secrets_lie_on_no_disk_and_their_key_rotates),
+    (
+        "a_controller_whose_clock_is_a_day_off_loses_nobody",
+        clocks::a_controller_whose_clock_is_a_day_off_loses_nobody,
+    ),
+    (
+        "an_agent_whose_clock_is_set_keeps_its_deadlines",
+        clocks::an_agent_whose_clock_is_set_keeps_its_deadlines,
+    ),
+    ("a_node_that_lost_its_state_joins_again", state::a_node_that_lost_its_state_joins_again),
     ("a_full_disk_refuses_writes_and_recovers", state::a_full_disk_refuses_writes_and_recovers),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
     ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
@@ -82,6 +92,9 @@ const ONLY_LOCAL: &[(&str, &str)] = &[
     ("a_damaged_store_is_refused_with_the_mend_and_restored", STATE),
     ("secrets_lie_on_no_disk_and_their_key_rotates", STATE),
     ("a_full_disk_refuses_writes_and_recovers", STATE),
+    ("a_node_that_lost_its_state_joins_again", STATE),
+    ("a_controller_whose_clock_is_a_day_off_loses_nobody", STATE),
+    ("an_agent_whose_clock_is_set_keeps_its_deadlines", STATE),
 ];
 const STATE: &str = "it works on the directory that a local controller's container has, by Docker's commands; not \
                      carried over to plain machines yet";

@@ -17,6 +17,7 @@ use warren_tests::{
 };
 
 use crate::{
+    supervision::signal,
     traffic::settled,
     usage::{demo, gateway},
 };
@@ -86,11 +87,11 @@ impl<'a> Controller<'a> {
 
     fn restore(&self, file: &Path, arguments: &[&str]) -> Output {
         let mut command = Command::new(warren_binary());
-        command.arg("restore").arg(file).args(["--name", &self.cluster.name]).args(arguments);
+        command.arg("restore").arg(file).args(arguments);
         command.output().expect("warren starts")
     }
 
-    fn backup(&self, file: &Path) {
+    pub(crate) fn backup(&self, file: &Path) {
         let file = file.to_str().expect("a path of ours");
         let said = self.cluster.warren(&["backup", file]);
         assert!(said.contains("keep the file secret"), "{said}");
@@ -160,14 +161,14 @@ fn config_map(name: &str) -> String {
 }
 
 /// A pod that does nothing, and goes at once when asked to.
-fn idle_pod(name: &str) -> String {
+pub(crate) fn idle_pod(name: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
          containers:\n  - {{name: idle, image: 'busybox:1.36', command: [sleep, infinity]}}\n"
     )
 }
 
-fn ready_pod(cluster: &Cluster, name: &str) -> Value {
+pub(crate) fn ready_pod(cluster: &Cluster, name: &str) -> Value {
     eventually("the pod is ready", || {
         let pod = cluster.get(&["pod", name]);
         if condition(&pod, "Ready") == "True" { Ok(pod) } else { Err(pod["status"].to_string()) }
@@ -221,7 +222,7 @@ fn bad_restores_are_refused(controller: &Controller<'_>, scratch: &Scratch, file
         [(&whole[..whole.len() / 2], "cut off"), (&flipped[..], "damaged"), (&b""[..], "backup")]
     {
         fs::write(&damaged, bytes).expect("written");
-        let output = controller.restore(&damaged, &["--replace"]);
+        let output = controller.restore(&damaged, &["--replace", "--name", &controller.cluster.name]);
         let said = text(&output);
         assert!(!output.status.success() && said.contains("damaged.tar"), "{said}");
         assert!(said.contains(word) && said.contains("another copy"), "{word:?}: {said}");
@@ -235,7 +236,7 @@ pub fn a_lost_controller_is_restored_and_nobody_notices(cluster: &Cluster) {
     cluster.apply(&idle_pod("departed"));
     let departed = ready_pod(cluster, "departed")["metadata"]["uid"].clone();
     let acknowledged = backup_while_writing(cluster, &controller, &file);
-    let occupied = text(&controller.restore(&file, &[]));
+    let occupied = text(&controller.restore(&file, &["--name", &cluster.name]));
     assert!(occupied.contains("--replace"), "{occupied}");
 
     // Life goes on after the backup.
@@ -250,7 +251,7 @@ pub fn a_lost_controller_is_restored_and_nobody_notices(cluster: &Cluster) {
     fs::remove_dir_all(&controller.data).expect("the disk is lost");
     bad_restores_are_refused(&controller, &scratch, &file);
     assert!(!controller.data.join("store").exists(), "a refused backup leaves nothing");
-    let output = controller.restore(&file, &[]);
+    let output = controller.restore(&file, &["--name", &cluster.name]);
     assert!(output.status.success(), "{}", text(&output));
     print!("{}", text(&output));
     cluster.nodes_ready(3);
@@ -293,14 +294,13 @@ pub fn a_lost_controller_is_restored_and_nobody_notices(cluster: &Cluster) {
 pub fn a_damaged_store_is_refused_with_the_mend_and_restored(cluster: &Cluster) {
     prepare(cluster);
     let (controller, scratch) = (Controller::of(cluster), Scratch::new(cluster, "damaged"));
-    let (file, copy) = (scratch.file("backup.tar"), scratch.file("store.redb"));
+    let file = scratch.file("backup.tar");
     controller.backup(&file);
     let before = Facts::of(cluster);
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(100);
     controller.stop();
-    fs::copy(controller.store(), &copy).expect("copied");
-    let whole = fs::read(&copy).expect("readable");
+    let whole = fs::read(controller.store()).expect("readable");
     // One bit of each copy of an object, since the file holds pages that are no longer in use, too.
     let mut flipped = whole.clone();
     let word = b"\"matchLabels\":";
@@ -308,20 +308,29 @@ pub fn a_damaged_store_is_refused_with_the_mend_and_restored(cluster: &Cluster) 
     let copies: Vec<usize> = copies.map(|(index, _)| index).collect();
     assert!(!copies.is_empty(), "this test would damage nothing");
     copies.iter().for_each(|index| flipped[index + 3] ^= 0x20);
-    for (bytes, what) in [(&flipped[..], "bits are flipped"), (&whole[..whole.len() / 2], "half is cut off")]
+    let data = controller.data.to_str().expect("a path of ours");
+    for (bytes, what, beside) in
+        [(&flipped[..], "bits are flipped", false), (&whole[..whole.len() / 2], "half is cut off", true)]
     {
-        fs::write(controller.store(), bytes).expect("written");
         println!("the store's file: {what}");
+        controller.stop();
+        fs::write(controller.store(), bytes).expect("written");
         controller.refuses_to_start(&["store.redb", "warren restore FILE"]);
+        // Through Docker; and beside the data directory, as where the controller is a plain process.
+        let place = if beside { &["--data-dir", data][..] } else { &["--name", &cluster.name] };
+        let occupied = text(&controller.restore(&file, place));
+        assert!(occupied.contains("--replace"), "{occupied}");
+        let output = controller.restore(&file, &[place, &["--replace"]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        if beside {
+            assert!(text(&output).contains("systemctl restart"), "{}", text(&output));
+            controller.start();
+        }
     }
-    let occupied = text(&controller.restore(&file, &[]));
-    assert!(occupied.contains("--replace"), "{occupied}");
-    let output = controller.restore(&file, &["--replace"]);
-    assert!(output.status.success(), "{}", text(&output));
     cluster.nodes_ready(3);
     let aside = fs::read_dir(&controller.data).expect("a directory").flatten();
     let aside = aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("replaced-"));
-    assert_eq!(aside.count(), 1, "the damaged state is kept for a look");
+    assert_eq!(aside.count(), 2, "the damaged state is kept for a look");
     load.more(200);
     load.stop().assert_flawless();
     assert_eq!(Facts::of(cluster), before, "a pod, a node or an identity changed");
@@ -352,9 +361,36 @@ const SECRET_PODS: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\ns
 /// The pod sees its Secret, both ways; `when` says when that was found not to be so.
 fn secret_is_delivered(cluster: &Cluster, when: &str) {
     for command in [&["cat", "/v/password"][..], &["sh", "-c", "echo $PASSWORD"]] {
-        let said = cluster.kubectl(&[&["exec", "keeper", "-c", "idle", "--"], command].concat());
+        // A controller that has just started has to be dialled by the node first.
+        let said = eventually("the node can be reached", || {
+            let output = cluster.try_kubectl(&[&["exec", "keeper", "-c", "idle", "--"], command].concat());
+            if output.status.success() { Ok(text(&output)) } else { Err(text(&output)) }
+        });
         assert_eq!(said.trim(), PASSWORD, "{when}: {command:?}");
     }
+}
+
+/// Without a controller, a new agent starts a new container with the Secret, from what the last one kept.
+fn secret_outlives_agent_and_container(cluster: &Cluster, pod: &Value) {
+    let node = pod["spec"]["nodeName"].as_str().expect("a node");
+    let agent = cluster.machines.processes(node)["agent"];
+    signal(agent, "KILL");
+    eventually("the agent runs again", || match cluster.machines.processes(node).get("agent") {
+        Some(new) if *new != agent => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+    let old = cluster.container(pod, "idle");
+    docker(&["kill", &old]);
+    let uid = pod["metadata"]["uid"].as_str().expect("a uid");
+    let said = eventually("the container runs again", || {
+        let label = format!("label=warren.pod.uid={uid}");
+        let ids = docker(&["ps", "-q", "--no-trunc", "--filter", &label, "--filter", "name=_idle_"]);
+        let new = ids.lines().find(|id| *id != old).ok_or("not yet")?.to_owned();
+        let show = ["exec", &new, "sh", "-c", "echo $PASSWORD; cat /v/password"];
+        let output = Command::new("docker").args(show).output().expect("docker starts");
+        if output.status.success() { Ok(text(&output)) } else { Err(text(&output)) }
+    });
+    assert_eq!(said.matches(PASSWORD).count(), 2, "{said}");
 }
 
 fn key_line(controller: &Controller<'_>) -> (String, String) {
@@ -415,6 +451,7 @@ pub fn secrets_lie_on_no_disk_and_their_key_rotates(cluster: &Cluster) {
     // Without its key, or with another, the controller does not start; with it, everything is there.
     let (key, away) = (controller.data.join("keys/secrets.key"), scratch.file("secrets.key"));
     controller.stop();
+    secret_outlives_agent_and_container(cluster, &pod);
     fs::copy(&key, &away).expect("copied");
     fs::remove_file(&key).expect("removed");
     controller.refuses_to_start(&["keys/secrets.key", "it is missing", "warren restore FILE"]);
@@ -552,4 +589,55 @@ pub fn a_full_disk_refuses_writes_and_recovers(cluster: &Cluster) {
     let all: Vec<&str> =
         ["delete", "configmap"].into_iter().chain(expected.iter().map(String::as_str)).collect();
     cluster.kubectl(&all);
+}
+
+pub fn a_node_that_lost_its_state_joins_again(cluster: &Cluster) {
+    prepare(cluster);
+    let node = format!("{}-node-2", cluster.name);
+    let state = Path::new("/var/lib/warren").join(&cluster.name).join(&node);
+    let others = |cluster: &Cluster| -> BTreeMap<String, String> {
+        let here = |pod: &Value| pod["spec"]["nodeName"] != node.as_str();
+        let pods = cluster.items(&["pods", "-l", "app=hello"]).into_iter().filter(here);
+        pods.map(|pod| (pod["metadata"]["uid"].to_string(), cluster.container(&pod, "hello"))).collect()
+    };
+    let before = others(cluster);
+    let load = Load::start(gateway(cluster), "/", 6);
+    load.more(100);
+    let output = Command::new("find").arg(&state).args(["-mindepth", "1", "-delete"]).output();
+    assert!(output.expect("find starts").status.code().is_some(), "find was killed");
+    // What runs goes on: the daemons hold what they need.
+    load.more(100);
+    assert!(load.report().failures.is_empty(), "{:?}", load.report().failures);
+    cluster.nodes_ready(3);
+
+    let since = docker(&["inspect", "-f", "{{.State.StartedAt}}", &node]);
+    docker(&["restart", "-t", "1", &node]);
+    eventually("the node says that it must join again", || {
+        let logs = Command::new("docker").args(["logs", "--since", &since, &node]).output();
+        let logs = text(&logs.expect("docker starts"));
+        let mend = logs.contains("cannot join") && logs.contains("warren token create");
+        if mend { Ok(()) } else { Err(logs) }
+    });
+    // A local cluster's mend is `warren up`: it forgets the former member and hands out a new token.
+    print!("{}", cluster.up_again(3));
+    cluster.nodes_ready(3);
+    cluster.rolled_out("deployment/hello");
+    settled(cluster, 6);
+    eventually("nothing of the former life is left", || {
+        let bound = cluster.items(&["pods", "-A", "--field-selector", &format!("spec.nodeName={node}")]);
+        let known: BTreeSet<String> =
+            bound.iter().filter_map(|pod| Some(pod["metadata"]["uid"].as_str()?.to_owned())).collect();
+        let filter = format!("label=warren.node={node}");
+        let format = "{{.Label \"warren.pod.uid\"}}";
+        let there = docker(&["ps", "-a", "--filter", &filter, "--format", format]);
+        match there.lines().find(|uid| !uid.is_empty() && !known.contains(*uid)) {
+            None => Ok(()),
+            Some(uid) => Err(format!("containers of pod {uid}")),
+        }
+    });
+    load.more(100);
+    let report = load.stop();
+    println!("a node without its state: {} requests, {} failed", report.requests, report.failures.len());
+    let kept = others(cluster);
+    assert!(before.iter().all(|(uid, id)| kept.get(uid) == Some(id)), "a pod of another node was touched");
 }

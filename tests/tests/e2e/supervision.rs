@@ -21,7 +21,7 @@ use crate::{
 /// Longer than the supervisor's memory: a daemon that lived for so long is restarted at once.
 const HEALTHY: Duration = Duration::from_secs(11);
 
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(sent.expect("kill starts").success(), "cannot send {name} to {pid}");
 }
