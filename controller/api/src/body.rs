@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use warren_objects::strict;
 
 use crate::{
+    decode::{self, DEEPEST, Decoded},
     kinds::Kind,
     negotiate::{content_type, decode_body},
     query::{FieldValidation, Query},
@@ -58,15 +59,19 @@ pub(crate) fn optional(headers: &HeaderMap, body: &Bytes) -> Result<Value, Statu
 
 /// Decodes a body that must be a map; nulls count as absent.
 pub(crate) fn map(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
+    decoded(headers, body).map(|decoded| decoded.value)
+}
+
+fn decoded(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Status> {
     if body.is_empty() {
         return Err(Status::bad_request("the body of the request is empty: an object was expected"));
     }
-    let mut value = decode_body(&content_type(headers), body)?;
-    if !value.is_object() {
+    let mut decoded = decode_body(&content_type(headers), body)?;
+    if !decoded.value.is_object() {
         return Err(Status::bad_request("the body of the request is not an object (a JSON or YAML map)"));
     }
-    strict::strip_nulls(&mut value);
-    Ok(value)
+    strict::strip_nulls(&mut decoded.value);
+    Ok(decoded)
 }
 
 /// Decodes and checks an object of a kind; the texts are warnings for the client.
@@ -76,46 +81,52 @@ pub(crate) fn object(
     body: &Bytes,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let mut value = map(headers, body)?;
-    let warnings = check(kind, &mut value, validation)?;
+    let Decoded { mut value, duplicates } = decoded(headers, body)?;
+    let warnings = check(kind, &mut value, &duplicates, validation)?;
     Ok((value, warnings))
 }
 
-/// Checks version, kind and types; unknown fields are refused or dropped, with or without a warning.
+/// Checks version, kind and types; unknown fields and fields given twice are refused or dropped, with or without a
+/// warning.
 pub(crate) fn check(
     kind: &Kind,
     value: &mut Value,
+    duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let (api_version, name) = (kind.api_version(), kind.kind);
-    if let Some(found) = value.get("kind").filter(|found| **found != json!(name)) {
-        let message =
-            format!("the kind in the data ({}) does not match the expected kind ({name})", bare(found));
-        return Err(Status::bad_request(message));
-    }
-    if let Some(found) = value.get("apiVersion").filter(|found| **found != json!(api_version)) {
-        let found = bare(found);
-        let message = format!(
-            "the API version in the data ({found}) does not match the expected API version ({api_version})"
-        );
-        return Err(Status::bad_request(message));
-    }
-    value["apiVersion"] = json!(api_version);
-    value["kind"] = json!(name);
     let refuse = |why: String| {
         let version = kind.version;
         Status::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: {why}"))
     };
-    let unknown = strict::decode(kind.resource, value).map_err(|error| refuse(error.to_string()))?;
-    if unknown.is_empty() {
-        return Ok(Vec::new());
+    if !decode::is_within(value, DEEPEST) {
+        return Err(refuse(format!("it is nested more than {DEEPEST} levels deep")));
     }
-    let messages = unknown.messages();
+    check_type(value, "kind", name)?;
+    check_type(value, "apiVersion", &api_version)?;
+    value["apiVersion"] = json!(api_version);
+    value["kind"] = json!(name);
+    let unknown = strict::decode(kind.resource, value).map_err(|error| refuse(error.to_string()))?;
+    let mut messages = unknown.messages();
+    let known = duplicates.iter().filter(|path| !unknown.0.contains(path));
+    messages.extend(known.map(|path| format!("duplicate field \"{path}\"")));
+    if messages.is_empty() {
+        return Ok(messages);
+    }
     if validation == FieldValidation::Strict {
         return Err(refuse(format!("strict decoding error: {}", messages.join(", "))));
     }
     strict::prune(kind.resource, value, &unknown);
     Ok(if validation == FieldValidation::Warn { messages } else { Vec::new() })
+}
+
+/// What a body says about its own type must be true.
+fn check_type(value: &Value, field: &str, expected: &str) -> Result<(), Status> {
+    let Some(found) = value.get(field).filter(|found| **found != json!(expected)) else { return Ok(()) };
+    let (found, what) = (bare(found), if field == "kind" { "kind" } else { "API version" });
+    Err(Status::bad_request(format!(
+        "the {what} in the data ({found}) does not match the expected {what} ({expected})"
+    )))
 }
 
 /// A text without its quotes; anything else as JSON.

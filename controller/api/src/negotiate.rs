@@ -1,9 +1,11 @@
 //! What the client sends and what it wants back: content types and Accept. Pure.
 
 use http::{HeaderMap, header};
-use serde_json::Value;
 
-use crate::status::Status;
+use crate::{
+    decode::{self, Decoded},
+    status::Status,
+};
 
 /// How a resource is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,19 +118,17 @@ pub(crate) fn unsupported(content_type: &str) -> Status {
 }
 
 /// Reads a JSON or YAML body. A body without content type is JSON (Python sends none).
-pub(crate) fn decode_body(content_type: &str, body: &[u8]) -> Result<Value, Status> {
+pub(crate) fn decode_body(content_type: &str, body: &[u8]) -> Result<Decoded, Status> {
     if body.starts_with(b"k8s\0") {
         return Err(unsupported("application/vnd.kubernetes.protobuf"));
     }
     match content_type {
-        "" | "application/json" | "*/*" => serde_json::from_slice(body).map_err(|error| {
+        "" | "application/json" | "*/*" => decode::json(body).map_err(|error| {
             Status::bad_request(format!("the body of the request is not valid JSON: {error}"))
         }),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => {
-            serde_yaml_ng::from_slice(body).map_err(|error| {
-                Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
-            })
-        }
+        "application/yaml" | "application/x-yaml" | "text/yaml" => decode::yaml(body).map_err(|error| {
+            Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
+        }),
         other => Err(unsupported(other)),
     }
 }
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn bodies() {
-        assert_eq!(decode_body("", b"{\"a\":1}").unwrap()["a"], 1);
-        assert_eq!(decode_body("application/yaml", b"a: 1\nb: [x]").unwrap()["b"][0], "x");
+        assert_eq!(decode_body("", b"{\"a\":1}").unwrap().value["a"], 1);
+        assert_eq!(decode_body("application/yaml", b"a: 1\nb: [x]").unwrap().value["b"][0], "x");
         assert_eq!(decode_body("application/json", b"{").unwrap_err().code, 400);
         assert_eq!(decode_body("application/yaml", b"a: [").unwrap_err().code, 400);
         let status = decode_body("application/vnd.kubernetes.protobuf", b"k8s\0x").unwrap_err();
