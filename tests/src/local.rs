@@ -114,8 +114,8 @@ impl Machines for Local {
         assert!(!said.is_empty(), "warren up says what it did");
     }
 
-    fn status(&self) -> String {
-        self.warren(&["status"])
+    fn administrate(&self, arguments: &[&str]) -> String {
+        self.warren(arguments)
     }
 
     fn docker_command(&self, _: &str, arguments: &[&str]) -> Command {

@@ -62,7 +62,12 @@ pub trait Machines: Send + Sync {
     fn again(&self);
 
     /// What `warren status` says.
-    fn status(&self) -> String;
+    fn status(&self) -> String {
+        self.administrate(&["status"])
+    }
+
+    /// Runs a command of `warren` as the cluster's administrator; it must succeed.
+    fn administrate(&self, arguments: &[&str]) -> String;
 
     /// docker against the engine that holds a member's pods.
     fn docker_command(&self, member: &str, arguments: &[&str]) -> Command;

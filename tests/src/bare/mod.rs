@@ -150,7 +150,7 @@ impl Bare {
             machine.daemon("controller", command);
         });
         eventually("the controller serves its API", || {
-            let output = self.administrate(&["token", "list"]);
+            let output = self.try_administrate(&["token", "list"]);
             if output.status.success() { Ok(()) } else { Err(text(&output)) }
         });
     }
@@ -188,23 +188,17 @@ impl Bare {
         })
     }
 
-    /// What an administrator runs at the controller, with its own kubeconfig.
-    pub fn administrate(&self, arguments: &[&str]) -> Output {
+    /// What an administrator runs at the controller, with its own kubeconfig, whatever comes of it.
+    pub fn try_administrate(&self, arguments: &[&str]) -> Output {
         self.with(&self.member("controller"), |machine| {
             let kubeconfig = machine.state().join("admin.kubeconfig");
             machine.run_warren(&[arguments, &["--kubeconfig", &kubeconfig.to_string_lossy()]].concat())
         })
     }
 
-    fn administrated(&self, arguments: &[&str]) -> String {
-        let output = self.administrate(arguments);
-        assert!(output.status.success(), "warren {arguments:?}: {}", text(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
     /// A join token, as an administrator makes it at the controller.
     pub fn token(&self) -> String {
-        self.administrated(&["token", "create"]).trim().to_owned()
+        self.administrate(&["token", "create"]).trim().to_owned()
     }
 
     /// Gives every engine what is in an archive of images.
@@ -311,8 +305,10 @@ impl Machines for Bare {
         }
     }
 
-    fn status(&self) -> String {
-        self.administrated(&["status"])
+    fn administrate(&self, arguments: &[&str]) -> String {
+        let output = self.try_administrate(arguments);
+        assert!(output.status.success(), "warren {arguments:?}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn docker_command(&self, member: &str, arguments: &[&str]) -> Command {

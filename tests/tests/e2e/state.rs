@@ -92,7 +92,7 @@ impl<'a> Controller<'a> {
 
     fn backup(&self, file: &Path) {
         let file = file.to_str().expect("a path of ours");
-        let said = self.cluster.warren(&["backup", file]);
+        let said = self.cluster.machines.administrate(&["backup", file]);
         assert!(said.contains("keep the file secret"), "{said}");
         let mode = fs::metadata(file).expect("a backup").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "who reads a backup has the cluster");
@@ -150,7 +150,7 @@ impl Facts {
             pods: cluster.items(&["pods", "-l", "app=hello"]).iter().map(pod).collect(),
             nodes: nodes.iter().map(|node| (name(node), node["metadata"]["uid"].to_string())).collect(),
             identities: files.filter_map(|file| Some((file.clone(), fs::read(file).ok()?))).collect(),
-            kubeconfig: cluster.warren(&["kubeconfig"]),
+            kubeconfig: cluster.machines.kubeconfig(),
         }
     }
 }
@@ -394,7 +394,7 @@ pub fn secrets_lie_on_no_disk_and_their_key_rotates(cluster: &Cluster) {
 
     let (old_name, old_key) = key_line(&controller);
     let kubeconfig = scratch.file("kubeconfig");
-    fs::write(&kubeconfig, cluster.warren(&["kubeconfig"])).expect("written");
+    fs::write(&kubeconfig, cluster.machines.kubeconfig()).expect("written");
     let rotate =
         Command::new(warren_binary()).args(["secrets", "rotate", "--kubeconfig"]).arg(&kubeconfig).output();
     let rotated = rotate.expect("warren starts");
