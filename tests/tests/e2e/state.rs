@@ -619,7 +619,7 @@ pub fn a_node_that_lost_its_state_joins_again(cluster: &Cluster) {
         if mend { Ok(()) } else { Err(logs) }
     });
     // A local cluster's mend is `warren up`: it forgets the former member and hands out a new token.
-    print!("{}", cluster.up_again(3));
+    cluster.machines.again();
     cluster.nodes_ready(3);
     cluster.rolled_out("deployment/hello");
     settled(cluster, 6);
