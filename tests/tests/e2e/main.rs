@@ -9,6 +9,7 @@ mod faults;
 mod firewall;
 mod guestbook;
 mod joining;
+mod secrets;
 mod state;
 mod streams;
 mod supervision;
@@ -48,7 +49,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a_damaged_store_is_refused_with_the_mend_and_restored",
         state::a_damaged_store_is_refused_with_the_mend_and_restored,
     ),
-    ("secrets_lie_on_no_disk_and_their_key_rotates", state::secrets_lie_on_no_disk_and_their_key_rotates),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", secrets::secrets_lie_on_no_disk_and_their_key_rotates),
     (
         "a_controller_whose_clock_is_a_day_off_loses_nobody",
         clocks::a_controller_whose_clock_is_a_day_off_loses_nobody,
