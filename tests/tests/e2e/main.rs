@@ -35,8 +35,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
-    ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
+    ("a_killed_gateway_loses_no_request", supervision::a_killed_gateway_loses_no_request),
     ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
+    ("an_upgrade_to_what_cannot_run_is_refused", supervision::an_upgrade_to_what_cannot_run_is_refused),
     ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
 ];
 
