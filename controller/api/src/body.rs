@@ -11,7 +11,7 @@ use warren_objects::strict;
 
 use crate::{
     kinds::Kind,
-    negotiate::{content_type, decode_body},
+    negotiate::{Expected, content_type, decode_body},
     query::{FieldValidation, Query},
     status::Status,
 };
@@ -48,20 +48,30 @@ impl WriteOptions {
     }
 }
 
-/// Decodes a body that may be empty (DELETE): empty is an empty object.
+/// Decodes the options of a deletion; an empty body is an empty object.
 pub(crate) fn optional(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(json!({}));
     }
-    map(headers, body)
+    of_kind(headers, body, Expected { group: "", version: "v1", kind: "DeleteOptions" })
+}
+
+/// Decodes a body that is no object of a served kind but has a kind of its own: an eviction, a binding, a scale.
+/// Clients may leave out what it is, and the versions of these kinds do not differ.
+pub(crate) fn of_kind(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Value, Status> {
+    let value = map(headers, body, expected)?;
+    match value["kind"].as_str() {
+        Some(found) if !found.is_empty() && found != expected.kind => Err(wrong_kind(found, expected.kind)),
+        _ => Ok(value),
+    }
 }
 
 /// Decodes a body that must be a map; nulls count as absent.
-pub(crate) fn map(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
+fn map(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Value, Status> {
     if body.is_empty() {
         return Err(Status::bad_request("the body of the request is empty: an object was expected"));
     }
-    let mut value = decode_body(&content_type(headers), body)?;
+    let mut value = decode_body(&content_type(headers), body, expected)?;
     if !value.is_object() {
         return Err(Status::bad_request("the body of the request is not an object (a JSON or YAML map)"));
     }
@@ -69,16 +79,24 @@ pub(crate) fn map(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
     Ok(value)
 }
 
-/// Decodes and checks an object of a kind; the texts are warnings for the client.
+/// Decodes and checks an object of a kind; the texts are warnings for the client. Fields that the kind does not have
+/// are only seen in JSON and YAML: in protobuf they have no names.
 pub(crate) fn object(
     kind: &Kind,
     headers: &HeaderMap,
     body: &Bytes,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let mut value = map(headers, body)?;
+    let expected = Expected { group: kind.group, version: kind.version, kind: kind.kind };
+    let mut value = map(headers, body, expected)?;
     let warnings = check(kind, &mut value, validation)?;
     Ok((value, warnings))
+}
+
+fn wrong_kind(found: &str, expected: &str) -> Status {
+    Status::bad_request(format!(
+        "the kind in the data ({found}) does not match the expected kind ({expected})"
+    ))
 }
 
 /// Checks version, kind and types; unknown fields are refused or dropped, with or without a warning.
@@ -89,9 +107,7 @@ pub(crate) fn check(
 ) -> Result<Vec<String>, Status> {
     let (api_version, name) = (kind.api_version(), kind.kind);
     if let Some(found) = value.get("kind").filter(|found| **found != json!(name)) {
-        let message =
-            format!("the kind in the data ({}) does not match the expected kind ({name})", bare(found));
-        return Err(Status::bad_request(message));
+        return Err(wrong_kind(&bare(found), name));
     }
     if let Some(found) = value.get("apiVersion").filter(|found| **found != json!(api_version)) {
         let found = bare(found);

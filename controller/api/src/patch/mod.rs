@@ -7,7 +7,9 @@ mod topology;
 
 use serde_json::Value;
 
-use crate::{negotiate, status::Status};
+use warren_objects::schema::Message;
+
+use crate::status::Status;
 
 /// A patch as it came in.
 #[derive(Debug)]
@@ -31,7 +33,6 @@ impl Patch {
                  (`kubectl apply` without --server-side)",
                 ))
             }
-            "application/vnd.kubernetes.protobuf" => Err(negotiate::unsupported(content_type)),
             other => Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
@@ -39,12 +40,18 @@ impl Patch {
         }
     }
 
-    /// What the object becomes. `kind` is the root of the strategic merge topology.
-    pub(crate) fn apply(&self, kind: &str, current: &Value) -> Result<Value, Status> {
+    /// What the object becomes. Strategic patches need to know its type: custom resources have none.
+    pub(crate) fn apply(&self, kind: Option<&'static Message>, current: &Value) -> Result<Value, Status> {
         match self {
             Self::Json(patch) => json::apply(patch, current),
             Self::Merge(patch) => Ok(merge::apply(patch, current)),
             Self::Strategic(patch) => {
+                let kind = kind.ok_or_else(|| {
+                    Status::unsupported_media_type(
+                        "the body of the request was in an unknown format - accepted media types include: \
+                         application/json-patch+json, application/merge-patch+json",
+                    )
+                })?;
                 strategic::apply(kind, current, patch).map_err(|error| Status::bad_request(error.to_string()))
             }
         }
