@@ -3,11 +3,15 @@
 use http::{HeaderMap, header};
 use serde_json::Value;
 use warren_objects::{
-    protobuf::{self, DecodeError},
+    protobuf::{self, DecodeError, Fault},
     schema,
 };
 
-use crate::{kinds::api_version, status::Status};
+use crate::{
+    decode::{self, Decoded},
+    kinds::api_version,
+    status::Status,
+};
 
 /// How a resource is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,17 +128,19 @@ pub(crate) struct Expected<'a> {
 }
 
 /// Reads a body in JSON, YAML or protobuf. A body without content type is JSON (Python sends none).
-pub(crate) fn decode_body(content_type: &str, body: &[u8], expected: Expected<'_>) -> Result<Value, Status> {
+pub(crate) fn decode_body(
+    content_type: &str,
+    body: &[u8],
+    expected: Expected<'_>,
+) -> Result<Decoded, Status> {
     match content_type {
-        "" | "application/json" | "*/*" => serde_json::from_slice(body).map_err(|error| {
+        "" | "application/json" | "*/*" => decode::json(body).map_err(|error| {
             Status::bad_request(format!("the body of the request is not valid JSON: {error}"))
         }),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => {
-            serde_yaml_ng::from_slice(body).map_err(|error| {
-                Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
-            })
-        }
-        PROTOBUF => decode_protobuf(body, expected),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => decode::yaml(body).map_err(|error| {
+            Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
+        }),
+        PROTOBUF => decode_protobuf(body, expected).map(Decoded::from),
         other => Err(unsupported(other)),
     }
 }
@@ -144,8 +150,11 @@ fn decode_protobuf(body: &[u8], expected: Expected<'_>) -> Result<Value, Status>
     if schema::root(expected.group, expected.version, expected.kind).is_none() {
         return Err(unsupported(PROTOBUF));
     }
-    let refuse = |error: DecodeError| {
-        Status::bad_request(format!("the body of the request is not valid Kubernetes protobuf: {error}"))
+    let refuse = |error: DecodeError| match error.fault {
+        Fault::TooLarge => Status::request_too_large(format!("Request entity too large: {error}")),
+        _ => {
+            Status::bad_request(format!("the body of the request is not valid Kubernetes protobuf: {error}"))
+        }
     };
     let envelope = protobuf::open(body).map_err(refuse)?;
     let kind = if envelope.kind.is_empty() { expected.kind } else { envelope.kind };
@@ -199,8 +208,8 @@ mod tests {
         let decode_body = |content_type: &str, body: &[u8]| {
             super::decode_body(content_type, body, Expected { group: "", version: "v1", kind: "ConfigMap" })
         };
-        assert_eq!(decode_body("", b"{\"a\":1}").unwrap()["a"], 1);
-        assert_eq!(decode_body("application/yaml", b"a: 1\nb: [x]").unwrap()["b"][0], "x");
+        assert_eq!(decode_body("", b"{\"a\":1}").unwrap().value["a"], 1);
+        assert_eq!(decode_body("application/yaml", b"a: 1\nb: [x]").unwrap().value["b"][0], "x");
         assert_eq!(decode_body("application/json", b"{").unwrap_err().code, 400);
         assert_eq!(decode_body("application/yaml", b"a: [").unwrap_err().code, 400);
         let malformed = decode_body("application/vnd.kubernetes.protobuf", b"k8s\0x").unwrap_err();
@@ -228,7 +237,7 @@ mod tests {
         };
         let unnamed = b"k8s\0\x12\x06\x0a\x04\x0a\x02cm";
         let expected = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cm"}});
-        assert_eq!(decode(unnamed, "Secret").unwrap(), expected);
+        assert_eq!(decode(unnamed, "Secret").unwrap().value, expected);
         assert_eq!(decode(unnamed, "Widget").unwrap_err().code, 415);
         let widget = b"k8s\0\x0a\x08\x12\x06Widget";
         let status = decode(widget, "Secret").unwrap_err();

@@ -202,7 +202,7 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
         // Logs are text whatever the client accepts.
         let form = if subresource.name == "log" { negotiate::negotiate(&HeaderMap::new())? } else { form? };
         let reply = subresources::call(engine, &call, subresource.name, verb).await?;
-        return Ok(respond::render(kind, form, Include::parse(&call.query)?, reply));
+        return respond::render(kind, form, Include::parse(&call.query)?, reply);
     }
     if !kind.verbs.contains(&verb) {
         return Err(Status::not_allowed_for(kind));
@@ -213,7 +213,7 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
     let addressed = named || !call.target.namespace.is_empty() || !kind.namespaced;
     let reply: Reply = match verb {
         "get" => verbs::get(engine, &call)?,
-        "list" => verbs::list(engine, &call)?,
+        "list" => verbs::list(engine, &call).await?,
         "watch" => verbs::watch(engine, &call, form, include)?,
         "create" if !named && addressed => verbs::create(engine, &call).await?,
         "update" if named => verbs::update(engine, &call).await?,
@@ -222,5 +222,5 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
         "deletecollection" if addressed => verbs::delete_collection(engine, &call).await?,
         _ => return Err(Status::method_not_allowed()),
     };
-    Ok(respond::render(kind, form, include, reply))
+    respond::render(kind, form, include, reply)
 }

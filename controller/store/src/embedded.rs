@@ -342,15 +342,14 @@ impl Batch {
         match write {
             Write::Put(key, value) => {
                 let object = Arc::new(Object::new(key.clone(), revision, value));
-                let json = serde_json::to_vec(&object.value).expect("a JSON value can be written as JSON");
-                self.writes.insert(key.clone(), Some((revision, json)));
+                self.writes.insert(key.clone(), Some((revision, object.json().to_vec())));
                 let previous = self.pending.objects.insert(key.clone(), Arc::clone(&object));
-                Some(Event { key, previous, current: Some(object) })
+                Some(Event::new(key, previous, Some(object)))
             }
             Write::Delete(key) => {
                 let previous = self.pending.objects.remove(&key)?;
                 self.writes.insert(key.clone(), None);
-                Some(Event { key, previous: Some(previous), current: None })
+                Some(Event::new(key, Some(previous), None))
             }
         }
     }

@@ -26,8 +26,8 @@ pub const MAGIC: &[u8] = b"k8s\0";
 /// How deep the JSON may be: well below what serde_json reads again (128).
 const LEVELS: usize = 100;
 /// How many values a body may hold. Two bytes can make a value, which takes a hundred times as much when it is decoded;
-/// the largest honest objects (custom resource definitions of a megabyte) have some 60,000.
-const VALUES: usize = 250_000;
+/// the largest honest objects (custom resource definitions of megabytes) have some 60,000.
+const VALUES: usize = 100_000;
 
 /// Why a body cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,8 @@
 //! Strategic merge patch: merge patch that knows which lists are maps, with Kubernetes' directives
 //! (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/F`, `$setElementOrder/F`).
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use warren_objects::schema::Message;
@@ -144,7 +146,8 @@ fn retain_keys(map: &mut Object, patch: &Object, path: &str) -> Result<(), Patch
     let Some(retained) = patch.get(RETAIN_KEYS) else { return Ok(()) };
     let retained =
         retained.as_array().ok_or_else(|| PatchError::NotAList { path: below(path, RETAIN_KEYS) })?;
-    let names = |key: &str| retained.iter().any(|name| name.as_str() == Some(key));
+    let retained: BTreeSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let names = |key: &str| retained.contains(key);
     for (key, value) in patch {
         if !is_directive(key) && !value.is_null() && !names(key) {
             return Err(PatchError::NotRetained { path: below(path, key) });
@@ -157,6 +160,7 @@ fn retain_keys(map: &mut Object, patch: &Object, path: &str) -> Result<(), Patch
 /// `$deleteFromPrimitiveList/F`.
 fn delete_scalars(map: &mut Object, field: &str, gone: &Value, path: &str) -> Result<(), PatchError> {
     let gone = gone.as_array().ok_or_else(|| PatchError::NotAList { path: path.to_owned() })?;
+    let gone: HashSet<&Value> = gone.iter().collect();
     if let Some(Value::Array(items)) = map.get_mut(field) {
         items.retain(|item| !gone.contains(item));
     }
@@ -174,13 +178,11 @@ fn merge_list(
     match topology.merge {
         Merge::Atomic | Merge::Replace => Ok(patch.iter().map(plain).collect()),
         Merge::Set => {
-            let mut items = old;
-            for item in patch {
-                if !items.contains(item) {
-                    items.push(item.clone());
-                }
-            }
-            Ok(items)
+            let known: HashSet<&Value> = old.iter().collect();
+            let mut added = HashSet::new();
+            let new = patch.iter().filter(|item| !known.contains(item) && added.insert(*item));
+            let new: Vec<Value> = new.cloned().collect();
+            Ok(old.into_iter().chain(new).collect())
         }
         Merge::By(key) => merge_keyed(topology.child, key, old, patch, path),
     }
@@ -194,32 +196,42 @@ fn merge_keyed(
     path: &str,
 ) -> Result<Vec<Value>, PatchError> {
     let mut items = old;
-    let mut changes: Vec<(&Object, String)> = Vec::new();
+    let mut changes: Vec<(&Object, &Value, String)> = Vec::new();
+    let mut gone: HashSet<&Value> = HashSet::new();
     let mut replaced = false;
     for (index, item) in patch.iter().enumerate() {
         let path = format!("{path}[{index}]");
         let fields = item.as_object().ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
-        match directive(fields, &path)? {
+        let directive = directive(fields, &path)?;
+        if directive == Directive::Replace {
             // The marker says that the other items of the patch are the whole list.
-            Directive::Replace => replaced = true,
-            Directive::Delete => {
-                let name = fields.get(key).ok_or(PatchError::NoMergeKey { path, key })?;
-                items.retain(|item| item.get(key) != Some(name));
-            }
-            Directive::Merge => changes.push((fields, path)),
+            replaced = true;
+            continue;
+        }
+        let name = fields.get(key).ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
+        if directive == Directive::Delete {
+            gone.insert(name);
+        } else {
+            changes.push((fields, name, path));
         }
     }
-    if replaced {
-        items.clear();
+    items.retain(|item| !replaced && item.get(key).is_none_or(|name| !gone.contains(name)));
+    let mut places: HashMap<Value, usize> = HashMap::new();
+    for (place, item) in items.iter().enumerate() {
+        if let Some(name) = item.get(key) {
+            places.entry(name.clone()).or_insert(place);
+        }
     }
-    for (fields, path) in changes {
-        let name = fields.get(key).ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
-        let place = items.iter().position(|item| item.get(key) == Some(name));
+    for (fields, name, path) in changes {
+        let place = places.get(name).copied();
         let old = place.and_then(|place| items[place].as_object().cloned()).unwrap_or_default();
         let merged = Value::Object(merge_map(kind, old, fields, &path)?);
         match place {
             Some(place) => items[place] = merged,
-            None => items.push(merged),
+            None => {
+                places.insert(name.clone(), items.len());
+                items.push(merged);
+            }
         }
     }
     Ok(items)
@@ -239,18 +251,19 @@ fn set_order(kind: Node, field: &str, map: &mut Object, before: &Object, order: 
             None => item.clone(),
         }
     };
-    let Some(Value::Array(items)) = map.get_mut(field) else { return };
-    let server: Vec<Value> =
-        before.get(field).and_then(Value::as_array).into_iter().flatten().map(name).collect();
-    let order: Vec<Value> = order.iter().map(name).collect();
-    let place = |list: &[Value], item: &Value| {
-        let name = name(item);
-        list.iter().position(|other| *other == name)
+    let places = |list: &[Value]| -> HashMap<Value, usize> {
+        let named = list.iter().enumerate().map(|(place, item)| (name(item), place));
+        // Backwards, so that of equal names the first one counts.
+        named.rev().collect()
     };
+    let Some(Value::Array(items)) = map.get_mut(field) else { return };
+    let server = places(before.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
+    let order = places(order);
+    let place = |places: &HashMap<Value, usize>, item: &Value| places.get(&name(item)).copied();
     let (mut named, mut others): (Vec<Value>, Vec<Value>) =
         std::mem::take(items).into_iter().partition(|item| place(&order, item).is_some());
-    named.sort_by_key(|item| place(&order, item));
-    others.sort_by_key(|item| place(&server, item));
+    named.sort_by_cached_key(|item| place(&order, item));
+    others.sort_by_cached_key(|item| place(&server, item));
     let mut named = named.into_iter().peekable();
     let mut others = others.into_iter().peekable();
     while let Some(other) = others.peek() {
