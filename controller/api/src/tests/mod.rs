@@ -7,6 +7,7 @@ mod lists;
 mod objects;
 mod patches;
 mod pods;
+mod protobuf;
 mod services;
 mod streams;
 mod watches;
