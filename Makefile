@@ -71,8 +71,7 @@ deny:
 	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny --workspace check advisories; \
 	else echo "advisories are not checked: their database cannot be reached"; fi
 
-# Benchmarks beside the peers.
+# Benchmarks beside the peers: nginx for the gateway, etcd for the store and for the whole API. About four minutes.
 bench:
 	@deploy/prerequisites.sh --bench
-	@$(MAKE) --no-print-directory build
-	WARREN_BIN=$(CURDIR)/$(BINARY) cargo bench --workspace --locked
+	cargo bench --locked -p warren-gateway -p warren-store -p warren-controller --bench 'against_*'

@@ -123,6 +123,9 @@ async fn dispatch(
     }
     match target {
         Target::Health { endpoint, check } => health(engine, endpoint, check.as_deref(), &query).await,
+        Target::OpenApiV2 | Target::OpenApiV3 | Target::OpenApiV3GroupVersion(..) => {
+            open_api(target, query, parts.headers.clone()).await
+        }
         other => documents(&other, &parts.headers).ok_or_else(Status::unknown_path),
     }
 }
@@ -149,18 +152,22 @@ fn documents(target: &Target, headers: &HeaderMap) -> Option<Response> {
         },
         Target::Group(name) => json(discovery::group(name)?),
         Target::GroupVersion(group, version) => json(discovery::resources(group, version)?),
-        Target::OpenApiV2 if wants_protobuf(headers) => {
-            respond::bytes(StatusCode::OK, openapi::v2_protobuf(), openapi::V2_CONTENT_TYPE)
-        }
-        Target::OpenApiV2 => json(openapi::v2_json()),
-        Target::OpenApiV3 => json(openapi::v3_index()),
-        Target::OpenApiV3GroupVersion(group, version) => json(openapi::v3_document(group, version)?),
-        Target::Health { .. } | Target::Resource(_) => return None,
+        Target::Health { .. }
+        | Target::OpenApiV2
+        | Target::OpenApiV3
+        | Target::OpenApiV3GroupVersion(..)
+        | Target::Resource(_) => return None,
     })
 }
 
-fn wants_protobuf(headers: &HeaderMap) -> bool {
-    negotiate::accepted(headers).first().is_some_and(|media| media.essence.ends_with("+protobuf"))
+/// Schemas. Making the first of them takes a moment, which no other request shall notice.
+async fn open_api(target: Target, query: Query, headers: HeaderMap) -> Result<Response, Status> {
+    let made = tokio::task::spawn_blocking(move || match target {
+        Target::OpenApiV2 => openapi::v2(&headers),
+        Target::OpenApiV3GroupVersion(group, version) => openapi::v3(&group, &version, &query, &headers),
+        _ => openapi::v3_index(&headers),
+    });
+    made.await.map_err(|error| Status::internal(format!("cannot make the document: {error}")))?
 }
 
 /// Health: the process answers; readiness: the store does too.

@@ -9,7 +9,7 @@ use std::{
 use redb::Database;
 
 use crate::{
-    Object,
+    Object, Snapshot,
     file::{self, Head},
     keys::{Key, KeyFile},
     reserve::Reserve,
@@ -87,17 +87,19 @@ impl From<redb::Error> for Failure {
 
 /// What the committer needs of a disk. A second implementation fails on purpose, in tests.
 pub(crate) trait Engine: Send {
-    /// Durable when it returns; on an error nothing of it is.
-    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), Failure>;
-    /// After a failed write: forget the handle and open anew.
-    fn reopen(&mut self) -> Result<(), Failure>;
-    /// Seals everything by a new key; the old one opens nothing any more.
-    fn rotate(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure>;
+    /// Adds changes to what is `held`; durable when it returns. After an error, [`Engine::reopen`] decides.
+    fn persist(&mut self, held: &Snapshot, revision: u64, changes: &[Change]) -> Result<(), Failure>;
+    /// After a failed write: the disk shows what is `held`, and nothing else, when it succeeds.
+    fn reopen(&mut self, held: &Snapshot) -> Result<(), Failure>;
+    /// Seals everything by a new key; the old one opens nothing any more. After an error the old one stays.
+    fn rotate(&mut self, held: &Snapshot) -> Result<Key, Failure>;
     /// Gives the reserve to the disk, for deletions.
     fn release_reserve(&mut self);
     /// Keeps the reserve back again; whether there was room for it.
     fn keep_reserve(&mut self) -> bool;
 }
+
+type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::Error> + Send>;
 
 pub(crate) struct Redb {
     path: PathBuf,
@@ -106,6 +108,8 @@ pub(crate) struct Redb {
     head: Head,
     reserve: Reserve,
     database: Option<Database>,
+    /// How the file is opened; tests put a disk in between that fails.
+    opener: Opener,
     /// Something was written since space was last looked for inside the file.
     may_shrink: bool,
 }
@@ -123,7 +127,11 @@ impl Redb {
         }
         let (database, head) = open_checked(&path)?;
         let key = key_of(&keys, &head)?;
-        let objects = guarded(&path, || file::read(&database, &head, key.as_ref()))?;
+        let file::Content { objects, unopened } =
+            guarded(&path, || file::read(&database, &head, key.as_ref()))?;
+        if let Some(problem) = unopened {
+            return Err(OpenError::Keys { path: keys.path(), problem });
+        }
         let mut engine = Self {
             reserve: Reserve::new(directory),
             key: key.clone().unwrap_or_else(Key::generate),
@@ -131,6 +139,7 @@ impl Redb {
             keys,
             head,
             database: Some(database),
+            opener: Box::new(file::open),
             may_shrink: true,
         };
         if key.is_none() {
@@ -148,7 +157,7 @@ impl Redb {
     /// A file of an older Warren holds secrets in plain text: it is written anew.
     fn seal_old_file(&mut self, objects: &[Object]) -> Result<(), OpenError> {
         let all: Vec<&Object> = objects.iter().collect();
-        let sealed = self.rotate(self.head.epoch, self.head.revision, &all);
+        let sealed = self.seal_anew(self.head.epoch, self.head.revision, &all);
         sealed.map_err(|failure| OpenError::Open {
             path: self.path.clone(),
             source: format!("its secrets cannot be encrypted: {}", failure.problem).into(),
@@ -166,24 +175,40 @@ impl Redb {
         let Some(mut database) = self.database.take() else { return };
         match database.compact() {
             Ok(_) => self.database = Some(database),
-            Err(error) => {
-                tracing::debug!(%error, "the store's file cannot be made smaller");
-                drop(database);
-                if let Err(failure) = self.reopen() {
-                    tracing::warn!(
-                        failure.problem,
-                        "the store could not be reopened; the next write tries again"
-                    );
-                }
-            }
+            // The next write opens it anew.
+            Err(error) => tracing::debug!(%error, "the store's file cannot be made smaller"),
         }
+    }
+
+    fn open_file(&mut self) -> Result<(), Failure> {
+        let database = (self.opener)(&self.path)?;
+        self.head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
+        self.database = Some(database);
+        Ok(())
+    }
+
+    /// Puts a file with these objects, sealed by a new key, in the place of the old one.
+    fn seal_anew(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure> {
+        let (old, new) = (self.key.clone(), Key::generate());
+        let sealed_before = self.head.sealed_by.is_some();
+        let both: Vec<&Key> = if sealed_before { vec![&old, &new] } else { vec![&new] };
+        self.keys.save(&both).map_err(|error| Failure::of_io(&error))?;
+        replace(&self.path, &new, Head::new(epoch, revision, new.id), objects)?;
+        self.database = None;
+        self.open_file()?;
+        self.key = new.clone();
+        // From here on the store is sealed by the new key alone; the next start drops the old one, too.
+        if let Err(error) = self.keys.save(&[&new]) {
+            tracing::warn!(%error, "the old key stays in the key file until the next start or rotation");
+        }
+        Ok(new)
     }
 }
 
 impl Engine for Redb {
-    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), Failure> {
+    fn persist(&mut self, held: &Snapshot, revision: u64, changes: &[Change]) -> Result<(), Failure> {
         if self.database.is_none() {
-            self.reopen()?;
+            self.reopen(held)?;
         }
         let Some(database) = &self.database else {
             return Err(Failure { is_full: false, problem: "the database file is closed".to_owned() });
@@ -193,35 +218,46 @@ impl Engine for Redb {
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), Failure> {
+    fn reopen(&mut self, held: &Snapshot) -> Result<(), Failure> {
         self.database = None;
-        let database = file::open(&self.path)?;
-        let head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
-        // An acknowledged commit that is not there any more must not be built upon.
-        if head != self.head {
-            let problem = format!(
-                "after a failed write it is at revision {}, not {}: restart the controller",
-                head.revision, self.head.revision
-            );
-            return Err(Failure { is_full: false, problem });
+        let wanted = self.head;
+        match self.open_file() {
+            Ok(()) if self.head == wanted => return Ok(()),
+            // A write whose last step failed may be in the file all the same. It was refused, so it must not come
+            // back at the next start, nor be built upon.
+            Ok(()) => tracing::warn!(
+                shown = self.head.revision,
+                held = held.revision,
+                "the store's file shows a write that failed; writing the file anew"
+            ),
+            Err(failure) if failure.is_full => return Err(failure),
+            Err(failure) => {
+                tracing::warn!(failure.problem, "the store's file cannot be used; writing it anew");
+            }
         }
-        self.database = Some(database);
-        Ok(())
+        (self.database, self.head) = (None, wanted);
+        let objects: Vec<&Object> = held.iter().map(AsRef::as_ref).collect();
+        replace(&self.path, &self.key, Head::new(held.epoch, held.revision, self.key.id), &objects)?;
+        let opened = self.open_file();
+        if opened.is_err() {
+            self.head = wanted;
+        }
+        opened
     }
 
-    fn rotate(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure> {
-        let (old, new) = (self.key.clone(), Key::generate());
-        let sealed_before = self.head.sealed_by.is_some();
-        let both: Vec<&Key> = if sealed_before { vec![&old, &new] } else { vec![&new] };
-        self.keys.save(&both).map_err(|error| Failure::of_io(&error))?;
-        replace(&self.path, &new, Head::new(epoch, revision, new.id), objects)?;
-        self.database = None;
-        let database = file::open(&self.path)?;
-        self.head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
-        (self.key, self.database) = (new.clone(), Some(database));
-        // From here on the store is sealed by the new key alone; the next start would drop the old one, too.
-        self.keys.save(&[&new]).map_err(|error| Failure::of_io(&error))?;
-        Ok(new)
+    fn rotate(&mut self, held: &Snapshot) -> Result<Key, Failure> {
+        let objects: Vec<&Object> = held.iter().map(AsRef::as_ref).collect();
+        let before = (self.head, self.key.clone());
+        let rotated = self.seal_anew(held.epoch, held.revision, &objects);
+        if rotated.is_err() {
+            // The new file may be in place: back to what the old key opens. The key file holds both meanwhile.
+            (self.head, self.key) = before;
+            if let Err(failure) = self.reopen(held) {
+                let problem = failure.problem;
+                tracing::error!(problem, "the store could not be reopened; the next write tries again");
+            }
+        }
+        rotated
     }
 
     fn release_reserve(&mut self) {
@@ -332,6 +368,11 @@ pub(crate) fn replace(path: &Path, key: &Key, head: Head, objects: &[&Object]) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    };
+
     use serde_json::json;
 
     use super::*;
@@ -354,5 +395,126 @@ mod tests {
             assert_eq!(loaded.objects[0].value["data"], value["data"]);
             assert!(!plain(), "the secret is still there");
         }
+    }
+
+    /// A disk on which the n-th flush from now fails, after it wrote everything: the worst that fsync can do.
+    #[derive(Debug)]
+    struct Flaky {
+        file: redb::backends::FileBackend,
+        flushes_left: Arc<AtomicI64>,
+    }
+
+    impl redb::StorageBackend for Flaky {
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.file.read(offset, out)
+        }
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.file.set_len(length)
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.file.write(offset, data)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.file.sync_data()?;
+            match self.flushes_left.fetch_sub(1, Ordering::SeqCst) {
+                1 => Err(io::Error::from_raw_os_error(libc::EIO)),
+                _ => Ok(()),
+            }
+        }
+        fn close(&self) -> io::Result<()> {
+            self.file.close()
+        }
+    }
+
+    fn flaky(path: &Path, flushes_left: &Arc<AtomicI64>) -> Result<Database, redb::Error> {
+        let file = fs::File::options().read(true).write(true).open(path)?;
+        let file = redb::backends::FileBackend::new(file)?;
+        let disk = Flaky { file, flushes_left: Arc::clone(flushes_left) };
+        Ok(Database::builder().create_with_backend(disk)?)
+    }
+
+    fn put(held: &Snapshot, engine: &mut Redb, name: &str) -> Result<Snapshot, Failure> {
+        let key = crate::Key::new("secrets", "default", name);
+        let object = Object::new(key.clone(), held.revision + 1, json!({"metadata": {"name": name}}));
+        let bytes = serde_json::to_vec(&object.value).expect("JSON");
+        engine.persist(held, held.revision + 1, &[(key.clone(), Some((held.revision + 1, bytes)))])?;
+        let mut next = held.clone();
+        next.revision += 1;
+        next.objects.insert(key, Arc::new(object));
+        Ok(next)
+    }
+
+    /// What a restart would find.
+    fn names(directory: &Path) -> (u64, Vec<String>) {
+        let copy = tempfile::tempdir().expect("a directory");
+        for name in ["store.redb", "keys/secrets.key"] {
+            fs::create_dir_all(copy.path().join("keys")).expect("made");
+            fs::copy(directory.join(name), copy.path().join(name)).expect("copied");
+        }
+        let (_, loaded) = Redb::open(copy.path(), &copy.path().join("keys")).expect("it opens");
+        (loaded.revision, loaded.objects.iter().map(|object| object.key.name.to_string()).collect())
+    }
+
+    #[test]
+    fn whichever_flush_fails_memory_and_disk_say_the_same_afterwards() {
+        let (mut failures, mut shown) = (0, 0);
+        for flush in 1..20 {
+            let directory = tempfile::tempdir().expect("a directory");
+            let keys = directory.path().join("keys");
+            let (mut engine, loaded) = Redb::open(directory.path(), &keys).expect("opened");
+            let left = Arc::new(AtomicI64::new(0));
+            let shared = Arc::clone(&left);
+            engine.opener = Box::new(move |path| flaky(path, &shared));
+            let held = Snapshot { epoch: loaded.epoch, revision: loaded.revision, ..Snapshot::default() };
+            engine.reopen(&held).expect("the disk works");
+            let held = put(&held, &mut engine, "a").expect("the disk works");
+            left.store(flush, Ordering::SeqCst);
+            let Err(failure) = put(&held, &mut engine, "refused") else { break };
+            left.store(0, Ordering::SeqCst);
+            assert!(!failure.is_full && failure.problem.contains("os error 5"), "{failure:?}");
+            failures += 1;
+            engine.database = None;
+            shown += usize::from(names(directory.path()).1.contains(&"refused".to_owned()));
+            engine.reopen(&held).expect("the disk works again");
+            assert_eq!(names(directory.path()), (held.revision, vec!["a".to_owned()]), "flush {flush}");
+            let held = put(&held, &mut engine, "b").expect("the disk works again");
+            drop(engine);
+            assert_eq!(
+                names(directory.path()),
+                (held.revision, vec!["a".into(), "b".into()]),
+                "flush {flush}"
+            );
+        }
+        assert!(
+            failures >= 2 && shown >= 1,
+            "{failures} flushes failed, {shown} writes were there all the same"
+        );
+    }
+
+    #[test]
+    fn a_rotation_that_cannot_open_its_own_file_is_undone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut engine, loaded) =
+            Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
+        let held = Snapshot { epoch: loaded.epoch, revision: loaded.revision, ..Snapshot::default() };
+        let held = put(&held, &mut engine, "a").expect("the disk works");
+        let (old, calls) = (engine.key().id, AtomicI64::new(0));
+        engine.opener = Box::new(move |path| match calls.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(io::Error::from_raw_os_error(libc::EIO).into()),
+            _ => file::open(path),
+        });
+        engine.rotate(&held).expect_err("the new file cannot be opened");
+        let held = put(&held, &mut engine, "b").expect("the disk works again");
+        assert_eq!(engine.key().id, old);
+        engine.database = None;
+        assert_eq!(names(directory.path()), (held.revision, vec!["a".into(), "b".into()]));
+        let new = engine.rotate(&held).expect("the disk works again");
+        drop(engine);
+        assert_eq!(names(directory.path()).1, ["a", "b"]);
+        let text = fs::read_to_string(directory.path().join("keys/secrets.key")).expect("there");
+        assert!(text.contains(&new.id.to_string()) && !text.contains(&old.to_string()), "one key is left");
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition, docker, warren_binary},
+    cluster::{Cluster, condition},
     eventually,
     load::{Load, Report},
 };
@@ -21,34 +21,17 @@ use crate::{
 /// Longer than the supervisor's memory: a daemon that lived for so long is restarted at once.
 const HEALTHY: Duration = Duration::from_secs(11);
 
-/// The processes of a member by daemon ("node" is the supervisor), with their identifiers on this machine.
-fn processes(container: &str) -> BTreeMap<String, u32> {
-    let table = docker(&["top", container, "-eo", "pid,args"]);
-    let process = |line: &str| {
-        let mut words = line.split_whitespace();
-        let pid = words.next()?.parse().ok()?;
-        let program = words.next()?;
-        let daemon = words.next()?;
-        // Pods of a node are in its cgroup too: only what was started for this very member counts.
-        let ours = program.ends_with("warren")
-            && ["node", "netd", "agent", "gateway"].contains(&daemon)
-            && line.contains(&format!("/{container}"));
-        ours.then(|| (daemon.to_owned(), pid))
-    };
-    table.lines().filter_map(process).collect()
-}
-
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(sent.expect("kill starts").success(), "cannot send {name} to {pid}");
 }
 
 /// Kills a daemon and waits for its successor; the answer is how long that took.
-fn kill(container: &str, daemon: &str) -> Duration {
-    let old = processes(container)[daemon];
+fn kill(cluster: &Cluster, member: &str, daemon: &str) -> Duration {
+    let old = cluster.machines.processes(member)[daemon];
     let started = Instant::now();
     signal(old, "KILL");
-    eventually("the daemon runs again", || match processes(container).get(daemon) {
+    eventually("the daemon runs again", || match cluster.machines.processes(member).get(daemon) {
         Some(new) if *new != old => Ok(started.elapsed()),
         found => Err(format!("{found:?}")),
     })
@@ -62,39 +45,37 @@ fn prepare(cluster: &Cluster) {
 }
 
 /// A long-lived TCP connection across nodes, and a loop of lookups, inside of the cluster.
-struct Inside {
-    talker: String,
-    resolver: String,
+struct Inside<'a> {
+    cluster: &'a Cluster,
+    pod: Value,
 }
 
-impl Inside {
-    fn start(cluster: &Cluster) -> Self {
+impl<'a> Inside<'a> {
+    fn start(cluster: &'a Cluster) -> Self {
         let node = |number: u32| format!("{}-node-{number}", cluster.name);
         let manifest = include_str!("../../manifests/supervision.yaml");
         cluster.apply(&manifest.replace("NODE_1", &node(1)).replace("NODE_3", &node(3)));
-        let container = |pod: &str, name: &str| {
-            eventually("the inner clients run", || {
-                let pod = cluster.get(&["pod", pod]);
-                let ready = condition(&pod, "Ready") == "True";
-                if ready { Ok(cluster.container(&pod, name)) } else { Err(pod["status"].to_string()) }
-            })
-        };
-        let inside =
-            Self { talker: container("talker", "talker"), resolver: container("talker", "resolver") };
+        let pod = eventually("the inner clients run", || {
+            let pod = cluster.get(&["pod", "talker"]);
+            if condition(&pod, "Ready") == "True" { Ok(pod) } else { Err(pod["status"].to_string()) }
+        });
+        let inside = Self { cluster, pod };
         inside.goes_on("before");
         inside
     }
 
-    fn count(container: &str, word: &str) -> usize {
-        docker(&["logs", container]).lines().filter(|line| line.starts_with(word)).count()
+    fn count(&self, container: &str, word: &str) -> usize {
+        let container = self.cluster.container(&self.pod, container);
+        let log = self.cluster.docker_of(&self.pod, &["logs", &container]);
+        log.lines().filter(|line| line.starts_with(word)).count()
     }
 
     /// Waits for further echoes over the one connection, and for further lookups.
     fn goes_on(&self, when: &str) {
-        for (container, word) in [(&self.talker, "echo"), (&self.resolver, "found")] {
-            let before = Self::count(container, word);
+        for (container, word) in [("talker", "echo"), ("resolver", "found")] {
+            let before = self.count(container, word);
             eventually(&format!("{word} goes on {when}"), || {
-                let more = Self::count(container, word) - before;
+                let more = self.count(container, word) - before;
                 if more >= 10 { Ok(()) } else { Err(format!("{more} more {word}")) }
             });
         }
@@ -103,16 +84,16 @@ impl Inside {
     /// What was lost: ended connections and failed lookups, with what was tried.
     fn lost(&self) -> (usize, usize, usize, usize) {
         (
-            Self::count(&self.talker, "ENDED"),
-            Self::count(&self.talker, "echo"),
-            Self::count(&self.resolver, "LOST"),
-            Self::count(&self.resolver, "found"),
+            self.count("talker", "ENDED"),
+            self.count("talker", "echo"),
+            self.count("resolver", "LOST"),
+            self.count("resolver", "found"),
         )
     }
 
-    fn end(self, cluster: &Cluster) {
+    fn end(self) {
         let delete = ["delete", "pod/talker", "pod/listener", "svc/listener"];
-        cluster.kubectl(&[&delete[..], &["--grace-period=0", "--force"]].concat());
+        self.cluster.kubectl(&[&delete[..], &["--grace-period=0", "--force"]].concat());
     }
 }
 
@@ -148,7 +129,7 @@ pub fn killed_netd_and_agent_cost_nothing(cluster: &Cluster) {
         ("node-3", "agent"),
     ] {
         let failed = load.report().failures.len();
-        let took = kill(&member(name), daemon);
+        let took = kill(cluster, &member(name), daemon);
         load.more(300);
         inside.goes_on("after the kill");
         let lost = load.report().failures.len() - failed;
@@ -161,18 +142,18 @@ pub fn killed_netd_and_agent_cost_nothing(cluster: &Cluster) {
     report.assert_flawless();
     assert_eq!((ended, lost), (0, 0), "a connection or a lookup inside was lost");
     assert_eq!(restarts(cluster), before, "a pod was restarted");
-    inside.end(cluster);
+    inside.end();
 }
 
 pub fn a_killed_gateway_refuses_nobody(cluster: &Cluster) {
     const WORKERS: usize = 6;
     prepare(cluster);
-    let container = format!("{}-gateway", cluster.name);
+    let member = format!("{}-gateway", cluster.name);
     let load = Load::start(gateway(cluster), "/", WORKERS);
     load.more(200);
     for round in 1..=3 {
         let failed = load.report().failures.len();
-        let took = kill(&container, "gateway");
+        let took = kill(cluster, &member, "gateway");
         load.more(300);
         let lost = load.report().failures[failed..].to_vec();
         println!(
@@ -196,16 +177,15 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
     let pods = restarts(cluster);
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(200);
-    let binary = warren_binary().to_string_lossy().into_owned();
     for name in ["gateway", "node-1", "node-2", "node-3"] {
-        let container = format!("{}-{name}", cluster.name);
-        let old = processes(&container);
+        let member = format!("{}-{name}", cluster.name);
+        let old = cluster.machines.processes(&member);
         let failed = load.report().failures.len();
         // Another file in the program's place: what runs goes on with the old one until it is told.
-        docker(&["cp", &binary, &format!("{container}:/warren")]);
+        cluster.machines.upgrade(&member);
         signal(old["node"], "HUP");
         eventually("every daemon was replaced", || {
-            let new = processes(&container);
+            let new = cluster.machines.processes(&member);
             let kept: Vec<_> = old.iter().filter(|(name, pid)| new.get(*name) == Some(pid)).collect();
             let complete = new.len() == old.len();
             // The supervisor stays the same process, with another program.
@@ -227,5 +207,5 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
     report.assert_flawless();
     assert_eq!((ended, lost), (0, 0), "a connection or a lookup inside was lost");
     assert_eq!(restarts(cluster), pods, "a pod was restarted");
-    inside.end(cluster);
+    inside.end();
 }

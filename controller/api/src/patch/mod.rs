@@ -3,7 +3,7 @@
 mod json;
 mod merge;
 mod strategic;
-mod topology;
+pub(crate) mod topology;
 
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 
 /// How a list merges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Merge {
+pub(crate) enum Merge {
     /// The patch's list replaces the whole.
     Atomic,
     /// A set of scalars: united.
@@ -15,9 +15,9 @@ pub(super) enum Merge {
 
 /// One field: the type of what is in it (of the items, for a list), and how its list merges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Field {
-    pub(super) child: &'static str,
-    pub(super) merge: Merge,
+pub(crate) struct Field {
+    pub(crate) child: &'static str,
+    pub(crate) merge: Merge,
 }
 
 /// (type, field, child type, merge).
@@ -71,7 +71,7 @@ const TABLE: &[Row] = &[
 ];
 
 /// What is known about a field of a type. Every root type has `metadata`.
-pub(super) fn field(parent: &str, name: &str) -> Field {
+pub(crate) fn field(parent: &str, name: &str) -> Field {
     if name == "metadata" && crate::kinds::KINDS.iter().any(|kind| kind.kind == parent) {
         return Field { child: "ObjectMeta", merge: Atomic };
     }

@@ -61,7 +61,10 @@ async fn options_that_are_none_are_refused() {
             json!({"gracePeriodSeconds": "x"}),
             "DeleteOptions.gracePeriodSeconds: must be a whole number, found \"x\"",
         ),
-        (json!({"kind": "Pod"}), "DeleteOptions.kind: must be DeleteOptions, found \"Pod\""),
+        (
+            json!({"kind": "Pod"}),
+            "the kind in the data (Pod) does not match the expected kind (DeleteOptions)",
+        ),
     ] {
         fails(&ask(&server, &path, body).await, 400, "BadRequest", message, &json!({}));
     }
