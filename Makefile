@@ -3,6 +3,8 @@ SHELL := /bin/sh
 NAME ?= warren
 # More options for `warren up`, e.g. UP_FLAGS="--nodes 5 --gateway-http 9080".
 UP_FLAGS ?=
+# How long `make test-full` feeds each decoder of the API with arbitrary input.
+FUZZ_SECONDS ?= 60
 
 # Where rustup puts cargo, also when deploy/prerequisites.sh has just installed it.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -53,6 +55,7 @@ test-full:
 	@deploy/prerequisites.sh --test
 	@$(MAKE) --no-print-directory build
 	WARREN_BIN=$(CURDIR)/$(BINARY) cargo test --workspace --release --locked -- --include-ignored
+	controller/api/fuzz/run.sh $(FUZZ_SECONDS)
 	@$(MAKE) --no-print-directory test-engine
 
 # The end-to-end tests once more, against the newest Docker engine: Debian sid's, beside the one of this machine.
