@@ -2,6 +2,7 @@
 //! are in no store are made of those that are.
 
 pub(crate) use warren_objects::kinds::*;
+use warren_objects::schema::{self, Message};
 use warren_store::{Object, Snapshot};
 
 use crate::{Observations, endpoints, observed};
@@ -18,6 +19,13 @@ pub(crate) fn derivation(kind: &Kind) -> Option<Derive> {
         "pods.metrics.k8s.io" => Some(observed::pods),
         _ => None,
     }
+}
+
+/// The type of a kind; an old version that has the same fields as the stored one has none of its own.
+pub(crate) fn schema(kind: &Kind) -> Option<&'static Message> {
+    let stored =
+        || of(kind.resource).and_then(|stored| schema::root(stored.group, stored.version, stored.kind));
+    schema::root(kind.group, kind.version, kind.kind).or_else(stored)
 }
 
 #[cfg(test)]

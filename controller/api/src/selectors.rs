@@ -221,7 +221,7 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<FieldRequirement>, String
             continue;
         }
         let (field, operator, value) = split_operator(&term)
-            .ok_or_else(|| format!("invalid selector: {term:?}; can't understand it"))?;
+            .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
         if !supports_field(kind, field) {
             return Err(format!("field label not supported: {field}"));
         }

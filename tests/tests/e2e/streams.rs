@@ -107,7 +107,8 @@ impl Hands<'_> {
     }
 
     fn exec_terminal(&self) -> Result<(), String> {
-        let wait = "for i in 1 2 3 4 5 6 7 8 9 10; do stty size; test \"$(stty size)\" = \"33 101\" && exit 5; sleep 0.5; done";
+        // The size comes when it comes, and what is tested is what is printed.
+        let wait = "for i in 1 2 3 4 5 6 7 8 9 10; do s=$(stty size); echo $s; test \"$s\" = \"33 101\" && exit 5; sleep 0.5; done";
         let output = self.on_terminal(&format!("exec -it hands -c shell -- sh -c '{wait}'"))?;
         expect("size", text(&output.stdout).contains("33 101"), text(&output.stdout))?;
         expect("exit code", output.status.code() == Some(5), output.status)

@@ -1,16 +1,15 @@
 //! The API in process: requests through the router over a real store.
 
-mod deletion;
 mod discovery;
 mod endpoints;
+mod events;
+mod golden;
 mod kinds;
-mod lists;
 mod objects;
-mod patches;
 mod pods;
+mod protobuf;
 mod services;
 mod streams;
-mod watches;
 
 use std::{sync::Arc, time::Duration};
 
@@ -104,7 +103,13 @@ fn measured_at() -> jiff::Timestamp {
 struct Server {
     router: Router,
     store: Arc<EmbeddedStore>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+}
+
+/// The API over a store.
+fn serve(store: Arc<dyn warren_store::Store>) -> Router {
+    let (streams, observations) = (Arc::new(EchoStreams), Arc::new(OneNode));
+    router(Api { store, streams, observations, config: ClusterConfig::default() })
 }
 
 /// A whole answer.
@@ -134,17 +139,22 @@ fn admin() -> PeerIdentity {
 
 impl Server {
     async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(directory.path()).unwrap();
-        let api = Api {
-            store: Arc::clone(&store) as Arc<dyn warren_store::Store>,
-            streams: Arc::new(EchoStreams),
-            observations: Arc::new(OneNode),
-            config: ClusterConfig::default(),
-        };
-        let server = Self { router: router(api), store, _directory: directory };
+        let server = Self::open_in(tempfile::tempdir().unwrap());
         server.post("/api/v1/namespaces", &json!({"metadata": {"name": "default"}})).await.expect(201);
         server
+    }
+
+    fn open_in(directory: tempfile::TempDir) -> Self {
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let router = serve(Arc::clone(&store) as Arc<dyn warren_store::Store>);
+        Self { router, store, directory }
+    }
+
+    /// The same state, in a process that remembers no history.
+    async fn restart(self) -> Self {
+        let Self { store, directory, .. } = self;
+        tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+        Self::open_in(directory)
     }
 
     /// A response whose body may still be coming.

@@ -204,6 +204,11 @@ impl Kind {
         self.subresources.iter().find(|subresource| subresource.name == name)
     }
 
+    /// Whether another version is what is stored.
+    pub fn is_face(&self) -> bool {
+        matches!(self.source, Source::Face(_))
+    }
+
     /// A stored object in this version, if that is not the stored one.
     pub fn shown(&self, stored: &Value) -> Option<Value> {
         match self.source {
@@ -233,15 +238,13 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
 
 /// The entry of a resource: the version that is stored.
 pub fn of(resource: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.resource == resource && !matches!(kind.source, Source::Face(_)))
+    KINDS.iter().find(|kind| kind.resource == resource && !kind.is_face())
 }
 
 /// The entry of a kind as an owner reference names it; the version of the group does not matter.
 pub fn named(api_version: &str, kind: &str) -> Option<&'static Kind> {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    KINDS
-        .iter()
-        .find(|entry| entry.kind == kind && entry.group == group && !matches!(entry.source, Source::Face(_)))
+    KINDS.iter().find(|entry| entry.kind == kind && entry.group == group && !entry.is_face())
 }
 
 /// All groups, in table order, each once.

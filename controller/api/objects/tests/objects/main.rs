@@ -4,6 +4,7 @@
 mod kinds;
 mod more_samples;
 mod properties;
+mod protobuf;
 mod samples;
 mod tables;
 mod validation;
