@@ -12,7 +12,7 @@ use warren_objects::strict;
 use crate::{
     decode::{self, DEEPEST, Decoded},
     kinds::Kind,
-    negotiate::{content_type, decode_body},
+    negotiate::{Expected, content_type, decode_body},
     query::{FieldValidation, Query},
     status::Status,
 };
@@ -49,24 +49,30 @@ impl WriteOptions {
     }
 }
 
-/// Decodes a body that may be empty (DELETE): empty is an empty object.
+/// Decodes the options of a deletion; an empty body is an empty object.
 pub(crate) fn optional(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(json!({}));
     }
-    map(headers, body)
+    of_kind(headers, body, Expected { group: "", version: "v1", kind: "DeleteOptions" })
+}
+
+/// Decodes a body that is no object of a served kind but has a kind of its own: an eviction, a binding, a scale.
+/// Clients may leave out what it is, and the versions of these kinds do not differ.
+pub(crate) fn of_kind(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Value, Status> {
+    let value = map(headers, body, expected)?.value;
+    if value["kind"] != "" {
+        check_type(&value, "kind", expected.kind)?;
+    }
+    Ok(value)
 }
 
 /// Decodes a body that must be a map; nulls count as absent.
-pub(crate) fn map(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
-    decoded(headers, body).map(|decoded| decoded.value)
-}
-
-fn decoded(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Status> {
+fn map(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Decoded, Status> {
     if body.is_empty() {
         return Err(Status::bad_request("the body of the request is empty: an object was expected"));
     }
-    let mut decoded = decode_body(&content_type(headers), body)?;
+    let mut decoded = decode_body(&content_type(headers), body, expected)?;
     if !decoded.value.is_object() {
         return Err(Status::bad_request("the body of the request is not an object (a JSON or YAML map)"));
     }
@@ -74,14 +80,16 @@ fn decoded(headers: &HeaderMap, body: &Bytes) -> Result<Decoded, Status> {
     Ok(decoded)
 }
 
-/// Decodes and checks an object of a kind; the texts are warnings for the client.
+/// Decodes and checks an object of a kind; the texts are warnings for the client. Fields that the kind does not have
+/// are only seen in JSON and YAML: in protobuf they have no names.
 pub(crate) fn object(
     kind: &Kind,
     headers: &HeaderMap,
     body: &Bytes,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let Decoded { mut value, duplicates } = decoded(headers, body)?;
+    let expected = Expected { group: kind.group, version: kind.version, kind: kind.kind };
+    let Decoded { mut value, duplicates } = map(headers, body, expected)?;
     let warnings = check(kind, &mut value, &duplicates, validation)?;
     Ok((value, warnings))
 }
@@ -99,6 +107,9 @@ pub(crate) fn check(
         let version = kind.version;
         Status::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: {why}"))
     };
+    if let Some(why) = decode::too_many(value) {
+        return Err(Status::request_too_large(format!("Request entity too large: {why}")));
+    }
     if !decode::is_within(value, DEEPEST) {
         return Err(refuse(format!("it is nested more than {DEEPEST} levels deep")));
     }

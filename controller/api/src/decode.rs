@@ -54,6 +54,34 @@ pub(crate) fn is_within(value: &Value, depth: usize) -> bool {
     }
 }
 
+/// More values than any honest object has: the largest custom resource definitions have some 60,000.
+const MOST_VALUES: usize = 100_000;
+/// More objects in lists than any honest object has. `{},` makes a container of two kilobytes when it is typed.
+const MOST_ITEMS: usize = 20_000;
+
+/// Why a value would cost far more memory than its text has bytes, if it would.
+pub(crate) fn too_many(value: &Value) -> Option<String> {
+    let (mut values, mut items) = (0, 0);
+    count(value, &mut values, &mut items);
+    if values > MOST_VALUES {
+        return Some(format!("the object has {values} values, the limit is {MOST_VALUES}"));
+    }
+    (items > MOST_ITEMS)
+        .then(|| format!("the object has {items} objects in lists, the limit is {MOST_ITEMS}"))
+}
+
+fn count(value: &Value, values: &mut usize, items: &mut usize) {
+    *values += 1;
+    match value {
+        Value::Object(map) => map.values().for_each(|value| count(value, values, items)),
+        Value::Array(list) => {
+            *items += list.iter().filter(|item| item.is_object()).count();
+            list.iter().for_each(|item| count(item, values, items));
+        }
+        _ => {}
+    }
+}
+
 /// The length of a value's text, without the text.
 pub(crate) fn encoded_length(value: &Value) -> usize {
     struct Count(usize);
@@ -179,6 +207,15 @@ mod tests {
         assert!(yaml(nested(100_000).as_bytes()).is_err());
         let value = json(nested(100).as_bytes()).unwrap().value;
         assert!(is_within(&value, 100) && !is_within(&value, 99));
+    }
+
+    #[test]
+    fn the_number_of_values_is_bounded() {
+        let items = |count: usize| json!({"items": vec![json!({}); count]});
+        assert_eq!(too_many(&items(MOST_ITEMS)), None);
+        assert!(too_many(&items(MOST_ITEMS + 1)).unwrap().contains("objects in lists"));
+        assert_eq!(too_many(&json!(vec![1; MOST_VALUES - 1])), None);
+        assert!(too_many(&json!(vec![1; MOST_VALUES])).unwrap().contains("values"));
     }
 
     proptest! {

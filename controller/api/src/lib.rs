@@ -22,6 +22,9 @@ mod discovery;
 mod encode;
 mod endpoints;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod judge;
 mod kinds;
 mod meta;
 mod negotiate;

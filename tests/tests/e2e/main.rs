@@ -9,6 +9,7 @@ mod faults;
 mod firewall;
 mod guestbook;
 mod joining;
+mod secrets;
 mod state;
 mod streams;
 mod supervision;
@@ -48,7 +49,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a_damaged_store_is_refused_with_the_mend_and_restored",
         state::a_damaged_store_is_refused_with_the_mend_and_restored,
     ),
-    ("secrets_lie_on_no_disk_and_their_key_rotates", state::secrets_lie_on_no_disk_and_their_key_rotates),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", secrets::secrets_lie_on_no_disk_and_their_key_rotates),
     (
         "a_controller_whose_clock_is_a_day_off_loses_nobody",
         clocks::a_controller_whose_clock_is_a_day_off_loses_nobody,
@@ -60,8 +61,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_node_that_lost_its_state_joins_again", state::a_node_that_lost_its_state_joins_again),
     ("a_full_disk_refuses_writes_and_recovers", state::a_full_disk_refuses_writes_and_recovers),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
-    ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
+    ("a_killed_gateway_loses_no_request", supervision::a_killed_gateway_loses_no_request),
     ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
+    ("an_upgrade_to_what_cannot_run_is_refused", supervision::an_upgrade_to_what_cannot_run_is_refused),
     ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
 ];
 

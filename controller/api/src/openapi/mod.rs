@@ -2,14 +2,14 @@
 //! which parameters a request may have. One document for version 2, one per group version for version 3.
 //!
 //! Everything is derived from the table of kinds: `types` names the type of each kind, `schemas` turns types into
-//! definitions, `operations` lists the paths, `v2` respells the whole for old clients and `gnostic` encodes it as
+//! definitions, `merging` adds what the table of API types knows (`structure` takes all from there, without a type), `operations` lists the paths, `v2` respells the whole for old clients and `gnostic` encodes it as
 //! they want it. Documents are made when somebody asks for the first of them, never while the controller starts.
 
 mod gnostic;
 mod merging;
-mod metrics;
 mod operations;
 mod schemas;
+mod structure;
 #[cfg(test)]
 mod tests;
 mod types;

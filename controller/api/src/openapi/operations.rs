@@ -106,7 +106,7 @@ fn of(kind: &'static Kind) -> Vec<Path> {
     let collection = format!("/{prefix}{scope}/{}", kind.plural);
     let object = format!("{collection}/{{name}}");
     let speaks = [kind.group, kind.version, kind.kind];
-    let patches = if schemas::has_type(kind) { PATCHES } else { PLAIN_PATCHES };
+    let patches = if schemas::has_fields(kind) { PATCHES } else { PLAIN_PATCHES };
     let path = |path: String, operations| Path { group: kind.group, version: kind.version, path, operations };
     let mut all = Vec::new();
     if kind.namespaced && kind.verbs.contains(&"list") {

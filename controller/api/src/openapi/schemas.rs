@@ -1,12 +1,13 @@
-//! Definitions: the types' properties and descriptions come from k8s-openapi, how lists merge comes from the
-//! topology of strategic patches, and the form is the one in which Kubernetes publishes them.
+//! Definitions: the types' properties and descriptions come from k8s-openapi, how they merge and what is required
+//! comes from the table of API types, and the form is the one in which Kubernetes publishes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
+use warren_objects::schema;
 
-use super::{merging, types};
+use super::{merging, structure, types};
 use crate::kinds::{KINDS, Kind, api_version};
 
 /// Where definitions are in a document of version 3.
@@ -15,20 +16,6 @@ pub(super) const REFERENCE: &str = "#/components/schemas/";
 /// What a JSON schema cannot say in the words that clients know: an integer or a string.
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
-
-/// Fields that k8s-openapi's types always have, but that the API does not ask for: (end of the type's name, field).
-const OPTIONAL: &[(&str, &str)] = &[
-    ("", "metadata"),
-    (".ConfigMapEnvSource", "name"),
-    (".ConfigMapKeySelector", "name"),
-    (".ConfigMapProjection", "name"),
-    (".ConfigMapVolumeSource", "name"),
-    (".EndpointSlice", "endpoints"),
-    (".LocalObjectReference", "name"),
-    (".SecretEnvSource", "name"),
-    (".SecretKeySelector", "name"),
-    (".SecretProjection", "name"),
-];
 
 /// All definitions of all kinds, by name.
 pub(super) struct Definitions {
@@ -63,59 +50,74 @@ pub(super) fn definitions() -> Definitions {
         settings.transforms.clear();
     });
     let mut generator = settings.into_generator();
-    let mut roots = BTreeMap::<_, Vec<String>>::new();
     let mut named = Vec::new();
-    for (served_in, [group, version, kind]) in spoken() {
-        if let Some(define) = types::of(group, version, kind) {
-            let name = define(&mut generator);
-            named.push((name.clone(), [group, version, kind]));
-            roots.entry(served_in).or_default().push(name);
+    let mut rest = Vec::new();
+    for spoken in spoken() {
+        match types::of(spoken.kind[0], spoken.kind[1], spoken.kind[2]) {
+            Some(define) => named.push((define(&mut generator), spoken)),
+            None => rest.push(spoken),
         }
     }
     let mut all = generator.take_definitions(false);
-    for kind in KINDS.iter().filter(|kind| !has_type(kind)) {
-        let (name, schema) = unknown(kind);
-        all.insert(name.clone(), schema);
-        named.push((name.clone(), [kind.group, kind.version, kind.kind]));
-        roots.entry((kind.group, kind.version)).or_default().push(name);
-    }
     for (name, schema) in &mut all {
         respell(name, schema);
     }
-    for (name, [group, version, kind]) in &named {
-        all[name]["x-kubernetes-group-version-kind"] =
+    for spoken in rest {
+        let [group, version, kind] = spoken.kind;
+        if let Some(message) = schema::root(group, version, kind) {
+            named.push((structure::define_kind(&mut all, message), spoken));
+        } else if spoken.is_served {
+            let name = format!("{}.{version}.{kind}", if group.is_empty() { "core" } else { group });
+            let description = format!("{kind} of {}.", api_version(group, version));
+            all.insert(name.clone(), json!({"description": description, "type": "object"}));
+            named.push((name, spoken));
+        }
+    }
+    for (name, schema) in &mut all {
+        merging::complete(name, schema);
+        wrap_references(&mut schema["properties"]);
+    }
+    let mut roots = BTreeMap::<_, Vec<String>>::new();
+    for (name, spoken) in named {
+        let [group, version, kind] = spoken.kind;
+        all[&name]["x-kubernetes-group-version-kind"] =
             json!([{"group": group, "version": version, "kind": kind}]);
-        annotate(&mut all, name, kind, &mut BTreeSet::new());
+        roots.entry(spoken.home).or_default().push(name);
     }
     Definitions { all, roots }
 }
 
 /// Whether the fields of a kind are known, so that clients may compute strategic patches from its schema.
-pub(super) fn has_type(kind: &Kind) -> bool {
-    types::of(kind.group, kind.version, kind.kind).is_some()
+pub(super) fn has_fields(kind: &Kind) -> bool {
+    schema::root(kind.group, kind.version, kind.kind).is_some()
 }
 
-/// Every kind that is spoken, with the group version in whose document it belongs: kinds, and what their
-/// subresources speak.
-fn spoken() -> Vec<((&'static str, &'static str), [&'static str; 3])> {
+/// A kind that is spoken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Spoken {
+    /// The group version in whose document it belongs.
+    home: (&'static str, &'static str),
+    /// Group, version and kind.
+    kind: [&'static str; 3],
+    /// Not only by a subresource.
+    is_served: bool,
+}
+
+fn spoken() -> Vec<Spoken> {
     let mut all = Vec::new();
     for kind in KINDS {
         let home = (kind.group, kind.version);
-        all.push((home, [kind.group, kind.version, kind.kind]));
+        all.push(Spoken { home, kind: [kind.group, kind.version, kind.kind], is_served: true });
         let below = kind.subresources.iter().filter(|below| !below.kind.is_empty());
-        all.extend(below.map(|below| (home, [below.group, below.version, below.kind])));
+        all.extend(below.map(|below| Spoken {
+            home,
+            kind: [below.group, below.version, below.kind],
+            is_served: false,
+        }));
     }
     let mut seen = BTreeSet::new();
-    all.retain(|entry| seen.insert(*entry));
+    all.retain(|spoken| seen.insert((spoken.home, spoken.kind)));
     all
-}
-
-/// What can be said of a kind without a type.
-fn unknown(kind: &Kind) -> (String, Value) {
-    let group = if kind.group.is_empty() { "core" } else { kind.group };
-    let name = format!("{group}.{}.{}", kind.version, kind.kind);
-    let description = format!("{} of {}.", kind.kind, api_version(kind.group, kind.version));
-    (name, json!({"description": description, "type": "object"}))
 }
 
 /// The names of the definitions that a schema refers to.
@@ -143,18 +145,6 @@ fn respell(name: &str, schema: &mut Value) {
         if name == INT_OR_STRING {
             schema["format"] = json!("int-or-string");
         }
-        return;
-    }
-    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
-        let optional = OPTIONAL.iter().filter(|(of, _)| of.is_empty() || name.ends_with(of));
-        let optional: Vec<&str> = optional.map(|(_, field)| *field).collect();
-        required.retain(|field| !field.as_str().is_some_and(|field| optional.contains(&field)));
-        if required.is_empty() {
-            schema.as_object_mut().map(|schema| schema.remove("required"));
-        }
-    }
-    for property in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
-        wrap_references(property.1);
     }
 }
 
@@ -167,37 +157,4 @@ fn wrap_references(schema: &mut Value) {
         map.insert("allOf".into(), json!([{"$ref": target}]));
     }
     map.values_mut().for_each(wrap_references);
-}
-
-/// The definition that a property, its items or its values refer to.
-fn target(schema: &Value) -> Option<&str> {
-    let reference = schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str());
-    let reference = reference.and_then(|reference| reference.strip_prefix(REFERENCE));
-    reference.or_else(|| {
-        let inner = schema.get("items").or_else(|| schema.get("additionalProperties"));
-        inner.and_then(target)
-    })
-}
-
-/// Says of each field of a definition how strategic patches merge it; `of` is the definition's name in the topology.
-fn annotate(all: &mut Map<String, Value>, name: &str, of: &str, done: &mut BTreeSet<(String, String)>) {
-    if of.is_empty() || !done.insert((name.to_owned(), of.to_owned())) {
-        return;
-    }
-    let Some(properties) = all.get_mut(name).and_then(|schema| schema["properties"].as_object_mut()) else {
-        return;
-    };
-    let mut below = Vec::new();
-    for (field, schema) in properties {
-        let (extensions, child) = merging::of(of, field);
-        if let Some(target) = target(schema) {
-            below.push((target.to_owned(), child));
-        }
-        if let Some(schema) = schema.as_object_mut() {
-            schema.extend(extensions);
-        }
-    }
-    for (target, child) in below {
-        annotate(all, &target, child, done);
-    }
 }

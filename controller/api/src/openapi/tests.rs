@@ -3,20 +3,23 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use warren_objects::schema;
 
-use super::{gnostic, schemas, types, v2, v3_document};
-use crate::{
-    kinds::{KINDS, api_version, group_versions},
-    patch::topology::{self, Merge},
-};
+use super::{gnostic, merging, schemas, types, v2, v3_document};
+use crate::kinds::{KINDS, api_version, group_versions};
 
-/// Served kinds for which no type exists: old versions that are only read.
-const WITHOUT_TYPE: &[(&str, &str, &str)] = &[("discovery.k8s.io", "v1beta1", "EndpointSlice")];
+/// Served kinds for which k8s-openapi has no type, so that their fields have no descriptions.
+const WITHOUT_TYPE: &[(&str, &str, &str)] = &[
+    ("discovery.k8s.io", "v1beta1", "EndpointSlice"),
+    ("metrics.k8s.io", "v1beta1", "NodeMetrics"),
+    ("metrics.k8s.io", "v1beta1", "PodMetrics"),
+];
 
 #[test]
 fn every_kind_has_a_type() {
     for kind in KINDS {
         let row = (kind.group, kind.version, kind.kind);
+        assert!(schema::root(row.0, row.1, row.2).is_some(), "the table of API types lacks {row:?}");
         assert_eq!(
             types::of(row.0, row.1, row.2).is_none(),
             WITHOUT_TYPE.contains(&row),
@@ -107,16 +110,35 @@ fn a_deployment_says_how_it_is_patched() {
     assert!(parameters.contains(&"dryRun") && parameters.contains(&"fieldValidation"));
 }
 
-/// The fields that a strategic patch merges exist in the schemas under the same names.
+/// What comes from two sources describes the same types: every definition has a row, every field of a row a property,
+/// and the extensions are the ones that Kubernetes publishes.
 #[test]
-fn schemas_and_patches_agree_on_names() {
+fn types_and_table_agree() {
     let all = schemas::definitions().into_all();
-    let service = &all["io.k8s.api.core.v1.Service"]["properties"];
-    assert_eq!(topology::field("Service", "spec").child, "ServiceSpec");
-    assert_eq!(topology::field("ServiceSpec", "ports").merge, Merge::By("port"));
-    assert!(service["spec"]["allOf"][0]["$ref"].as_str().unwrap().ends_with(".ServiceSpec"));
-    let ports = &all["io.k8s.api.core.v1.ServiceSpec"]["properties"]["ports"];
+    for message in schema::messages() {
+        let Some(definition) = all.get(&merging::definition(message)) else { continue };
+        for field in message.json_fields() {
+            let property = &definition["properties"][field.json];
+            assert!(property.is_object(), "{}.{} has no property", message.name, field.json);
+        }
+    }
+    let of = |name: &str, field: &str| all[name]["properties"][field].clone();
+    let ports = of("io.k8s.api.core.v1.Container", "ports");
+    assert_eq!(ports["x-kubernetes-list-map-keys"], json!(["containerPort", "protocol"]));
+    assert_eq!(ports["x-kubernetes-list-type"], "map");
+    let ports = of("io.k8s.api.core.v1.ServiceSpec", "ports");
     assert_eq!(ports["x-kubernetes-patch-merge-key"], "port");
+    assert_eq!(of("io.k8s.api.core.v1.Container", "args")["x-kubernetes-list-type"], "atomic");
+    assert_eq!(all["io.k8s.api.core.v1.NodeSelectorTerm"]["x-kubernetes-map-type"], "atomic");
+    assert_eq!(all["io.k8s.api.core.v1.ConfigMapKeySelector"]["required"], json!(["key"]));
+    assert_eq!(all["io.k8s.api.apps.v1.DeploymentSpec"]["required"], json!(["selector", "template"]));
+    // Without a type there is a structure nevertheless.
+    let old = &all["io.k8s.api.discovery.v1beta1.EndpointSlice"]["properties"];
+    assert_eq!(
+        old["endpoints"]["items"]["$ref"],
+        "#/components/schemas/io.k8s.api.discovery.v1beta1.Endpoint"
+    );
+    assert!(old["kind"].is_object());
 }
 
 #[test]

@@ -3,13 +3,14 @@
 mod json;
 mod merge;
 mod strategic;
-pub(crate) mod topology;
+mod topology;
 
 use serde_json::Value;
 
+use warren_objects::schema::Message;
+
 use crate::{
     decode::{self, Decoded},
-    negotiate,
     status::Status,
 };
 
@@ -46,7 +47,6 @@ impl Patch {
                  (`kubectl apply` without --server-side)",
                 ))
             }
-            "application/vnd.kubernetes.protobuf" => Err(negotiate::unsupported(content_type)),
             other => Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
@@ -59,12 +59,18 @@ impl Patch {
         &self.duplicates
     }
 
-    /// What the object becomes. `kind` is the root of the strategic merge topology.
-    pub(crate) fn apply(&self, kind: &str, current: &Value) -> Result<Value, Status> {
+    /// What the object becomes. Strategic patches need to know its type: custom resources have none.
+    pub(crate) fn apply(&self, kind: Option<&'static Message>, current: &Value) -> Result<Value, Status> {
         match &self.form {
             Form::Json(patch) => json::apply(patch, current),
             Form::Merge(patch) => Ok(merge::apply(patch, current)),
             Form::Strategic(patch) => {
+                let kind = kind.ok_or_else(|| {
+                    Status::unsupported_media_type(
+                        "the body of the request was in an unknown format - accepted media types include: \
+                         application/json-patch+json, application/merge-patch+json",
+                    )
+                })?;
                 strategic::apply(kind, current, patch).map_err(|error| Status::bad_request(error.to_string()))
             }
         }

@@ -5,7 +5,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::topology::{self, Merge};
+use warren_objects::schema::Message;
+
+use super::topology::{self, Merge, Node};
 
 /// Why a patch cannot be applied.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,11 +29,12 @@ const ORDER_PREFIX: &str = "$setElementOrder/";
 
 type Object = Map<String, Value>;
 
-/// What the object becomes. `kind` is the root type of the topology.
-pub(super) fn apply(kind: &str, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+/// What an object of a kind becomes.
+pub(super) fn apply(kind: &'static Message, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let empty = Object::new();
     let current = current.as_object().unwrap_or(&empty).clone();
-    merge_map(kind, current, patch.as_object().unwrap_or(&empty), "").map(Value::Object)
+    let root = topology::root(kind);
+    merge_map(root, current, patch.as_object().unwrap_or(&empty), "").map(Value::Object)
 }
 
 /// What `$patch` in a map asks for.
@@ -52,7 +55,7 @@ fn directive(map: &Object, path: &str) -> Result<Directive, PatchError> {
     }
 }
 
-fn merge_map(kind: &str, mut map: Object, patch: &Object, path: &str) -> Result<Object, PatchError> {
+fn merge_map(kind: Node, mut map: Object, patch: &Object, path: &str) -> Result<Object, PatchError> {
     match directive(patch, path)? {
         Directive::Delete => return Ok(Object::new()),
         Directive::Replace => return Ok(plain_map(patch)),
@@ -78,13 +81,18 @@ fn merge_map(kind: &str, mut map: Object, patch: &Object, path: &str) -> Result<
 }
 
 /// Merges one field of the patch into the map.
-fn merge_field(kind: &str, key: &str, value: &Value, map: &mut Object, path: &str) -> Result<(), PatchError> {
+fn merge_field(kind: Node, key: &str, value: &Value, map: &mut Object, path: &str) -> Result<(), PatchError> {
     let old = map.remove(key);
     let merged = match value {
         Value::Null => return Ok(()),
         Value::Object(fields) => {
-            let old = old.and_then(into_object).unwrap_or_default();
-            Value::Object(merge_map(topology::field(kind, key).child, old, fields, path)?)
+            let topology = topology::field(kind, key);
+            if topology.merge == Merge::Replace {
+                Value::Object(plain_map(fields))
+            } else {
+                let old = old.and_then(into_object).unwrap_or_default();
+                Value::Object(merge_map(topology.child, old, fields, path)?)
+            }
         }
         Value::Array(items) => {
             let old = old.and_then(into_list).unwrap_or_default();
@@ -160,7 +168,7 @@ fn delete_scalars(map: &mut Object, field: &str, gone: &Value, path: &str) -> Re
 }
 
 fn merge_list(
-    kind: &str,
+    kind: Node,
     field: &str,
     old: Vec<Value>,
     patch: &[Value],
@@ -168,7 +176,7 @@ fn merge_list(
 ) -> Result<Vec<Value>, PatchError> {
     let topology = topology::field(kind, field);
     match topology.merge {
-        Merge::Atomic => Ok(patch.iter().map(plain).collect()),
+        Merge::Atomic | Merge::Replace => Ok(patch.iter().map(plain).collect()),
         Merge::Set => {
             let known: HashSet<&Value> = old.iter().collect();
             let mut added = HashSet::new();
@@ -181,7 +189,7 @@ fn merge_list(
 }
 
 fn merge_keyed(
-    kind: &str,
+    kind: Node,
     key: &'static str,
     old: Vec<Value>,
     patch: &[Value],
@@ -231,9 +239,9 @@ fn merge_keyed(
 
 /// `$setElementOrder/F`: items that the order names come in its order; items that only the server has stay where
 /// they were relative to their neighbours.
-fn set_order(kind: &str, field: &str, map: &mut Object, before: &Object, order: &[Value]) {
+fn set_order(kind: Node, field: &str, map: &mut Object, before: &Object, order: &[Value]) {
     let key = match topology::field(kind, field).merge {
-        Merge::Atomic => return,
+        Merge::Atomic | Merge::Replace => return,
         Merge::Set => None,
         Merge::By(key) => Some(key),
     };

@@ -1,15 +1,14 @@
 //! The API in process: requests through the router over a real store.
 
-mod deletion;
 mod discovery;
 mod endpoints;
-mod lists;
+mod events;
+mod golden;
 mod objects;
-mod patches;
 mod pods;
+mod protobuf;
 mod services;
 mod streams;
-mod watches;
 
 use std::{sync::Arc, time::Duration};
 
