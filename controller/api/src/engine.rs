@@ -7,7 +7,7 @@ use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 
 use crate::{
     Api, PodStreams, addresses::InFlight, continuations::Continuations, kinds::Kind, path::ResourceTarget,
-    status::Status,
+    status::Status, streams::Connections,
 };
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -20,6 +20,7 @@ pub(crate) struct Engine {
     pub(crate) config: ClusterConfig,
     pub(crate) addresses: InFlight,
     pub(crate) continuations: Continuations,
+    pub(crate) connections: Connections,
 }
 
 impl Engine {
@@ -30,6 +31,7 @@ impl Engine {
             config: api.config,
             addresses: InFlight::default(),
             continuations: Continuations::default(),
+            connections: Connections::new(api.connections),
         }
     }
 

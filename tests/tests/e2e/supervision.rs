@@ -22,7 +22,7 @@ use crate::{
 const HEALTHY: Duration = Duration::from_secs(11);
 
 /// The processes of a member by daemon ("node" is the supervisor), with their identifiers on this machine.
-fn processes(container: &str) -> BTreeMap<String, u32> {
+pub fn processes(container: &str) -> BTreeMap<String, u32> {
     let table = docker(&["top", container, "-eo", "pid,args"]);
     let process = |line: &str| {
         let mut words = line.split_whitespace();
@@ -44,7 +44,7 @@ fn signal(pid: u32, name: &str) {
 }
 
 /// Kills a daemon and waits for its successor; the answer is how long that took.
-fn kill(container: &str, daemon: &str) -> Duration {
+pub fn kill(container: &str, daemon: &str) -> Duration {
     let old = processes(container)[daemon];
     let started = Instant::now();
     signal(old, "KILL");

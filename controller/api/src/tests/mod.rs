@@ -106,6 +106,7 @@ impl Server {
             store: Arc::clone(&store) as Arc<dyn warren_store::Store>,
             streams: Arc::new(EchoStreams),
             config: ClusterConfig::default(),
+            connections: tokio_util::task::TaskTracker::new(),
         };
         let server = Self { router: router(api), store, _directory: directory };
         server.post("/api/v1/namespaces", &json!({"metadata": {"name": "default"}})).await.expect(201);
