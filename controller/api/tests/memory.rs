@@ -77,8 +77,12 @@ fn forget_peak() {
 #[tokio::test]
 async fn a_list_of_ten_thousand_pods_is_sent_without_a_copy() {
     let store = Arc::new(Memory(Arc::new(Snapshot::from_objects(7, (0..COUNT).map(pod)))));
-    let router =
-        warren_api::router(Api { store, streams: Arc::new(NoStreams), config: ClusterConfig::default() });
+    let router = warren_api::router(Api {
+        store,
+        streams: Arc::new(NoStreams),
+        config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
+    });
     let admin =
         PeerIdentity { common_name: "warren-admin".into(), organizations: vec!["system:masters".into()] };
     let list = async |accept: &str| {

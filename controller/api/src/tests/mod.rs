@@ -74,7 +74,12 @@ struct Server {
 
 /// The API over a store.
 fn serve(store: Arc<dyn warren_store::Store>) -> Router {
-    router(Api { store, streams: Arc::new(EchoStreams), config: ClusterConfig::default() })
+    router(Api {
+        store,
+        streams: Arc::new(EchoStreams),
+        config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
+    })
 }
 
 /// A whole answer.

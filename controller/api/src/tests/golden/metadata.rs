@@ -84,6 +84,7 @@ fn naming(server: &Server, suffix: fn() -> String) -> Server {
         store: Arc::clone(&server.store) as Arc<dyn Store>,
         streams: Arc::new(EchoStreams),
         config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
     });
     engine.suffix = suffix;
     let router = Router::new().fallback(crate::server::handle).with_state(Arc::new(engine));
