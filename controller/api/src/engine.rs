@@ -13,6 +13,7 @@ use crate::{
     meta,
     path::ResourceTarget,
     status::Status,
+    streams::Connections,
 };
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -28,6 +29,7 @@ pub(crate) struct Engine {
     pub(crate) continuations: Continuations,
     /// Makes what generated names end with.
     pub(crate) suffix: fn() -> String,
+    pub(crate) connections: Connections,
 }
 
 impl Engine {
@@ -40,6 +42,7 @@ impl Engine {
             addresses: InFlight::default(),
             continuations: Continuations::default(),
             suffix: meta::suffix,
+            connections: Connections::new(api.connections),
         }
     }
 

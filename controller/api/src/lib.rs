@@ -52,6 +52,7 @@ use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use warren_plan::ClusterConfig;
 use warren_proto::control::{LogsRequest, SessionFrame, UsageReport, session_open::Kind};
 use warren_store::Store;
@@ -131,6 +132,8 @@ pub struct Api {
     pub observations: Arc<dyn Observations>,
     /// The cluster's addresses.
     pub config: ClusterConfig,
+    /// Connections that became streams. They end soon after their sessions do; whoever stops the API waits for them.
+    pub connections: TaskTracker,
 }
 
 /// Serves the API. Expects a [`warren_runtime::tls::PeerIdentity`] in the extensions of each request that came

@@ -92,6 +92,7 @@ async fn a_list_of_ten_thousand_pods_is_sent_without_a_copy() {
         streams: Arc::new(Nobody),
         observations: Arc::new(Nobody),
         config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
     });
     let admin =
         PeerIdentity { common_name: "warren-admin".into(), organizations: vec!["system:masters".into()] };

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -27,8 +27,8 @@ use crate::{
     current::{Barrier, Routes},
     pool::{IDLE_TIMEOUT, Pool},
     proxy::Worker,
-    resume::{self, Holder, Resumed},
-    sockets::listen,
+    resume::{self, Holder, Place, Resumed},
+    sockets::{Listener, listen},
 };
 
 /// At a stop, how long requests and tunnels may go on.
@@ -221,17 +221,16 @@ async fn accept(
     holder: Option<Arc<Holder>>,
     stop: CancellationToken,
 ) {
-    let listener = match TcpListener::from_std(socket) {
+    let listener = match Listener::new(socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "cannot use a listening socket; stopping");
             return stop.cancel();
         }
     };
-    let admit = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
-        Ok((stream, peer)) => {
-            // At once: whoever is connected must not be lost.
-            let place = holder.as_ref().and_then(|holder| holder.hold(&stream));
+    let hold = |stream: &std::net::TcpStream| holder.as_ref().and_then(|holder| holder.hold(stream));
+    let admit = |accepted: io::Result<(TcpStream, SocketAddr, Option<Place>)>| match accepted {
+        Ok((stream, peer, place)) => {
             let serving = connection::serve(worker.clone(), stream, peer, tls.clone(), place, stop.clone());
             worker.connections.spawn(serving);
             true
@@ -245,14 +244,14 @@ async fn accept(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => if !admit(accepted) {
+            accepted = listener.accept(hold) => if !admit(accepted) {
                 // Out of descriptors, most likely: give connections time to end.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
     // Those who have connected already are served; a closed socket would reset them.
-    while let Ok(accepted) = timeout(Duration::ZERO, listener.accept()).await {
+    while let Ok(accepted) = timeout(Duration::ZERO, listener.accept(hold)).await {
         if !admit(accepted) {
             return;
         }

@@ -8,6 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::TcpStream,
+};
 use warren_runtime::descriptors::Descriptors;
 
 const BACKLOG: i32 = 4096;
@@ -68,4 +72,32 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A listening socket on its runtime.
+pub(crate) struct Listener(AsyncFd<std::net::TcpListener>);
+
+impl Listener {
+    /// The socket must not block.
+    #[allow(unsafe_code)]
+    pub(crate) fn new(socket: std::net::TcpListener) -> io::Result<Self> {
+        // SAFETY: a `TcpListener` is the same open descriptor for as long as it lives.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?))
+    }
+
+    /// The next connection, and what `hold` makes of it. Nothing comes between the two, no registration and no other
+    /// task: a connection that is not held yet is lost when this process is killed.
+    pub(crate) async fn accept<H>(
+        &self,
+        hold: impl Fn(&std::net::TcpStream) -> H,
+    ) -> io::Result<(TcpStream, SocketAddr, H)> {
+        let accept = |socket: &std::net::TcpListener| {
+            let (stream, peer) = socket.accept()?;
+            let held = hold(&stream);
+            Ok((stream, peer, held))
+        };
+        let (stream, peer, held) = self.0.async_io(Interest::READABLE, accept).await?;
+        stream.set_nonblocking(true)?;
+        Ok((TcpStream::from_std(stream)?, peer, held))
+    }
 }

@@ -38,6 +38,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
     ),
     ("every_kubectl_reaches_into_pods", streams::every_kubectl_reaches_into_pods),
+    (
+        "a_node_that_accepts_no_connection_serves_streams",
+        streams::a_node_that_accepts_no_connection_serves_streams,
+    ),
     ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),

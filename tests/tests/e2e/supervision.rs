@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition},
+    cluster::{Cluster, condition, warren_binary},
     eventually,
     load::{Load, Report},
 };

@@ -108,8 +108,13 @@ struct Server {
 
 /// The API over a store.
 fn serve(store: Arc<dyn warren_store::Store>) -> Router {
-    let (streams, observations) = (Arc::new(EchoStreams), Arc::new(OneNode));
-    router(Api { store, streams, observations, config: ClusterConfig::default() })
+    router(Api {
+        store,
+        streams: Arc::new(EchoStreams),
+        observations: Arc::new(OneNode),
+        config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
+    })
 }
 
 /// A whole answer.

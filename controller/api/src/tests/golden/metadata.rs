@@ -85,6 +85,7 @@ fn naming(server: &Server, suffix: fn() -> String) -> Server {
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),
         config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
     });
     engine.suffix = suffix;
     let router = Router::new().fallback(crate::server::handle).with_state(Arc::new(engine));
