@@ -75,7 +75,7 @@ pub(super) fn definitions() -> Definitions {
     }
     for (name, schema) in &mut all {
         merging::complete(name, schema);
-        wrap_references(&mut schema["properties"]);
+        schema.get_mut("properties").into_iter().for_each(wrap_references);
     }
     let mut roots = BTreeMap::<_, Vec<String>>::new();
     for (name, spoken) in named {
