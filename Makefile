@@ -3,6 +3,8 @@ SHELL := /bin/sh
 NAME ?= warren
 # More options for `warren up`, e.g. UP_FLAGS="--nodes 5 --gateway-http 9080".
 UP_FLAGS ?=
+# How long `make test-full` feeds each decoder of the API with arbitrary input.
+FUZZ_SECONDS ?= 60
 
 # Where rustup puts cargo, also when deploy/prerequisites.sh has just installed it.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -12,7 +14,7 @@ BINARY := bin/warren
 DEBIAN_KUBECTL := target/tools/kubectl/usr/bin/kubectl
 KUBECTL = $(if $(wildcard $(DEBIAN_KUBECTL)),$(DEBIAN_KUBECTL),kubectl)
 
-.PHONY: up down demo build prerequisites test test-full check bench deny
+.PHONY: up down demo build prerequisites test test-full test-engine check bench deny
 
 # A three-node cluster that runs the demonstration, from a bare machine.
 up: prerequisites build
@@ -53,6 +55,15 @@ test-full:
 	@deploy/prerequisites.sh --test
 	@$(MAKE) --no-print-directory build
 	WARREN_BIN=$(CURDIR)/$(BINARY) cargo test --workspace --release --locked -- --include-ignored
+	controller/api/fuzz/run.sh $(FUZZ_SECONDS)
+	@$(MAKE) --no-print-directory test-engine
+
+# The end-to-end tests once more, against the newest Docker engine: Debian sid's, beside the one of this machine.
+test-engine:
+	@deploy/prerequisites.sh --test
+	@$(MAKE) --no-print-directory build
+	WARREN_E2E=warren-newest:37443 WARREN_BIN=$(CURDIR)/$(BINARY) tests/engines/newest.sh \
+		cargo test -p warren-tests --release --locked --test e2e -- --include-ignored
 
 # What a reviewer should not have to say.
 check:

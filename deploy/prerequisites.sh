@@ -135,6 +135,15 @@ unpack_kubectl() {
     rm -rf "$work"
 }
 
+# And the newest that can be had, because clients are newer than servers: Debian sid's, beside it.
+unpack_newest_kubectl() {
+    tools=$here/target/tools/kubectl-sid
+    "$here/deploy/unpack-sid.sh" "$tools" kubectl && "$tools/usr/bin/kubectl" version --client >/dev/null 2>&1 ||
+        fail "the tests need the newest kubectl at $tools/usr/bin/kubectl, and Debian sid's cannot be had:" \
+            "mend what is said above, or put a kubectl of your own there and its package's name into $tools/.packages" \
+            "(echo kubectl >$tools/.packages)"
+}
+
 install_rust
 # shellcheck disable=SC2046
 install_packages $(missing cc:gcc kubectl:kubernetes-client)
@@ -148,6 +157,7 @@ if [ $tests = yes ]; then
         tcpdump:tcpdump)
     { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; } || install_packages busybox-static
     unpack_kubectl
+    unpack_newest_kubectl
 fi
 if [ $benchmarks = yes ]; then
     # shellcheck disable=SC2046

@@ -19,10 +19,11 @@ mod planners;
 mod server;
 mod streams;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 use warren_api::Api;
 use warren_nodes::{CertificateAuthority, Nodes};
 use warren_plan::ClusterConfig;
@@ -32,6 +33,9 @@ use warren_runtime::{
     tls,
 };
 use warren_store::{EmbeddedStore, Store};
+
+/// How long clients of streams may take to read how their sessions ended.
+const SEE_OFF: Duration = Duration::from_secs(3);
 
 /// What a controller needs to know before it starts.
 #[derive(Debug, Clone)]
@@ -69,10 +73,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
 
     let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
     let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), config.cluster.clone());
+    let connections = TaskTracker::new();
     let api = warren_api::router(Api {
         store: Arc::clone(&shared),
         streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
         config: config.cluster.clone(),
+        connections: connections.clone(),
     });
     let routes = server::Routes {
         http: operations::router(Arc::clone(&nodes))
@@ -91,6 +97,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         server::serve(listener, certificates, routes, server::Limits::default(), stop.clone()),
     );
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
+    tasks.spawn("streams", see_off(connections, stop.clone()));
     planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster)?;
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");
@@ -104,6 +111,19 @@ fn private_directory(directory: &std::path::Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("cannot create the data directory {}", directory.display()))
+}
+
+/// Clients of streams are told that their sessions end.
+async fn see_off(connections: TaskTracker, stop: CancellationToken) -> anyhow::Result<()> {
+    stop.cancelled().await;
+    connections.close();
+    if tokio::time::timeout(SEE_OFF, connections.wait()).await.is_err() {
+        tracing::info!(
+            connections = connections.len(),
+            "clients of streams do not read their end; dropping them"
+        );
+    }
+    Ok(())
 }
 
 /// Commits that are under way finish before the process ends.

@@ -60,11 +60,6 @@ impl Shifted {
         self.offset.store(seconds, Ordering::SeqCst);
     }
 
-    /// The program's process identifier.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Asks the program to end, and waits until it has.
     pub fn stop(mut self) {
         let asked = Command::new("kill").arg(self.child.id().to_string()).status();

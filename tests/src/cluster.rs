@@ -36,13 +36,15 @@ pub(crate) fn kubectl_binary() -> PathBuf {
     if debian.exists() { debian } else { "kubectl".into() }
 }
 
-/// Every kubectl at hand with its version, each version once: Debian's, the one in PATH, and those that
-/// `WARREN_KUBECTL` names (separated by colons).
+/// Every kubectl at hand with its version, each version once: Debian's, the newest as `deploy/prerequisites.sh --test`
+/// unpacked it, the one in PATH, and those that `WARREN_KUBECTL` names (separated by colons).
 pub fn kubectl_versions() -> Vec<(String, PathBuf)> {
     let more = std::env::var("WARREN_KUBECTL").unwrap_or_default();
     let more = more.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
     let mut versions: Vec<(String, PathBuf)> = Vec::new();
-    for binary in [kubectl_binary(), PathBuf::from("kubectl")].into_iter().chain(more) {
+    let newest = repository().join("target/tools/kubectl-sid/usr/bin/kubectl");
+    let newest = newest.exists().then_some(newest);
+    for binary in [kubectl_binary()].into_iter().chain(newest).chain([PathBuf::from("kubectl")]).chain(more) {
         let printed = succeed(Command::new(&binary).args(["version", "--client", "-o", "json"]));
         let printed: Value = serde_json::from_str(&printed).expect("kubectl prints JSON");
         let version = printed["clientVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned();

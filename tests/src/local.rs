@@ -92,12 +92,12 @@ impl Machines for Local {
         table.lines().filter_map(process).collect()
     }
 
-    fn upgrade(&self, member: &str) {
-        docker(&["cp", &warren_binary().to_string_lossy(), &format!("{member}:/warren")]);
+    fn install(&self, member: &str, program: &Path) {
+        docker(&["cp", &program.to_string_lossy(), &format!("{member}:/warren")]);
     }
 
     fn logs(&self, member: &str) -> String {
-        let output = Command::new("docker").args(["logs", "--tail", "40", member]).output();
+        let output = Command::new("docker").args(["logs", "--tail", "200", member]).output();
         output.map(|output| text(&output)).unwrap_or_default()
     }
 

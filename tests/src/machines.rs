@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -51,8 +52,8 @@ pub trait Machines: Send + Sync {
     /// A member's processes by daemon ("node" is the supervisor), with their identifiers on this machine.
     fn processes(&self, member: &str) -> BTreeMap<String, u32>;
 
-    /// Puts another copy of the program under test in the place of a member's own.
-    fn upgrade(&self, member: &str);
+    /// Puts a program in the place of a member's own, as another file.
+    fn install(&self, member: &str, program: &Path);
 
     /// What a member's processes logged, for people.
     fn logs(&self, member: &str) -> String;

@@ -36,8 +36,8 @@ fn values(unit: &[(String, String)], key: &str) -> Vec<String> {
 #[test]
 fn units_grant_what_the_jobs_need_and_no_more() {
     const NETWORK: [&str; 3] = ["CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW"];
-    const PODS: [&str; 5] =
-        ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"];
+    const PODS: [&str; 6] =
+        ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"];
     let granted = [
         ("controller", [].to_vec()),
         ("gateway", NETWORK.to_vec()),

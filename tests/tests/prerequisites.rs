@@ -1,4 +1,5 @@
-//! What `deploy/prerequisites.sh` does where cargo is too old: with programs of our own in front of the real ones.
+//! What `deploy/prerequisites.sh` does where cargo is too old, and `deploy/unpack-sid.sh` with and without a network: with
+//! programs of our own in front of the real ones.
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
@@ -25,10 +26,20 @@ impl Machine {
 
     /// Whether the script succeeds, and what it says.
     fn prepare(&self) -> (bool, String) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prerequisites.sh");
+        self.run("prerequisites.sh", &[])
+    }
+
+    /// Unpacks the package `tool` into `tools`.
+    fn unpack(&self) -> (bool, String) {
+        let tools = self.0.join("tools").display().to_string();
+        self.run("unpack-sid.sh", &[&tools, "tool"])
+    }
+
+    fn run(&self, script: &str, arguments: &[&str]) -> (bool, String) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(script);
         let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.0.join("bin").display());
         let mut command = Command::new("sh");
-        command.arg(script).env_clear().env("PATH", path).env("HOME", &self.0);
+        command.arg(script).args(arguments).env_clear().env("PATH", path).env("HOME", &self.0);
         let output = command.output().expect("sh starts");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
@@ -71,4 +82,45 @@ fn what_cannot_be_installed_is_told_with_its_mend() {
     assert!(said.contains("no network"), "rustup's own words are lost: {said}");
     assert!(said.contains("error: cargo is 1.63.0: install Rust 1."), "{said}");
     assert!(said.contains("https://rustup.rs"), "{said}");
+}
+
+#[test]
+fn packages_of_sid_are_unpacked_once_and_beside_the_system() {
+    let machine = Machine::new("sid");
+    // A package as `apt-get download` would leave it.
+    machine.program("package/usr/bin/tool", "echo newest");
+    let control = machine.0.join("package/DEBIAN/control");
+    std::fs::create_dir_all(control.parent().expect("a folder")).expect("a writable temporary directory");
+    let about = "Package: tool\nVersion: 1\nArchitecture: all\nMaintainer: nobody <n@example.org>\nDescription: none\n";
+    std::fs::write(&control, about).expect("a writable temporary directory");
+    // Its configuration must keep everything of apt's out of the system's directories.
+    machine.program(
+        "bin/apt-get",
+        "echo \"$@\" >>\"$HOME/asked\"; cat \"$APT_CONFIG\" >>\"$HOME/configuration\"\n\
+         [ \"$1\" = update ] || dpkg-deb -b \"$HOME/package\" tool_1_all.deb",
+    );
+    let (succeeded, said) = machine.unpack();
+    assert!(succeeded, "{said}");
+    let tool =
+        std::process::Command::new(machine.0.join("tools/usr/bin/tool")).output().expect("it is there");
+    assert_eq!(String::from_utf8_lossy(&tool.stdout), "newest\n");
+    let configuration = std::fs::read_to_string(machine.0.join("configuration")).expect("apt was configured");
+    for kept_apart in ["sourcelist", "sourceparts", "State::lists", "State::status", "Dir::Cache"] {
+        assert!(configuration.contains(kept_apart), "{kept_apart}: {configuration}");
+    }
+    let asked = std::fs::read_to_string(machine.0.join("asked")).expect("apt was asked");
+    assert!(asked.contains("update") && asked.contains("download -q tool"), "{asked}");
+    // Once more: nothing is left to do.
+    assert!(machine.unpack().0);
+    assert_eq!(std::fs::read_to_string(machine.0.join("asked")).expect("still there"), asked);
+}
+
+#[test]
+fn without_sid_the_mend_is_told_and_nothing_is_left() {
+    let machine = Machine::new("no-sid");
+    machine.program("bin/apt-get", "echo 'Could not connect' >&2; exit 100");
+    let (succeeded, said) = machine.unpack();
+    assert!(!succeeded && !machine.0.join("tools").exists(), "{said}");
+    assert!(said.contains("Could not connect"), "apt's own words are lost: {said}");
+    assert!(said.contains("error: Debian sid cannot be reached") && said.contains("DEBIAN_MIRROR"), "{said}");
 }

@@ -254,10 +254,14 @@ impl<E: Engine, L: Links> Driver<E, L> {
         running.next().ok_or_else(|| format!("container not found (\"{container}\")"))
     }
 
-    /// The address of a pod that this node runs.
-    pub fn address(&self, uid: &str) -> Result<String, String> {
-        let instruction = self.instruction(uid);
-        instruction.map(|pod| pod.address.clone()).ok_or_else(|| format!("pod \"{uid}\" is not on this node"))
+    /// The container that holds a pod's namespaces.
+    pub fn find_sandbox(&self, uid: &str) -> Result<Found, String> {
+        let mut found = self.inventory.current()?.into_values().filter(|found| {
+            found.uid == uid
+                && found.instance.kind == plan::Kind::Sandbox
+                && matches!(found.instance.phase, plan::Phase::Running(_))
+        });
+        found.next().ok_or_else(|| format!("pod \"{uid}\" does not run on this node"))
     }
 }
 

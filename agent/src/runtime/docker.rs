@@ -273,13 +273,18 @@ impl Engine for DockerEngine {
         self.exec_exit_code(exec).await
     }
 
+    async fn hang_up(&self, container: &str, exec: &str) -> Result<(), EngineError> {
+        self.end_exec(container, exec).await
+    }
+
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, EngineError> {
         let client = self.client()?;
         let options = query::LogsOptions {
             follow: options.follow,
             stdout: true,
             stderr: true,
-            since: options.since.and_then(|since| i32::try_from(since).ok()).unwrap_or(0),
+            // The client counts in 32 bits: later is the latest that it knows, not the beginning.
+            since: options.since.map_or(0, |since| i32::try_from(since.max(0)).unwrap_or(i32::MAX)),
             timestamps: options.timestamps,
             tail: options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
             ..Default::default()

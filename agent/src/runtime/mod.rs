@@ -3,6 +3,7 @@
 mod convert;
 pub mod docker;
 pub mod image;
+pub mod process;
 pub mod spec;
 pub mod watch;
 
@@ -172,6 +173,9 @@ pub trait Engine: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// How a command ended, by the engine's id of it; none while it runs.
     fn exit_code(&self, exec: &str) -> impl Future<Output = Result<Option<i64>, EngineError>> + Send;
+    /// Ends a command in a container whose client has gone: asks it to leave, then kills it. One that has ended is
+    /// success.
+    fn hang_up(&self, container: &str, exec: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// The log of a container.
     fn logs(
         &self,

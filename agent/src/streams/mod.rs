@@ -1,5 +1,6 @@
 //! Streams into pods: the controller asks on one stream, the agent dials one call for each.
 
+mod idle;
 mod logs;
 mod port_forward;
 mod process;
@@ -8,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use warren_proto::control::{
@@ -27,6 +28,17 @@ const CONNECT: Duration = Duration::from_secs(10);
 const WINDOW: usize = 8;
 /// Larger pieces are cut: a message has a limit.
 const FRAME: usize = 256 * 1024;
+/// Streams into this node's pods at a time: each has a connection to the controller, and most one to the engine.
+const MOST_SESSIONS: usize = 512;
+/// Beyond these, so many are told that they are too many.
+const MOST_REFUSALS: usize = 64;
+/// How long sessions may take to end with the agent.
+const FAREWELL: Duration = Duration::from_secs(8);
+/// A stream on which nothing moves for so long is ended, as by Kubernetes' nodes: while a process takes no input, a
+/// client behind a proxy can go away unseen. A log may be silent for as long as it likes.
+const MOST_IDLE: Duration = Duration::from_secs(4 * 3_600);
+/// Why work for a session was given up; nobody is there to read it.
+const GONE: &str = "the client has gone";
 
 /// Answers the controller's requests until `stop`.
 pub(crate) async fn run<E: Engine, L: Links>(
@@ -35,26 +47,34 @@ pub(crate) async fn run<E: Engine, L: Links>(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut wait = RETRY_FIRST;
-    loop {
-        let outcome = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            outcome = follow(&driver, &controller, &mut wait) => outcome,
-        };
-        if let Err(error) = outcome {
-            tracing::debug!(error = format!("{error:#}"), "no session stream; trying again");
+    // Each has a connection of its own, and ends with it, not with the stream of requests.
+    let mut sessions = JoinSet::new();
+    let serving = async {
+        loop {
+            if let Err(error) = follow(&driver, &controller, &mut wait, &mut sessions, &stop).await {
+                tracing::debug!(error = format!("{error:#}"), "no session stream; trying again");
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_LONGEST);
         }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(wait) => {}
-        }
-        wait = (wait * 2).min(RETRY_LONGEST);
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        never = serving => match never {},
     }
+    let ending = async { while sessions.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, ending).await.is_err() {
+        tracing::warn!(sessions = sessions.len(), "sessions do not end; dropping them");
+    }
+    Ok(())
 }
 
 async fn follow<E: Engine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     controller: &Controller,
     wait: &mut Duration,
+    sessions: &mut JoinSet<()>,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let channel = tokio::time::timeout(CONNECT, controller.channel()).await??;
     let mut client = ControlClient::new(channel.clone());
@@ -63,24 +83,36 @@ async fn follow<E: Engine, L: Links>(
     *wait = RETRY_FIRST;
     // Whoever answers now may not know what was reported to its predecessor.
     driver.outbox().forget_sent();
-    let mut sessions = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             request = requests.message() => match request? {
-                Some(open) => {
-                    let (driver, controller) = (Arc::clone(driver), controller.clone());
-                    sessions.spawn(async move {
-                        let id = open.id.clone();
-                        if let Err(error) = dial(&driver, &controller, open).await {
-                            tracing::debug!(session = id, error = format!("{error:#}"), "a session broke");
-                        }
-                    });
-                }
+                Some(open) => begin(driver, controller, open, sessions, stop),
                 None => return Ok(()),
             },
             Some(_) = sessions.join_next() => {}
         }
     }
+}
+
+fn begin<E: Engine, L: Links>(
+    driver: &Arc<Driver<E, L>>,
+    controller: &Controller,
+    open: SessionOpen,
+    sessions: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) {
+    let full = sessions.len() >= MOST_SESSIONS;
+    if sessions.len() >= MOST_SESSIONS + MOST_REFUSALS {
+        // Its client is told by the controller, which waits for us in vain.
+        return tracing::warn!(sessions = sessions.len(), "too many streams: a request is not answered");
+    }
+    let (driver, controller, stop) = (Arc::clone(driver), controller.clone(), stop.clone());
+    sessions.spawn(async move {
+        let id = open.id.clone();
+        if let Err(error) = dial(&driver, &controller, open, full, &stop).await {
+            tracing::debug!(session = id, error = format!("{error:#}"), "a session broke");
+        }
+    });
 }
 
 /// A connection for this session alone: all streams of an HTTP/2 connection share one window, so a reader that
@@ -89,9 +121,27 @@ async fn dial<E: Engine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     controller: &Controller,
     open: SessionOpen,
+    full: bool,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let channel = tokio::time::timeout(CONNECT, controller.channel()).await??;
-    serve(driver, channel, open).await
+    if full {
+        return tokio::time::timeout(CONNECT, refuse(channel, open.id)).await?;
+    }
+    serve(driver, channel, open, stop).await
+}
+
+/// Tells the client that there are too many.
+async fn refuse(channel: Channel, id: String) -> anyhow::Result<()> {
+    let error = format!("this node serves {MOST_SESSIONS} streams into its pods already; end some of them");
+    let frames = [
+        SessionFrame { id, ..SessionFrame::default() },
+        SessionFrame { end: true, error, ..SessionFrame::default() },
+    ];
+    let mut answers =
+        ControlClient::new(channel).session(futures_util::stream::iter(frames)).await?.into_inner();
+    while answers.message().await?.is_some() {}
+    Ok(())
 }
 
 /// How a session ended.
@@ -103,62 +153,90 @@ struct End {
     exit_code: Option<i32>,
 }
 
-/// One session: our first frame says which, then data, then the end.
+/// One session: our first frame says which, then data, then the end. It ends early with the controller's side of
+/// it, and when `stop` is cancelled.
 pub async fn serve<E: Engine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     channel: Channel,
     open: SessionOpen,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     metrics::counter!("warren_agent_sessions_total").increment(1);
     let (frames, outgoing) = mpsc::channel(WINDOW);
     frames.send(SessionFrame { id: open.id.clone(), ..SessionFrame::default() }).await?;
     let mut client = ControlClient::new(channel);
-    let call = client.session(ReceiverStream::new(outgoing));
+    let moved = idle::Moved::default();
+    let noting = moved.clone();
+    let call = client.session(ReceiverStream::new(outgoing).inspect(move |_| noting.note()));
     let (arrived, incoming) = mpsc::channel(WINDOW);
-    let work = async {
-        let end = answer(driver, &open, &frames, incoming).await;
+    let gone = stop.child_token();
+    let (open, output, given_up) = (&open, frames.clone(), gone.clone());
+    let work = async move {
+        let end = answer(driver, open, &output, incoming, &given_up).await;
         let end = end.unwrap_or_else(|error| End { error, exit_code: None });
         let End { error, exit_code } = end;
-        let _ = frames.send(SessionFrame { end: true, error, exit_code, ..SessionFrame::default() }).await;
+        let last = SessionFrame { end: true, error, exit_code, ..SessionFrame::default() };
+        tokio::select! {
+            _ = output.send(last) => {}
+            // Nobody takes it.
+            () = given_up.cancelled() => {}
+        }
     };
     let answers = async {
         let mut answers = call.await?.into_inner();
         while let Some(frame) = answers.message().await? {
+            moved.note();
             // What comes after the process has ended goes nowhere.
             let _ = arrived.send(frame).await;
         }
         anyhow::Ok(())
     };
-    // When the other side goes away, nothing is read any further and connections to processes are closed. While
-    // a process takes no input, that shows in the frames' stream alone.
-    let mut answers = std::pin::pin!(answers);
-    tokio::select! {
-        ended = &mut answers => return ended,
-        () = frames.closed() => return Ok(()),
-        () = work => {}
+    let (mut answers, mut work) = (std::pin::pin!(answers), std::pin::pin!(work));
+    // While a process takes no input, that the other side has gone shows in the frames' stream alone.
+    let ended = tokio::select! {
+        ended = &mut answers => Some(ended),
+        () = frames.closed() => Some(Ok(())),
+        () = stop.cancelled() => Some(Ok(())),
+        () = moved.stopped_for(MOST_IDLE), if !matches!(open.kind, Some(Kind::Logs(_))) => Some(Ok(())),
+        () = &mut work => None,
+    };
+    if let Some(ended) = ended {
+        // What was begun for it ends with it. Every step of that has a time-out.
+        gone.cancel();
+        work.await;
+        return ended;
     }
     drop(frames);
     answers.await
 }
 
-/// Does what is asked, to its end.
+/// Does what is asked, to its end or until the other side has gone.
 async fn answer<E: Engine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     open: &SessionOpen,
     frames: &mpsc::Sender<SessionFrame>,
     incoming: mpsc::Receiver<SessionFrame>,
+    gone: &CancellationToken,
 ) -> Result<End, String> {
-    match &open.kind {
-        Some(Kind::Logs(request)) => {
-            let stream = logs::open(driver, &open.pod_uid, &open.container, request).await?;
-            Ok(End { error: send(frames, stream).await, exit_code: None })
+    if let Some(Kind::Exec(_) | Kind::Attach(_)) = &open.kind {
+        return process::serve(driver, open, frames, incoming, gone).await;
+    }
+    let work = async {
+        match &open.kind {
+            Some(Kind::Logs(request)) => {
+                let stream = logs::open(driver, &open.pod_uid, &open.container, request).await?;
+                Ok(End { error: send(frames, stream).await, exit_code: None })
+            }
+            Some(Kind::PortForward(request)) => {
+                let stream = port_forward::connect(driver, &open.pod_uid, request.port).await?;
+                port_forward::carry(stream, frames, incoming).await
+            }
+            _ => Err("this agent does not know that kind of session; upgrade the node".to_owned()),
         }
-        Some(Kind::Exec(_) | Kind::Attach(_)) => process::serve(driver, open, frames, incoming).await,
-        Some(Kind::PortForward(request)) => {
-            let stream = port_forward::connect(driver, &open.pod_uid, request.port).await?;
-            port_forward::carry(stream, frames, incoming).await
-        }
-        None => Err("this agent does not know that kind of session; upgrade the node".to_owned()),
+    };
+    tokio::select! {
+        end = work => end,
+        () = gone.cancelled() => Err(GONE.to_owned()),
     }
 }
 

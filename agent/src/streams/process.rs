@@ -5,8 +5,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 use warren_proto::control::{SessionFrame, SessionOpen, session_open::Kind};
+use warren_runtime::CancellationToken;
 
-use super::{End, FRAME};
+use super::{End, FRAME, GONE};
 use crate::{
     driver::Driver,
     netd::Links,
@@ -17,15 +18,17 @@ use crate::{
 const LOOK_FIRST: Duration = Duration::from_millis(10);
 const LOOK_LONGEST: Duration = Duration::from_millis(500);
 
-/// Serves a session to its end.
+/// Serves a session to its end, or until `gone`: then a command that was started for it ends, too.
 pub(super) async fn serve<E: Engine, L: Links>(
     driver: &Driver<E, L>,
     open: &SessionOpen,
     frames: &mpsc::Sender<SessionFrame>,
     incoming: mpsc::Receiver<SessionFrame>,
+    gone: &CancellationToken,
 ) -> Result<End, String> {
     let found = driver.find_running(&open.pod_uid, &open.container)?;
     let engine = driver.engine();
+    // Not given up half-way: what was started must be known, to be ended.
     let process = match &open.kind {
         Some(Kind::Exec(request)) => {
             let streams = request.streams.unwrap_or_default();
@@ -40,16 +43,23 @@ pub(super) async fn serve<E: Engine, L: Links>(
             let (channel, mut data) = piece.map_err(|error| error.to_string())?;
             while !data.is_empty() {
                 let data = data.split_to(data.len().min(FRAME)).to_vec();
-                // A controller that has gone ends this future from outside.
-                let _ = frames.send(SessionFrame { channel, data, ..SessionFrame::default() }).await;
+                let frame = SessionFrame { channel, data, ..SessionFrame::default() };
+                frames.send(frame).await.map_err(|_| GONE.to_owned())?;
             }
         }
         exit_code(&**engine, &handle).await
     };
-    tokio::select! {
-        exit_code = outwards => Ok(End { error: String::new(), exit_code: exit_code? }),
+    let exit_code = tokio::select! {
+        exit_code = outwards => exit_code,
         never = inwards(&**engine, &handle, input, incoming) => match never {},
+        () = gone.cancelled() => Err(GONE.to_owned()),
+    };
+    if let (Err(_), ProcessHandle::Exec(exec)) = (&exit_code, &handle)
+        && let Err(error) = engine.hang_up(&found.instance.id, exec).await
+    {
+        tracing::warn!(%error, container = open.container, "a command may go on without its client");
     }
+    Ok(End { error: String::new(), exit_code: exit_code? })
 }
 
 /// From the client to the process, for as long as the process gives output. The end of the output is the end.

@@ -44,7 +44,10 @@ impl DeleteOptions {
     /// The body wins over the query, field by field.
     pub(crate) fn parse(body: &Value, query: &Query) -> Result<Self, Status> {
         if let Some(found) = body.get("kind").filter(|found| **found != json!("DeleteOptions")) {
-            return Err(wrong("kind", &format!("must be DeleteOptions, found {found}")));
+            let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+            let message =
+                format!("the kind in the data ({found}) does not match the expected kind (DeleteOptions)");
+            return Err(Status::bad_request(message));
         }
         let grace_seconds = match body["gracePeriodSeconds"].as_i64() {
             Some(seconds) => Some(seconds),

@@ -7,7 +7,7 @@ use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 
 use crate::{
     Api, PodStreams, addresses::InFlight, continuations::Continuations, kinds::Kind, meta,
-    path::ResourceTarget, status::Status,
+    path::ResourceTarget, status::Status, streams::Connections,
 };
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -22,6 +22,7 @@ pub(crate) struct Engine {
     pub(crate) continuations: Continuations,
     /// Makes what generated names end with.
     pub(crate) suffix: fn() -> String,
+    pub(crate) connections: Connections,
 }
 
 impl Engine {
@@ -33,6 +34,7 @@ impl Engine {
             addresses: InFlight::default(),
             continuations: Continuations::default(),
             suffix: meta::suffix,
+            connections: Connections::new(api.connections),
         }
     }
 

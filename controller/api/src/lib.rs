@@ -22,6 +22,9 @@ mod discovery;
 mod encode;
 mod endpoints;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod judge;
 mod kinds;
 mod meta;
 mod negotiate;
@@ -46,6 +49,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use warren_plan::ClusterConfig;
 use warren_proto::control::{LogsRequest, SessionFrame, session_open::Kind};
 use warren_store::Store;
@@ -114,6 +118,8 @@ pub struct Api {
     pub streams: Arc<dyn PodStreams>,
     /// The cluster's addresses.
     pub config: ClusterConfig,
+    /// Connections that became streams. They end soon after their sessions do; whoever stops the API waits for them.
+    pub connections: TaskTracker,
 }
 
 /// Serves the API. Expects a [`warren_runtime::tls::PeerIdentity`] in the extensions of each request that came

@@ -295,15 +295,15 @@ impl Machines for Bare {
         self.with(member, |machine| machine.daemons())
     }
 
-    fn upgrade(&self, member: &str) {
-        self.with(member, |machine| machine.install(&self.directory.join("warren")));
+    fn install(&self, member: &str, program: &Path) {
+        self.with(member, |machine| machine.install(program));
     }
 
     fn logs(&self, member: &str) -> String {
         let logs = self.with(member, |machine| machine.logs());
         let tail = |text: &str| {
             let lines: Vec<_> = text.lines().collect();
-            lines[lines.len().saturating_sub(40)..].join("\n")
+            lines[lines.len().saturating_sub(200)..].join("\n")
         };
         logs.iter().map(|(what, log)| format!("[{what}]\n{}\n", tail(log))).collect()
     }

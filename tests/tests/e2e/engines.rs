@@ -1,7 +1,7 @@
 //! Docker engines that restart, with and without live restore.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -21,15 +21,28 @@ use crate::{
 /// The promise of DESIGN.md: one health interval. This bound is the product's, not the machine's.
 const NOTICED: Duration = Duration::from_secs(4);
 
-fn prepare(cluster: &Cluster) {
+/// The demo, with pods on every node: a node that was away for long has lost its own to the others.
+pub fn prepare(cluster: &Cluster) {
     cluster.nodes_ready(3);
     cluster.apply(demo());
     cluster.rolled_out("deployment/hello");
     settled(cluster, 6);
+    let nodes = |pods: &BTreeMap<String, Placed>| -> BTreeSet<String> {
+        pods.values().map(|(on, ..)| on.clone()).collect()
+    };
+    if nodes(&pods(cluster)).len() < 3 {
+        cluster.kubectl(&["delete", "pods", "-l", "app=hello"]);
+        cluster.rolled_out("deployment/hello");
+        settled(cluster, 6);
+    }
+    assert_eq!(nodes(&pods(cluster)).len(), 3, "not spread: {:?}", pods(cluster));
 }
 
-/// The demo's pods: name, node, container, and how often that was restarted.
-fn pods(cluster: &Cluster) -> BTreeMap<String, (String, String, u64)> {
+/// A pod's node, its container, and how often that was restarted.
+type Placed = (String, String, u64);
+
+/// The demo's pods by uid.
+fn pods(cluster: &Cluster) -> BTreeMap<String, Placed> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let pod = |pod: &Value| {
         let status = &pod["status"]["containerStatuses"][0];
@@ -120,7 +133,7 @@ pub fn an_engine_that_stops_its_pods_is_survived(cluster: &Cluster, bare: &Bare)
         assert!(last <= NOTICED, "the last of {} failures came {last:?} after the stop", failures.len());
     }
     let after = pods(cluster);
-    let elsewhere = |pods: &BTreeMap<String, (String, String, u64)>| -> Vec<_> {
+    let elsewhere = |pods: &BTreeMap<String, Placed>| -> Vec<_> {
         pods.iter().filter(|(_, (on, ..))| *on != node).map(|(uid, pod)| (uid.clone(), pod.clone())).collect()
     };
     load.stop();
@@ -136,7 +149,7 @@ pub fn an_engine_that_stops_its_pods_is_survived(cluster: &Cluster, bare: &Bare)
 }
 
 /// Waits until no container of the node is one of `before`, and all pods are ready.
-fn all_run_anew(cluster: &Cluster, node: &str, before: &BTreeMap<String, (String, String, u64)>) {
+fn all_run_anew(cluster: &Cluster, node: &str, before: &BTreeMap<String, Placed>) {
     let old: Vec<_> = before.values().filter(|(on, ..)| on == node).map(|(_, id, _)| id).collect();
     eventually("the node's pods were restarted", || {
         let kept: Vec<_> =

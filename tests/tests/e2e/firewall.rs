@@ -8,8 +8,6 @@ use std::{
 
 use warren_tests::{bare::Bare, cluster::Cluster, eventually, machines::Machines as _, succeed, text};
 
-use crate::{traffic::settled, usage::demo};
-
 /// The product's promise, for the median of [`ROUNDS`]: the machine may be busy in one of them.
 const REPAIRED: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 5;
@@ -24,10 +22,7 @@ table ip theirs_nat { chain postrouting { type nat hook postrouting priority 100
 "#;
 
 fn prepare(cluster: &Cluster) -> Vec<(String, String)> {
-    cluster.nodes_ready(3);
-    cluster.apply(demo());
-    cluster.rolled_out("deployment/hello");
-    settled(cluster, 6);
+    crate::engines::prepare(cluster);
     let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let pods = cluster.items(&["pods", "-l", "app=hello"]);
     pods.iter().map(|pod| (word(&pod["spec"]["nodeName"]), word(&pod["status"]["podIP"]))).collect()

@@ -3,10 +3,7 @@
 use serde_json::Value;
 use warren_tests::{bare::Bare, cluster::Cluster, eventually, load::Load, machines::Machines as _, text};
 
-use crate::{
-    traffic::settled,
-    usage::{demo, gateway},
-};
+use crate::{traffic::settled, usage::gateway};
 
 /// Something wrong with a machine: what makes it so, what mends it, and what the preflight must say.
 struct Fault {
@@ -152,10 +149,7 @@ fn lives(cluster: &Cluster, bare: &Bare, member: &str) -> (Value, Vec<String>, u
 }
 
 pub fn a_second_machine_with_a_name_is_refused(cluster: &Cluster, bare: &Bare) {
-    cluster.nodes_ready(3);
-    cluster.apply(demo());
-    cluster.rolled_out("deployment/hello");
-    settled(cluster, 6);
+    crate::engines::prepare(cluster);
     let (first, second) = (bare.member("node-1"), bare.member("second"));
     bare.add(&second, "10.90.0.32");
     bare.with(&second, |machine| {

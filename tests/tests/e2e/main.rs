@@ -9,6 +9,7 @@ mod faults;
 mod firewall;
 mod guestbook;
 mod joining;
+mod secrets;
 mod state;
 mod streams;
 mod supervision;
@@ -37,6 +38,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
     ),
     ("every_kubectl_reaches_into_pods", streams::every_kubectl_reaches_into_pods),
+    (
+        "a_node_that_accepts_no_connection_serves_streams",
+        streams::a_node_that_accepts_no_connection_serves_streams,
+    ),
     ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
@@ -48,7 +53,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a_damaged_store_is_refused_with_the_mend_and_restored",
         state::a_damaged_store_is_refused_with_the_mend_and_restored,
     ),
-    ("secrets_lie_on_no_disk_and_their_key_rotates", state::secrets_lie_on_no_disk_and_their_key_rotates),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", secrets::secrets_lie_on_no_disk_and_their_key_rotates),
     (
         "a_controller_whose_clock_is_a_day_off_loses_nobody",
         clocks::a_controller_whose_clock_is_a_day_off_loses_nobody,
@@ -60,8 +65,9 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a_node_that_lost_its_state_joins_again", state::a_node_that_lost_its_state_joins_again),
     ("a_full_disk_refuses_writes_and_recovers", state::a_full_disk_refuses_writes_and_recovers),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
-    ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
+    ("a_killed_gateway_loses_no_request", supervision::a_killed_gateway_loses_no_request),
     ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
+    ("an_upgrade_to_what_cannot_run_is_refused", supervision::an_upgrade_to_what_cannot_run_is_refused),
     ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
 ];
 

@@ -2,6 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    io::{ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -145,30 +149,86 @@ pub fn killed_netd_and_agent_cost_nothing(cluster: &Cluster) {
     inside.end();
 }
 
-pub fn a_killed_gateway_refuses_nobody(cluster: &Cluster) {
-    const WORKERS: usize = 6;
+pub fn a_killed_gateway_loses_no_request(cluster: &Cluster) {
     prepare(cluster);
     let member = format!("{}-gateway", cluster.name);
-    let load = Load::start(gateway(cluster), "/", WORKERS);
-    load.more(200);
-    for round in 1..=3 {
-        let failed = load.report().failures.len();
+    // Half on kept connections, half on a new one each time; and requests that are in flight at any instant.
+    let loads = [
+        ("quick", Load::start(gateway(cluster), "/", 6)),
+        ("slow", Load::start(gateway(cluster), "/slow?ms=300", 6)),
+    ];
+    let all_go_on = || loads.iter().for_each(|(_, load)| load.more(60));
+    all_go_on();
+    for round in 1..=5 {
+        let lost = || loads.iter().map(|(_, load)| load.report().failures.len()).sum::<usize>();
+        let before = lost();
         let took = kill(cluster, &member, "gateway");
-        load.more(300);
-        let lost = load.report().failures[failed..].to_vec();
-        println!(
-            "kill -9 gateway, round {round}: back after {} ms, {} requests lost",
-            took.as_millis(),
-            lost.len()
-        );
-        // What it costs: the connections that were in that process, each at most once.
-        assert!(lost.len() <= WORKERS, "more was lost than was connected: {lost:?}");
-        // Whoever connects meanwhile waits in the queue of the held sockets.
-        let refused: Vec<_> = lost.iter().filter(|(_, what)| what.contains("refused")).collect();
-        assert!(refused.is_empty(), "a new connection was refused: {refused:?}");
+        all_go_on();
+        let (took, lost) = (took.as_millis(), lost() - before);
+        println!("kill -9 gateway, round {round}: back after {took} ms, {lost} requests lost");
         std::thread::sleep(HEALTHY);
     }
-    print("gateway killed three times", &load.stop());
+    a_post_is_not_repeated(cluster, &member);
+    for (name, load) in loads {
+        let report = load.stop();
+        print(&format!("gateway killed six times, {name} requests"), &report);
+        report.assert_flawless();
+    }
+}
+
+/// A request that must not be repeated ends with the gateway, soon, and was executed once.
+fn a_post_is_not_repeated(cluster: &Cluster, member: &str) {
+    let mut client = TcpStream::connect(gateway(cluster)).expect("the gateway listens");
+    client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let mark = format!("ms=2500&post={}", std::process::id());
+    write!(client, "POST /slow?{mark} HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nonce")
+        .expect("sent");
+    let executed = || {
+        let pods = cluster.items(&["pods", "-l", "app=hello"]);
+        let names = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
+        names.map(|name| cluster.kubectl(&["logs", name]).matches(&mark).count()).sum::<usize>()
+    };
+    eventually(
+        "the request is executed",
+        || if executed() == 1 { Ok(()) } else { Err("not yet".to_owned()) },
+    );
+    kill(cluster, member, "gateway");
+    let mut answer = Vec::new();
+    // An end, or a reset; not silence.
+    let ended = client.read_to_end(&mut answer);
+    assert!(ended.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::ConnectionReset), "{ended:?}");
+    assert_eq!(String::from_utf8_lossy(&answer), "", "an answer from nowhere");
+    assert_eq!(executed(), 1, "the request was repeated");
+}
+
+/// A program in a file of its own, removed when dropped.
+struct Program(PathBuf);
+
+impl Program {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("warren-{name}-{}", std::process::id()));
+        std::fs::write(&path, bytes).expect("the temporary directory is writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        Self(path)
+    }
+
+    /// What is under test, and yet another program: longer by some bytes that nobody reads.
+    fn other_version() -> Self {
+        let mut bytes = std::fs::read(warren_binary()).expect("the binary under test");
+        bytes.extend(b"the next version");
+        Self::new("other", &bytes)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The length of the program that a process runs, whatever lies at its path now.
+fn program_length(pid: u32) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/exe")).map_or(0, |program| program.len())
 }
 
 pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
@@ -177,12 +237,14 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
     let pods = restarts(cluster);
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(200);
+    let other = Program::other_version();
+    let length = std::fs::metadata(&other.0).expect("it is there").len();
     for name in ["gateway", "node-1", "node-2", "node-3"] {
         let member = format!("{}-{name}", cluster.name);
         let old = cluster.machines.processes(&member);
         let failed = load.report().failures.len();
         // Another file in the program's place: what runs goes on with the old one until it is told.
-        cluster.machines.upgrade(&member);
+        cluster.machines.install(&member, &other.0);
         signal(old["node"], "HUP");
         eventually("every daemon was replaced", || {
             let new = cluster.machines.processes(&member);
@@ -195,6 +257,9 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
                 Err(format!("{new:?} after {old:?}"))
             }
         });
+        for (daemon, pid) in cluster.machines.processes(&member) {
+            assert_eq!(program_length(pid), length, "{daemon} of {name} runs the old program");
+        }
         load.more(300);
         inside.goes_on("after the upgrade");
         let lost = load.report().failures.len() - failed;
@@ -208,4 +273,38 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
     assert_eq!((ended, lost), (0, 0), "a connection or a lookup inside was lost");
     assert_eq!(restarts(cluster), pods, "a pod was restarted");
     inside.end();
+}
+
+pub fn an_upgrade_to_what_cannot_run_is_refused(cluster: &Cluster) {
+    prepare(cluster);
+    let load = Load::start(gateway(cluster), "/", 6);
+    load.more(100);
+    let good = Program::other_version();
+    let no_program = Program::new("rubbish", b"\x7fELF, but no program");
+    let busybox = std::fs::read("/bin/busybox").expect("deploy/prerequisites.sh --test installs it");
+    let foreign = Program::new("foreign", &busybox);
+    let refusals = |member: &str| cluster.machines.logs(member).matches("not upgrading").count();
+    for name in ["gateway", "node-1"] {
+        let member = format!("{}-{name}", cluster.name);
+        let before = cluster.machines.processes(&member);
+        // What is no program, and a program that does not understand our command line.
+        for (count, bad) in [(1, &no_program), (2, &foreign)] {
+            cluster.machines.install(&member, &bad.0);
+            signal(before["node"], "HUP");
+            eventually("the upgrade is refused", || {
+                let found = refusals(&member);
+                if found >= count { Ok(()) } else { Err(format!("{found} refusals of {:?}", bad.0)) }
+            });
+            assert_eq!(cluster.machines.processes(&member), before, "{:?} was taken", bad.0);
+        }
+        // It goes on, and can restart its daemons though its own file is not what it runs.
+        if name == "gateway" {
+            kill(cluster, &member, "gateway");
+        }
+        load.more(100);
+        cluster.machines.install(&member, &good.0);
+    }
+    let report = load.stop();
+    print("upgrades refused", &report);
+    report.assert_flawless();
 }

@@ -3,6 +3,8 @@
 //! bollard asks and inspects; the connection itself is taken over here, because only its owner can tell a
 //! terminal's bytes from multiplexed ones, close one direction, and hand on long pieces as they come.
 
+use std::time::Duration;
+
 use bollard::{exec::CreateExecOptions, query_parameters as query};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
@@ -17,7 +19,7 @@ use tokio::{
 use warren_proto::control::{ContainerStreams, TerminalSize};
 
 use super::{
-    super::{EngineError, Output, Process, ProcessHandle},
+    super::{EngineError, Output, Process, ProcessHandle, process as kernel},
     DockerEngine, LONG, SHORT,
 };
 
@@ -27,6 +29,10 @@ const PIECE: usize = 32 << 10;
 const MOST_REFUSAL: usize = 64 << 10;
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
+/// What a command without a client may take to leave before it is killed.
+const GRACE: Duration = Duration::from_secs(3);
+/// How often it is looked after meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl DockerEngine {
     pub(super) async fn exec_process(
@@ -46,8 +52,14 @@ impl DockerEngine {
         };
         let exec = self.within(SHORT, "create exec", client.create_exec(id, options)).await?.id;
         let body = serde_json::json!({"Detach": false, "Tty": streams.tty}).to_string();
-        let connection = self.take_over(&format!("/exec/{exec}/start"), body).await?;
-        Ok(process(ProcessHandle::Exec(exec), connection, streams.tty))
+        match self.take_over(&format!("/exec/{exec}/start"), body).await {
+            Ok(connection) => Ok(process(ProcessHandle::Exec(exec), connection, streams.tty)),
+            Err(error) => {
+                // It may have been started all the same.
+                let _ = self.end_exec(id, &exec).await;
+                Err(error)
+            }
+        }
     }
 
     pub(super) async fn attach_process(
@@ -98,6 +110,40 @@ impl DockerEngine {
         Ok(state.exit_code.filter(|_| state.running != Some(true)))
     }
 
+    /// The engine itself never ends a command, and a shell whose client has gone would wait for input for ever. So
+    /// it gets what a terminal that is hung up sends: SIGHUP, as does its group. Then SIGKILL, to itself alone: what
+    /// it started with `nohup` wants to stay.
+    pub(super) async fn end_exec(&self, container: &str, exec: &str) -> Result<(), EngineError> {
+        let failed = |error: std::io::Error| {
+            EngineError::Other(format!("a command without a client cannot be ended: {error}"))
+        };
+        let deadline = tokio::time::Instant::now() + GRACE;
+        let mut told = false;
+        while let Some(pid) = self.exec_pid(exec).await? {
+            if tokio::time::Instant::now() >= deadline {
+                tracing::debug!(container, pid, "a command without a client does not leave: killing it");
+                return kernel::kill(pid, container).map_err(failed);
+            }
+            // The engine knows the number a moment after the command was started.
+            if pid > 0 && !told {
+                kernel::hang_up(pid, container).map_err(failed)?;
+                told = true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// The process of a command that runs; 0 while that is not known.
+    async fn exec_pid(&self, exec: &str) -> Result<Option<i64>, EngineError> {
+        let client = self.client()?;
+        match self.within(SHORT, "inspect exec", client.inspect_exec(exec)).await {
+            Ok(state) => Ok((state.running == Some(true)).then_some(state.pid.unwrap_or_default())),
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks for a connection of bytes.
     async fn take_over(&self, path: &str, body: String) -> Result<TokioIo<Upgraded>, EngineError> {
         let broken = |error: &dyn std::error::Error| self.unavailable(error);
@@ -105,8 +151,6 @@ impl DockerEngine {
             let stream = UnixStream::connect(&self.socket).await.map_err(|error| broken(&error))?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
             let (mut sender, connection) = handshake.map_err(|error| broken(&error))?;
-            // Ends with the connection, which ends with the process or when it is dropped below.
-            tokio::spawn(connection.with_upgrades());
             let request = Request::post(path)
                 .header(header::HOST, "docker")
                 .header(header::CONTENT_TYPE, "application/json")
@@ -114,11 +158,17 @@ impl DockerEngine {
                 .header(header::UPGRADE, "tcp")
                 .body(Full::new(Bytes::from(body)))
                 .map_err(|error| EngineError::Other(error.to_string()))?;
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                return Err(refusal(response).await);
-            }
-            hyper::upgrade::on(response).await.map(TokioIo::new).map_err(|error| broken(&error))
+            let answer = async move {
+                let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+                if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    return Err(refusal(response).await);
+                }
+                hyper::upgrade::on(response).await.map(TokioIo::new).map_err(|error| broken(&error))
+            };
+            // The connection's own work is done as soon as it was upgraded, or refused and its sender dropped. What
+            // it has to say about a failure, the answer says.
+            let (answer, _) = tokio::join!(answer, connection.with_upgrades());
+            answer
         };
         match tokio::time::timeout(LONG, work).await {
             Ok(result) => result,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -23,9 +23,8 @@ use tokio_tungstenite::{
 use warren_proto::control::{ContainerStreams, ExecRequest, SessionFrame, TerminalSize, session_open::Kind};
 
 use super::{
-    Pod,
+    Pod, Switch, pieces,
     spdy::{Frame, Headers, PROTOCOL_ERROR, SpdyError, header},
-    switch,
     upgrade::{Transport, negotiate},
     wire::{self, FAREWELL, KEEP_ALIVE, Reader, Writer},
 };
@@ -51,6 +50,7 @@ pub(super) async fn open(
     parts: &Parts,
     query: &Query,
     exec: bool,
+    slot: OwnedSemaphorePermit,
 ) -> Result<Response, Status> {
     let streams = wanted(query)?;
     let command: Vec<String> = query.all("command").into_iter().map(str::to_owned).collect();
@@ -67,10 +67,11 @@ pub(super) async fn open(
         Kind::Attach(streams)
     };
     let session = pod.session(&container, kind).await?;
-    let name = if exec { "exec" } else { "attach" };
+    let kind = if exec { "exec" } else { "attach" };
+    let switch = Switch { parts, transport: &transport, kind, connections: &pod.engine.connections, slot };
     match transport {
-        Transport::Spdy { .. } => switch(parts, &transport, name, move |io| serve_spdy(io, session, streams)),
-        Transport::WebSocket { .. } => switch(parts, &transport, name, move |io| async move {
+        Transport::Spdy { .. } => switch.serve(move |io| serve_spdy(io, session, streams)),
+        Transport::WebSocket { .. } => switch.serve(move |io| async move {
             serve_websocket(wire::websocket(io).await, session, streams).await;
         }),
     }
@@ -111,7 +112,7 @@ fn outcome(end: Option<Result<SessionFrame, String>>) -> Value {
 
 /// To the process's standard input. A process that has ended takes nothing more, which its end will say.
 async fn write(input: &mpsc::Sender<SessionFrame>, data: Bytes) {
-    if !data.is_empty() {
+    for data in pieces(data) {
         let _ = input.send(SessionFrame { data: data.into(), ..SessionFrame::default() }).await;
     }
 }

@@ -9,9 +9,11 @@
 //! ```
 //!
 //! Everything is bounded and waits for the slower side. A client that goes away ends the session, and with it the
-//! connection to the process.
+//! connection to the process; a command that was started for it is ended by its node.
 
 mod exec;
+#[cfg(test)]
+mod malformed_tests;
 mod port_forward;
 pub(crate) mod spdy;
 mod upgrade;
@@ -20,9 +22,12 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use axum::response::Response;
+use bytes::Bytes;
 use http::request::Parts;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 use warren_proto::control::session_open::Kind;
 
 use crate::{
@@ -39,6 +44,29 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the answer 101 may take to be sent.
 const UPGRADE: Duration = Duration::from_secs(30);
+/// Clients at a time. Each may hold some MiB on its way to a slow reader.
+const MOST_CLIENTS: usize = if cfg!(test) { 20 } else { 2_000 };
+/// The longest piece that is handed to a session; messages of the tunnel have a limit, those of WebSockets a higher one.
+const PIECE: usize = 256 << 10;
+
+/// The connections that became streams: counted, and waited for at the end.
+pub(crate) struct Connections {
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Connections {
+    pub(crate) fn new(tasks: TaskTracker) -> Self {
+        Self { slots: Arc::new(Semaphore::new(MOST_CLIENTS)), tasks }
+    }
+
+    fn slot(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+            let message = format!("{MOST_CLIENTS} streams into pods are open already; end some of them");
+            Status::new(429, "TooManyRequests", message)
+        })
+    }
+}
 
 /// Whether a path is answered here.
 pub(crate) fn serves(target: Option<&Target>) -> bool {
@@ -57,10 +85,11 @@ pub(crate) async fn open(
     let snapshot = engine.snapshot();
     let found = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(target.kind, &target.name))?;
     let pod = Pod { engine, target, object: &found.value, reference: reference(target, &found.value)? };
+    let slot = engine.connections.slot()?;
     match target.subresource.map(|subresource| subresource.name) {
-        Some("exec") => exec::open(&pod, parts, query, true).await,
-        Some("attach") => exec::open(&pod, parts, query, false).await,
-        _ => port_forward::open(&pod, parts, query),
+        Some("exec") => exec::open(&pod, parts, query, true, slot).await,
+        Some("attach") => exec::open(&pod, parts, query, false, slot).await,
+        _ => port_forward::open(&pod, parts, query, slot),
     }
 }
 
@@ -122,29 +151,48 @@ fn reference(target: &ResourceTarget, pod: &Value) -> Result<PodRef, Status> {
     })
 }
 
-/// Serves the connection that this request becomes, and gives the answer that makes it so.
-fn switch<Serving>(
-    parts: &Parts,
-    transport: &upgrade::Transport,
+/// What a client sent, in pieces that fit through the tunnel.
+fn pieces(mut data: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let piece = data.split_to(data.len().min(PIECE));
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// A request that becomes a connection.
+struct Switch<'a> {
+    parts: &'a Parts,
+    transport: &'a upgrade::Transport,
     kind: &'static str,
-    serve: impl FnOnce(upgrade::Connection) -> Serving + Send + 'static,
-) -> Result<Response, Status>
-where
-    Serving: Future<Output = ()> + Send + 'static,
-{
-    let upgrading = upgrade::upgradable(parts)?;
-    let protocol = match transport {
-        upgrade::Transport::Spdy { .. } => "spdy",
-        upgrade::Transport::WebSocket { .. } => "websocket",
-    };
-    metrics::counter!("warren_api_streams_total", "kind" => kind, "transport" => protocol).increment(1);
-    // Ends with the client or with the node's session, which the node-facing half ends when the controller stops.
-    tokio::spawn(async move {
-        match tokio::time::timeout(UPGRADE, upgrading).await {
-            Ok(Ok(upgraded)) => serve(TokioIo::new(upgraded)).await,
-            Ok(Err(error)) => tracing::debug!(%error, kind, "a connection could not be upgraded"),
-            Err(_) => tracing::debug!(kind, "a connection was not upgraded in time"),
-        }
-    });
-    Ok(upgrade::switching(transport))
+    connections: &'a Connections,
+    slot: OwnedSemaphorePermit,
+}
+
+impl Switch<'_> {
+    /// Serves the connection, and gives the answer that makes it one.
+    fn serve<Serving>(
+        self,
+        serve: impl FnOnce(upgrade::Connection) -> Serving + Send + 'static,
+    ) -> Result<Response, Status>
+    where
+        Serving: Future<Output = ()> + Send + 'static,
+    {
+        let Self { parts, transport, kind, connections, slot } = self;
+        let upgrading = upgrade::upgradable(parts)?;
+        let protocol = match transport {
+            upgrade::Transport::Spdy { .. } => "spdy",
+            upgrade::Transport::WebSocket { .. } => "websocket",
+        };
+        metrics::counter!("warren_api_streams_total", "kind" => kind, "transport" => protocol).increment(1);
+        // Ends with the client or with the node's session, which the node-facing half ends when the controller stops.
+        connections.tasks.spawn(async move {
+            match tokio::time::timeout(UPGRADE, upgrading).await {
+                Ok(Ok(upgraded)) => serve(TokioIo::new(upgraded)).await,
+                Ok(Err(error)) => tracing::debug!(%error, kind, "a connection could not be upgraded"),
+                Err(_) => tracing::debug!(kind, "a connection was not upgraded in time"),
+            }
+            drop(slot);
+        });
+        Ok(upgrade::switching(transport))
+    }
 }

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use axum::response::Response;
@@ -15,9 +16,9 @@ use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use http::request::Parts;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, OwnedSemaphorePermit, mpsc, oneshot},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -29,9 +30,8 @@ use tokio_tungstenite::{
 use warren_proto::control::{PortForwardRequest, SessionFrame, session_open::Kind};
 
 use super::{
-    PATIENCE, Pod,
+    PATIENCE, Pod, Switch, pieces,
     spdy::{Frame, Headers, PROTOCOL_ERROR, REFUSED_STREAM, SpdyError, header},
-    switch,
     upgrade::{Transport, negotiate},
     wire::{self, FAREWELL, KEEP_ALIVE, Reader, Writer},
 };
@@ -47,6 +47,8 @@ const MOST_CONNECTIONS: usize = 1_000;
 const MOST_PORTS: usize = 127;
 /// Pieces that may wait for a slow pod; then the client's whole connection waits, as SPDY has no better way here.
 const PIECES: usize = 32;
+/// How long a connection's second stream may take to follow the first.
+const STREAMS_OPEN: Duration = Duration::from_secs(30);
 /// How a v5 client says that it sends nothing more.
 const CLOSE_CHANNEL: u8 = 255;
 
@@ -54,7 +56,12 @@ const CLOSE_CHANNEL: u8 = 255;
 pub(super) type Dial = Arc<dyn Fn(u16) -> BoxFuture<'static, Result<Session, String>> + Send + Sync>;
 
 /// Opens port-forwarding for a request.
-pub(super) fn open(pod: &Pod<'_>, parts: &Parts, query: &Query) -> Result<Response, Status> {
+pub(super) fn open(
+    pod: &Pod<'_>,
+    parts: &Parts,
+    query: &Query,
+    slot: OwnedSemaphorePermit,
+) -> Result<Response, Status> {
     if pod.object["status"]["phase"] != "Running" {
         let phase = pod.object["status"]["phase"].as_str().unwrap_or("Unknown");
         let message = format!("unable to forward port because pod is not running. Current status={phase}");
@@ -62,20 +69,20 @@ pub(super) fn open(pod: &Pod<'_>, parts: &Parts, query: &Query) -> Result<Respon
     }
     let transport = negotiate(&parts.headers, &[PROTOCOL], &[TUNNEL, V5, V4])?;
     let dial = dial(pod);
+    let connections = &pod.engine.connections;
+    let switch = Switch { parts, transport: &transport, kind: "portforward", connections, slot };
     match transport {
-        Transport::Spdy { .. } => switch(parts, &transport, "portforward", move |io| async move {
+        Transport::Spdy { .. } => switch.serve(move |io| async move {
             let (read, write) = tokio::io::split(io);
             serve_spdy(read, write, dial).await;
         }),
-        Transport::WebSocket { protocol: TUNNEL, .. } => {
-            switch(parts, &transport, "portforward", move |io| async move {
-                let (read, write) = wire::tunnel(wire::websocket(io).await);
-                serve_spdy(read, write, dial).await;
-            })
-        }
+        Transport::WebSocket { protocol: TUNNEL, .. } => switch.serve(move |io| async move {
+            let (read, write) = wire::tunnel(wire::websocket(io).await);
+            serve_spdy(read, write, dial).await;
+        }),
         Transport::WebSocket { .. } => {
             let ports = ports(query)?;
-            switch(parts, &transport, "portforward", move |io| async move {
+            switch.serve(move |io| async move {
                 serve_websocket(wire::websocket(io).await, &ports, dial).await;
             })
         }
@@ -115,11 +122,11 @@ fn ports(query: &Query) -> Result<Vec<u16>, Status> {
     }
 }
 
-/// Joins one connection: `pieces` end when the client sends nothing more. What comes from the pod goes to `take`,
+/// Joins one connection: what is `received` ends when the client sends nothing more. What comes from the pod goes to `take`,
 /// which is told once of the end, with a reason if it is a bad one.
 async fn join<Taken: Future<Output = bool>>(
     session: Result<Session, String>,
-    mut pieces: mpsc::Receiver<Bytes>,
+    mut received: mpsc::Receiver<Bytes>,
     mut take: impl FnMut(Result<Bytes, Option<String>>) -> Taken,
 ) {
     let Session { input, mut output } = match session {
@@ -130,9 +137,10 @@ async fn join<Taken: Future<Output = bool>>(
         }
     };
     let upwards = async {
-        while let Some(data) = pieces.recv().await {
-            if input.send(SessionFrame { data: data.into(), ..SessionFrame::default() }).await.is_err() {
-                break;
+        while let Some(data) = received.recv().await {
+            for data in pieces(data) {
+                // An agent's call that has ended says how in the other direction.
+                let _ = input.send(SessionFrame { data: data.into(), ..SessionFrame::default() }).await;
             }
         }
         let _ = input.send(SessionFrame { close: true, ..SessionFrame::default() }).await;
@@ -168,10 +176,17 @@ async fn join<Taken: Future<Output = bool>>(
 // ---- SPDY --------------------------------------------------------------------------------------
 
 /// A connection whose two streams have not both come.
-#[derive(Default)]
 struct Half {
     error: Option<u32>,
     data: Option<Data>,
+    since: Instant,
+}
+
+impl Half {
+    /// Its streams, as far as they have come.
+    fn streams(&self) -> impl Iterator<Item = u32> {
+        self.error.into_iter().chain(self.data.as_ref().map(|data| data.stream))
+    }
 }
 
 /// The client's side of a data stream.
@@ -225,12 +240,17 @@ where
 
 impl<W: AsyncWrite + Unpin + Send + 'static> Forwarding<W> {
     async fn run<R: AsyncRead + Unpin>(&mut self, mut reader: Reader<R>) -> Result<(), SpdyError> {
+        let mut patience = Instant::now() + STREAMS_OPEN;
         loop {
             tokio::select! {
                 frame = reader.next() => match frame? {
                     Some(Frame::GoAway) | None => return Ok(()),
                     Some(frame) => self.take(frame).await?,
                 },
+                () = tokio::time::sleep_until(patience) => {
+                    patience = Instant::now() + STREAMS_OPEN;
+                    self.give_up_halves().await?;
+                }
                 Some(done) = self.tasks.join_next() => {
                     if let Ok((data, error)) = done {
                         self.connections.remove(&data);
@@ -256,9 +276,29 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Forwarding<W> {
             }
             Frame::Reset { stream, .. } => {
                 self.connections.remove(&stream);
+                let lost = |half: &Half| half.streams().any(|known| known == stream);
+                for (_, half) in self.halves.extract_if(.., |_, half| lost(half)) {
+                    half.error.map(|error| self.errors.remove(&error));
+                    half.data.map(|data| self.connections.remove(&data.stream));
+                }
             }
             Frame::Ping(id) if id % 2 == 1 => self.writer.send(&Frame::Ping(id)).await?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Streams whose other half has not come for long are reset.
+    async fn give_up_halves(&mut self) -> Result<(), SpdyError> {
+        let late: Vec<Half> = self
+            .halves
+            .extract_if(.., |_, half| half.since.elapsed() >= STREAMS_OPEN)
+            .map(|(_, half)| half)
+            .collect();
+        for stream in late.iter().flat_map(Half::streams) {
+            self.errors.remove(&stream);
+            self.connections.remove(&stream);
+            self.writer.send(&Frame::Reset { stream, status: PROTOCOL_ERROR }).await?;
         }
         Ok(())
     }
@@ -278,8 +318,13 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Forwarding<W> {
             "" => format!("stream {}", if kind == "data" { stream.saturating_sub(2) } else { stream }),
             id => id.to_owned(),
         };
+        let new = || Half { error: None, data: None, since: Instant::now() };
+        let half = self.halves.entry(request.clone()).or_insert_with(new);
+        let twice = if kind == "error" { half.error.is_some() } else { half.data.is_some() };
+        if twice {
+            return Ok(self.writer.send(&Frame::Reset { stream, status: PROTOCOL_ERROR }).await?);
+        }
         self.writer.send(&Frame::SynReply { stream, fin: false, headers: Headers::new() }).await?;
-        let half = self.halves.entry(request.clone()).or_default();
         if kind == "error" {
             half.error = Some(stream);
             self.errors.insert(stream);
@@ -298,7 +343,9 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Forwarding<W> {
 
     /// Both streams are there.
     fn begin(&mut self, request: &str, port: u16) {
-        let Some(Half { error: Some(error), data: Some(data) }) = self.halves.remove(request) else { return };
+        let Some(Half { error: Some(error), data: Some(data), .. }) = self.halves.remove(request) else {
+            return;
+        };
         let (writer, dial) = (self.writer.clone(), Arc::clone(&self.dial));
         let Data { stream, pieces, reset } = data;
         self.tasks.spawn(async move {

@@ -143,6 +143,8 @@ proptest! {
                 break;
             }
             prop_assert!(decoder.buffer().len() <= MOST_CONTROL + 8);
+            // What is allocated, too: it follows what was sent, not what was announced.
+            prop_assert!(decoder.buffer().capacity() <= 2 * (MOST_CONTROL + 8));
         }
     }
 

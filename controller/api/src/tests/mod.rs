@@ -1,16 +1,14 @@
 //! The API in process: requests through the router over a real store.
 
-mod deletion;
 mod discovery;
 mod endpoints;
-mod lists;
+mod events;
+mod golden;
 mod objects;
-mod patches;
 mod pods;
 mod protobuf;
 mod services;
 mod streams;
-mod watches;
 
 use std::{sync::Arc, time::Duration};
 
@@ -76,7 +74,12 @@ struct Server {
 
 /// The API over a store.
 fn serve(store: Arc<dyn warren_store::Store>) -> Router {
-    router(Api { store, streams: Arc::new(EchoStreams), config: ClusterConfig::default() })
+    router(Api {
+        store,
+        streams: Arc::new(EchoStreams),
+        config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
+    })
 }
 
 /// A whole answer.

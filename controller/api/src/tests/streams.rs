@@ -362,6 +362,30 @@ async fn a_client_that_does_not_read_stops_the_process_and_one_that_has_gone_end
 }
 
 #[tokio::test]
+async fn there_is_a_most_of_clients_and_each_that_leaves_makes_room() {
+    let server = Server::new().await;
+    running(&server, "web", "n1").await;
+    let address = listen(&server).await;
+    let exec = path("web", "exec?command=cat&stdin=true&stdout=true");
+    let mut clients = Vec::new();
+    // MOST_CLIENTS of a test.
+    for _ in 0..20 {
+        clients.push(websocket(address, &exec, "v5.channel.k8s.io").await);
+    }
+    let refused = server.get(&exec).await.expect(429);
+    assert_eq!(refused["reason"], "TooManyRequests");
+    assert!(refused["message"].as_str().unwrap().contains("20 streams"), "{refused}");
+    clients.pop();
+    // Without an upgrade it is refused for another reason as soon as there is room.
+    within("there is room", async {
+        while server.get(&exec).await.code.as_u16() != 400 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_is_refused_with_kubernetes_words() {
     let server = Server::new().await;
     running(&server, "web", "n1").await;
