@@ -29,6 +29,7 @@ fn every_kind_has_a_type() {
             api_version(kind.group, kind.version),
             kind.kind
         );
+        assert!(schemas::has_fields(kind), "{} {}", api_version(kind.group, kind.version), kind.kind);
     }
 }
 
