@@ -82,8 +82,11 @@ const LONG: &[(&str, Scenario)] = &[(
     guestbook::the_guestbook_survives_updates_and_lost_nodes,
 )];
 
+/// A scenario that needs the machines themselves.
+type BareScenario = fn(&Cluster, &Bare);
+
 /// What plain processes alone can show.
-const ONLY_BARE: &[(&str, fn(&Cluster, &Bare))] = &[
+const ONLY_BARE: &[(&str, BareScenario)] = &[
     ("pods_reach_pods_although_docker_drops", firewall::pods_reach_pods_although_docker_drops),
     ("a_reloaded_firewall_is_repaired_at_once", firewall::a_reloaded_firewall_is_repaired_at_once),
     ("an_unfit_machine_is_told_why", joining::an_unfit_machine_is_told_why),
@@ -156,7 +159,7 @@ fn trials(shared: &Shared) -> Vec<Trial> {
         let trial = Trial::test(format!("bare::{name}"), move || run(&shared, Kind::Bare, scenario));
         trial.with_ignored_flag(!often)
     };
-    let only_bare = |(name, scenario): &(&'static str, fn(&Cluster, &Bare))| {
+    let only_bare = |(name, scenario): &(&'static str, BareScenario)| {
         let (shared, scenario) = (Arc::clone(shared), *scenario);
         let scenario = move |cluster: &Cluster| {
             scenario(cluster, cluster.machines.bare().expect("the machines are plain ones"));

@@ -1,7 +1,7 @@
 //! Debian's etcd as a child process, and as much of a client of it as benchmarks need: the gRPC that its users
 //! speak, with the messages' fields by number. Also what both contenders are measured with.
 
-#![allow(dead_code, reason = "each benchmark needs a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "two benchmarks include it, and each needs a part of it")]
 #![allow(clippy::disallowed_methods, reason = "it starts etcd and waits for it")]
 
 use std::{

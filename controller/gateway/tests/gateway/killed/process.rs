@@ -105,6 +105,18 @@ impl Supervisor {
         self.held.lock().hear();
     }
 
+    /// Waits until every thread of the process sleeps: then it has taken note of all that it wrote.
+    pub(crate) async fn settled(&self) {
+        let tasks = format!("/proc/{}/task", self.process.as_ref().expect("it runs").id());
+        eventually("the process is at rest", || {
+            std::fs::read_dir(&tasks).expect("it runs").flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'))
+            })
+        })
+        .await;
+    }
+
     pub(crate) async fn kill_and_restart(&mut self) {
         self.kill();
         self.restart().await;
