@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use warren_objects::schema;
 
 use super::{gnostic, merging, schemas, types, v2, v3_document};
 use crate::kinds::{self, KINDS, api_version, group_versions};
