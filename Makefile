@@ -14,7 +14,7 @@ BINARY := bin/warren
 DEBIAN_KUBECTL := target/tools/kubectl/usr/bin/kubectl
 KUBECTL = $(if $(wildcard $(DEBIAN_KUBECTL)),$(DEBIAN_KUBECTL),kubectl)
 
-.PHONY: up down demo build prerequisites test test-full test-engine check bench deny
+.PHONY: up down demo build build-with-tests prerequisites test test-full test-engine check bench deny
 
 # A three-node cluster that runs the demonstration, from a bare machine.
 up: prerequisites build
@@ -41,13 +41,20 @@ prerequisites:
 # The one static binary, at bin/warren.
 build:
 	cargo build --release --locked -p warren
-	@mkdir -p bin
-	@cp -f target/$(TARGET)/release/warren $(BINARY).new && mv -f $(BINARY).new $(BINARY)
+	@$(PLACE)
+
+# The same program and every test in one go, so that each library is compiled once. The tests add features to two
+# libraries (tokio's test-util, bitflags' std); `make test-full` tests the program that `make build` makes.
+build-with-tests:
+	cargo build --release --locked --workspace --bins --tests
+	@$(PLACE)
+
+PLACE = mkdir -p bin && cp -f target/$(TARGET)/release/warren $(BINARY).new && mv -f $(BINARY).new $(BINARY)
 
 # Everything: planners, stores, network namespaces (as root), and a real cluster driven by kubectl.
 test:
 	@deploy/prerequisites.sh --test
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build-with-tests
 	WARREN_BIN=$(CURDIR)/$(BINARY) cargo test --workspace --release --locked
 
 # The same with the long tests.
