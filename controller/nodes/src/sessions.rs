@@ -8,7 +8,7 @@
 //!
 //! Back-pressure: a reader that is slow fills the channel, the channel stops the reading of the HTTP/2 stream,
 //! the stream's window stops the agent; the same in the other direction. A client that has gone ends the agent's
-//! call.
+//! call; and because that end waits behind what a process does not take, the agent is told on its Sessions stream, too.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -173,10 +173,17 @@ impl Nodes {
         metrics::counter!("warren_nodes_sessions_total").increment(1);
         let (answers, stream) = mpsc::channel(1);
         let closing = self.closing.clone();
+        let over = SessionOpen { id: first.id.clone(), ..SessionOpen::default() };
+        // Weak: the agent's next stream must end this one.
+        let agent = self.sessions.agents.lock().get(&caller.name).map(mpsc::Sender::downgrade);
         self.streams.spawn(async move {
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = connect(waiting.client, first, frames, &answers) => {}
+                left = connect(waiting.client, first, frames, &answers) => {
+                    if let Some(agent) = agent.filter(|_| left).and_then(|agent| agent.upgrade()) {
+                        let _ = agent.try_send(Ok(over));
+                    }
+                }
             }
             // Dropped here: the response ends, and with it the agent's call.
             drop(answers);
@@ -213,19 +220,22 @@ impl Sessions {
     }
 }
 
-/// Joins a client and the agent's call until either side is done.
+/// Joins a client and the agent's call until either side is done; whether the client left first.
 async fn connect(
     client: Client,
     first: SessionFrame,
     frames: Streaming<SessionFrame>,
     answers: &mpsc::Sender<Result<SessionFrame, Status>>,
-) {
+) -> bool {
     match client {
-        Client::Log(output) => pump(first, frames, &output).await,
+        Client::Log(output) => {
+            pump(first, frames, &output).await;
+            output.is_closed()
+        }
         Client::Both { input, output } => {
             tokio::select! {
-                () = deliver(frames, &output) => {}
-                () = forward(input, answers) => {}
+                () = deliver(frames, &output) => output.is_closed(),
+                () = forward(input, answers) => true,
             }
         }
     }

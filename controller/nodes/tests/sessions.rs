@@ -1,4 +1,4 @@
-//! Log streams through an agent's connections.
+//! Streams through an agent's connections.
 
 mod harness;
 
@@ -194,4 +194,25 @@ async fn a_command_is_joined_in_both_directions_until_its_client_goes() {
     drop(session);
     let _ = within("the call ends", answers.message()).await;
     within("the agent notices", frames.closed()).await;
+}
+
+/// What a process does not take stands in the way of the call's end: so the agent hears of it elsewhere.
+#[tokio::test]
+async fn an_agent_whose_process_takes_nothing_is_told_that_the_client_has_gone() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let nodes = controller.nodes.clone();
+    let kind = Kind::Exec(ExecRequest::default());
+    let asked = tokio::spawn(async move { nodes.session("uid", "node-1", "web", kind).await });
+    let open = opened(&mut requests).await;
+    // The agent reads none of the answers.
+    let (_frames, _answers) = dial(&mut member, &open.id).await.expect("accepted");
+    let session = within("the session opens", asked).await.expect("no panic").expect("a session");
+    let much = "x".repeat(64 << 10);
+    let filling = async { while session.input.send(data(&much)).await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_secs(2), filling).await.is_err(), "the session ended");
+    drop(session);
+    let over = opened(&mut requests).await;
+    assert_eq!((over.id, over.pod_uid.as_str(), over.kind), (open.id, "", None));
 }

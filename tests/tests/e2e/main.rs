@@ -31,6 +31,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
     ),
     ("every_kubectl_reaches_into_pods", streams::every_kubectl_reaches_into_pods),
+    ("slow_and_lost_clients_cost_nothing", streams::slow_and_lost_clients_cost_nothing),
     (
         "a_node_that_accepts_no_connection_serves_streams",
         streams::a_node_that_accepts_no_connection_serves_streams,
