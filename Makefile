@@ -3,6 +3,8 @@ SHELL := /bin/sh
 NAME ?= warren
 # More options for `warren up`, e.g. UP_FLAGS="--nodes 5 --gateway-http 9080".
 UP_FLAGS ?=
+# How long `make test-full` feeds each decoder of the API with arbitrary input.
+FUZZ_SECONDS ?= 60
 
 # Where rustup puts cargo, also when deploy/prerequisites.sh has just installed it.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -53,6 +55,7 @@ test-full:
 	@deploy/prerequisites.sh --test
 	@$(MAKE) --no-print-directory build
 	WARREN_BIN=$(CURDIR)/$(BINARY) cargo test --workspace --release --locked -- --include-ignored
+	controller/api/fuzz/run.sh $(FUZZ_SECONDS)
 	@$(MAKE) --no-print-directory test-engine
 
 # The end-to-end tests once more, against the newest Docker engine: Debian sid's, beside the one of this machine.
@@ -76,8 +79,7 @@ deny:
 	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny --workspace check advisories; \
 	else echo "advisories are not checked: their database cannot be reached"; fi
 
-# Benchmarks beside the peers.
+# Benchmarks beside the peers: nginx for the gateway, etcd for the store and for the whole API. About four minutes.
 bench:
 	@deploy/prerequisites.sh --bench
-	@$(MAKE) --no-print-directory build
-	WARREN_BIN=$(CURDIR)/$(BINARY) cargo bench --workspace --locked
+	cargo bench --locked -p warren-gateway -p warren-store -p warren-controller --bench 'against_*'

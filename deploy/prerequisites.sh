@@ -161,5 +161,5 @@ if [ $tests = yes ]; then
 fi
 if [ $benchmarks = yes ]; then
     # shellcheck disable=SC2046
-    install_packages $(missing wrk:wrk)
+    install_packages $(missing wrk:wrk etcd:etcd-server)
 fi

@@ -5,6 +5,7 @@
 //! netd plugs pods into the overlay. What it must remember lies in the labels of its containers and in a small
 //! file, so that it can be restarted at any time without a pod noticing.
 
+mod clock;
 pub mod driver;
 pub mod netd;
 mod node;

@@ -27,6 +27,12 @@ pub(crate) async fn run<E: Engine>(
     state_dir: PathBuf,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    // An agent that has not looked yet must not say that the engine is gone: each restart of it would make the node
+    // NotReady for a moment.
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        () = inventory.asked() => {}
+    }
     let mut client = None;
     let mut troubles = inventory.troubles();
     let mut info = EngineInfo::default();

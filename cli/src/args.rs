@@ -66,12 +66,19 @@ pub(crate) enum LocalCommand {
     /// Print a kubeconfig for the cluster's administrator.
     Kubeconfig(ClusterOption),
     /// Show the cluster's nodes, pods, services and overlay.
-    Status(ClusterOption),
+    Status(AccessOptions),
     /// Create, list and revoke join tokens.
     Token(TokenOptions),
     /// Save the controller's state (objects, certificates, keys) to a file.
+    ///
+    /// The file holds everything that a controller is: all objects, the key of the certificate authority, the
+    /// administrator's kubeconfig, and the Secrets together with the key that opens them. Whoever can read it has the
+    /// cluster. It is written with mode 0600; take it again after `warren secrets rotate`, and destroy older ones.
     Backup(BackupOptions),
     /// Give the controller the state in a backup; the nodes and their pods go on.
+    ///
+    /// What was created after the backup is gone: its containers are removed. What was deleted since comes back.
+    /// Members that joined since must join again. A damaged file is refused, and nothing is changed.
     Restore(RestoreOptions),
     /// Manage the encryption of Secrets at rest.
     Secrets(SecretsOptions),
@@ -108,12 +115,24 @@ pub(crate) struct UpOptions {
     pub(crate) gateway_https: Option<u16>,
 }
 
+/// Which cluster, for what its administrator asks of the controller.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AccessOptions {
+    /// The cluster's name.
+    #[arg(long, default_value = "warren", global = true)]
+    pub(crate) name: ClusterName,
+    /// The administrator's kubeconfig of a cluster that is not one of containers on this machine
+    /// (DATA-DIR/admin.kubeconfig at the controller).
+    #[arg(long, global = true, conflicts_with = "name")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BackupOptions {
     /// The file to write. Whoever can read it has the cluster.
     pub(crate) file: PathBuf,
     #[command(flatten)]
-    pub(crate) cluster: ClusterOption,
+    pub(crate) access: AccessOptions,
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +141,10 @@ pub(crate) struct RestoreOptions {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) cluster: ClusterOption,
+    /// The data directory of a controller that is not a container on this machine: run this beside it. It takes the
+    /// backup in when it starts next, before anything else.
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// Move aside the state that the controller has, if it has any.
     #[arg(long)]
     pub(crate) replace: bool,
@@ -129,9 +152,8 @@ pub(crate) struct RestoreOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct SecretsOptions {
-    /// The cluster's name.
-    #[arg(long, default_value = "warren", global = true)]
-    pub(crate) name: ClusterName,
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
     #[command(subcommand)]
     pub(crate) action: SecretsAction,
 }
@@ -144,13 +166,8 @@ pub(crate) enum SecretsAction {
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenOptions {
-    /// The cluster's name.
-    #[arg(long, default_value = "warren", global = true)]
-    pub(crate) name: ClusterName,
-    /// The administrator's kubeconfig of a cluster that is not one of containers on this machine
-    /// (DATA-DIR/admin.kubeconfig at the controller).
-    #[arg(long, global = true, conflicts_with = "name")]
-    pub(crate) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
     #[command(subcommand)]
     pub(crate) action: TokenAction,
 }
@@ -174,9 +191,8 @@ pub(crate) enum TokenAction {
 
 #[derive(Debug, Args)]
 pub(crate) struct MembershipOptions {
-    /// The cluster's name.
-    #[arg(long, default_value = "warren", global = true)]
-    pub(crate) name: ClusterName,
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
     #[command(subcommand)]
     pub(crate) action: MemberAction,
 }
@@ -366,7 +382,24 @@ mod tests {
         for line in [["token", "--name", "dev", "list"], ["token", "list", "--name", "dev"]] {
             let arguments = Arguments::try_parse_from(["warren"].iter().chain(&line)).unwrap();
             let Command::Local(LocalCommand::Token(options)) = arguments.command else { panic!("no token") };
-            assert_eq!(options.name.as_str(), "dev");
+            assert_eq!(options.access.name.as_str(), "dev");
+        }
+    }
+
+    #[test]
+    fn what_asks_the_controller_takes_a_kubeconfig_and_not_a_name_too() {
+        let lines: [&[&str]; 5] = [
+            &["status"],
+            &["token", "list"],
+            &["secrets", "rotate"],
+            &["member", "remove", "n-1"],
+            &["backup", "b.tar"],
+        ];
+        for line in lines {
+            let with = |more: &[&str]| {
+                Arguments::try_parse_from([&["warren"], line, &["--kubeconfig", "k"], more].concat()).is_ok()
+            };
+            assert!(with(&[]) && !with(&["--name", "dev"]), "{line:?}");
         }
     }
 

@@ -9,19 +9,21 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    sync::OnceLock,
 };
 
 use anyhow::Context as _;
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::{
+        resource::{Resource, getrlimit},
         signal::{SigSet, Signal},
         socket::{AddressFamily, SockFlag, SockType, socketpair},
     },
     unistd::Pid,
 };
 use tokio::io::{Interest, unix::AsyncFd};
-use warren_runtime::descriptors::{self, Descriptors, Message};
+use warren_runtime::descriptors::{self, Descriptors, Message, OWN};
 
 /// The variable in which a supervisor tells its next version which processes are its children.
 pub(crate) const CHILDREN: &str = "WARREN_CHILDREN";
@@ -30,35 +32,54 @@ pub(crate) const CHILDREN: &str = "WARREN_CHILDREN";
 const CHANNEL: &str = "@channel";
 /// More than any daemon has use for.
 const MOST: usize = 256;
+/// The same for what belongs to one process (a gateway's clients): as many as there is room for in the one
+/// variable of the environment that names them, which Linux limits to 128 KiB.
+const MOST_OWN: usize = 4097;
 
-/// The descriptors that a daemon's processes left.
+/// The descriptors that a daemon's processes left; or those that belong to one process.
 #[derive(Debug, Default)]
 pub(crate) struct Held(BTreeMap<String, OwnedFd>);
 
 impl Held {
-    /// Does what a daemon asks for; true when it said that it is ready.
-    pub(crate) fn note(&mut self, message: Message, descriptor: Option<OwnedFd>) -> bool {
+    /// Does what a process asks for; true when it said that it is ready. `own` is what belongs to it alone.
+    pub(crate) fn note(&mut self, own: &mut Self, message: Message, descriptor: Option<OwnedFd>) -> bool {
+        let place = |name: &str| if name.starts_with(OWN) { (own, most_own()) } else { (self, MOST) };
         match (message, descriptor) {
-            (Message::Keep(name), Some(descriptor)) if self.0.len() < MOST || self.0.contains_key(&name) => {
-                self.0.insert(name, descriptor);
+            (Message::Keep(name), Some(descriptor)) => {
+                let (Self(held), most) = place(&name);
+                if held.len() < most || held.contains_key(&name) {
+                    held.insert(name, descriptor);
+                } else {
+                    tracing::debug!(name, most, "holds as much as it can");
+                }
             }
-            (Message::Keep(name), _) => tracing::warn!(name, "cannot hold what a daemon asked for"),
+            (Message::Keep(name), None) => tracing::warn!(name, "cannot hold what a daemon asked for"),
             (Message::Forget(name), _) => {
-                self.0.remove(&name);
+                place(&name).0.0.remove(&name);
             }
             (Message::Ready, _) => return true,
         }
         false
     }
 
-    /// What goes into a new process's environment.
-    pub(crate) fn format(&self) -> String {
-        descriptors::format(self.0.iter().map(|(name, owned)| (name.as_str(), owned.as_raw_fd())))
+    /// What goes into a new process's environment, which gets `own` as well.
+    pub(crate) fn format(&self, own: &Self) -> String {
+        let all = self.0.iter().chain(&own.0);
+        descriptors::format(all.map(|(name, owned)| (name.as_str(), owned.as_raw_fd())))
     }
 
-    pub(crate) fn numbers(&self) -> Vec<RawFd> {
-        self.0.values().map(AsRawFd::as_raw_fd).collect()
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        self.0.values().map(AsRawFd::as_raw_fd)
     }
+}
+
+/// Half of what this process may have open at most: the rest is for starting daemons.
+fn most_own() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 2);
+        usize::try_from(limit).map_or(MOST_OWN, |limit| limit.min(MOST_OWN))
+    })
 }
 
 /// The supervisor's end of the socket to one process.
@@ -104,6 +125,8 @@ pub(crate) struct Left {
     pub(crate) daemon: String,
     pub(crate) process: Option<(Pid, Channel)>,
     pub(crate) held: Held,
+    /// What belongs to that process; without one, to the process that died last.
+    pub(crate) own: Held,
 }
 
 /// What the supervisor that this process was before has left. Call it once, inside a runtime.
@@ -114,11 +137,12 @@ pub(crate) fn inherited() -> anyhow::Result<Vec<Left>> {
         let (daemon, pid) = entry.split_once('=').context("no name")?;
         let mut held = descriptors.take_all(&format!("{daemon}/"));
         let channel = held.remove(CHANNEL);
+        let own = held.extract_if(.., |name, _| name.starts_with(OWN)).collect();
         let process = match (pid.parse::<i32>().context("no process identifier")?, channel) {
             (pid, Some(channel)) if pid > 0 => Some((Pid::from_raw(pid), Channel::adopt(channel)?)),
             _ => None,
         };
-        anyhow::Ok(Left { daemon: daemon.to_owned(), process, held: Held(held) })
+        anyhow::Ok(Left { daemon: daemon.to_owned(), process, held: Held(held), own: Held(own) })
     };
     let entries = children.split(',').filter(|entry| !entry.is_empty());
     entries.map(|entry| adopt(entry).with_context(|| format!("{CHILDREN}: {entry:?}"))).collect()
@@ -182,7 +206,8 @@ fn prepare(path: &Path, left: &[Left]) -> anyhow::Result<Program> {
 fn named(left: &[Left]) -> Vec<(String, RawFd)> {
     let named = |left: &Left| {
         let channel = left.process.iter().map(|(_, channel)| (CHANNEL, channel.0.as_raw_fd()));
-        let held = left.held.0.iter().map(|(name, owned)| (name.as_str(), owned.as_raw_fd()));
+        let held =
+            left.held.0.iter().chain(&left.own.0).map(|(name, owned)| (name.as_str(), owned.as_raw_fd()));
         channel.chain(held).map(|(name, fd)| (format!("{}/{name}", left.daemon), fd)).collect::<Vec<_>>()
     };
     left.iter().flat_map(named).collect()
@@ -192,7 +217,7 @@ fn inheritable(left: &[Left], wanted: bool) -> io::Result<()> {
     let flags = if wanted { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
     for left in left {
         let channel = left.process.iter().map(|(_, channel)| channel.0.get_ref());
-        for descriptor in channel.chain(left.held.0.values()) {
+        for descriptor in channel.chain(left.held.0.values()).chain(left.own.0.values()) {
             fcntl(descriptor, FcntlArg::F_SETFD(flags))?;
         }
     }
@@ -220,35 +245,54 @@ mod tests {
 
     #[test]
     fn a_name_holds_one_descriptor_and_ready_is_noticed() {
-        let mut held = Held::default();
-        assert!(!held.note(Message::Keep("dns.udp".into()), Some(file())));
-        assert!(!held.note(Message::Keep("dns.udp".into()), Some(file())));
-        assert!(!held.note(Message::Keep("lost".into()), None));
-        assert_eq!(held.numbers().len(), 1);
-        assert!(held.format().starts_with("dns.udp="));
-        assert!(held.note(Message::Ready, None));
-        held.note(Message::Forget("dns.udp".into()), None);
-        assert!(held.numbers().is_empty());
+        let (mut held, mut own) = <(Held, Held)>::default();
+        assert!(!held.note(&mut own, Message::Keep("dns.udp".into()), Some(file())));
+        assert!(!held.note(&mut own, Message::Keep("dns.udp".into()), Some(file())));
+        assert!(!held.note(&mut own, Message::Keep("lost".into()), None));
+        assert_eq!((held.numbers().count(), own.numbers().count()), (1, 0));
+        assert!(held.format(&own).starts_with("dns.udp="));
+        assert!(held.note(&mut own, Message::Ready, None));
+        held.note(&mut own, Message::Forget("dns.udp".into()), None);
+        assert_eq!(held.numbers().count(), 0);
+    }
+
+    #[test]
+    fn what_belongs_to_a_process_is_kept_apart() {
+        let (mut held, mut first, mut second) = <(Held, Held, Held)>::default();
+        held.note(&mut first, Message::Keep("own.7".into()), Some(file()));
+        held.note(&mut second, Message::Keep("own.7".into()), Some(file()));
+        held.note(&mut second, Message::Forget("own.7".into()), None);
+        let counts = [&held, &first, &second].map(|held| held.numbers().count());
+        assert_eq!(counts, [0, 1, 0]);
+        assert!(held.format(&first).starts_with("own.7="));
     }
 
     #[test]
     fn a_daemon_cannot_fill_the_supervisor() {
-        let mut held = Held::default();
+        let (mut held, mut own) = <(Held, Held)>::default();
         for number in 0..MOST + 10 {
-            held.note(Message::Keep(format!("n{number}")), Some(file()));
+            held.note(&mut own, Message::Keep(format!("n{number}")), Some(file()));
         }
-        assert_eq!(held.numbers().len(), MOST);
+        assert_eq!(held.numbers().count(), MOST);
+    }
+
+    #[test]
+    fn the_names_of_all_clients_fit_into_the_environment() {
+        let names: Vec<_> = (0..MOST_OWN).map(|number| format!("gateway/{OWN}{number}")).collect();
+        let text = descriptors::format(names.iter().map(|name| (name.as_str(), 65_535)));
+        assert!(descriptors::INHERITED.len() + 1 + text.len() < (128 << 10) - 4096, "{}", text.len());
     }
 
     #[tokio::test]
     async fn the_next_version_is_told_everything() {
         let (channel, _theirs) = Channel::open().expect("a channel");
-        let mut held = Held::default();
-        held.note(Message::Keep("http.0".into()), Some(file()));
+        let (mut held, mut own) = <(Held, Held)>::default();
+        held.note(&mut own, Message::Keep("http.0".into()), Some(file()));
+        held.note(&mut own, Message::Keep("own.7".into()), Some(file()));
         let process = Some((Pid::from_raw(42), channel));
         let left = [
-            Left { daemon: "gateway".into(), process, held },
-            Left { daemon: "netd".into(), process: None, held: Held::default() },
+            Left { daemon: "gateway".into(), process, held, own },
+            Left { daemon: "netd".into(), process: None, held: Held::default(), own: Held::default() },
         ];
         let program = prepare(Path::new("/warren"), &left).expect("prepared");
         let entries: Vec<_> =
@@ -257,7 +301,7 @@ mod tests {
         let descriptors =
             entries.iter().find_map(|entry| entry.strip_prefix("WARREN_DESCRIPTORS=")).expect("told");
         let names: Vec<_> = descriptors.split(',').filter_map(|entry| entry.split('=').next()).collect();
-        assert_eq!(names, ["gateway/@channel", "gateway/http.0"]);
+        assert_eq!(names, ["gateway/@channel", "gateway/http.0", "gateway/own.7"]);
         let closes_on_exec = |left: &[Left]| {
             let (_, channel) = left[0].process.as_ref().expect("a process");
             let flags = fcntl(channel.0.get_ref(), FcntlArg::F_GETFD).expect("flags");

@@ -13,7 +13,7 @@ use axum::{
     extract::{ConnectInfo, Query, Request, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -49,7 +49,7 @@ pub(crate) fn main(options: EchoOptions, logging: &Logging) -> anyhow::Result<()
 async fn serve(listener: TcpListener, identity: Identity, stop: CancellationToken) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/slow", get(slow))
+        .route("/slow", any(slow))
         .fallback(who_am_i)
         .with_state(identity);
     let service = router.into_make_service_with_connect_info::<Ends>();
@@ -174,13 +174,14 @@ struct Slow {
     ms: u64,
 }
 
-/// Answers late; what a draining pod must finish.
+/// Answers late; what a draining pod must finish. The log says how often it was asked.
 async fn slow(
     identity: State<Identity>,
     ends: ConnectInfo<Ends>,
     Query(Slow { ms }): Query<Slow>,
     request: Request,
 ) -> Response {
+    tracing::info!(method = %request.method(), uri = %request.uri(), "slow request");
     tokio::time::sleep(Duration::from_millis(ms).min(SLOW_MAXIMUM)).await;
     who_am_i(identity, ends, request).await
 }

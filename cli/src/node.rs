@@ -1,12 +1,20 @@
 //! `warren node`: joins the cluster once, then supervises the member's daemons.
 
-use std::{ffi::OsString, time::Duration};
+use std::{
+    ffi::OsString,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use clap::ValueEnum as _;
-use warren_proto::{control::Role, vocabulary::NodeName};
+use warren_proto::{
+    control::{Consumer, Role},
+    vocabulary::NodeName,
+};
 use warren_runtime::{
     CancellationToken,
+    connection::Controller,
+    heartbeat::{self, Greeting},
     identity::{self, Identity, JoinError},
 };
 
@@ -19,6 +27,10 @@ use crate::{
 
 /// The longest wait between two attempts to reach the controller.
 const JOIN_RETRY_MAXIMUM: Duration = Duration::from_secs(5);
+/// How long a machine that lost its power may take to be forgotten by the controller, so that its next start (or
+/// the machine in its place) is let in.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+const GREETING_RETRY: Duration = Duration::from_millis(500);
 
 pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()> {
     telemetry::start_logs("node", "info", logging)?;
@@ -40,6 +52,11 @@ pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()
             () = stop.cancelled() => return Ok(()),
         };
         joined.inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "cannot join"))?;
+        let alone = tokio::select! {
+            alone = be_the_only_one(&options.member) => alone,
+            () = stop.cancelled() => return Ok(()),
+        };
+        alone.inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "not starting"))?;
         supervisor::run(daemons(&options, logging), program, stop).await?;
         tracing::info!("stopped");
         Ok(())
@@ -76,6 +93,26 @@ pub(crate) async fn join_once(
     identity.save(state_dir)?;
     tracing::info!(name, controller = member.controller, "joined");
     machine::check(state_dir)
+}
+
+/// Refuses to start while another machine speaks as this member: a clone would start its pods, and take the
+/// tunnel of the true one over, from what its disk remembers. Without a controller nobody can tell, and the member
+/// starts.
+async fn be_the_only_one(member: &MemberOptions) -> anyhow::Result<()> {
+    let Some(identity) = Identity::load(&member.state_dir)? else { return Ok(()) };
+    let controller = Controller::new(&member.controller, identity, member.state_dir.clone());
+    let started = Instant::now();
+    loop {
+        match heartbeat::greet(&controller, Consumer::Netd).await {
+            Greeting::Welcome => return Ok(()),
+            Greeting::Unknown(error) => {
+                tracing::warn!(error = %format!("{error:#}"), "starting without the controller");
+                return Ok(());
+            }
+            Greeting::Taken(why) if started.elapsed() >= FORGOTTEN => anyhow::bail!(why),
+            Greeting::Taken(_) => tokio::time::sleep(GREETING_RETRY).await,
+        }
+    }
 }
 
 /// Joins, however long the controller takes to answer; a refusal is final.

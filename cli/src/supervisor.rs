@@ -84,10 +84,11 @@ async fn supervise(
     let mut orders = Vec::new();
     for daemon in daemons {
         let found = left.iter().position(|left| left.daemon == daemon.name).map(|at| left.swap_remove(at));
-        let (process, held) = found.map_or_else(Default::default, |left| (left.process, left.held));
+        let found = found.map(|left| (left.process, left.held, left.own));
+        let (process, held, bequest) = found.unwrap_or_default();
         let (sender, inbox) = mpsc::channel(1);
         orders.push(sender);
-        let keeper = Keeper { daemon: daemon.clone(), held, orders: inbox, stop: stop.clone() };
+        let keeper = Keeper { daemon: daemon.clone(), held, bequest, orders: inbox, stop: stop.clone() };
         running.spawn_local_on(keeper.run(process), tasks);
     }
     // Daemons that this version does not have.
@@ -157,6 +158,8 @@ enum Life {
 struct Keeper {
     daemon: Daemon,
     held: Held,
+    /// What belonged to the process that died last: its successor gets it.
+    bequest: Held,
     orders: mpsc::Receiver<Order>,
     stop: CancellationToken,
 }
@@ -165,12 +168,15 @@ impl Keeper {
     /// Keeps one process of the daemon running. `None` after a stop; what is there when the orders end.
     async fn run(mut self, adopted: Option<(Pid, Channel)>) -> Option<Left> {
         let mut backoff = Backoff::default();
-        let mut adopted = adopted.and_then(|(pid, channel)| Process::adopt(pid, channel).ok());
+        let mut adopted = adopted.and_then(|(pid, channel)| {
+            let own = std::mem::take(&mut self.bequest);
+            Process::adopt(pid, channel, own).ok()
+        });
         while !self.stop.is_cancelled() {
             let started = Instant::now();
             let process = match adopted.take() {
                 Some(process) => Ok(process),
-                None => Process::start(&self.daemon, &self.held),
+                None => Process::start(&self.daemon, &self.held, &mut self.bequest),
             };
             match process {
                 Ok(process) => match self.watch(process).await {
@@ -196,8 +202,12 @@ impl Keeper {
     }
 
     fn leave(self, process: Option<Process>) -> Left {
-        let process = process.map(|process| (process.pid, process.channel));
-        Left { daemon: self.daemon.name.to_owned(), process, held: self.held }
+        let Self { daemon, held, bequest, .. } = self;
+        let (process, own) = match process {
+            Some(Process { pid, channel, own, .. }) => (Some((pid, channel)), own),
+            None => (None, bequest),
+        };
+        Left { daemon: daemon.name.to_owned(), process, held, own }
     }
 
     /// Waits until the process has ended: by itself, or because `stop` asked it to.
@@ -205,11 +215,12 @@ impl Keeper {
         loop {
             tokio::select! {
                 status = process.deaths.of(process.pid) => {
-                    self.buried(&process, status);
+                    self.buried(&mut process, status);
+                    self.bequest = process.own;
                     return Life::Ended;
                 }
                 (message, descriptor) = process.channel.next() => {
-                    self.held.note(message, descriptor);
+                    self.held.note(&mut process.own, message, descriptor);
                 }
                 () = self.stop.cancelled() => {
                     self.terminate(process).await;
@@ -257,16 +268,17 @@ impl Keeper {
 
     /// A new process that does its job.
     async fn successor(&mut self) -> anyhow::Result<Process> {
-        let mut new = Process::start(&self.daemon, &self.held)?;
+        // What belongs to the old process stays with it while it lives.
+        let mut new = Process::start(&self.daemon, &self.held, &mut Held::default())?;
         let patience = tokio::time::sleep(READY_PATIENCE);
         tokio::pin!(patience);
         let failure = loop {
             tokio::select! {
-                (message, descriptor) = new.channel.next() => if self.held.note(message, descriptor) {
+                (message, descriptor) = new.channel.next() => if self.held.note(&mut new.own, message, descriptor) {
                     return Ok(new);
                 },
                 status = new.deaths.of(new.pid) => {
-                    self.buried(&new, status);
+                    self.buried(&mut new, status);
                     anyhow::bail!("the new process ended");
                 }
                 () = &mut patience => break "the new process did not get ready in time",
@@ -289,13 +301,13 @@ impl Keeper {
                 process.deaths.of(process.pid).await
             }
         };
-        self.buried(&process, status);
+        self.buried(&mut process, status);
     }
 
     /// Takes what the ended process has said last, and says how it ended.
-    fn buried(&mut self, process: &Process, status: Option<WaitStatus>) {
+    fn buried(&mut self, process: &mut Process, status: Option<WaitStatus>) {
         for (message, descriptor) in process.channel.rest() {
-            self.held.note(message, descriptor);
+            self.held.note(&mut process.own, message, descriptor);
         }
         let (daemon, pid) = (self.daemon.name, process.pid.as_raw());
         match status {
@@ -312,14 +324,17 @@ struct Process {
     pid: Pid,
     channel: Channel,
     deaths: Deaths,
+    /// What belongs to it alone, and after its death to its successor.
+    own: Held,
 }
 
 impl Process {
-    fn adopt(pid: Pid, channel: Channel) -> std::io::Result<Self> {
-        Ok(Self { pid, channel, deaths: Deaths::new()? })
+    fn adopt(pid: Pid, channel: Channel, own: Held) -> std::io::Result<Self> {
+        Ok(Self { pid, channel, deaths: Deaths::new()?, own })
     }
 
-    fn start(daemon: &Daemon, held: &Held) -> std::io::Result<Self> {
+    /// Starts a process that has `held`, and takes over `own`.
+    fn start(daemon: &Daemon, held: &Held, own: &mut Held) -> std::io::Result<Self> {
         let deaths = Deaths::new()?;
         let (channel, theirs) = Channel::open()?;
         // Not a path on disk: an upgrade that replaced the file must not mix two versions in one node.
@@ -328,14 +343,14 @@ impl Process {
         command.arg0("warren").args(&daemon.arguments).stdin(Stdio::null());
         // The join token is a secret that only the supervisor needs.
         command.env_remove("WARREN_TOKEN").env_remove(descriptors::CHILDREN);
-        command.env(shared::INHERITED, held.format());
+        command.env(shared::INHERITED, held.format(own));
         command.env(shared::SUPERVISOR, theirs.as_raw_fd().to_string());
-        let mut numbers = held.numbers();
-        numbers.push(theirs.as_raw_fd());
-        before_exec(&mut command, numbers);
+        let numbers = held.numbers().chain(own.numbers()).chain([theirs.as_raw_fd()]);
+        before_exec(&mut command, numbers.collect());
         let pid = command.spawn()?.id();
         tracing::info!(daemon = daemon.name, pid, "started");
-        Ok(Self { pid: Pid::from_raw(i32::try_from(pid).map_err(std::io::Error::other)?), channel, deaths })
+        let pid = Pid::from_raw(i32::try_from(pid).map_err(std::io::Error::other)?);
+        Ok(Self { pid, channel, deaths, own: std::mem::take(own) })
     }
 }
 

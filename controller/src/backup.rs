@@ -262,7 +262,9 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
         );
         ensure!(entry.size() <= LARGEST_ENTRY, "{name} in the backup is too large");
         let mut content = Vec::new();
-        entry.read_to_end(&mut content).with_context(|| format!("the backup ends within {name}"))?;
+        let size = entry.size();
+        entry.read_to_end(&mut content).with_context(|| format!("the backup is cut off within {name}"))?;
+        ensure!(content.len() as u64 == size, "the backup is cut off within {name}");
         let sum_before = hexadecimal(&digest);
         take_in(&mut digest, &name, &content);
         if name == HEAD {
@@ -274,8 +276,8 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
             );
             summary = Some(head);
         } else if name == KEYS {
-            restorer =
-                Some(Restorer::new(std::str::from_utf8(&content).context("the key file is not text")?)?);
+            let text = std::str::from_utf8(&content).context("the key file is not text")?;
+            restorer = Some(Restorer::new(text).context("the backup is damaged")?);
         } else if name == END {
             let end: End = serde_json::from_slice(&content).context("the backup's end is damaged")?;
             ensure!(end.sha256 == sum_before, "the backup is damaged: its check sum is wrong");
@@ -284,8 +286,11 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
             files.push((name, content));
         } else if name.strip_prefix("store/").is_some_and(|part| is_plain(part) && part.ends_with(".jsonl")) {
             let restorer = restorer.as_mut().context("the backup's objects come before their key")?;
-            let text = std::str::from_utf8(&content).with_context(|| format!("{name} is not text"))?;
-            text.lines().try_for_each(|line| restorer.line(line))?;
+            let text =
+                std::str::from_utf8(&content).with_context(|| format!("the backup is damaged in {name}"))?;
+            text.lines()
+                .try_for_each(|line| restorer.line(line))
+                .with_context(|| format!("the backup is damaged in {name}"))?;
         } else {
             bail!("the backup holds {name}, which this version of Warren does not know");
         }
@@ -373,7 +378,13 @@ fn move_aside(directory: &Path) -> anyhow::Result<()> {
     if present.is_empty() {
         return Ok(());
     }
-    let aside = directory.join(format!("replaced-{}", Timestamp::now().as_second()));
+    let second = Timestamp::now().as_second();
+    let names = (0_u32..).map(|number| match number {
+        0 => format!("replaced-{second}"),
+        number => format!("replaced-{second}-{number}"),
+    });
+    let aside = names.map(|name| directory.join(name)).find(|path| !path.exists());
+    let aside = aside.context("there is no name left for the state that is moved aside")?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&aside)?;
     for name in present {
         let from = directory.join(name);

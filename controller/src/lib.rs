@@ -12,7 +12,9 @@
 mod administrator;
 pub mod backup;
 mod bootstrap;
+mod guests;
 mod operations;
+mod patience;
 mod planners;
 mod server;
 mod streams;
@@ -90,7 +92,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
     tasks.spawn("administrator", keeping);
     tasks.spawn("certificates", Arc::clone(&certificates).keep(stop.clone()));
-    tasks.spawn("server", server::serve(listener, certificates, routes, stop.clone()));
+    tasks.spawn(
+        "server",
+        server::serve(listener, certificates, routes, server::Limits::default(), stop.clone()),
+    );
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
     tasks.spawn("streams", see_off(connections, stop.clone()));
     planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster)?;

@@ -1,9 +1,16 @@
 //! The one TLS port: Kubernetes clients and members share it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
-use axum::{Router, body::Body, extract::Request};
+use axum::{Router, body::Body, extract::Request, http::StatusCode};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -22,10 +29,41 @@ use tower::{Service as _, ServiceExt as _};
 use warren_nodes::CertificateAuthority;
 use warren_runtime::{CancellationToken, tls::PeerIdentity};
 
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::{
+    guests::{Allowance, Guest, Guests},
+    operations,
+    patience::Patient,
+};
+
 const DRAIN: Duration = Duration::from_secs(3);
 const REISSUE_EVERY: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a client may take for each step, and how many may be there without a certificate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For the TLS handshake.
+    handshake: Duration,
+    /// For the head of a request, over HTTP/1.1; also until the next request.
+    head: Duration,
+    /// Until the first request, whatever protocol is spoken.
+    first_request: Duration,
+    /// To take some of what is sent.
+    stall: Duration,
+    guests: Allowance,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            first_request: Duration::from_secs(30),
+            // Somebody may read a log in a pager. What such a client makes us hold is little.
+            stall: Duration::from_secs(600),
+            guests: Allowance::default(),
+        }
+    }
+}
 
 /// What answers: gRPC for members, HTTP for everybody else.
 #[derive(Clone)]
@@ -112,16 +150,18 @@ pub(crate) async fn serve(
     listener: TcpListener,
     certificates: Arc<Certificates>,
     routes: Routes,
+    limits: Limits,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let acceptor = tls(certificates)?;
     let graceful = Arc::new(GracefulShutdown::new());
     let connections = tokio_util::task::TaskTracker::new();
+    let guests = Guests::new(limits.guests);
     loop {
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: give others the time to close.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -130,7 +170,10 @@ pub(crate) async fn serve(
                 }
             },
         };
-        let connection = connection(stream, acceptor.clone(), routes.clone(), Arc::clone(&graceful));
+        let guest = guests.arrive(address.ip());
+        let client = Client { address: address.ip(), limits, guests: Arc::clone(&guests) };
+        let connection =
+            connection(stream, client, guest, acceptor.clone(), routes.clone(), Arc::clone(&graceful));
         connections.spawn(connection);
     }
     connections.close();
@@ -142,41 +185,103 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// Who dialled, and what that allows.
+struct Client {
+    address: IpAddr,
+    limits: Limits,
+    guests: Arc<Guests>,
+}
+
 async fn connection(
     stream: TcpStream,
+    client: Client,
+    guest: Guest,
     acceptor: TlsAcceptor,
     routes: Routes,
     graceful: Arc<GracefulShutdown>,
 ) {
+    let limits = client.limits;
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!("a TLS handshake took too long"),
+    let handshake = acceptor.accept(Patient::new(stream, limits.stall));
+    let stream = tokio::select! {
+        () = guest.told_to_leave() => return tracing::debug!("a TLS handshake was displaced by newer ones"),
+        accepted = tokio::time::timeout(limits.handshake, handshake) => match accepted {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => return tracing::debug!("a TLS handshake took too long"),
+        },
     };
     let peer =
         stream.get_ref().1.peer_certificates().and_then(|chain| PeerIdentity::from_der(chain.first()?));
-    let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-        if let Some(peer) = &peer {
-            request.extensions_mut().insert(peer.clone());
-        }
-        dispatch(routes.clone(), request.map(Body::new))
-    });
+    // Whoever has shown a certificate is no guest any more.
+    let guest = peer.is_none().then_some(guest);
+    let asked = Arc::new(AtomicBool::new(false));
+    let service = {
+        let asked = Arc::clone(&asked);
+        tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            let refused = peer.is_none() && !client.guests.may_ask(client.address, Instant::now());
+            answer(request, peer.clone(), routes.clone(), refused)
+        })
+    };
+    let builder = protocols(&limits);
+    let serving =
+        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let serving = graceful.watch(serving.into_owned());
+    drop(graceful);
+    tokio::select! {
+        ended = serving => if let Err(error) = ended {
+            tracing::debug!(error, "a connection ended with an error");
+        },
+        () = must_go(guest.as_ref()) => tracing::debug!("a connection without a certificate was displaced by newer ones"),
+        () = silence(limits.first_request, &asked) => tracing::debug!("a client connected and asked nothing"),
+    }
+}
+
+fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(10))
         .max_concurrent_streams(1_000);
-    let serving =
-        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
-    let serving = graceful.watch(serving.into_owned());
-    drop(graceful);
-    if let Err(error) = serving.await {
-        tracing::debug!(error, "a connection ended with an error");
+    builder
+}
+
+async fn must_go(guest: Option<&Guest>) {
+    match guest {
+        Some(guest) => guest.told_to_leave().await,
+        None => std::future::pending().await,
     }
+}
+
+/// Resolves when nothing was asked in time.
+async fn silence(patience: Duration, asked: &AtomicBool) {
+    tokio::time::sleep(patience).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}
+
+async fn answer(
+    mut request: Request<hyper::body::Incoming>,
+    peer: Option<PeerIdentity>,
+    routes: Routes,
+    refused: bool,
+) -> Result<axum::response::Response, std::convert::Infallible> {
+    if refused {
+        metrics::counter!("warren_guests_refused_total").increment(1);
+        let message = "too many requests without a client certificate come from this address";
+        let mut response = operations::status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+        return Ok(response);
+    }
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    dispatch(routes, request.map(Body::new)).await
 }
 
 async fn dispatch(
@@ -191,3 +296,7 @@ async fn dispatch(
     let mut service = router.into_service();
     service.ready().await?.call(request).await
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

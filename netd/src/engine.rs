@@ -370,6 +370,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Waits until somebody may have damaged our rules: then a thorough pass is due.
+    pub async fn damaged(&self) {
+        self.guard.damaged().await;
+    }
+
     /// The member's public key.
     pub fn public_key(&self) -> WireGuardKey {
         self.public_key

@@ -1,11 +1,13 @@
 //! Keeps other people's firewalls open for pods: Docker's first of all, whose FORWARD policy is DROP.
 //!
 //! netlink tells of every change of nftables, so an engine that restarts or a firewall that is loaded anew is
-//! met at once; a slow look finds what nobody told.
+//! met at once; a slow look finds what nobody told. When our own table was touched, too, whoever waits for
+//! [`Guard::damaged`] hears of it.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use warren_runtime::CancellationToken;
 
 use crate::{
@@ -27,12 +29,23 @@ const REOPEN: Duration = Duration::from_millis(100);
 pub(crate) struct Guard {
     firewall: tokio::sync::Mutex<Firewall>,
     warnings: Mutex<Vec<String>>,
+    damaged: Notify,
 }
 
 impl Guard {
     /// Opens sockets in the calling thread's namespace.
     pub(crate) fn open() -> kernel::Result<Self> {
-        Ok(Self { firewall: tokio::sync::Mutex::new(Firewall::open()?), warnings: Mutex::default() })
+        Ok(Self {
+            firewall: tokio::sync::Mutex::new(Firewall::open()?),
+            warnings: Mutex::default(),
+            damaged: Notify::new(),
+        })
+    }
+
+    /// Waits until chains or rules of our own table were changed. We may have done so ourselves: then a look
+    /// finds everything in its place.
+    pub(crate) async fn damaged(&self) {
+        self.damaged.notified().await;
     }
 
     /// What stands in the way and is not ours to change.
@@ -83,10 +96,15 @@ impl Guard {
                     None => std::future::pending().await,
                 }
             };
-            if let Ok(Err(error)) = tokio::time::timeout(RECHECK, told).await {
-                tracing::debug!(%error, "watching the firewalls anew");
-                watch = None;
-                tokio::time::sleep(REOPEN).await;
+            match tokio::time::timeout(RECHECK, told).await {
+                Ok(Ok(touched)) if touched.ours => self.damaged.notify_one(),
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "watching the firewalls anew");
+                    watch = None;
+                    self.damaged.notify_one();
+                    tokio::time::sleep(REOPEN).await;
+                }
             }
         }
     }

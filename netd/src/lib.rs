@@ -104,6 +104,7 @@ pub fn serve(tasks: &mut TaskSet, engine: Arc<Engine>, feed: Feed, state_dir: &P
     let guarding = Arc::clone(&engine);
     let guard_stop = stop.clone();
     tasks.spawn("firewall", async move { guarding.guard(guard_stop).await });
+    tasks.spawn("repair", watch_rules(Arc::clone(&engine), Arc::clone(&wake), stop.clone()));
     tasks.spawn("reconcile", reconcile(Arc::clone(&engine), feed, wake, stop.clone()));
     tasks.spawn("tunnel", async move {
         tokio::select! {
@@ -126,6 +127,16 @@ async fn watch_feed(feed: Feed, wake: Arc<Notify>, stop: CancellationToken) -> a
             },
         }
         wake.notify_one();
+    }
+}
+
+/// A pass without news looks at everything in the kernel.
+async fn watch_rules(engine: Arc<Engine>, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = engine.damaged() => wake.notify_one(),
+        }
     }
 }
 

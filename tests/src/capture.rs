@@ -1,4 +1,4 @@
-//! What passes over the nodes' underlay, seen by tcpdump on the cluster's Docker bridge.
+//! What passes over the nodes' underlay, seen by tcpdump on the bridge that they are plugged into.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::{cluster::docker, eventually};
+use crate::eventually;
 
 /// A running capture of packets between the given addresses.
 pub struct Capture {
@@ -16,10 +16,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts to capture what the addresses send to each other on the bridge of a Docker network.
-    pub fn start(network: &str, addresses: &[String]) -> Self {
-        let id = docker(&["network", "inspect", "-f", "{{.Id}}", network]);
-        let bridge = format!("br-{}", &id[..12]);
+    /// Starts to capture what the addresses send to each other on a bridge.
+    pub fn start(bridge: &str, addresses: &[String]) -> Self {
         let any = |direction: &str| {
             addresses
                 .iter()
@@ -29,7 +27,7 @@ impl Capture {
         };
         let filter = format!("({}) and ({}) and not arp", any("src"), any("dst"));
         let mut child = Command::new("tcpdump")
-            .args(["-i", &bridge, "-n", "-l", "--immediate-mode", "-q", &filter])
+            .args(["-i", bridge, "-n", "-l", "--immediate-mode", "-q", &filter])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -1,4 +1,4 @@
-//! A cluster made by the `warren` binary, driven by kubectl.
+//! A cluster, whatever it runs on, driven by kubectl.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -9,19 +9,16 @@ use std::{
 
 use serde_json::Value;
 
-use crate::eventually;
+use crate::{bare::Bare, eventually, local::Local, machines::Machines, succeed};
 
-/// A running local cluster; taken down when dropped.
+/// A running cluster; taken down when dropped.
 pub struct Cluster {
-    /// Its name: the prefix of its containers.
+    /// Its name: the prefix of its members' names.
     pub name: String,
-    /// The gateway's HTTP port on 127.0.0.1.
-    pub http: u16,
-    api: u16,
-    https: u16,
+    /// What its members run on.
+    pub machines: Box<dyn Machines>,
     kubeconfig: PathBuf,
-    /// Seconds that `warren up` took by its own account.
-    pub up_output: String,
+    is_up: bool,
 }
 
 fn repository() -> PathBuf {
@@ -58,64 +55,32 @@ pub fn kubectl_versions() -> Vec<(String, PathBuf)> {
     versions
 }
 
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot start: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?} failed with {}:\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Runs docker and returns what it printed.
+/// Runs docker against this machine's engine and returns what it printed.
 pub fn docker(arguments: &[&str]) -> String {
     succeed(Command::new("docker").args(arguments)).trim().to_owned()
 }
 
 impl Cluster {
-    /// Starts a cluster of `nodes` nodes. Ports follow from `first_port`.
-    pub fn up(name: &str, nodes: usize, first_port: u16) -> Self {
-        let mut cluster = Self {
-            name: name.to_owned(),
-            api: first_port,
-            http: first_port + 1,
-            https: first_port + 2,
-            kubeconfig: std::env::temp_dir().join(format!("{name}-{}.kubeconfig", std::process::id())),
-            up_output: String::new(),
-        };
-        // What an interrupted run left behind.
-        succeed(Command::new(warren_binary()).args(["down", "--name", name]));
-        cluster.up_output = cluster.up_again(nodes);
-        let kubeconfig = succeed(Command::new(warren_binary()).args(["kubeconfig", "--name", name]));
-        std::fs::write(&cluster.kubeconfig, kubeconfig).expect("the temporary directory is writable");
-        cluster
+    /// Starts a cluster by `warren up`. Ports follow from `first_port`.
+    pub fn local(name: &str, nodes: usize, first_port: u16) -> Self {
+        Self::of(name, Box::new(Local::up(name, nodes, first_port)))
     }
 
-    /// Runs `warren up` once more with the same arguments.
-    pub fn up_again(&self, nodes: usize) -> String {
-        let (nodes, api) = (nodes.to_string(), self.api.to_string());
-        let (http, https) = (self.http.to_string(), self.https.to_string());
-        succeed(Command::new(warren_binary()).args([
-            "up",
-            "--name",
-            &self.name,
-            "--nodes",
-            &nodes,
-            "--api-port",
-            &api,
-            "--gateway-http",
-            &http,
-            "--gateway-https",
-            &https,
-        ]))
+    /// Starts a cluster of plain processes; the calling thread can reach it, others must
+    /// [enter](Machines::enter) first.
+    pub fn bare(name: &str, nodes: u8) -> Self {
+        Self::of(name, Box::new(Bare::up(name, nodes)))
     }
 
-    /// Runs a `warren` command for this cluster.
+    fn of(name: &str, machines: Box<dyn Machines>) -> Self {
+        let kubeconfig = std::env::temp_dir().join(format!("{name}-{}.kubeconfig", std::process::id()));
+        std::fs::write(&kubeconfig, machines.kubeconfig()).expect("the temporary directory is writable");
+        Self { name: name.to_owned(), machines, kubeconfig, is_up: true }
+    }
+
+    /// Runs `warren` as the cluster's administrator; it must succeed.
     pub fn warren(&self, arguments: &[&str]) -> String {
-        succeed(Command::new(warren_binary()).args(arguments).args(["--name", &self.name]))
+        self.machines.warren(arguments)
     }
 
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
@@ -206,6 +171,11 @@ impl Cluster {
         id.strip_prefix("docker://").expect("a Docker id").to_owned()
     }
 
+    /// Runs docker against the engine of a pod's node.
+    pub fn docker_of(&self, pod: &Value, arguments: &[&str]) -> String {
+        self.machines.docker(pod["spec"]["nodeName"].as_str().expect("the pod has a node"), arguments)
+    }
+
     /// Everything that helps to understand a failure.
     pub fn describe(&self) {
         for arguments in [
@@ -215,29 +185,36 @@ impl Cluster {
             let output = self.try_kubectl(arguments);
             eprintln!("{}", String::from_utf8_lossy(&output.stdout));
         }
-        let filter = format!("label=warren.cluster={}", self.name);
-        eprintln!("{}", docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}} {{.Status}}"]));
         for role in ["controller", "gateway", "node-1", "node-2", "node-3"] {
-            let container = format!("{}-{role}", self.name);
-            let logs = Command::new("docker").args(["logs", "--tail", "40", &container]).output();
-            if let Ok(logs) = logs {
-                eprintln!("--- {container}\n{}", String::from_utf8_lossy(&logs.stdout));
-                eprintln!("{}", String::from_utf8_lossy(&logs.stderr));
-            }
+            let member = format!("{}-{role}", self.name);
+            eprintln!("--- {member}\n{}", self.machines.logs(&member));
         }
+        for member in self.machines.engines() {
+            let containers = ["ps", "-a", "--format", "{{.Names}} {{.Status}}"];
+            eprintln!("--- containers\n{}", crate::text(&self.machines.try_docker(&member, &containers)));
+        }
+    }
+}
+
+impl Cluster {
+    /// Takes the cluster down unless `WARREN_KEEP` is set; the answer is what is left of it.
+    pub fn take_down(&mut self) -> Vec<String> {
+        self.is_up = false;
+        if std::env::var_os("WARREN_KEEP").is_some() {
+            eprintln!("WARREN_KEEP is set: cluster {} stays", self.name);
+            return Vec::new();
+        }
+        let _ = std::fs::remove_file(&self.kubeconfig);
+        self.machines.down();
+        self.machines.left()
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::env::var_os("WARREN_KEEP").is_some() {
-            return eprintln!("WARREN_KEEP is set: cluster {} stays", self.name);
+        if self.is_up {
+            self.take_down();
         }
-        let down = Command::new(warren_binary()).args(["down", "--name", &self.name]).output();
-        if !down.is_ok_and(|output| output.status.success()) {
-            eprintln!("warren down --name {} failed", self.name);
-        }
-        let _ = std::fs::remove_file(&self.kubeconfig);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 use warren_proto::control::PullPolicy;
 
@@ -41,7 +40,7 @@ impl<E: Engine, L: Links> Job<E, L> {
         policy: PullPolicy,
     ) -> Result<(), Trouble> {
         let outcome = self.fetch(name, image, policy).await;
-        let now = Timestamp::now();
+        let now = self.driver.clock.now();
         if let Err(missing) = &outcome {
             self.warn(name, "Failed", missing.message.clone());
             self.warn(name, "Failed", format!("Error: {}", missing.reason));

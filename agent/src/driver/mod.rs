@@ -27,6 +27,7 @@ use warren_runtime::{
 };
 
 use crate::{
+    clock::Clock,
     netd::Links,
     plan::{self, Planned, World, status},
     report::{Outbox, Subject},
@@ -65,6 +66,7 @@ pub struct Driver<E, L> {
     outbox: Arc<Outbox>,
     wake: Arc<Notify>,
     feed: Feed,
+    clock: Clock,
 }
 
 impl<E: Engine, L: Links> Driver<E, L> {
@@ -85,6 +87,7 @@ impl<E: Engine, L: Links> Driver<E, L> {
             outbox: Arc::default(),
             wake,
             feed,
+            clock: Clock::default(),
         });
         let stop = tasks.stop().clone();
         let this = Arc::clone(&driver);
@@ -132,10 +135,10 @@ impl<E: Engine, L: Links> Driver<E, L> {
             // Nothing is decided blindly: not without the engine, not before the first feed.
             return Pass::default();
         };
-        let now = Timestamp::now();
+        let now = self.clock.now();
         let mut state = self.state.lock();
         state.take_in(&wanted.items);
-        let world = state.world(found);
+        let world = state.world(found, now, Timestamp::now());
         let plan = plan::plan(&state.desired, &world, now);
         let statuses = describe(&state, &world, &plan.gone, now);
         for (uid, after) in &statuses {
@@ -204,7 +207,7 @@ impl<E: Engine, L: Links> Driver<E, L> {
                         message = trouble.message,
                         "an action failed"
                     );
-                    state::note_failure(memory, slot, trouble, Timestamp::now());
+                    state::note_failure(memory, slot, trouble, self.clock.now());
                 }
             }
         }

@@ -14,6 +14,7 @@ use warren_proto::{
 
 use super::{apply::Trouble, recall::Recall};
 use crate::{
+    clock,
     plan::{
         Action, Desired, Failure, Memory, Pod, Slot, Stopping, World,
         backoff::doubling,
@@ -94,14 +95,24 @@ impl State {
         self.desired = Desired { pods, held };
     }
 
-    /// Joins what the engine holds with what is remembered.
-    pub(super) fn world(&mut self, found: BTreeMap<String, Found>) -> World {
+    /// Joins what the engine holds with what is remembered. `now` is by the agent's clock, `machine` by the one that
+    /// the engine writes down.
+    pub(super) fn world(
+        &mut self,
+        found: BTreeMap<String, Found>,
+        now: Timestamp,
+        machine: Timestamp,
+    ) -> World {
         let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
         for found in found.values() {
             pods.entry(found.uid.clone()).or_default().instances.push(found.instance.clone());
             let memory = self.memories.entry(found.uid.clone()).or_default();
             if memory.name.is_empty() {
                 (memory.name, memory.namespace) = (found.pod.clone(), found.namespace.clone());
+            }
+            if let Some((key, said)) = found.instance.last_change() {
+                // Judged once, when it is new: the machine's clock may be set later.
+                memory.moments.entry(key).or_insert_with(|| clock::moment(now, machine, said));
             }
         }
         if let Some(recalled) = self.recalled.take() {
@@ -110,6 +121,7 @@ impl State {
         for (uid, memory) in &mut self.memories {
             memory.stopping.retain(|id, _| found.contains_key(id));
             memory.probes.retain(|(id, _), _| found.contains_key(id));
+            memory.moments.retain(|(id, _), _| found.contains_key(id));
             pods.entry(uid.clone()).or_default().memory = memory.clone();
         }
         World { pods }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use warren_proto::control::RestartPolicy;
 
-use super::model::{Instance, Kind, after};
+use super::model::{Instance, Kind};
 
 /// The wait before the second restart in a row; it doubles from there.
 pub const FIRST: Duration = Duration::from_secs(10);
@@ -37,13 +36,11 @@ pub fn pull_delay(count: u32) -> Duration {
 pub enum Next {
     /// It is not started again.
     Done,
-    /// It is started again, not before `at`.
+    /// It is started again, after a wait.
     Restart {
         /// Crashes in a row, this one included.
         streak: u32,
-        /// When the wait is over.
-        at: Timestamp,
-        /// How long the wait is.
+        /// How long it waits after its end.
         delay: Duration,
     },
 }
@@ -55,7 +52,7 @@ pub fn next(dead: &Instance, image: &str, policy: RestartPolicy, sandbox: Option
     let done = match (dead.kind, exit.code) {
         // A new sandbox means that initialisation starts over.
         (Kind::Init, 0) if !same_sandbox => {
-            return Some(Next::Restart { streak: 0, at: exit.finished, delay: Duration::ZERO });
+            return Some(Next::Restart { streak: 0, delay: Duration::ZERO });
         }
         (Kind::Init, 0) => true,
         (Kind::Init, _) => policy == RestartPolicy::Never,
@@ -71,8 +68,7 @@ pub fn next(dead: &Instance, image: &str, policy: RestartPolicy, sandbox: Option
     let ran = exit.started.map_or(0, |started| exit.finished.duration_since(started).as_secs());
     let recovered = ran >= RECOVERED.as_secs() as i64;
     let streak = if recovered || dead.image != image { 1 } else { dead.streak.saturating_add(1) };
-    let delay = restart_delay(streak);
-    Some(Next::Restart { streak, at: after(exit.finished, delay), delay })
+    Some(Next::Restart { streak, delay: restart_delay(streak) })
 }
 
 #[cfg(test)]

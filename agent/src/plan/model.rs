@@ -118,6 +118,15 @@ impl Instance {
     pub fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Running(_))
     }
+    /// What last became of it (its id, and whether it has ended), and when, as the engine wrote it down by the
+    /// machine's clock.
+    pub fn last_change(&self) -> Option<((String, bool), Timestamp)> {
+        match &self.phase {
+            Phase::Created => None,
+            Phase::Running(since) => Some(((self.id.clone(), false), *since)),
+            Phase::Exited(exit) => Some(((self.id.clone(), true), exit.finished)),
+        }
+    }
     /// How it ended, if it did.
     pub fn exit(&self) -> Option<&Exit> {
         match &self.phase {
@@ -128,6 +137,11 @@ impl Instance {
 }
 
 impl Pod {
+    /// When a container of the pod began or ended, by the clock that plans are made by.
+    pub fn moment(&self, instance: &Instance) -> Option<Timestamp> {
+        let (key, said) = instance.last_change()?;
+        Some(self.memory.moments.get(&key).copied().unwrap_or(said))
+    }
     /// The latest instance of a name.
     pub fn latest(&self, kind: Kind, name: &str) -> Option<&Instance> {
         self.of(kind, name).max_by_key(|instance| instance.attempt)
@@ -181,6 +195,8 @@ pub struct Memory {
     pub failures: BTreeMap<Slot, Failure>,
     /// Containers (by id) that were asked to stop.
     pub stopping: BTreeMap<String, Stopping>,
+    /// When containers (by id, and whether they had ended) began or ended, by the agent's own clock.
+    pub moments: BTreeMap<(String, bool), Timestamp>,
     /// Probe results by container id.
     pub probes: BTreeMap<(String, ProbeKind), Tracker>,
     /// Images by container name.

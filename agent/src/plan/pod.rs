@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
         let home = pod.sandbox().filter(|sandbox| sandbox.is_live()).map(|sandbox| sandbox.id.as_str());
         for spec in &instruction.containers {
             let Some(instance) = pod.latest(Kind::App, &spec.name) else { continue };
-            let Phase::Running(started) = instance.phase else { continue };
+            let Some(started) = pod.moment(instance).filter(|_| instance.is_live()) else { continue };
             if home != Some(instance.sandbox.as_str()) {
                 continue;
             }
@@ -337,7 +337,8 @@ impl<'a> Planner<'a> {
             }
             Phase::Exited(_) => {
                 let next = backoff::next(latest, &spec.image, policy, Some(sandbox));
-                let Some(Next::Restart { streak, at, .. }) = next else { return };
+                let Some(Next::Restart { streak, delay }) = next else { return };
+                let at = after(self.pod.moment(latest).unwrap_or(self.now), delay);
                 if at > self.now {
                     return self.wake(at);
                 }

@@ -162,7 +162,7 @@ impl View<'_> {
             self.pod.sandbox().map(|sandbox| sandbox.id.as_str()),
         );
         match next {
-            Some(Next::Restart { at, delay, .. }) if at > self.now && !delay.is_zero() => {
+            Some(Next::Restart { delay, .. }) if !delay.is_zero() && self.waits(instance, delay) => {
                 let PodInstruction { name, namespace, .. } = self.instruction;
                 let message = format!(
                     "back-off {} restarting failed container={} pod={name}_{namespace}({})",
@@ -174,6 +174,11 @@ impl View<'_> {
             }
             _ => State::Terminated(terminated(instance, exit)),
         }
+    }
+
+    /// Whether the back-off of a container that ended is not over yet.
+    fn waits(&self, instance: &Instance, delay: Duration) -> bool {
+        self.pod.moment(instance).is_some_and(|ended| after(ended, delay) > self.now)
     }
 
     fn image_trouble(&self, spec: &Container) -> Option<State> {

@@ -149,6 +149,25 @@ fn a_crash_restarts_at_once_and_then_backs_off() {
 }
 
 #[test]
+fn a_back_off_counts_from_the_end_by_the_agents_clock_and_not_by_the_machines() {
+    let wanted = instruction();
+    for said in [-86_400, 86_400] {
+        let mut dead = instance("c", Kind::App, "web", exited(1, said - 1, said));
+        dead.streak = 1;
+        let mut crashed = pod(vec![dead]);
+        crashed.memory.moments.insert(("c".into(), true), at(100));
+        assert_eq!(
+            decide(&wanted, &crashed, 105),
+            (vec![], Some(110)),
+            "ended at {said} by the machine's clock"
+        );
+        let State::Waiting(waiting) = state_of(&report(&wanted, &crashed, 105)) else { panic!("it waits") };
+        assert_eq!(waiting.reason, "CrashLoopBackOff");
+        assert!(matches!(&decide(&wanted, &crashed, 110).0[..], [Action::PullImage { attempt: 1, .. }]));
+    }
+}
+
+#[test]
 fn the_restart_policy_is_kept() {
     let cases = [
         (RestartPolicy::Always, 0, true),

@@ -14,6 +14,9 @@ const RESYNC: Duration = Duration::from_secs(30);
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
+/// What is wrong before the first look.
+const NOT_ASKED: &str = "the Docker engine was not asked yet";
+
 /// The containers of this node, by id.
 pub struct Inventory<E> {
     engine: Arc<E>,
@@ -28,7 +31,7 @@ pub struct Inventory<E> {
 impl<E: Engine> Inventory<E> {
     /// An inventory that has not looked yet. `changed` is notified whenever the picture changes.
     pub fn new(engine: Arc<E>, changed: Arc<Notify>) -> Self {
-        let trouble = Some("the Docker engine was not asked yet".to_owned());
+        let trouble = Some(NOT_ASKED.to_owned());
         Self {
             engine,
             found: Mutex::default(),
@@ -49,6 +52,12 @@ impl<E: Engine> Inventory<E> {
     /// Why the engine cannot be used; none when it can.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.borrow().clone()
+    }
+
+    /// Waits until the engine has answered or failed for the first time.
+    pub async fn asked(&self) {
+        // It fails when the sender is gone, which is part of this.
+        let _ = self.trouble.subscribe().wait_for(|trouble| trouble.as_deref() != Some(NOT_ASKED)).await;
     }
 
     /// Tells when the engine comes and goes.

@@ -14,6 +14,7 @@ use super::{
     engine::{CLUSTER_LABEL, Engine},
     names::ClusterName,
 };
+use crate::args::AccessOptions;
 
 /// The file that the controller writes into its data directory.
 const ADMINISTRATOR_FILE: &str = "admin.kubeconfig";
@@ -30,6 +31,18 @@ pub(crate) async fn kubeconfig(engine: &Engine, cluster: &ClusterName) -> anyhow
 /// A client for the cluster's API.
 pub(crate) async fn client(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Api> {
     Api::from_kubeconfig(&kubeconfig(engine, cluster).await?).await
+}
+
+/// A client for the API of the cluster that was asked for: one of containers here, or the one of a kubeconfig.
+pub(crate) async fn api(options: &AccessOptions) -> anyhow::Result<Api> {
+    match &options.kubeconfig {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Api::from_kubeconfig(&text).await.with_context(|| format!("cannot use {}", file.display()))
+        }
+        None => client(&Engine::connect().await?, &options.name).await,
+    }
 }
 
 /// What the controller wrote, if it has.

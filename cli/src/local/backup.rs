@@ -1,13 +1,13 @@
 //! `warren backup` and `warren restore`: the controller's state as one file.
 //!
-//! A restore puts the file into the controller's data directory (Docker's archive API reaches it whoever owns it)
-//! and starts the controller, which does the rest before it opens its store.
+//! A restore puts the file into the controller's data directory (Docker's archive API reaches that of a container,
+//! whoever owns it) and starts the controller, which does the rest before it opens its store.
 
 use std::{
     collections::HashMap,
     fs,
     io::{BufReader, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     time::Duration,
 };
@@ -22,23 +22,24 @@ use warren_controller::backup::{INBOX, Summary, verify};
 use super::{
     access,
     engine::{CLUSTER_LABEL, Engine},
-    image::Image,
     names::ClusterName,
     progress::Progress,
 };
-use crate::output;
+use crate::{
+    args::{AccessOptions, RestoreOptions},
+    output,
+};
 
 const STOP_GRACE: Duration = Duration::from_secs(20);
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the restored controller may take to answer.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) async fn save(cluster: &ClusterName, file: &Path) -> anyhow::Result<()> {
-    let api = access::client(&Engine::connect().await?, cluster).await?;
+pub(crate) async fn save(cluster: &AccessOptions, file: &Path) -> anyhow::Result<()> {
+    let api = access::api(cluster).await?;
     let part = part_of(file)?;
     let saved = async {
-        let mut out =
-            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&part)?;
+        let mut out = create_private(&part)?;
         api.download("/warren/v1/backup", &mut out).await?;
         out.flush()?;
         out.sync_all()?;
@@ -49,14 +50,23 @@ pub(crate) async fn save(cluster: &ClusterName, file: &Path) -> anyhow::Result<(
     let summary = saved.await.inspect_err(|_| {
         let _ = fs::remove_file(&part);
     });
-    let summary = summary.with_context(|| format!("cannot save cluster {cluster} to {}", file.display()))?;
+    let summary = summary.with_context(|| format!("cannot save the cluster to {}", file.display()))?;
     output::print(format_args!(
-        "cluster {cluster} saved to {}: {} objects at revision {}, keys and certificates; keep the file secret\n",
+        "saved to {}: {} objects at revision {}, keys and certificates; keep the file secret\n",
         file.display(),
         summary.objects,
         summary.revision
     ));
     Ok(())
+}
+
+/// A new file that only its owner can read, whoever left one of this name.
+fn create_private(path: &Path) -> std::io::Result<fs::File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)
 }
 
 /// Where a backup is written until it is whole.
@@ -69,10 +79,63 @@ fn part_of(file: &Path) -> anyhow::Result<std::path::PathBuf> {
 
 fn check(file: &Path) -> anyhow::Result<Summary> {
     let opened = fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
-    verify(BufReader::new(opened)).with_context(|| format!("{} cannot be used", file.display()))
+    verify(BufReader::new(opened)).with_context(|| {
+        format!(
+            "{} cannot be used (nothing was changed; take another copy of it, or another backup)",
+            file.display()
+        )
+    })
 }
 
-pub(crate) async fn restore(cluster: &ClusterName, file: &Path, replace: bool) -> anyhow::Result<()> {
+pub(crate) async fn restore(options: &RestoreOptions) -> anyhow::Result<()> {
+    match &options.data_dir {
+        Some(directory) => restore_beside(directory, &options.file, options.replace),
+        None => restore_container(&options.cluster.name, &options.file, options.replace).await,
+    }
+}
+
+/// Leaves the backup where a controller of this machine finds it when it starts, which does the rest.
+fn restore_beside(directory: &Path, file: &Path, replace: bool) -> anyhow::Result<()> {
+    let summary = check(file)?;
+    let owner = fs::metadata(directory).with_context(|| {
+        format!(
+            "{} is not there: start the controller once, or create the directory for it",
+            directory.display()
+        )
+    })?;
+    let store = directory.join("store/store.redb");
+    ensure!(replace || !store.exists(), "{}", occupied(&store, &directory.display().to_string()));
+    let inbox = directory.join(INBOX);
+    let part = part_of(&inbox)?;
+    let left = || -> std::io::Result<()> {
+        let mut out = create_private(&part)?;
+        std::io::copy(&mut fs::File::open(file)?, &mut out)?;
+        // The controller runs as whoever owns its directory.
+        std::os::unix::fs::fchown(&out, Some(owner.uid()), Some(owner.gid()))?;
+        out.sync_all()?;
+        fs::rename(&part, &inbox)
+    };
+    left().with_context(|| format!("cannot write {}", inbox.display()))?;
+    output::print(format_args!(
+        "the backup ({} objects at revision {}, as of {}) lies in {}: start or restart the controller \
+         (`systemctl restart warren-controller`); it takes the backup in before anything else\n",
+        summary.objects,
+        summary.revision,
+        summary.taken,
+        directory.display()
+    ));
+    Ok(())
+}
+
+/// Why a restore does not go on by itself.
+fn occupied(store: &Path, directory: &str) -> String {
+    format!(
+        "the controller has a state ({} exists): add --replace to move it aside, to {directory}/replaced-TIME",
+        store.display()
+    )
+}
+
+async fn restore_container(cluster: &ClusterName, file: &Path, replace: bool) -> anyhow::Result<()> {
     let progress = Progress::new();
     progress.now("reading the backup");
     let summary = check(file)?;
@@ -80,16 +143,18 @@ pub(crate) async fn restore(cluster: &ClusterName, file: &Path, replace: bool) -
     let engine = Engine::connect().await?;
     let controller = cluster.controller();
     let members = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
-    ensure!(
-        members.iter().any(|member| super::observe::name(member) == controller),
-        "there is no container {controller} on this machine: run warren up{} first, then warren restore --replace{} {}",
-        cluster.option(),
-        cluster.option(),
-        file.display()
-    );
+    let container = members.iter().find(|member| super::observe::name(member) == controller);
+    let container = container.with_context(|| {
+        let (option, file) = (cluster.option(), file.display());
+        format!(
+            "there is no container {controller} on this machine: run warren up{option} first, then warren restore \
+             --replace{option} {file}"
+        )
+    })?;
+    let image = container.image_id.clone().context("Docker does not say which image the controller has")?;
 
     progress.now("stopping the controller");
-    let helper = Helper::create(&engine, cluster).await?;
+    let helper = Helper::create(&engine, cluster, image).await?;
     let outcome = helper.put(&bytes, replace).await;
     engine.remove(&helper.name).await?;
     outcome?;
@@ -114,15 +179,13 @@ struct Helper<'a> {
 }
 
 impl<'a> Helper<'a> {
-    async fn create(engine: &'a Engine, cluster: &ClusterName) -> anyhow::Result<Self> {
+    async fn create(engine: &'a Engine, cluster: &ClusterName, image: String) -> anyhow::Result<Self> {
         let (name, controller) = (format!("{cluster}-restore"), cluster.controller());
         let data_dir = cluster.state_root().join(&controller).display().to_string();
-        let image = Image::of_this_binary()?;
-        image.ensure(engine).await?;
         // What an interrupted restore left behind.
         engine.remove(&name).await?;
         let body = ContainerCreateBody {
-            image: Some(image.name()),
+            image: Some(image),
             cmd: Some(vec!["pause".to_owned()]),
             labels: Some(HashMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_string())])),
             host_config: Some(HostConfig {
@@ -140,11 +203,7 @@ impl<'a> Helper<'a> {
     async fn put(&self, backup: &[u8], replace: bool) -> anyhow::Result<()> {
         let store = Path::new(&self.data_dir).join("store/store.redb");
         if !replace && self.engine.has_file(&self.name, &store).await? {
-            bail!(
-                "the controller has a state ({} exists): add --replace to move it aside, to {}/replaced-TIME",
-                store.display(),
-                self.data_dir
-            );
+            bail!("{}", occupied(&store, &self.data_dir));
         }
         self.engine.stop(&self.controller, STOP_GRACE).await?;
         let mut archive = tar::Builder::new(Vec::with_capacity(backup.len() + 4_096));

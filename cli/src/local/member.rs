@@ -1,12 +1,15 @@
-//! `warren member`: who belongs to a local cluster.
+//! `warren member`: who belongs to a cluster.
 
 use anyhow::Context as _;
 
-use super::{access, engine::Engine, names::ClusterName};
-use crate::{args::MemberAction, output};
+use super::access;
+use crate::{
+    args::{AccessOptions, MemberAction},
+    output,
+};
 
-pub(crate) async fn run(cluster: &ClusterName, action: MemberAction) -> anyhow::Result<()> {
-    let api = access::client(&Engine::connect().await?, cluster).await?;
+pub(crate) async fn run(cluster: &AccessOptions, action: MemberAction) -> anyhow::Result<()> {
+    let api = access::api(cluster).await?;
     let MemberAction::Remove { member } = action;
     let name: warren_proto::vocabulary::NodeName = member.parse()?;
     let removed = api.delete(&format!("/warren/v1/members/{name}")).await;

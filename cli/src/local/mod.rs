@@ -46,13 +46,11 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Up(options) => up::run(options).await,
             LocalCommand::Down(options) => down::run(&options.name).await,
             LocalCommand::Erase(options) => down::erase(&options.name),
-            LocalCommand::Status(options) => status::run(&options.name).await,
-            LocalCommand::Backup(options) => backup::save(&options.cluster.name, &options.file).await,
-            LocalCommand::Restore(options) => {
-                backup::restore(&options.cluster.name, &options.file, options.replace).await
-            }
-            LocalCommand::Secrets(options) => secrets::run(&options.name, options.action).await,
-            LocalCommand::Member(options) => member::run(&options.name, options.action).await,
+            LocalCommand::Status(options) => status::run(&options).await,
+            LocalCommand::Backup(options) => backup::save(&options.access, &options.file).await,
+            LocalCommand::Restore(options) => backup::restore(&options).await,
+            LocalCommand::Secrets(options) => secrets::run(&options.access, options.action).await,
+            LocalCommand::Member(options) => member::run(&options.access, options.action).await,
             LocalCommand::Token(options) => token::run(options).await,
             LocalCommand::Kubeconfig(options) => {
                 let engine = engine::Engine::connect().await?;

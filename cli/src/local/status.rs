@@ -4,18 +4,14 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    access::{self, Api},
-    engine::Engine,
-    names::ClusterName,
-};
-use crate::output;
+use super::access::{self, Api};
+use crate::{args::AccessOptions, output};
 
 /// The server prints objects as kubectl shows them.
 const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
-    let api = access::client(&Engine::connect().await?, cluster).await?;
+pub(crate) async fn run(cluster: &AccessOptions) -> anyhow::Result<()> {
+    let api = access::api(cluster).await?;
     let overlay: Overlay = api.get("/warren/v1/overlay").await.context("cannot read the overlay")?;
     let sections = [
         ("NODES", objects(&api, "/api/v1/nodes", &[]).await?),

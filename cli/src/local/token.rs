@@ -1,9 +1,9 @@
-//! `warren token`: join tokens of a local cluster.
+//! `warren token`: join tokens.
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{access, engine::Engine};
+use super::access;
 use crate::{
     args::{TokenAction, TokenOptions},
     output,
@@ -21,14 +21,7 @@ struct Token {
 }
 
 pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
-    let api = match &options.kubeconfig {
-        Some(file) => {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            access::Api::from_kubeconfig(&text).await?
-        }
-        None => access::client(&Engine::connect().await?, &options.name).await?,
-    };
+    let api = access::api(&options.access).await?;
     match options.action {
         TokenAction::Create { lifetime } => {
             let token = api.create_token(lifetime).await?;

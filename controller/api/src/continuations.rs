@@ -34,6 +34,9 @@ pub(crate) struct Token {
 }
 
 impl Token {
+    /// Instead of a revision: go on from here in whatever state there is.
+    pub(crate) const ANY_REVISION: u64 = 0;
+
     pub(crate) fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }

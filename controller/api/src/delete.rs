@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use warren_objects::{ErrorKind, FieldError};
 
 use crate::{kinds::Kind, meta, query::Query, status::Status};
 
@@ -42,63 +43,105 @@ pub(crate) struct DeleteOptions {
 impl DeleteOptions {
     /// The body wins over the query, field by field.
     pub(crate) fn parse(body: &Value, query: &Query) -> Result<Self, Status> {
-        let number = |value: &Value| {
-            value.as_i64().ok_or_else(|| {
-                Status::bad_request(format!(
-                    "DeleteOptions.gracePeriodSeconds: must be a whole number, found {value}"
-                ))
-            })
-        };
-        let grace_seconds = match &body["gracePeriodSeconds"] {
-            Value::Null => query.number("gracePeriodSeconds")?,
-            value => Some(number(value)?),
-        };
-        let stated = body["propagationPolicy"].as_str().or_else(|| query.text("propagationPolicy"));
-        let propagation = match stated {
-            Some("Background") => Some(Propagation::Background),
-            Some("Foreground") => Some(Propagation::Foreground),
-            Some("Orphan") => Some(Propagation::Orphan),
-            Some(other) => {
-                return Err(Status::bad_request(format!(
-                    "DeleteOptions.propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \
-                     \"Foreground\", \"Orphan\""
-                )));
-            }
-            None if body["orphanDependents"] == true || query.flag("orphanDependents")? => {
-                Some(Propagation::Orphan)
-            }
-            None => None,
-        };
-        let precondition = |field: &str| body["preconditions"][field].as_str().map(str::to_owned);
-        let dry_run = match &body["dryRun"] {
-            Value::Null => query.dry_run()?,
-            value if *value == json!(["All"]) => true,
-            value if *value == json!([]) => false,
-            other => {
-                let message =
-                    format!("DeleteOptions.dryRun: Unsupported value: {other}: supported values: \"All\"");
-                return Err(Status::bad_request(message));
+        if let Some(found) = body.get("kind").filter(|found| **found != json!("DeleteOptions")) {
+            let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+            let message =
+                format!("the kind in the data ({found}) does not match the expected kind (DeleteOptions)");
+            return Err(Status::bad_request(message));
+        }
+        let grace_seconds = match body["gracePeriodSeconds"].as_i64() {
+            Some(seconds) => Some(seconds),
+            None if body["gracePeriodSeconds"].is_null() => query.number("gracePeriodSeconds")?,
+            None => {
+                let found = &body["gracePeriodSeconds"];
+                return Err(wrong("gracePeriodSeconds", &format!("must be a whole number, found {found}")));
             }
         };
-        let (uid, resource_version) = (precondition("uid"), precondition("resourceVersion"));
-        Ok(Self { grace_seconds, propagation, uid, resource_version, dry_run })
+        let preconditions = &body["preconditions"];
+        if !preconditions.is_null() && !preconditions.is_object() {
+            return Err(wrong("preconditions", &format!("must be an object, found {preconditions}")));
+        }
+        Ok(Self {
+            grace_seconds,
+            propagation: propagation(body, query)?,
+            uid: text(preconditions, "uid", "preconditions.uid")?,
+            resource_version: text(preconditions, "resourceVersion", "preconditions.resourceVersion")?,
+            dry_run: dry_run(&body["dryRun"], query)?,
+        })
     }
 
     /// 409 unless the object is the one that is meant.
     pub(crate) fn check(&self, kind: &Kind, object: &Value) -> Result<(), Status> {
         let name = meta::text(object, "name");
-        for (what, wanted, field) in
-            [("UID", &self.uid, "uid"), ("ResourceVersion", &self.resource_version, "resourceVersion")]
-        {
+        for (what, wanted, field, hint) in [
+            ("UID", &self.uid, "uid", "The object might have been deleted and then recreated"),
+            (
+                "ResourceVersion",
+                &self.resource_version,
+                "resourceVersion",
+                "The object might have been modified",
+            ),
+        ] {
             let found = meta::text(object, field);
             if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
                 let why = format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). {hint}"
                 );
                 return Err(Status::conflict_because(kind, name, &why));
             }
         }
         Ok(())
+    }
+}
+
+/// 400 for an option of the wrong type.
+fn wrong(field: &str, why: &str) -> Status {
+    Status::bad_request(format!("DeleteOptions.{field}: {why}"))
+}
+
+fn text(map: &Value, field: &str, path: &str) -> Result<Option<String>, Status> {
+    match &map[field] {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        other => Err(wrong(path, &format!("must be a string, found {other}"))),
+    }
+}
+
+/// `propagationPolicy`, or its predecessor `orphanDependents`; 422 for both or for a policy that is none.
+fn propagation(body: &Value, query: &Query) -> Result<Option<Propagation>, Status> {
+    let stated = text(body, "propagationPolicy", "propagationPolicy")?
+        .or_else(|| query.text("propagationPolicy").map(str::to_owned));
+    let orphan = match &body["orphanDependents"] {
+        Value::Bool(orphan) => Some(*orphan),
+        Value::Null if query.get("orphanDependents").is_none() => None,
+        Value::Null => Some(query.flag("orphanDependents")?),
+        other => return Err(wrong("orphanDependents", &format!("must be true or false, found {other}"))),
+    };
+    let invalid = |kind: ErrorKind, detail: &str| {
+        let value = stated.clone().map(Value::String);
+        let error = FieldError { field: "propagationPolicy".into(), kind, value, detail: detail.into() };
+        Err(Status::invalid_kind("meta.k8s.io", "DeleteOptions", "", &[error]))
+    };
+    match (stated.as_deref(), orphan) {
+        (Some(_), Some(_)) => {
+            invalid(ErrorKind::Invalid, "orphanDependents and deletionPropagation cannot be both set")
+        }
+        (Some("Background"), None) | (None, Some(false)) => Ok(Some(Propagation::Background)),
+        (Some("Foreground"), None) => Ok(Some(Propagation::Foreground)),
+        (Some("Orphan"), None) | (None, Some(true)) => Ok(Some(Propagation::Orphan)),
+        (Some(_), None) => {
+            let supported = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
+            invalid(ErrorKind::NotSupported, supported)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn dry_run(body: &Value, query: &Query) -> Result<bool, Status> {
+    match body {
+        Value::Null => query.dry_run(),
+        Value::Array(values) if values.iter().all(|value| value == "All") => Ok(!values.is_empty()),
+        other => Err(wrong("dryRun", &format!("Unsupported value: {other}: supported values: \"All\""))),
     }
 }
 

@@ -97,11 +97,31 @@ fn options_from_body_and_query() {
     let kind = find("", "v1", "pods").unwrap();
     let status = options.check(kind, &json!({"metadata": {"name": "a", "uid": "v"}})).unwrap_err();
     assert_eq!(status.code, 409);
-    assert!(status.message.ends_with("Precondition failed: UID in precondition: u, UID in object meta: v"));
+    assert!(
+        status.message.ends_with(
+            "the UID in the precondition (u) does not match the UID in record (v). The object might have been \
+             deleted and then recreated"
+        ),
+        "{}",
+        status.message
+    );
     assert!(DeleteOptions::parse(&json!({"dryRun": ["All"]}), &Query::default()).unwrap().dry_run);
-    for wrong in
-        [json!({"dryRun": ["Some"]}), json!({"propagationPolicy": "X"}), json!({"gracePeriodSeconds": "x"})]
-    {
-        assert_eq!(DeleteOptions::parse(&wrong, &Query::default()).unwrap_err().code, 400);
+    for (wrong, code) in [
+        (json!({"dryRun": ["Some"]}), 400),
+        (json!({"dryRun": "All"}), 400),
+        (json!({"gracePeriodSeconds": "x"}), 400),
+        (json!({"kind": "Pod"}), 400),
+        (json!({"propagationPolicy": 1}), 400),
+        (json!({"preconditions": {"uid": 1}}), 400),
+        (json!({"preconditions": "u"}), 400),
+        (json!({"orphanDependents": "x"}), 400),
+        (json!({"propagationPolicy": "X"}), 422),
+        (json!({"propagationPolicy": "Orphan", "orphanDependents": true}), 422),
+    ] {
+        assert_eq!(DeleteOptions::parse(&wrong, &Query::default()).unwrap_err().code, code, "{wrong}");
     }
+    let policy = |body: Value| DeleteOptions::parse(&body, &Query::default()).unwrap().propagation;
+    assert_eq!(policy(json!({"orphanDependents": true})), Some(Propagation::Orphan));
+    assert_eq!(policy(json!({"orphanDependents": false})), Some(Propagation::Background));
+    assert_eq!(policy(json!({})), None);
 }

@@ -6,8 +6,8 @@ use warren_plan::ClusterConfig;
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 
 use crate::{
-    Api, PodStreams, addresses::InFlight, continuations::Continuations, kinds::Kind, path::ResourceTarget,
-    status::Status, streams::Connections,
+    Api, PodStreams, addresses::InFlight, continuations::Continuations, kinds::Kind, meta,
+    path::ResourceTarget, status::Status, streams::Connections,
 };
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -20,6 +20,8 @@ pub(crate) struct Engine {
     pub(crate) config: ClusterConfig,
     pub(crate) addresses: InFlight,
     pub(crate) continuations: Continuations,
+    /// Makes what generated names end with.
+    pub(crate) suffix: fn() -> String,
     pub(crate) connections: Connections,
 }
 
@@ -31,12 +33,31 @@ impl Engine {
             config: api.config,
             addresses: InFlight::default(),
             continuations: Continuations::default(),
+            suffix: meta::suffix,
             connections: Connections::new(api.connections),
         }
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.store.snapshot()
+    }
+
+    /// The state at an earlier revision, as long as a continuation or history remembers it.
+    pub(crate) async fn at(&self, current: Arc<Snapshot>, revision: u64) -> Option<Arc<Snapshot>> {
+        if current.revision == revision {
+            return Some(current);
+        }
+        if let Some(kept) = self.continuations.find(revision) {
+            return Some(kept);
+        }
+        let mut history = self.store.watch(revision).ok()?;
+        let mut changes = Vec::new();
+        // History may lag a moment behind the state.
+        while history.position() < current.revision {
+            let next = history.next().await.ok().filter(|next| !next.is_empty())?;
+            changes.extend(next.into_iter().filter(|change| change.revision <= current.revision));
+        }
+        Some(Arc::new(current.before(&changes)))
     }
 
     /// Commits; `None` when a precondition no longer held.

@@ -35,7 +35,7 @@ pub(crate) struct Kind {
     pub(crate) group: &'static str,
     /// The version that is served; also the one that is stored, unless there is a `convert`.
     pub(crate) version: &'static str,
-    /// `Deployment`; also the root of its strategic merge topology (`patch::topology`).
+    /// `Deployment`; its type is in `warren_objects::schema`.
     pub(crate) kind: &'static str,
     /// `deployments`.
     pub(crate) plural: &'static str,

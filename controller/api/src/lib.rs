@@ -16,10 +16,15 @@ mod admission;
 mod auth;
 mod body;
 mod continuations;
+mod decode;
 mod delete;
 mod discovery;
+mod encode;
 mod endpoints;
 mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod judge;
 mod kinds;
 mod meta;
 mod negotiate;

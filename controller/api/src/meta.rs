@@ -68,10 +68,13 @@ pub(crate) fn agree_with_url(
     }
     let stated = text(object, "namespace");
     if kind.namespaced && !stated.is_empty() && stated != namespace {
-        return Err(Status::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request ({stated} is not \
-             {namespace})"
-        )));
+        return Err(Status::bad_request(if name.is_empty() {
+            "the namespace of the provided object does not match the namespace sent on the request".to_owned()
+        } else {
+            format!(
+                "the namespace of the object ({stated}) does not match the namespace on the request ({namespace})"
+            )
+        }));
     }
     let metadata = of(object);
     if !name.is_empty() {
@@ -111,11 +114,16 @@ pub(crate) fn wants_generated_name(object: &Value) -> bool {
     text(object, "name").is_empty() && !text(object, "generateName").is_empty()
 }
 
-/// `generateName` and five characters.
-pub(crate) fn generated_name(base: &str) -> String {
+/// What a generated name ends with: five characters.
+pub(crate) fn suffix() -> String {
     let mut random = rand::rng();
+    (0..SUFFIX).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
+}
+
+/// `generateName` and a suffix.
+pub(crate) fn generated_name(base: &str, suffix: &str) -> String {
     let mut name: String = base.chars().take(LONGEST_BASE).collect();
-    name.extend((0..SUFFIX).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])));
+    name.push_str(suffix);
     name
 }
 
@@ -154,7 +162,8 @@ fn refuse_new_finalizers(kind: &Kind, old: &Value, new: &Value) -> Result<(), St
         kind: ErrorKind::Forbidden,
         value: None,
         detail: format!(
-            "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.iter().map(|finalizer| format!("{finalizer:?}")).collect::<Vec<_>>().join(", ")
         ),
     };
     Err(Status::invalid(kind, text(old, "name"), &[error]))
@@ -199,9 +208,10 @@ mod tests {
 
     #[test]
     fn generated_names_are_bounded() {
-        let name = generated_name(&"x".repeat(80));
+        let name = generated_name(&"x".repeat(80), &suffix());
         assert_eq!(name.len(), 63);
-        assert!(generated_name("web-").starts_with("web-"));
+        assert_eq!(generated_name("web-", "bcdfg"), "web-bcdfg");
+        assert!(suffix().bytes().all(|byte| ALPHABET.contains(&byte)));
     }
 
     #[test]

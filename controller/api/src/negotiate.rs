@@ -2,8 +2,16 @@
 
 use http::{HeaderMap, header};
 use serde_json::Value;
+use warren_objects::{
+    protobuf::{self, DecodeError, Fault},
+    schema,
+};
 
-use crate::status::Status;
+use crate::{
+    decode::{self, Decoded},
+    kinds::api_version,
+    status::Status,
+};
 
 /// How a resource is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,37 +108,68 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
     text.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
+/// Kubernetes protobuf, which typed Go clients send since 1.32.
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
 /// What to do about a body that is not spoken here.
 pub(crate) fn unsupported(content_type: &str) -> Status {
-    if content_type == "application/vnd.kubernetes.protobuf" {
-        return Status::unsupported_media_type(
-            "the body of the request is Kubernetes protobuf, which this server does not read yet - accepted media \
-             types include: application/json, application/yaml. Mend: write a manifest and use `kubectl apply -f` \
-             or `kubectl create -f` (they send JSON), or use kubectl 1.31 or older",
-        );
-    }
     Status::unsupported_media_type(format!(
         "the body of the request was in an unknown format ({content_type}) - accepted media types include: \
          application/json, application/yaml"
     ))
 }
 
-/// Reads a JSON or YAML body. A body without content type is JSON (Python sends none).
-pub(crate) fn decode_body(content_type: &str, body: &[u8]) -> Result<Value, Status> {
-    if body.starts_with(b"k8s\0") {
-        return Err(unsupported("application/vnd.kubernetes.protobuf"));
-    }
+/// What a body is, if it does not say so itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expected<'a> {
+    pub(crate) group: &'a str,
+    pub(crate) version: &'a str,
+    pub(crate) kind: &'a str,
+}
+
+/// Reads a body in JSON, YAML or protobuf. A body without content type is JSON (Python sends none).
+pub(crate) fn decode_body(
+    content_type: &str,
+    body: &[u8],
+    expected: Expected<'_>,
+) -> Result<Decoded, Status> {
     match content_type {
-        "" | "application/json" | "*/*" => serde_json::from_slice(body).map_err(|error| {
+        "" | "application/json" | "*/*" => decode::json(body).map_err(|error| {
             Status::bad_request(format!("the body of the request is not valid JSON: {error}"))
         }),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => {
-            serde_yaml_ng::from_slice(body).map_err(|error| {
-                Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
-            })
-        }
+        "application/yaml" | "application/x-yaml" | "text/yaml" => decode::yaml(body).map_err(|error| {
+            Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
+        }),
+        PROTOBUF => decode_protobuf(body, expected).map(Decoded::from),
         other => Err(unsupported(other)),
     }
+}
+
+fn decode_protobuf(body: &[u8], expected: Expected<'_>) -> Result<Value, Status> {
+    // Custom resources have no message: for them protobuf is a format that is not spoken.
+    if schema::root(expected.group, expected.version, expected.kind).is_none() {
+        return Err(unsupported(PROTOBUF));
+    }
+    let refuse = |error: DecodeError| match error.fault {
+        Fault::TooLarge => Status::request_too_large(format!("Request entity too large: {error}")),
+        _ => {
+            Status::bad_request(format!("the body of the request is not valid Kubernetes protobuf: {error}"))
+        }
+    };
+    let envelope = protobuf::open(body).map_err(refuse)?;
+    let kind = if envelope.kind.is_empty() { expected.kind } else { envelope.kind };
+    let (group, version) = match envelope.api_version {
+        "" => (expected.group, expected.version),
+        stated => stated.split_once('/').unwrap_or(("", stated)),
+    };
+    let api_version = api_version(group, version);
+    let message = schema::root(group, version, kind).ok_or_else(|| {
+        Status::bad_request(format!("no kind \"{kind}\" is registered for version \"{api_version}\""))
+    })?;
+    let mut object = envelope.decode(message).map_err(refuse)?;
+    object.insert("apiVersion".to_owned(), api_version.into());
+    object.insert("kind".to_owned(), kind.into());
+    Ok(Value::Object(object))
 }
 
 #[cfg(test)]
@@ -166,13 +205,18 @@ mod tests {
 
     #[test]
     fn bodies() {
-        assert_eq!(decode_body("", b"{\"a\":1}").unwrap()["a"], 1);
-        assert_eq!(decode_body("application/yaml", b"a: 1\nb: [x]").unwrap()["b"][0], "x");
+        let decode_body = |content_type: &str, body: &[u8]| {
+            super::decode_body(content_type, body, Expected { group: "", version: "v1", kind: "ConfigMap" })
+        };
+        assert_eq!(decode_body("", b"{\"a\":1}").unwrap().value["a"], 1);
+        assert_eq!(decode_body("application/yaml", b"a: 1\nb: [x]").unwrap().value["b"][0], "x");
         assert_eq!(decode_body("application/json", b"{").unwrap_err().code, 400);
         assert_eq!(decode_body("application/yaml", b"a: [").unwrap_err().code, 400);
-        let status = decode_body("application/vnd.kubernetes.protobuf", b"k8s\0x").unwrap_err();
-        assert_eq!(status.code, 415);
-        assert!(status.message.contains("kubectl apply -f"));
+        let malformed = decode_body("application/vnd.kubernetes.protobuf", b"k8s\0x").unwrap_err();
+        assert_eq!(malformed.code, 400);
+        assert!(malformed.message.contains("protobuf: ends in the middle"), "{}", malformed.message);
+        assert_eq!(decode_body("application/vnd.kubernetes.protobuf", b"{}").unwrap_err().code, 400);
+        assert_eq!(decode_body("application/json", b"k8s\0").unwrap_err().code, 400);
         assert_eq!(decode_body("application/cbor", b"x").unwrap_err().code, 415);
         let deep = "[".repeat(10_000);
         assert_eq!(decode_body("", deep.as_bytes()).unwrap_err().code, 400);
@@ -184,5 +228,22 @@ mod tests {
                 .push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 9].join(", ")));
         }
         assert_eq!(decode_body("application/yaml", laughs.as_bytes()).unwrap_err().code, 400);
+    }
+
+    #[test]
+    fn protobuf_without_a_kind_is_what_the_path_expects() {
+        let decode = |body: &[u8], kind| {
+            super::decode_body(PROTOBUF, body, Expected { group: "", version: "v1", kind })
+        };
+        let unnamed = b"k8s\0\x12\x06\x0a\x04\x0a\x02cm";
+        let expected = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cm"}});
+        assert_eq!(decode(unnamed, "Secret").unwrap().value, expected);
+        assert_eq!(decode(unnamed, "Widget").unwrap_err().code, 415);
+        let widget = b"k8s\0\x0a\x08\x12\x06Widget";
+        let status = decode(widget, "Secret").unwrap_err();
+        assert_eq!(
+            (status.code, &*status.message),
+            (400, "no kind \"Widget\" is registered for version \"v1\"")
+        );
     }
 }

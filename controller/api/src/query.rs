@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use warren_objects::{ErrorKind, FieldError};
+
 use crate::status::Status;
 
 /// A decoded query string; the first of several equal keys counts.
@@ -58,9 +60,9 @@ impl Query {
 
     /// `dryRun=All`.
     pub(crate) fn dry_run(&self) -> Result<bool, Status> {
-        match self.text("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
+        let values: Vec<&str> = self.all("dryRun").into_iter().filter(|value| !value.is_empty()).collect();
+        match values.iter().find(|value| **value != "All") {
+            None => Ok(!values.is_empty()),
             Some(other) => Err(Status::bad_request(format!(
                 "invalid value {other:?} for query parameter \"dryRun\": supported values: \"All\""
             ))),
@@ -93,12 +95,14 @@ pub(crate) enum FieldValidation {
 }
 
 /// How a list's revision relates to `resourceVersion`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Match {
     /// No older than asked for.
     NotOlderThan,
     /// Precisely what was asked for.
     Exact,
+    /// Something else, to be refused.
+    Unknown(String),
 }
 
 /// Options of list and watch.
@@ -111,35 +115,102 @@ pub(crate) struct ListOptions {
     pub(crate) revision_match: Option<Match>,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) bookmarks: bool,
-    pub(crate) send_initial_events: bool,
+    pub(crate) send_initial_events: Option<bool>,
 }
 
 impl ListOptions {
     pub(crate) fn parse(query: &Query) -> Result<Self, Status> {
-        let revision_match = match query.text("resourceVersionMatch") {
-            None => None,
-            Some("NotOlderThan") => Some(Match::NotOlderThan),
-            Some("Exact") => Some(Match::Exact),
-            Some(other) => {
-                return Err(Status::bad_request(format!(
-                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \
-                     \"NotOlderThan\""
-                )));
-            }
-        };
         let limit = query.number::<i64>("limit")?.unwrap_or(0);
+        let initial = query.get("sendInitialEvents").is_some();
         Ok(Self {
             limit: usize::try_from(limit).map_err(|_| {
                 Status::bad_request(format!("limit: Invalid value: {limit}: must not be negative"))
             })?,
             continuation: query.text("continue").map(str::to_owned),
             revision: query.number("resourceVersion")?,
-            revision_match,
+            revision_match: query.text("resourceVersionMatch").map(|text| match text {
+                "NotOlderThan" => Match::NotOlderThan,
+                "Exact" => Match::Exact,
+                other => Match::Unknown(other.to_owned()),
+            }),
             timeout_seconds: query.number("timeoutSeconds")?,
             bookmarks: query.flag("allowWatchBookmarks")?,
-            send_initial_events: query.flag("sendInitialEvents")?,
+            send_initial_events: initial.then(|| query.flag("sendInitialEvents")).transpose()?,
         })
     }
+
+    /// What is no list's: 422.
+    pub(crate) fn check_list(&self) -> Result<(), Status> {
+        const FIELD: &str = "resourceVersionMatch";
+        let mut errors = Vec::new();
+        if let Some(wanted) = &self.revision_match {
+            if self.revision.is_none() {
+                errors.push(forbidden(
+                    FIELD,
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
+            }
+            if self.continuation.is_some() {
+                errors.push(forbidden(FIELD, "resourceVersionMatch is forbidden when continue is provided"));
+            }
+            if let Match::Unknown(found) = wanted {
+                errors.push(not_supported(FIELD, found, "\"Exact\", \"NotOlderThan\""));
+            }
+            if *wanted == Match::Exact && self.revision == Some(0) {
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                errors.push(forbidden(FIELD, why));
+            }
+        }
+        if self.send_initial_events.is_some() {
+            errors.push(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        }
+        refuse(&errors)
+    }
+
+    /// What is no watch's: 422.
+    pub(crate) fn check_watch(&self) -> Result<(), Status> {
+        const FIELD: &str = "resourceVersionMatch";
+        let mut errors = Vec::new();
+        if self.send_initial_events.is_some() && self.revision_match != Some(Match::NotOlderThan) {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(forbidden(FIELD, why));
+        }
+        if let Some(wanted) = &self.revision_match {
+            if self.send_initial_events.is_none() {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                errors.push(forbidden(FIELD, why));
+            }
+            match wanted {
+                Match::NotOlderThan => {}
+                Match::Exact => errors.push(not_supported(FIELD, "Exact", "\"NotOlderThan\"")),
+                Match::Unknown(found) => errors.push(not_supported(FIELD, found, "\"NotOlderThan\"")),
+            }
+            if self.continuation.is_some() {
+                errors.push(forbidden(FIELD, "resourceVersionMatch is forbidden when continue is provided"));
+            }
+        }
+        refuse(&errors)
+    }
+}
+
+fn forbidden(field: &str, why: &str) -> FieldError {
+    FieldError { field: field.to_owned(), kind: ErrorKind::Forbidden, value: None, detail: why.to_owned() }
+}
+
+fn not_supported(field: &str, found: &str, supported: &str) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        kind: ErrorKind::NotSupported,
+        value: Some(found.into()),
+        detail: format!("supported values: {supported}"),
+    }
+}
+
+fn refuse(errors: &[FieldError]) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid_kind("meta.k8s.io", "ListOptions", "", errors))
 }
 
 /// Percent-decoding; what is no valid escape or no UTF-8 is kept visible rather than refused.

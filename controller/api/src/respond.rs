@@ -1,20 +1,24 @@
 //! From what a verb answers to an HTTP response in the negotiated form.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::{Value, json};
 use warren_store::Object;
 
 use crate::{
+    encode::{CHUNK, CLOSING, Form, Shown},
     kinds::Kind,
-    negotiate::{Format, Negotiated, View},
+    negotiate::{Format, Negotiated},
     status::Status,
-    table::{self, Include},
+    table::Include,
 };
+
+const JSON: &str = "application/json";
 
 /// All `Warning` headers of a response together, as in Kubernetes.
 const MOST_WARNING_BYTES: usize = 4096;
@@ -55,115 +59,114 @@ impl Reply {
         Self::ok(Content::Fresh(value))
     }
 
-    pub(crate) fn created(value: Value) -> Self {
-        Self { code: StatusCode::CREATED, ..Self::fresh(value) }
-    }
-
     pub(crate) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
         self.warnings = warnings;
         self
     }
 }
 
-/// An object in the version that is served, with `kind` and `apiVersion`, which objects made inside the
-/// controller may lack.
-pub(crate) fn with_type<'a>(kind: &Kind, object: &'a Value) -> Cow<'a, Value> {
-    if let Some(convert) = kind.convert {
-        return Cow::Owned(convert(object));
+/// A list on its way out, a bounded part at a time: only the part that is being sent exists as text.
+struct Pages {
+    form: Form,
+    metadata: Value,
+    objects: std::vec::IntoIter<Arc<Object>>,
+    begun: bool,
+    ended: bool,
+}
+
+impl Pages {
+    fn new(form: Form, list: List) -> Self {
+        let mut metadata = json!({"resourceVersion": list.revision.to_string()});
+        if let Some(token) = &list.continuation {
+            metadata["continue"] = json!(token);
+            if let Some(remaining) = list.remaining {
+                metadata["remainingItemCount"] = json!(remaining);
+            }
+        }
+        Self { form, metadata, objects: list.objects.into_iter(), begun: false, ended: false }
     }
-    if object["kind"].is_string() && object["apiVersion"].is_string() {
-        return Cow::Borrowed(object);
+}
+
+impl Iterator for Pages {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = Vec::with_capacity(if self.objects.len() > 1 { CHUNK + CHUNK / 4 } else { 1_024 });
+        let mut separate = std::mem::replace(&mut self.begun, true);
+        if !separate {
+            self.form.write_opening(&self.metadata, true, &mut out);
+        }
+        while out.len() < CHUNK {
+            let Some(object) = self.objects.next() else {
+                out.extend_from_slice(CLOSING);
+                self.ended = true;
+                break;
+            };
+            if std::mem::replace(&mut separate, true) {
+                out.push(b',');
+            }
+            self.form.write_item(Shown::Stored(&object), &mut out);
+        }
+        Some(out.into())
     }
-    let mut object = object.clone();
-    object["kind"] = json!(kind.kind);
-    object["apiVersion"] = json!(kind.api_version());
-    Cow::Owned(object)
 }
 
 /// Renders a reply.
-pub(crate) fn render(kind: &Kind, form: Negotiated, include: Include, reply: Reply) -> Response {
-    let rendered = match reply.content {
-        Content::Stream { body, content_type } => {
-            return finish(reply.code, body, content_type, &reply.warnings);
-        }
-        Content::Stored(object) => encode(form.format, &one(kind, form.view, include, &object.value)),
-        Content::Fresh(value) => encode(form.format, &one(kind, form.view, include, &value)),
-        Content::List(list) => page(kind, form, include, &list),
-    };
-    match rendered {
-        Ok((body, content_type)) => finish(reply.code, Body::from(body), content_type, &reply.warnings),
-        Err(why) => error(&Status::internal(why)),
-    }
-}
-
-/// One object in the wanted view. Only objects of the served kind have columns; a Status or Scale stays as it is.
-fn one<'a>(kind: &Kind, view: View, include: Include, object: &'a Value) -> Cow<'a, Value> {
-    if object["kind"].is_string() && object["kind"] != kind.kind {
-        return Cow::Borrowed(object);
-    }
-    let object = with_type(kind, object);
-    match view {
-        View::Object => object,
-        View::PartialMetadata(version) => Cow::Owned(table::partial(version, &object)),
-        View::Table(version) => {
-            let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-            let rows = std::iter::once(object.as_ref());
-            Cow::Owned(table::of(kind, version, rows, metadata, include, true, Timestamp::now()))
-        }
-    }
-}
-
-/// A list, written without copying its objects.
-#[derive(Serialize)]
-struct ListBody<'a> {
-    kind: String,
-    #[serde(rename = "apiVersion")]
-    api_version: String,
-    metadata: Value,
-    items: Vec<Cow<'a, Value>>,
-}
-
-fn page(
-    kind: &Kind,
+pub(crate) fn render(
+    kind: &'static Kind,
     form: Negotiated,
     include: Include,
-    list: &List,
-) -> Result<(Vec<u8>, &'static str), String> {
-    let mut metadata = json!({"resourceVersion": list.revision.to_string()});
-    if let Some(token) = &list.continuation {
-        metadata["continue"] = json!(token);
-        if let Some(remaining) = list.remaining {
-            metadata["remainingItemCount"] = json!(remaining);
+    reply: Reply,
+) -> Result<Response, Status> {
+    let shape = Form { kind, view: form.view, include, now: Timestamp::now() };
+    let (body, content_type) = match reply.content {
+        Content::Stream { body, content_type } => (body, content_type),
+        Content::Stored(object) => text(form.format, one(&shape, Shown::Stored(&object)))?,
+        Content::Fresh(value) => text(form.format, one(&shape, Shown::Fresh(&value)))?,
+        Content::List(list) => {
+            let mut pages = Pages::new(shape, list);
+            match (form.format, pages.next()) {
+                (Format::Json, Some(first)) if !pages.ended => {
+                    let all = std::iter::once(first).chain(pages).map(Ok::<_, Infallible>);
+                    (Body::from_stream(stream::iter(all)), JSON)
+                }
+                (format, first) => {
+                    let all: Vec<u8> = first.into_iter().chain(pages).flatten().collect();
+                    text(format, all.into())?
+                }
+            }
         }
-    }
-    let values = list.objects.iter().map(|object| &object.value);
-    let (kind_name, api_version, items) = match form.view {
-        View::Table(version) => {
-            let table = table::of(kind, version, values, metadata, include, true, Timestamp::now());
-            return encode(form.format, &table);
-        }
-        View::PartialMetadata(version) => {
-            let items = values.map(|value| Cow::Owned(table::partial(version, value))).collect();
-            ("PartialObjectMetadataList".to_owned(), version.to_owned(), items)
-        }
-        View::Object => (
-            format!("{}List", kind.kind),
-            kind.api_version(),
-            values.map(|value| with_type(kind, value)).collect(),
-        ),
     };
-    encode(form.format, &ListBody { kind: kind_name, api_version, metadata, items })
+    Ok(finish(reply.code, body, content_type, &reply.warnings))
 }
 
-fn encode<T: Serialize>(format: Format, value: &T) -> Result<(Vec<u8>, &'static str), String> {
-    match format {
-        Format::Json => serde_json::to_vec(value)
-            .map(|body| (body, "application/json"))
-            .map_err(|error| error.to_string()),
-        Format::Yaml => serde_yaml_ng::to_string(value)
-            .map(|text| (text.into_bytes(), "application/yaml"))
-            .map_err(|error| error.to_string()),
+/// One object. Only objects of the served kind have views; a Status or Scale stays as it is.
+fn one(form: &Form, shown: Shown<'_>) -> Bytes {
+    let named = &shown.value()["kind"];
+    if named.is_string() && named != form.kind.kind {
+        return shown.value().to_string().into();
     }
+    if let Shown::Stored(object) = shown
+        && let Some(text) = form.verbatim(object)
+    {
+        return text.clone();
+    }
+    let mut out = Vec::new();
+    form.write_one(shown, true, &mut out);
+    out.into()
+}
+
+/// JSON text in the wanted spelling.
+fn text(format: Format, json: Bytes) -> Result<(Body, &'static str), Status> {
+    if format == Format::Json {
+        return Ok((Body::from(json), JSON));
+    }
+    let value: Value = serde_json::from_slice(&json).map_err(|error| Status::internal(error.to_string()))?;
+    let yaml = serde_yaml_ng::to_string(&value).map_err(|error| Status::internal(error.to_string()))?;
+    Ok((Body::from(yaml), "application/yaml"))
 }
 
 fn finish(code: StatusCode, body: Body, content_type: &str, warnings: &[String]) -> Response {

@@ -221,7 +221,7 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<FieldRequirement>, String
             continue;
         }
         let (field, operator, value) = split_operator(&term)
-            .ok_or_else(|| format!("invalid selector: {term:?}; can't understand it"))?;
+            .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
         if !supports_field(kind, field) {
             return Err(format!("field label not supported: {field}"));
         }
@@ -296,7 +296,8 @@ fn supports_field(kind: &Kind, field: &str) -> bool {
         "namespaces" => &["status.phase"],
         "nodes" => &["spec.unschedulable"],
         "services" => &["spec.clusterIP", "spec.type"],
-        "replicasets.apps" => &["status.replicas"],
+        "replicasets.apps" | "replicationcontrollers" => &["status.replicas"],
+        "jobs.batch" => &["status.successful"],
         _ => &[],
     };
     field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced) || own.contains(&field)

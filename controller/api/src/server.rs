@@ -123,6 +123,9 @@ async fn dispatch(
     }
     match target {
         Target::Health { endpoint, check } => health(engine, endpoint, check.as_deref(), &query).await,
+        Target::OpenApiV2 | Target::OpenApiV3 | Target::OpenApiV3GroupVersion(..) => {
+            open_api(target, query, parts.headers.clone()).await
+        }
         other => documents(&other, &parts.headers).ok_or_else(Status::unknown_path),
     }
 }
@@ -149,18 +152,22 @@ fn documents(target: &Target, headers: &HeaderMap) -> Option<Response> {
         },
         Target::Group(name) => json(discovery::group(name)?),
         Target::GroupVersion(group, version) => json(discovery::resources(group, version)?),
-        Target::OpenApiV2 if wants_protobuf(headers) => {
-            respond::bytes(StatusCode::OK, openapi::v2_protobuf(), openapi::V2_CONTENT_TYPE)
-        }
-        Target::OpenApiV2 => json(openapi::v2_json()),
-        Target::OpenApiV3 => json(openapi::v3_index()),
-        Target::OpenApiV3GroupVersion(group, version) => json(openapi::v3_document(group, version)?),
-        Target::Health { .. } | Target::Resource(_) => return None,
+        Target::Health { .. }
+        | Target::OpenApiV2
+        | Target::OpenApiV3
+        | Target::OpenApiV3GroupVersion(..)
+        | Target::Resource(_) => return None,
     })
 }
 
-fn wants_protobuf(headers: &HeaderMap) -> bool {
-    negotiate::accepted(headers).first().is_some_and(|media| media.essence.ends_with("+protobuf"))
+/// Schemas. Making the first of them takes a moment, which no other request shall notice.
+async fn open_api(target: Target, query: Query, headers: HeaderMap) -> Result<Response, Status> {
+    let made = tokio::task::spawn_blocking(move || match target {
+        Target::OpenApiV2 => openapi::v2(&headers),
+        Target::OpenApiV3GroupVersion(group, version) => openapi::v3(&group, &version, &query, &headers),
+        _ => openapi::v3_index(&headers),
+    });
+    made.await.map_err(|error| Status::internal(format!("cannot make the document: {error}")))?
 }
 
 /// Health: the process answers; readiness: the store does too.
@@ -202,7 +209,7 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
         // Logs are text whatever the client accepts.
         let form = if subresource.name == "log" { negotiate::negotiate(&HeaderMap::new())? } else { form? };
         let reply = subresources::call(engine, &call, subresource.name, verb).await?;
-        return Ok(respond::render(kind, form, Include::parse(&call.query)?, reply));
+        return respond::render(kind, form, Include::parse(&call.query)?, reply);
     }
     if !kind.verbs.contains(&verb) {
         return Err(Status::not_allowed_for(kind));
@@ -213,7 +220,7 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
     let addressed = named || !call.target.namespace.is_empty() || !kind.namespaced;
     let reply: Reply = match verb {
         "get" => verbs::get(engine, &call)?,
-        "list" => verbs::list(engine, &call)?,
+        "list" => verbs::list(engine, &call).await?,
         "watch" => verbs::watch(engine, &call, form, include)?,
         "create" if !named && addressed => verbs::create(engine, &call).await?,
         "update" if named => verbs::update(engine, &call).await?,
@@ -222,5 +229,5 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
         "deletecollection" if addressed => verbs::delete_collection(engine, &call).await?,
         _ => return Err(Status::method_not_allowed()),
     };
-    Ok(respond::render(kind, form, include, reply))
+    respond::render(kind, form, include, reply)
 }

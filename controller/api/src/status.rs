@@ -32,11 +32,13 @@ pub(crate) struct Status {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Option<Box<Details>>,
+    /// With which an expired list can go on all the same.
+    pub(crate) continuation: Option<Box<str>>,
 }
 
 impl Status {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, continuation: None }
     }
 
     fn about(mut self, kind: &Kind, name: &str) -> Self {
@@ -57,6 +59,11 @@ impl Status {
 
     fn retry_after(mut self, seconds: u32) -> Self {
         self.details.get_or_insert_default().retry_after_seconds = Some(seconds);
+        self
+    }
+
+    pub(crate) fn with_continuation(mut self, token: String) -> Self {
+        self.continuation = Some(token.into());
         self
     }
 
@@ -122,6 +129,20 @@ impl Status {
             .about(kind, name)
     }
 
+    /// 409 for a name whose object is still on its way out.
+    pub(crate) fn still_being_deleted(kind: &Kind, name: &str) -> Self {
+        let mut status = Self::already_exists(kind, name);
+        status.message = format!("object is being deleted: {}", status.message);
+        status
+    }
+
+    /// 409 when no free name could be made.
+    pub(crate) fn no_name_generated(kind: &Kind, name: &str) -> Self {
+        let mut status = Self::already_exists(kind, name).retry_after(1);
+        status.message += ", the server was not able to generate a unique name for the object";
+        status
+    }
+
     /// 409 because somebody else wrote first.
     pub(crate) fn conflict(kind: &Kind, name: &str) -> Self {
         let why =
@@ -140,7 +161,11 @@ impl Status {
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
-        let message = format!("Request entity too large: limit is {limit}");
+        Self::request_too_large(format!("Request entity too large: limit is {limit}"))
+    }
+
+    /// 413 for what would become too large.
+    pub(crate) fn request_too_large(message: impl Into<String>) -> Self {
         Self::new(413, "RequestEntityTooLarge", message)
     }
 
@@ -219,8 +244,12 @@ impl Status {
                 details.insert("retryAfterSeconds".to_owned(), json!(seconds));
             }
         }
+        let mut metadata = Map::new();
+        if let Some(token) = &self.continuation {
+            metadata.insert("continue".to_owned(), json!(token));
+        }
         json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
             "message": self.message, "reason": self.reason, "details": details, "code": self.code,
         })
     }

@@ -1,6 +1,5 @@
-//! Tables: columns and cells made on the server. Pure.
+//! Tables: columns made on the server, and what a row carries. Pure.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_objects::table;
 
@@ -27,31 +26,8 @@ impl Include {
     }
 }
 
-/// One table. `version` is the group version of `Table` that the client asked for.
-pub(crate) fn of<'a>(
-    kind: &Kind,
-    version: &str,
-    objects: impl Iterator<Item = &'a Value>,
-    metadata: Value,
-    include: Include,
-    with_columns: bool,
-    now: Timestamp,
-) -> Value {
-    let rows: Vec<Value> = objects
-        .map(|object| {
-            let carried = match include {
-                Include::Metadata => partial(version, object),
-                Include::Object => object.clone(),
-                Include::Nothing => Value::Null,
-            };
-            json!({"cells": table::row(kind.resource, object, now), "object": carried})
-        })
-        .collect();
-    let columns = if with_columns { columns(kind) } else { json!([]) };
-    json!({"kind": "Table", "apiVersion": version, "metadata": metadata, "columnDefinitions": columns, "rows": rows})
-}
-
-fn columns(kind: &Kind) -> Value {
+/// The column definitions of a kind.
+pub(crate) fn columns(kind: &Kind) -> Value {
     table::columns(kind.resource)
         .iter()
         .map(|column| {
@@ -61,9 +37,4 @@ fn columns(kind: &Kind) -> Value {
             })
         })
         .collect()
-}
-
-/// `PartialObjectMetadata`.
-pub(crate) fn partial(version: &str, object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": version, "metadata": object["metadata"]})
 }

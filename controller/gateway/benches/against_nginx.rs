@@ -8,36 +8,47 @@
 #![allow(clippy::disallowed_methods, reason = "it starts nginx and wrk, and waits for them")]
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use tokio_util::sync::CancellationToken;
-use warren_gateway::{Listeners, Routes, serve};
+use warren_gateway::{Listeners, Routes, serve_with};
 use warren_proto::control::{Endpoint, HttpRoute, PathType};
+use warren_runtime::descriptors::{self, Descriptors, Message};
 
 const HOSTS: usize = 100;
 const UPSTREAMS: usize = 4;
 const ROUNDS: usize = 7;
 const SECONDS: u32 = 3;
-const BODIES: [(&str, usize); 2] = [("64 B", 64), ("64 kB", 64 << 10)];
+/// What is asked for: the body's size, and whether each request has a connection of its own.
+const BODIES: [(&str, usize, bool); 3] =
+    [("64 B", 64, false), ("64 kB", 64 << 10, false), ("64 B, new connections", 64, true)];
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
-        Some("gateway") => gateway(&arguments[1..]),
+        Some("gateway") => gateway(&arguments[1..], false),
+        Some("held") => gateway(&arguments[1..], true),
+        Some("supervisor") => supervisor(),
         _ => compare(),
     }
 }
 
-/// The child process that is measured: one worker, the ports of the upstreams as arguments.
-fn gateway(ports: &[String]) -> anyhow::Result<()> {
+/// The child process that is measured: one worker, the ports of the upstreams as arguments. `held`: with a
+/// supervisor that holds its clients' connections, as in a cluster; it is a process of its own there, so here its
+/// thread has the other core.
+fn gateway(ports: &[String], held: bool) -> anyhow::Result<()> {
+    let descriptors = if held { supervised()? } else { Descriptors::default() };
     let endpoint = |port: &String| -> anyhow::Result<Endpoint> {
         Ok(Endpoint { address: "127.0.0.1".into(), port: port.parse()?, node: String::new() })
     };
@@ -61,11 +72,41 @@ fn gateway(ports: &[String]) -> anyhow::Result<()> {
             threads: 1,
             response_timeout: Duration::from_secs(60),
         };
-        let serving = serve(listeners, &routes, &CancellationToken::new())?;
+        let serving = serve_with(listeners, &descriptors, &routes, &CancellationToken::new())?;
         routes.publish(1, rules.iter().map(|(key, rule)| (key.as_str(), rule))).await;
         println!("{}", serving.addresses[0].1);
         serving.wait().await
     })
+}
+
+/// A way to a supervisor: a child process that keeps what it is told to keep.
+fn supervised() -> anyhow::Result<Descriptors> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    // Not inherited by number: as standard input, which any child may have.
+    let child = Command::new("taskset")
+        .args(["-c", "1"])
+        .arg(std::env::current_exe()?)
+        .arg("supervisor")
+        .stdin(Stdio::from(ours))
+        .spawn()
+        .context("cannot start taskset")?;
+    drop(child);
+    Ok(Descriptors::new(BTreeMap::new(), Some(theirs)))
+}
+
+/// Ends when the gateway does.
+fn supervisor() -> anyhow::Result<()> {
+    let channel = std::io::stdin();
+    let mut held = BTreeMap::new();
+    loop {
+        match descriptors::receive(channel.as_fd()) {
+            Ok(Some((Message::Keep(name), Some(descriptor)))) => drop(held.insert(name, descriptor)),
+            Ok(Some((Message::Forget(name), _))) => drop(held.remove(&name)),
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(_) => std::thread::sleep(Duration::from_micros(200)),
+        }
+    }
 }
 
 /// Ends with the benchmark.
@@ -86,45 +127,54 @@ fn compare() -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let ports = free_ports(UPSTREAMS + 1)?;
     let (proxy_port, upstream_ports) = ports.split_first().context("ports")?;
-    for (_, size) in BODIES {
+    for (_, size, _) in BODIES {
         fs::write(directory.path().join(format!("{size}")), "x".repeat(size))?;
     }
     let _upstream =
         nginx(directory.path(), "upstream", &upstream_config(directory.path(), upstream_ports), "1")?;
     let proxy = nginx(directory.path(), "proxy", &proxy_config(*proxy_port, upstream_ports), "0")?;
-    let mut ours = Command::new("taskset");
-    ours.args(["-c", "0"]).arg(std::env::current_exe()?).arg("gateway");
-    ours.args(upstream_ports.iter().map(u16::to_string)).stdout(Stdio::piped());
-    let mut ours = Process(ours.spawn().context("cannot start taskset")?);
-    let mut address = String::new();
-    BufReader::new(ours.0.stdout.take().context("a pipe")?).read_line(&mut address)?;
-    let contenders: [(&str, u32, SocketAddr); 2] = [
-        ("warren", ours.0.id(), address.trim().parse()?),
+    let (held, held_address) = start("held", upstream_ports)?;
+    let (plain, plain_address) = start("gateway", upstream_ports)?;
+    // "warren" is how it runs in a cluster; "alone" holds no connection for a successor.
+    let contenders: [(&str, u32, SocketAddr); 3] = [
+        ("warren", held.0.id(), held_address),
+        ("alone", plain.0.id(), plain_address),
         ("nginx", proxy.0.id(), (Ipv4Addr::LOCALHOST, *proxy_port).into()),
     ];
     for (_, _, address) in contenders {
         wait_for(address)?;
     }
-    for (name, size) in BODIES {
-        let mut costs = [Vec::new(), Vec::new()];
+    for (name, size, close) in BODIES {
+        let mut costs = [Vec::new(), Vec::new(), Vec::new()];
         for round in 0..=ROUNDS {
-            for turn in 0..2 {
-                let index = (round + turn) % 2;
+            for turn in 0..contenders.len() {
+                let index = (round + turn) % contenders.len();
                 let (_, process, address) = contenders[index];
-                let cost = measure(process, address, size)?;
+                let cost = measure(process, address, size, close)?;
                 // The first round warms up.
                 if round > 0 {
                     costs[index].push(cost);
                 }
             }
         }
-        let [ours, theirs] = costs.map(median);
+        let [ours, alone, theirs] = costs.map(median);
         println!(
-            "{name}: warren {ours:.1} us CPU per request, nginx {theirs:.1}, ratio {:.2}",
+            "{name}: warren {ours:.1} us CPU per request, alone {alone:.1}, nginx {theirs:.1}, ratio {:.2}",
             ours / theirs
         );
     }
     Ok(())
+}
+
+/// A gateway and its address.
+fn start(kind: &str, upstream_ports: &[u16]) -> anyhow::Result<(Process, SocketAddr)> {
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(std::env::current_exe()?).arg(kind);
+    command.args(upstream_ports.iter().map(u16::to_string)).stdout(Stdio::piped());
+    let mut process = Process(command.spawn().context("cannot start taskset")?);
+    let mut address = String::new();
+    BufReader::new(process.0.stdout.take().context("a pipe")?).read_line(&mut address)?;
+    Ok((process, address.trim().parse()?))
 }
 
 fn upstream_config(directory: &Path, ports: &[u16]) -> String {
@@ -201,11 +251,12 @@ fn wait_for(address: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Microseconds of CPU per request while wrk asks for a body of `size`.
-fn measure(process: u32, address: SocketAddr, size: usize) -> anyhow::Result<f64> {
+fn measure(process: u32, address: SocketAddr, size: usize, close: bool) -> anyhow::Result<f64> {
     let before = cpu_nanoseconds(process)?;
     let duration = format!("-d{SECONDS}s");
+    let connection = if close { "Connection: close" } else { "Connection: keep-alive" };
     let output = Command::new("taskset")
-        .args(["-c", "1", "wrk", "-t1", "-c64", &duration, "-H", "Host: svc7.test"])
+        .args(["-c", "1", "wrk", "-t1", "-c64", &duration, "-H", "Host: svc7.test", "-H", connection])
         .arg(format!("http://{address}/{size}"))
         .output()
         .context("cannot run wrk by taskset")?;

@@ -2,14 +2,16 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use http::{Method, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::{metrics, pool::Lease};
+use crate::{metrics, pool::Lease, resume::Progress};
 
 /// What goes to an upstream.
 #[derive(Debug)]
@@ -122,6 +124,58 @@ impl Body for ResponseBody {
         match self {
             Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Self::Upstream(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// A response's body on its way to a client whose connection may be resumed.
+pub(crate) struct Watched {
+    body: ResponseBody,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Says how long the response to a request of this method will be, and, later, that it has ended.
+pub(crate) fn watch(
+    response: Response<ResponseBody>,
+    method: &Method,
+    progress: Option<Arc<Progress>>,
+) -> Response<Watched> {
+    if let Some(progress) = &progress {
+        let status = response.status();
+        // RFC 9112, 6.3: these have no body, whatever their fields say.
+        let none = method == Method::HEAD
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        progress.answered(if none { Some(0) } else { response.body().size_hint().exact() });
+    }
+    response.map(|body| Watched { body, progress })
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // hyper drops a body when it has put its end into its buffer, or closes the connection.
+        if let Some(progress) = &self.progress {
+            progress.ended();
         }
     }
 }

@@ -6,11 +6,14 @@
 //!                                      │
 //!  client ──► listener ──► proxy ──────┴─► balance ──► pool / upstream ──► pod
 //!             (threads)    (headers, retries, hold)     (connections)
+//!                │
+//!                └─► resume: the supervisor holds what must outlive this process
 //! ```
 
 pub mod balance;
 mod body;
 mod certificate;
+mod connection;
 mod current;
 mod endpoint;
 mod headers;
@@ -18,9 +21,11 @@ mod listener;
 mod metrics;
 mod pool;
 mod proxy;
+mod resume;
 pub mod routes;
 #[cfg(test)]
 mod routes_tests;
+mod sockets;
 mod upgrade;
 mod upstream;
 
@@ -61,7 +66,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The controller, HOST:PORT.
     pub controller: String,
-    /// Listening sockets that an earlier process left with the supervisor, and the way to leave ours.
+    /// Sockets that an earlier process left with the supervisor, and the way to leave ours.
     pub descriptors: Descriptors,
 }
 

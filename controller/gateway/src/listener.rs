@@ -5,26 +5,16 @@
 //! closed. So the supervisor holds every one of them: the next process takes the same sockets, with their queues.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    future::Future,
     io,
     net::SocketAddr,
-    pin::{Pin, pin},
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use hyper::{
-    rt::{Read, Write},
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -33,23 +23,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_runtime::descriptors::Descriptors;
 
 use crate::{
+    connection,
     current::{Barrier, Routes},
-    headers::Client,
-    metrics::ActiveConnection,
     pool::{IDLE_TIMEOUT, Pool},
-    proxy::{self, Worker},
+    proxy::Worker,
+    resume::{self, Holder, Place, Resumed},
+    sockets::{Listener, listen},
 };
 
-const BACKLOG: i32 = 4096;
-/// How long a client may take to send the head of a request, an idle connection included.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// At a stop, how long clients on kept connections are told to leave before the connections are closed.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// At a stop, how long requests and tunnels may go on.
 const DRAIN: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(5);
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What to listen on, and with how many threads.
 pub struct Listeners {
@@ -90,7 +74,8 @@ pub fn serve(
     serve_with(listeners, &Descriptors::default(), routes, stop)
 }
 
-/// Like [`serve`], on the listening sockets of an earlier process where there are any.
+/// Like [`serve`], on the listening sockets of an earlier process where there are any, and with its clients'
+/// connections if it died.
 pub fn serve_with(
     listeners: Listeners,
     descriptors: &Descriptors,
@@ -101,22 +86,27 @@ pub fn serve_with(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let mut sockets: Vec<Sockets> = (0..threads).map(|_| Vec::new()).collect();
+    let (holder, resumed) = Holder::start(descriptors);
+    let mut shares: Vec<Share> =
+        (0..threads).map(|_| Share { holder: holder.clone(), ..Share::default() }).collect();
+    for (index, resumed) in resumed.into_iter().enumerate() {
+        shares[index % threads].resumed.push(resumed);
+    }
     let (http, plain) = listen("http", listeners.http, threads, descriptors)?;
     let mut addresses = vec![("http", http)];
     // There are more sockets than threads when an earlier process had more threads.
     for (index, socket) in plain.into_iter().enumerate() {
-        sockets[index % threads].push((socket, None));
+        shares[index % threads].sockets.push((socket, None));
     }
     if let Some((address, config)) = listeners.https {
         let (https, secure) = listen("https", address, threads, descriptors)?;
         addresses.push(("https", https));
         for (index, socket) in secure.into_iter().enumerate() {
-            sockets[index % threads].push((socket, Some(TlsAcceptor::from(config.clone()))));
+            shares[index % threads].sockets.push((socket, Some(TlsAcceptor::from(config.clone()))));
         }
     }
     let mut workers = Vec::with_capacity(threads);
-    for (index, sockets) in sockets.into_iter().enumerate() {
+    for (index, share) in shares.into_iter().enumerate() {
         let worker = Worker {
             routes: routes.clone(),
             pool: Arc::new(Pool::default()),
@@ -124,75 +114,25 @@ pub fn serve_with(
             draining: AtomicBool::new(false),
             response_timeout: listeners.response_timeout,
         };
-        workers.push(start(index, sockets, Arc::new(worker), stop.clone())?);
+        workers.push(start(index, share, Arc::new(worker), stop.clone())?);
     }
     Ok(Serving { addresses, workers })
 }
 
-type Sockets = Vec<(std::net::TcpListener, Option<TlsAcceptor>)>;
-
-/// At least one listening socket per thread, all on the same port: those of an earlier process, then new ones.
-fn listen(
-    name: &str,
-    address: SocketAddr,
-    threads: usize,
-    descriptors: &Descriptors,
-) -> anyhow::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
-    let explain = || {
-        format!(
-            "cannot listen on {address} for {name}: stop the program that has the port, or choose another"
-        )
-    };
-    let mut sockets = BTreeMap::new();
-    for (index, socket) in descriptors.take_all(&format!("{name}.")) {
-        let socket = std::net::TcpListener::from(socket);
-        match (index.parse::<usize>(), socket.local_addr()) {
-            (Ok(index), Ok(bound)) if is_meant(address, bound) => {
-                sockets.insert(index, socket);
-            }
-            _ => descriptors.forget(&format!("{name}.{index}")),
-        }
-    }
-    if !sockets.is_empty() {
-        tracing::info!(name, sockets = sockets.len(), "took over the listening sockets");
-    }
-    let mut bound = sockets.values().next().map_or(Ok(address), std::net::TcpListener::local_addr)?;
-    for index in 0.. {
-        if sockets.len() >= threads {
-            break;
-        }
-        if let Entry::Vacant(vacant) = sockets.entry(index) {
-            let socket = bind(bound).with_context(explain)?;
-            bound = socket.local_addr()?;
-            descriptors.keep(&format!("{name}.{index}"), &socket);
-            vacant.insert(socket);
-        }
-    }
-    Ok((bound, sockets.into_values().collect()))
-}
-
-/// Whether a socket bound there is what the configuration asks for.
-fn is_meant(wanted: SocketAddr, bound: SocketAddr) -> bool {
-    wanted.ip() == bound.ip() && (wanted.port() == 0 || wanted.port() == bound.port())
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+/// What one worker begins with.
+#[derive(Default)]
+struct Share {
+    sockets: Vec<(std::net::TcpListener, Option<TlsAcceptor>)>,
+    /// Connections that an earlier process left.
+    resumed: Vec<Resumed>,
+    /// Where there is a supervisor.
+    holder: Option<Arc<Holder>>,
 }
 
 /// Starts one worker thread; the receiver ends with it.
 fn start(
     index: usize,
-    sockets: Sockets,
+    share: Share,
     worker: Arc<Worker>,
     stop: CancellationToken,
 ) -> anyhow::Result<oneshot::Receiver<()>> {
@@ -201,7 +141,7 @@ fn start(
     let barriers = worker.routes.register();
     let (done, ended) = oneshot::channel();
     let work = move || {
-        runtime.block_on(work(sockets, worker, barriers, stop));
+        runtime.block_on(work(share, worker, barriers, stop));
         let _ = done.send(());
     };
     std::thread::Builder::new()
@@ -212,16 +152,33 @@ fn start(
 }
 
 async fn work(
-    sockets: Sockets,
+    share: Share,
     worker: Arc<Worker>,
     barriers: mpsc::UnboundedReceiver<Barrier>,
     stop: CancellationToken,
 ) {
     tokio::spawn(pass_barriers(worker.pool.clone(), barriers));
     tokio::spawn(sweep(worker.pool.clone()));
+    let Share { sockets, resumed, holder } = share;
+    for Resumed { stream, place } in resumed {
+        let adopted = stream.peer_addr().and_then(|peer| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        // An error means that the client has left.
+        if let Ok((stream, peer)) = adopted {
+            let serving = connection::serve(worker.clone(), stream, peer, None, Some(place), stop.clone());
+            worker.connections.spawn(serving);
+        }
+    }
+    if let Some(holder) = &holder {
+        tokio::spawn(resume::forget_released(holder.clone()));
+    }
     let acceptors = TaskTracker::new();
     for (socket, tls) in sockets {
-        acceptors.spawn(accept(worker.clone(), socket, tls, stop.clone()));
+        // The state of TLS is in this process: such connections end with it.
+        let holder = holder.clone().filter(|_| tls.is_none());
+        acceptors.spawn(accept(worker.clone(), socket, tls, holder, stop.clone()));
     }
     stop.cancelled().await;
     worker.draining.store(true, Ordering::Relaxed);
@@ -261,18 +218,20 @@ async fn accept(
     worker: Arc<Worker>,
     socket: std::net::TcpListener,
     tls: Option<TlsAcceptor>,
+    holder: Option<Arc<Holder>>,
     stop: CancellationToken,
 ) {
-    let listener = match TcpListener::from_std(socket) {
+    let listener = match Listener::new(socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%error, "cannot use a listening socket; stopping");
             return stop.cancel();
         }
     };
-    let admit = |accepted: io::Result<(TcpStream, SocketAddr)>| match accepted {
-        Ok((stream, peer)) => {
-            let serving = connection(worker.clone(), stream, peer, tls.clone(), stop.clone());
+    let hold = |stream: &std::net::TcpStream| holder.as_ref().and_then(|holder| holder.hold(stream));
+    let admit = |accepted: io::Result<(TcpStream, SocketAddr, Option<Place>)>| match accepted {
+        Ok((stream, peer, place)) => {
+            let serving = connection::serve(worker.clone(), stream, peer, tls.clone(), place, stop.clone());
             worker.connections.spawn(serving);
             true
         }
@@ -285,141 +244,16 @@ async fn accept(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => if !admit(accepted) {
+            accepted = listener.accept(hold) => if !admit(accepted) {
                 // Out of descriptors, most likely: give connections time to end.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
     // Those who have connected already are served; a closed socket would reset them.
-    while let Ok(accepted) = timeout(Duration::ZERO, listener.accept()).await {
+    while let Ok(accepted) = timeout(Duration::ZERO, listener.accept(hold)).await {
         if !admit(accepted) {
             return;
         }
     }
-}
-
-async fn connection(
-    worker: Arc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    stop: CancellationToken,
-) {
-    let _active = ActiveConnection::new();
-    let _ = stream.set_nodelay(true);
-    // A client that vanished is noticed, also when it only listens.
-    let probes =
-        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
-    let client = Arc::new(Client::new(peer.ip(), tls.is_some()));
-    let outcome = match tls {
-        None => match timeout(HEADER_TIMEOUT, speaks_http2(&stream, &stop)).await {
-            Ok(Some(true)) => serve_http2(worker, client, TokioIo::new(stream), &stop).await,
-            Ok(Some(false)) => serve_http1(worker, client, TokioIo::new(stream), &stop).await,
-            Ok(None) | Err(_) => return,
-        },
-        Some(acceptor) => {
-            let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
-                return;
-            };
-            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                serve_http2(worker, client, TokioIo::new(stream), &stop).await
-            } else {
-                serve_http1(worker, client, TokioIo::new(stream), &stop).await
-            }
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%peer, %error, "a client's connection broke off");
-    }
-}
-
-/// Whether the client begins with HTTP/2's preface; nothing is consumed. `None` when it sends nothing.
-async fn speaks_http2(stream: &TcpStream, stop: &CancellationToken) -> Option<bool> {
-    let look = async {
-        let mut start = [0; PREFACE.len()];
-        loop {
-            let read = stream.peek(&mut start).await.ok().filter(|read| *read > 0)?;
-            if start[..read] != PREFACE[..read] {
-                return Some(false);
-            }
-            if read == PREFACE.len() {
-                return Some(true);
-            }
-            // A part of the preface: the rest is on its way, and the socket stays readable meanwhile.
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let leave = async {
-        stop.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
-    };
-    tokio::select! {
-        seen = look => seen,
-        () = leave => None,
-    }
-}
-
-async fn serve_http1<I>(
-    worker: Arc<Worker>,
-    client: Arc<Client>,
-    io: I,
-    stop: &CancellationToken,
-) -> hyper::Result<()>
-where
-    I: Read + Write + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| proxy::handle(worker.clone(), client.clone(), request));
-    // No `pipeline_flush`: with it, hyper holds answers back while the read buffer is not empty, and never
-    // sends the 400 to a malformed request.
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let connection = builder.serve_connection(io, service).with_upgrades();
-    drive(connection, stop, FAREWELL, |connection| connection.graceful_shutdown()).await
-}
-
-async fn serve_http2<I>(
-    worker: Arc<Worker>,
-    client: Arc<Client>,
-    io: I,
-    stop: &CancellationToken,
-) -> hyper::Result<()>
-where
-    I: Read + Write + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| proxy::handle(worker.clone(), client.clone(), request));
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_TIMEOUT)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .max_concurrent_streams(256);
-    let connection = builder.serve_connection(io, service);
-    // GOAWAY needs no farewell: it says which requests were seen.
-    drive(connection, stop, Duration::ZERO, |connection| connection.graceful_shutdown()).await
-}
-
-/// Serves a connection to its end. After `stop` the client has `farewell` to see `Connection: close` on a
-/// response; then an idle connection is closed, and a busy one after its response.
-async fn drive<C>(
-    connection: C,
-    stop: &CancellationToken,
-    farewell: Duration,
-    shut_down: impl FnOnce(Pin<&mut C>),
-) -> hyper::Result<()>
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let mut connection = pin!(connection);
-    tokio::select! {
-        outcome = connection.as_mut() => return outcome,
-        () = stop.cancelled() => {}
-    }
-    if let Ok(outcome) = timeout(farewell, connection.as_mut()).await {
-        return outcome;
-    }
-    shut_down(connection.as_mut());
-    connection.await
 }

@@ -36,6 +36,8 @@ use crate::{
 };
 
 const ATTEMPTS: u32 = 3;
+/// Where nothing was sent yet, and the way there may just be in other hands: a netd that starts on a busy machine.
+const CONNECT_ATTEMPTS: u32 = 6;
 /// How long a request waits for an endpoint.
 const HOLD: Duration = Duration::from_secs(5);
 /// How long endpoints that all failed are left alone before they are tried again, by attempt.
@@ -326,7 +328,8 @@ impl<'a> Exchange<'a> {
             self.tried.push(endpoint.address());
         }
         self.failures += 1;
-        if !may_repeat || self.failures >= ATTEMPTS {
+        let attempts = if failure == Failure::ConnectTimeout { CONNECT_ATTEMPTS } else { ATTEMPTS };
+        if !may_repeat || self.failures >= attempts {
             let (backend, address) = (&*chosen.route.backend, endpoint.address());
             tracing::warn!(backend, %address, reason = failure.kind(), attempts = self.failures, "a request failed");
             return Err(Refusal::Failed(chosen.route.clone(), failure));

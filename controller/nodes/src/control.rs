@@ -138,7 +138,8 @@ fn admit(nodes: &Nodes, caller: &Caller, machine: Option<&str>) -> Result<(), St
     if first {
         tracing::error!(member = caller.name, machine, "refused a second machine with the same identity");
     }
-    Err(Status::permission_denied(format!(
+    // A code of its own: a member that starts tells it from a removal.
+    Err(Status::already_exists(format!(
         "{} is connected from another machine: this state directory is a copy of that machine's, or both were given \
          one identity. Stop warren here, clear this machine's state directory, and join it under a name of its own \
          with a new token (`warren token create`); if it is to replace the other, stop the other first",

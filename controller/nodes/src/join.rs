@@ -64,7 +64,7 @@ impl Nodes {
         for _ in 0..ATTEMPTS {
             let snapshot = self.store.snapshot();
             let token = self.check_token(&snapshot, request, now)?;
-            let transaction = self.admission(&snapshot, &token, name.as_str(), role, now)?;
+            let transaction = self.admission(&snapshot, &token, request, role, now)?;
             match self.store.commit(transaction).await {
                 Ok(_) => {
                     self.welcome(name.as_str(), role);
@@ -96,23 +96,36 @@ impl Nodes {
         &self,
         snapshot: &Snapshot,
         token: &Object,
-        name: &str,
+        request: &JoinRequest,
         role: MemberRole,
         now: Timestamp,
     ) -> Result<Transaction, Status> {
+        let name = request.name.as_str();
+        let machine = Some(request.machine.clone()).filter(|machine| !machine.is_empty());
         let node = Key::new(NODES, "", name);
         let mut transaction = Transaction::new().delete(token.key.clone(), token.revision);
         let known = snapshot.get(&Member::key(name));
         let former = known.and_then(|object| Member::from_object(object).ok());
-        // Its Node was deleted, or it never came to life: the answer to its join was lost.
+        // Its Node was deleted; or it never came to life, since the answer to its join was lost; or it is the same
+        // machine, which has lost its state directory.
+        let is_same_machine = |former: &Member| machine.is_some() && former.machine == machine;
         let may_rejoin = |former: &Member| {
             former.role == role
                 && (former.public_key.is_none()
-                    || (role == MemberRole::Node && snapshot.get(&node).is_none()))
+                    || (role == MemberRole::Node && snapshot.get(&node).is_none())
+                    || (is_same_machine(former) && !self.is_heard(name, role)))
         };
         if known.is_some() && !former.as_ref().is_some_and(may_rejoin) {
+            let connected =
+                former.as_ref().is_some_and(|former| is_same_machine(former) && former.role == role);
+            let hint = if connected {
+                "; it still runs on this very machine: stop it there and try again"
+            } else {
+                ""
+            };
             return Err(Status::already_exists(format!(
-                "a member named {name} exists; join under another name, or remove it first with `warren member remove {name}`"
+                "a member named {name} exists{hint}; join under another name, or remove it first with `warren member \
+                 remove {name}`"
             )));
         }
         let kept = former.map(|member| member.pod_cidr);
@@ -126,6 +139,7 @@ impl Nodes {
         let member = Member {
             name: name.to_owned(),
             role,
+            machine,
             pod_cidr,
             public_key: None,
             endpoint: None,
@@ -146,14 +160,24 @@ impl Nodes {
     /// A new member has a whole term to say its first word.
     fn welcome(&self, name: &str, role: MemberRole) {
         let now = std::time::Instant::now();
-        let consumers = match role {
-            MemberRole::Node => [Consumer::Agent, Consumer::Netd],
-            MemberRole::Gateway => [Consumer::Gateway, Consumer::Netd],
-        };
         let mut leases = self.leases.lock();
-        for consumer in consumers {
+        for consumer in consumers(role) {
             leases.beat(name, consumer, now);
         }
+    }
+
+    /// Whether any process of the member was heard within the last moments.
+    fn is_heard(&self, name: &str, role: MemberRole) -> bool {
+        let (now, leases) = (std::time::Instant::now(), self.leases.lock());
+        consumers(role).iter().any(|consumer| leases.alive(name, *consumer, now))
+    }
+}
+
+/// The processes of a member that speak to the controller.
+fn consumers(role: MemberRole) -> [Consumer; 2] {
+    match role {
+        MemberRole::Node => [Consumer::Agent, Consumer::Netd],
+        MemberRole::Gateway => [Consumer::Gateway, Consumer::Netd],
     }
 }
 

@@ -138,6 +138,7 @@ mod tests {
             endpoint: None,
             backend: None,
             mtu: None,
+            machine: None,
         };
         new_node(&member, "uid", "2026-01-01T00:00:00Z".parse().expect("a time"))
     }

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use uuid::Uuid;
@@ -24,6 +24,8 @@ use crate::{Nodes, identity::Caller};
 
 /// How long the agent may take to dial.
 const DIAL: Duration = Duration::from_secs(10);
+/// How long an agent may be away: longer than its back-off after the controller or its network came back.
+const RETURN: Duration = Duration::from_secs(10);
 /// How many frames may wait for a slow reader.
 const FRAMES: usize = 16;
 /// How many requests may wait on a node's Sessions stream.
@@ -82,6 +84,8 @@ struct Waiting {
 pub(crate) struct Sessions {
     agents: Mutex<BTreeMap<String, mpsc::Sender<Result<SessionOpen, Status>>>>,
     waiting: Mutex<BTreeMap<String, Waiting>>,
+    /// Told of every agent that opens its stream.
+    arrived: Notify,
 }
 
 /// Forgets a reader that stopped waiting, however it stopped.
@@ -141,7 +145,7 @@ impl Nodes {
         let (dialled, arrival) = oneshot::channel();
         let _forget = Forget(&self.sessions, id.clone());
         self.sessions.waiting.lock().insert(id, Waiting { node: node.to_owned(), client, dialled });
-        self.sessions.request(node, open)?;
+        self.sessions.ask(node, open).await?;
         match tokio::time::timeout(DIAL, arrival).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(SessionError::Disconnected { node: node.to_owned() }),
@@ -153,6 +157,7 @@ impl Nodes {
     pub(crate) fn open_sessions(&self, caller: &Caller) -> ReceiverStream<Result<SessionOpen, Status>> {
         let (requests, stream) = mpsc::channel(REQUESTS);
         self.sessions.agents.lock().insert(caller.name.clone(), requests);
+        self.sessions.arrived.notify_waiters();
         ReceiverStream::new(stream)
     }
 
@@ -196,6 +201,24 @@ impl Sessions {
     /// Ends every node's Sessions stream.
     pub(crate) fn close(&self) {
         self.agents.lock().clear();
+    }
+
+    /// Asks an agent; one that is away is waited for, so that a restarted controller serves streams as if nothing
+    /// had been.
+    async fn ask(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {
+        let asking = async {
+            loop {
+                // Registered before the look: an agent that comes in between is not missed.
+                let mut arrived = std::pin::pin!(self.arrived.notified());
+                arrived.as_mut().enable();
+                match self.request(node, open.clone()) {
+                    Err(SessionError::Disconnected { .. }) => arrived.await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        let away = SessionError::Disconnected { node: node.to_owned() };
+        tokio::time::timeout(RETURN, asking).await.unwrap_or(Err(away))
     }
 
     fn request(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {

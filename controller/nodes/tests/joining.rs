@@ -90,6 +90,38 @@ async fn bad_input_does_not_use_up_the_token() {
 }
 
 #[tokio::test]
+async fn a_machine_that_lost_its_state_takes_its_own_name_again_and_no_other_machine_does() {
+    let controller = Controller::start().await;
+    let token = async || controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await.expect("joined");
+    let mut first = controller.as_member("node-1", Role::Node).await;
+    let report = NetworkReport {
+        public_key: WireGuardKey([7; 32]).to_string(),
+        listen_port: 51820,
+        underlay_address: "192.0.2.1".into(),
+        ..NetworkReport::default()
+    };
+    first.client.report_network(first.request(report)).await.expect("reported");
+    let node = controller.get("nodes", "", "node-1").expect("a node").value["metadata"]["uid"].clone();
+    let status = controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await;
+    let status = status.expect_err("it was heard a moment ago");
+    assert!(status.message().contains("still runs on this very machine"), "{}", status.message());
+    // It has been silent for two seconds from here on, by its lease.
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
+    for machine in ["", "machine-2"] {
+        let status = controller.join_from(&token().await, "node-1", Role::Node, machine).await;
+        let status = status.expect_err("another machine");
+        assert!(status.message().contains("warren member remove node-1"), "{}", status.message());
+        assert!(!status.message().contains("very machine"), "{}", status.message());
+    }
+    controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await.expect("recognised");
+    let member = controller.get("members.warren.internal", "", "node-1").expect("a member");
+    assert_eq!(member.value["spec"]["machine"], "machine-1");
+    let same = controller.get("nodes", "", "node-1").expect("a node").value["metadata"]["uid"].clone();
+    assert_eq!(same, node, "its pods stay bound to it");
+}
+
+#[tokio::test]
 async fn a_name_is_taken_until_its_node_is_deleted() {
     let controller = Controller::start().await;
     let mut first = controller.member("node-1", Role::Node).await;
@@ -161,7 +193,7 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
     let refused =
         copy.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
     let refused = refused.err().expect("no feed for a copy");
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(refused.code(), Code::AlreadyExists);
     for part in [
         "node-1 is connected from another machine",
         "clear this machine's state directory",
@@ -170,12 +202,12 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
         assert!(refused.message().contains(part), "{}", refused.message());
     }
     let report = copy.request(NodeReport::default());
-    assert_eq!(copy.client.report_node(report).await.expect_err("refused").code(), Code::PermissionDenied);
+    assert_eq!(copy.client.report_node(report).await.expect_err("refused").code(), Code::AlreadyExists);
     let (beats, outgoing) = tokio::sync::mpsc::channel(1);
     let heartbeat = copy.request(tokio_stream::wrappers::ReceiverStream::new(outgoing));
     let beat = HeartbeatRequest { consumer: Consumer::Agent.into(), sequence: 0 };
     beats.send(beat).await.expect("room");
-    assert_eq!(copy.client.heartbeat(heartbeat).await.expect_err("refused").code(), Code::PermissionDenied);
+    assert_eq!(copy.client.heartbeat(heartbeat).await.expect_err("refused").code(), Code::AlreadyExists);
 
     // The first goes on undisturbed, another process of its machine too.
     first.feed(Consumer::Agent).await.snapshot().await;
@@ -185,7 +217,7 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
         while let Err(status) =
             copy.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await
         {
-            assert_eq!(status.code(), Code::PermissionDenied);
+            assert_eq!(status.code(), Code::AlreadyExists);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -193,5 +225,5 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
     let _beating = copy.beating(Consumer::Agent).await;
     let refused =
         first.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
-    assert_eq!(refused.err().expect("the first is the second now").code(), Code::PermissionDenied);
+    assert_eq!(refused.err().expect("the first is the second now").code(), Code::AlreadyExists);
 }

@@ -170,6 +170,18 @@ async fn only_the_asked_node_may_answer_and_an_absent_one_is_named() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_away_for_a_moment_is_waited_for() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let logs = ask(&controller);
+    let mut requests = sessions(&mut member).await;
+    let open = opened(&mut requests).await;
+    let (frames, _answers) = dial(&mut member, &open.id).await.expect("accepted");
+    stream(logs).await;
+    drop(frames);
+}
+
+#[tokio::test]
 async fn a_command_is_joined_in_both_directions_until_its_client_goes() {
     let controller = Controller::start().await;
     let mut member = controller.member("node-1", Role::Node).await;

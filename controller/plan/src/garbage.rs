@@ -30,25 +30,23 @@ const EVENT_BATCH: usize = 256;
 
 /// Who exists, and who depends on whom, by uid.
 struct Family<'a> {
-    living: BTreeSet<&'a str>,
+    living: BTreeMap<&'a str, &'a Arc<Object>>,
     dependents: BTreeMap<&'a str, Vec<&'a Arc<Object>>>,
 }
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
-    let mut family = Family { living: BTreeSet::new(), dependents: BTreeMap::new() };
+    let mut family = Family { living: BTreeMap::new(), dependents: BTreeMap::new() };
     for object in view.world.snapshot.iter() {
-        family.living.insert(object::uid(object));
+        family.living.insert(object::uid(object), object);
         for owner in object::owners(object) {
             family.dependents.entry(object::owner_uid(owner)).or_default().push(object);
         }
     }
     for object in view.world.snapshot.iter() {
         if object::is_deleting(object) {
-            finish(view, &family, object, outcome);
-        } else if is_orphaned(&family, object)
-            && let Some(transaction) = object::delete(object, view.now)
-        {
-            outcome.step(format!("delete {}: its owner is gone", object.key), transaction);
+            finish(&family, object, outcome);
+        } else {
+            follow(view, &family, object, outcome);
         }
     }
     pods_without_node(view, outcome);
@@ -57,19 +55,57 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
     old_events(view, outcome);
 }
 
-/// Whether the object had owners and none of them exists. Kinds that are not served here cannot be judged.
-fn is_orphaned(family: &Family<'_>, object: &Object) -> bool {
-    let mut owners = object::owners(object).peekable();
-    owners.peek().is_some()
-        && owners.all(|owner| {
-            let field = |name| owner.get(name).and_then(Value::as_str).unwrap_or_default();
-            !family.living.contains(object::owner_uid(owner))
-                && resources::resource_of(field("apiVersion"), field("kind")).is_some()
-        })
+/// What an owner reference is worth.
+#[derive(PartialEq)]
+enum Owner {
+    /// It lives, or is of a kind that is not served here and cannot be judged.
+    Lives,
+    /// It is being deleted in the foreground: it waits for its dependents.
+    Waits,
+    /// There is no such object any more.
+    Gone,
+}
+
+fn judge(family: &Family<'_>, reference: &Value) -> Owner {
+    let field = |name| reference.get(name).and_then(Value::as_str).unwrap_or_default();
+    match family.living.get(object::owner_uid(reference)) {
+        Some(owner) if object::is_deleting(owner) && object::finalizers(owner).any(|f| f == FOREGROUND) => {
+            Owner::Waits
+        }
+        Some(_) => Owner::Lives,
+        None if resources::resource_of(field("apiVersion"), field("kind")).is_none() => Owner::Lives,
+        None => Owner::Gone,
+    }
+}
+
+/// An object follows its owners when the last of them goes; while one lives, it only forgets the others.
+fn follow(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
+    let owners: Vec<(&Value, Owner)> =
+        object::owners(object).map(|reference| (reference, judge(family, reference))).collect();
+    if owners.is_empty() {
+        return;
+    }
+    let any = |wanted: Owner| owners.iter().any(|(_, owner)| *owner == wanted);
+    if any(Owner::Lives) {
+        let lost = owners.iter().filter(|(_, owner)| *owner != Owner::Lives);
+        let lost: Vec<&str> = lost.map(|(reference, _)| object::owner_uid(reference)).collect();
+        let forgotten =
+            object::edited(object, |value| lost.iter().for_each(|uid| object::disown(value, uid)));
+        if let Some(value) = forgotten.filter(|_| !lost.is_empty()) {
+            let transaction = Transaction::new().replace(object.key.clone(), object.revision, value);
+            outcome.step(format!("{} forgets an owner that goes", object.key), transaction);
+        }
+    } else if any(Owner::Waits) {
+        if let Some(transaction) = delete_in_foreground(view, family, object) {
+            outcome.step(format!("delete {} before its owner", object.key), transaction);
+        }
+    } else if let Some(transaction) = object::delete(object, view.now) {
+        outcome.step(format!("delete {}: its owner is gone", object.key), transaction);
+    }
 }
 
 /// Carries on with an object that is being deleted.
-fn finish(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
+fn finish(family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
     let has = |name: &str| object::finalizers(object).any(|finalizer| finalizer == name);
     let uid = object::uid(object);
     let dependents = family.dependents.get(uid).map(Vec::as_slice).unwrap_or_default();
@@ -85,11 +121,7 @@ fn finish(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &
             release(object, ORPHAN, outcome);
         }
     } else if has(FOREGROUND) {
-        for dependent in dependents.iter().filter(|dependent| !object::is_deleting(dependent)) {
-            if let Some(transaction) = delete_in_foreground(view, family, dependent) {
-                outcome.step(format!("delete {} before its owner", dependent.key), transaction);
-            }
-        }
+        // The dependents see for themselves that their owner waits.
         if !dependents.iter().any(|dependent| blocks(dependent, uid)) {
             release(object, FOREGROUND, outcome);
         }

@@ -24,6 +24,8 @@ pub struct Member {
     pub name: String,
     /// What it does.
     pub role: MemberRole,
+    /// What the machine is recognised by that joined, if it has a name.
+    pub machine: Option<String>,
     /// Its slice of the cluster network; never changes.
     pub pod_cidr: PodCidr,
     /// WireGuard public key in base64, once reported.
@@ -48,6 +50,8 @@ struct Stored {
 struct Spec {
     role: MemberRole,
     pod_cidr: PodCidr,
+    #[serde(default)]
+    machine: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -76,6 +80,7 @@ impl Member {
         Ok(Self {
             name: object.key.name.to_string(),
             role: stored.spec.role,
+            machine: stored.spec.machine,
             pod_cidr: stored.spec.pod_cidr,
             public_key: stored.status.public_key,
             endpoint: stored.status.endpoint,
@@ -92,11 +97,11 @@ impl Member {
             backend: self.backend.clone(),
             mtu: self.mtu,
         };
-        json!({
-            "metadata": { "name": self.name },
-            "spec": { "role": self.role, "podCidr": self.pod_cidr },
-            "status": status,
-        })
+        let mut spec = json!({ "role": self.role, "podCidr": self.pod_cidr });
+        if let Some(machine) = &self.machine {
+            spec["machine"] = machine.as_str().into();
+        }
+        json!({ "metadata": { "name": self.name }, "spec": spec, "status": status })
     }
 }
 
@@ -109,6 +114,7 @@ mod tests {
         let member = Member {
             name: "node-1".into(),
             role: MemberRole::Node,
+            machine: Some("ab".into()),
             pod_cidr: "10.42.1.0/24".parse().expect("valid"),
             public_key: Some("key".into()),
             endpoint: None,

@@ -1,13 +1,14 @@
 //! What does a namespace need when it lives, and what remains to be done when it goes?
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
 use warren_store::{Key, Object, Precondition, Transaction};
 
 use crate::{
-    object,
+    object::{self, Condition},
     outcome::Outcome,
     resources::SERVICEACCOUNTS,
     view::{Typed, View},
@@ -44,6 +45,39 @@ fn give_service_account(view: &View<'_>, namespace: &Typed<'_, Namespace>, outco
     outcome.step(format!("service account of namespace {}", namespace.name()), transaction);
 }
 
+/// Says in the namespace's conditions what is left in it, and which finalizers hold that.
+fn explain(namespace: &mut Value, content: &[&Arc<Object>], now: Timestamp) {
+    let mut remaining: BTreeMap<String, usize> = BTreeMap::new();
+    let mut holding: BTreeMap<&str, usize> = BTreeMap::new();
+    for object in content {
+        let resource = &*object.key.resource;
+        let dot = if resource.contains('.') { "" } else { "." };
+        *remaining.entry(format!("{resource}{dot}")).or_default() += 1;
+        object::finalizers(object).for_each(|finalizer| *holding.entry(finalizer).or_default() += 1);
+    }
+    let remaining: Vec<String> = remaining
+        .iter()
+        .map(|(resource, count)| format!("{resource} has {count} resource instances"))
+        .collect();
+    let message = format!("Some resources are remaining: {}", remaining.join(", "));
+    let kind = "NamespaceContentRemaining";
+    let found = Condition { kind, status: "True", reason: "SomeResourcesRemain", message: &message };
+    object::set_condition(namespace, &found, now);
+    let holders: Vec<String> = holding
+        .iter()
+        .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
+        .collect();
+    let (status, reason, message) = if holders.is_empty() {
+        let message = "All content-preserving finalizers finished".to_owned();
+        ("False", "ContentHasNoFinalizers", message)
+    } else {
+        let text = format!("Some content in the namespace has finalizers remaining: {}", holders.join(", "));
+        ("True", "SomeFinalizersRemain", text)
+    };
+    let held = Condition { kind: "NamespaceFinalizersRemaining", status, reason, message: &message };
+    object::set_condition(namespace, &held, now);
+}
+
 /// Deletes the content, then the namespace.
 fn terminate(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome) {
     let content: Vec<&Arc<Object>> =
@@ -57,6 +91,7 @@ fn terminate(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Ou
     if !content.is_empty() {
         let terminating = object::edited(namespace.object, |value| {
             object::object_at(value, &["status"]).insert("phase".into(), "Terminating".into());
+            explain(value, &content, view.now);
         });
         if let Some(value) = terminating {
             outcome.step(format!("{key} is terminating"), Transaction::new().replace(key, revision, value));

@@ -285,7 +285,8 @@ fn is_due(
                 Some(asked) => asked.max(0),
             }
         };
-        let since = taint.time_added.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        // Not in the future: that is a clock that was set back since, and a lost node's pods do not wait for it.
+        let since = taint.time_added.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0.min(view.now));
         let at = object::later(since, seconds);
         due |= at <= view.now;
         outcome.wake(at);

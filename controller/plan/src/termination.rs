@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use warren_store::Transaction;
 
@@ -50,6 +51,8 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
         let mention = mentions.pods.get(pod.uid());
         let began = object::deletion_began(pod.object).unwrap_or(view.now);
         let longest = if mention.is_some_and(|mention| mention.headless) { DNS_TTL } else { BARRIER };
+        // In the future (times have whole seconds): the clock was set back since, and would never say that it is over.
+        let began = if began > object::later(view.now, 1) { Timestamp::UNIX_EPOCH } else { began };
         let cap = object::later(began, longest);
         if object::deletion_grace(pod.object) != 0 && cap > view.now && !is_forgotten(view, pod, &mentions) {
             outcome.wake(cap);

@@ -238,9 +238,9 @@ impl<E: Engine> Committer<E> {
     fn persist(&mut self, batch: &mut Batch) -> Result<(), Failure> {
         let started = Instant::now();
         let writes: Vec<engine::Change> = std::mem::take(&mut batch.writes).into_iter().collect();
-        if let Err(failure) = self.engine.persist(batch.pending.revision, &writes) {
-            self.recover(&failure);
-            return Err(failure);
+        let held = Arc::clone(&self.state.read());
+        if let Err(failure) = self.engine.persist(&held, batch.pending.revision, &writes) {
+            return Err(self.recover(failure, &held));
         }
         metrics::counter!("warren_store_commits_total").increment(batch.changes.len() as u64);
         metrics::histogram!("warren_store_batch_seconds").record(started.elapsed().as_secs_f64());
@@ -249,8 +249,9 @@ impl<E: Engine> Committer<E> {
         Ok(())
     }
 
-    /// Nothing of the failed write is visible; the next one finds an engine that works, as far as there can be.
-    fn recover(&mut self, failure: &Failure) {
+    /// Nothing of the failed write is visible, and nothing of it stays on the disk: the next one finds an engine that
+    /// works, as far as there can be. The answer is what to tell whoever wrote.
+    fn recover(&mut self, mut failure: Failure, held: &Snapshot) -> Failure {
         metrics::counter!("warren_store_failed_batches_total").increment(1);
         if failure.is_full {
             if !self.is_full {
@@ -266,9 +267,14 @@ impl<E: Engine> Committer<E> {
         } else {
             tracing::error!(failure.problem, "the store could not write; reopening it");
         }
-        if let Err(failure) = self.engine.reopen() {
-            tracing::error!(failure.problem, "the store could not be reopened; the next write tries again");
+        if let Err(again) = self.engine.reopen(held) {
+            tracing::error!(again.problem, "the store could not be reopened; the next write tries again");
+            if !failure.is_full {
+                let also = format!("; nor can the file be opened again ({}): see to the disk", again.problem);
+                failure.problem.push_str(&also);
+            }
         }
+        failure
     }
 
     fn look_for_space(&mut self) {
@@ -293,10 +299,9 @@ impl<E: Engine> Committer<E> {
 
     fn rotate(&mut self) -> Result<Rotated, CommitError> {
         let state = Arc::clone(&self.state.read());
-        let objects: Vec<&Object> = state.objects.values().map(Arc::as_ref).collect();
-        match self.engine.rotate(state.epoch, state.revision, &objects) {
+        match self.engine.rotate(&state) {
             Ok(key) => {
-                let sealed = objects.iter().filter(|object| seal::is_sealed(&object.key)).count();
+                let sealed = state.iter().filter(|object| seal::is_sealed(&object.key)).count();
                 tracing::info!(key = %key.id, objects = sealed, "secrets are encrypted by a new key");
                 let rotated = Rotated { key: key.id.to_string(), objects: sealed };
                 *self.key.write() = key;
@@ -342,15 +347,14 @@ impl Batch {
         match write {
             Write::Put(key, value) => {
                 let object = Arc::new(Object::new(key.clone(), revision, value));
-                let json = serde_json::to_vec(&object.value).expect("a JSON value can be written as JSON");
-                self.writes.insert(key.clone(), Some((revision, json)));
+                self.writes.insert(key.clone(), Some((revision, object.json().to_vec())));
                 let previous = self.pending.objects.insert(key.clone(), Arc::clone(&object));
-                Some(Event { key, previous, current: Some(object) })
+                Some(Event::new(key, previous, Some(object)))
             }
             Write::Delete(key) => {
                 let previous = self.pending.objects.remove(&key)?;
                 self.writes.insert(key.clone(), None);
-                Some(Event { key, previous: Some(previous), current: None })
+                Some(Event::new(key, Some(previous), None))
             }
         }
     }
@@ -376,17 +380,17 @@ mod tests {
         persisted: Arc<Mutex<Vec<u64>>>,
     }
     impl Engine for Faulty {
-        fn persist(&mut self, revision: u64, _: &[engine::Change]) -> Result<(), Failure> {
+        fn persist(&mut self, _: &Snapshot, revision: u64, _: &[engine::Change]) -> Result<(), Failure> {
             if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
                 return Err(Failure { is_full: false, problem: "input/output error".into() });
             }
             self.persisted.lock().push(revision);
             Ok(())
         }
-        fn reopen(&mut self) -> Result<(), Failure> {
+        fn reopen(&mut self, _: &Snapshot) -> Result<(), Failure> {
             Ok(())
         }
-        fn rotate(&mut self, _: u64, _: u64, _: &[&Object]) -> Result<keys::Key, Failure> {
+        fn rotate(&mut self, _: &Snapshot) -> Result<keys::Key, Failure> {
             Ok(keys::Key::generate())
         }
         fn release_reserve(&mut self) {}

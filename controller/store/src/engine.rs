@@ -9,7 +9,7 @@ use std::{
 use redb::Database;
 
 use crate::{
-    Object,
+    Object, Snapshot,
     file::{self, Head},
     keys::{Key, KeyFile},
     reserve::Reserve,
@@ -87,17 +87,19 @@ impl From<redb::Error> for Failure {
 
 /// What the committer needs of a disk. A second implementation fails on purpose, in tests.
 pub(crate) trait Engine: Send {
-    /// Durable when it returns; on an error nothing of it is.
-    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), Failure>;
-    /// After a failed write: forget the handle and open anew.
-    fn reopen(&mut self) -> Result<(), Failure>;
-    /// Seals everything by a new key; the old one opens nothing any more.
-    fn rotate(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure>;
+    /// Adds changes to what is `held`; durable when it returns. After an error, [`Engine::reopen`] decides.
+    fn persist(&mut self, held: &Snapshot, revision: u64, changes: &[Change]) -> Result<(), Failure>;
+    /// After a failed write: the disk shows what is `held`, and nothing else, when it succeeds.
+    fn reopen(&mut self, held: &Snapshot) -> Result<(), Failure>;
+    /// Seals everything by a new key; the old one opens nothing any more. After an error the old one stays.
+    fn rotate(&mut self, held: &Snapshot) -> Result<Key, Failure>;
     /// Gives the reserve to the disk, for deletions.
     fn release_reserve(&mut self);
     /// Keeps the reserve back again; whether there was room for it.
     fn keep_reserve(&mut self) -> bool;
 }
+
+type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::Error> + Send>;
 
 pub(crate) struct Redb {
     path: PathBuf,
@@ -106,6 +108,8 @@ pub(crate) struct Redb {
     head: Head,
     reserve: Reserve,
     database: Option<Database>,
+    /// How the file is opened; tests put a disk in between that fails.
+    opener: Opener,
     /// Something was written since space was last looked for inside the file.
     may_shrink: bool,
 }
@@ -123,7 +127,11 @@ impl Redb {
         }
         let (database, head) = open_checked(&path)?;
         let key = key_of(&keys, &head)?;
-        let objects = guarded(&path, || file::read(&database, &head, key.as_ref()))?;
+        let file::Content { objects, unopened } =
+            guarded(&path, || file::read(&database, &head, key.as_ref()))?;
+        if let Some(problem) = unopened {
+            return Err(OpenError::Keys { path: keys.path(), problem });
+        }
         let mut engine = Self {
             reserve: Reserve::new(directory),
             key: key.clone().unwrap_or_else(Key::generate),
@@ -131,6 +139,7 @@ impl Redb {
             keys,
             head,
             database: Some(database),
+            opener: Box::new(file::open),
             may_shrink: true,
         };
         if key.is_none() {
@@ -148,7 +157,7 @@ impl Redb {
     /// A file of an older Warren holds secrets in plain text: it is written anew.
     fn seal_old_file(&mut self, objects: &[Object]) -> Result<(), OpenError> {
         let all: Vec<&Object> = objects.iter().collect();
-        let sealed = self.rotate(self.head.epoch, self.head.revision, &all);
+        let sealed = self.seal_anew(self.head.epoch, self.head.revision, &all);
         sealed.map_err(|failure| OpenError::Open {
             path: self.path.clone(),
             source: format!("its secrets cannot be encrypted: {}", failure.problem).into(),
@@ -166,24 +175,40 @@ impl Redb {
         let Some(mut database) = self.database.take() else { return };
         match database.compact() {
             Ok(_) => self.database = Some(database),
-            Err(error) => {
-                tracing::debug!(%error, "the store's file cannot be made smaller");
-                drop(database);
-                if let Err(failure) = self.reopen() {
-                    tracing::warn!(
-                        failure.problem,
-                        "the store could not be reopened; the next write tries again"
-                    );
-                }
-            }
+            // The next write opens it anew.
+            Err(error) => tracing::debug!(%error, "the store's file cannot be made smaller"),
         }
+    }
+
+    fn open_file(&mut self) -> Result<(), Failure> {
+        let database = (self.opener)(&self.path)?;
+        self.head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
+        self.database = Some(database);
+        Ok(())
+    }
+
+    /// Puts a file with these objects, sealed by a new key, in the place of the old one.
+    fn seal_anew(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure> {
+        let (old, new) = (self.key.clone(), Key::generate());
+        let sealed_before = self.head.sealed_by.is_some();
+        let both: Vec<&Key> = if sealed_before { vec![&old, &new] } else { vec![&new] };
+        self.keys.save(&both).map_err(|error| Failure::of_io(&error))?;
+        replace(&self.path, &new, Head::new(epoch, revision, new.id), objects)?;
+        self.database = None;
+        self.open_file()?;
+        self.key = new.clone();
+        // From here on the store is sealed by the new key alone; the next start drops the old one, too.
+        if let Err(error) = self.keys.save(&[&new]) {
+            tracing::warn!(%error, "the old key stays in the key file until the next start or rotation");
+        }
+        Ok(new)
     }
 }
 
 impl Engine for Redb {
-    fn persist(&mut self, revision: u64, changes: &[Change]) -> Result<(), Failure> {
+    fn persist(&mut self, held: &Snapshot, revision: u64, changes: &[Change]) -> Result<(), Failure> {
         if self.database.is_none() {
-            self.reopen()?;
+            self.reopen(held)?;
         }
         let Some(database) = &self.database else {
             return Err(Failure { is_full: false, problem: "the database file is closed".to_owned() });
@@ -193,35 +218,46 @@ impl Engine for Redb {
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), Failure> {
+    fn reopen(&mut self, held: &Snapshot) -> Result<(), Failure> {
         self.database = None;
-        let database = file::open(&self.path)?;
-        let head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
-        // An acknowledged commit that is not there any more must not be built upon.
-        if head != self.head {
-            let problem = format!(
-                "after a failed write it is at revision {}, not {}: restart the controller",
-                head.revision, self.head.revision
-            );
-            return Err(Failure { is_full: false, problem });
+        let wanted = self.head;
+        match self.open_file() {
+            Ok(()) if self.head == wanted => return Ok(()),
+            // A write whose last step failed may be in the file all the same. It was refused, so it must not come
+            // back at the next start, nor be built upon.
+            Ok(()) => tracing::warn!(
+                shown = self.head.revision,
+                held = held.revision,
+                "the store's file shows a write that failed; writing the file anew"
+            ),
+            Err(failure) if failure.is_full => return Err(failure),
+            Err(failure) => {
+                tracing::warn!(failure.problem, "the store's file cannot be used; writing it anew");
+            }
         }
-        self.database = Some(database);
-        Ok(())
+        (self.database, self.head) = (None, wanted);
+        let objects: Vec<&Object> = held.iter().map(AsRef::as_ref).collect();
+        replace(&self.path, &self.key, Head::new(held.epoch, held.revision, self.key.id), &objects)?;
+        let opened = self.open_file();
+        if opened.is_err() {
+            self.head = wanted;
+        }
+        opened
     }
 
-    fn rotate(&mut self, epoch: u64, revision: u64, objects: &[&Object]) -> Result<Key, Failure> {
-        let (old, new) = (self.key.clone(), Key::generate());
-        let sealed_before = self.head.sealed_by.is_some();
-        let both: Vec<&Key> = if sealed_before { vec![&old, &new] } else { vec![&new] };
-        self.keys.save(&both).map_err(|error| Failure::of_io(&error))?;
-        replace(&self.path, &new, Head::new(epoch, revision, new.id), objects)?;
-        self.database = None;
-        let database = file::open(&self.path)?;
-        self.head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
-        (self.key, self.database) = (new.clone(), Some(database));
-        // From here on the store is sealed by the new key alone; the next start would drop the old one, too.
-        self.keys.save(&[&new]).map_err(|error| Failure::of_io(&error))?;
-        Ok(new)
+    fn rotate(&mut self, held: &Snapshot) -> Result<Key, Failure> {
+        let objects: Vec<&Object> = held.iter().map(AsRef::as_ref).collect();
+        let before = (self.head, self.key.clone());
+        let rotated = self.seal_anew(held.epoch, held.revision, &objects);
+        if rotated.is_err() {
+            // The new file may be in place: back to what the old key opens. The key file holds both meanwhile.
+            (self.head, self.key) = before;
+            if let Err(failure) = self.reopen(held) {
+                let problem = failure.problem;
+                tracing::error!(problem, "the store could not be reopened; the next write tries again");
+            }
+        }
+        rotated
     }
 
     fn release_reserve(&mut self) {
@@ -331,28 +367,5 @@ pub(crate) fn replace(path: &Path, key: &Key, head: Head, objects: &[&Object]) -
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_store_of_an_older_warren_is_encrypted_when_it_is_opened() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("store.redb");
-        let value = json!({"metadata": {"name": "db"}, "data": {"password": "hunter2-in-the-clear"}});
-        let object = Object::new(crate::Key::new("secrets", "default", "db"), 5, value.clone());
-        file::create_unsealed(&path, 9, &[object]);
-        let plain = || {
-            let bytes = fs::read(&path).expect("readable");
-            bytes.windows(20).any(|window| window == b"hunter2-in-the-clear")
-        };
-        assert!(plain(), "this test would not find a secret");
-        for _ in 0..2 {
-            let (_, loaded) = Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
-            assert_eq!((loaded.epoch, loaded.revision, loaded.objects[0].revision), (1, 9, 5));
-            assert_eq!(loaded.objects[0].value["data"], value["data"]);
-            assert!(!plain(), "the secret is still there");
-        }
-    }
-}
+#[path = "engine_tests.rs"]
+mod tests;

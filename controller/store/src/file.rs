@@ -188,21 +188,34 @@ pub(crate) fn read_head(database: &Database) -> Result<Head, String> {
     Ok(head)
 }
 
+/// What a file holds.
+pub(crate) struct Content {
+    pub(crate) objects: Vec<Object>,
+    /// The records are what was written, but the key does not open them: what the first of them says.
+    pub(crate) unopened: Option<String>,
+}
+
 /// All objects, checked against the head's sum.
-pub(crate) fn read(database: &Database, head: &Head, kek: Option<&keys::Key>) -> Result<Vec<Object>, String> {
+pub(crate) fn read(database: &Database, head: &Head, kek: Option<&keys::Key>) -> Result<Content, String> {
     let transaction = database.begin_read().map_err(text)?;
     let table = transaction.open_table(OBJECTS).map_err(text)?;
-    let (mut objects, mut sum) = (Vec::new(), 0);
+    let (mut objects, mut sum, mut problem) = (Vec::new(), 0, None);
     for entry in table.iter().map_err(text)? {
         let (name, value) = entry.map_err(text)?;
         let (revision, stored) = value.value();
         sum ^= hash(name.value(), revision, stored);
-        objects.push(decode(kek, decode_key(name.value())?, revision, stored)?);
+        match decode(kek, decode_key(name.value())?, revision, stored) {
+            Ok(object) => objects.push(object),
+            Err(said) => drop(problem.get_or_insert(said)),
+        }
     }
     if head.sealed_by.is_some() && sum != head.sum {
         return Err("its records do not match their check sum: the file is damaged".to_owned());
     }
-    Ok(objects)
+    match problem {
+        Some(said) if head.sealed_by.is_none() => Err(said),
+        unopened => Ok(Content { objects, unopened }),
+    }
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -1,6 +1,9 @@
 //! Bounded history and the watches that follow it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -16,6 +19,24 @@ pub struct Event {
     pub previous: Option<Arc<Object>>,
     /// What it is now; `None` when it was deleted.
     pub current: Option<Arc<Object>>,
+    departed: OnceLock<Arc<Object>>,
+}
+
+impl Event {
+    pub(crate) fn new(key: Key, previous: Option<Arc<Object>>, current: Option<Arc<Object>>) -> Self {
+        Self { key, previous, current, departed: OnceLock::new() }
+    }
+
+    /// What it was before, at the revision at which it ceased to be that: the last that a watch shows of it. Made
+    /// once, for all watches.
+    pub fn departed(&self, revision: u64) -> Option<&Arc<Object>> {
+        let previous = self.previous.as_ref()?;
+        Some(
+            self.departed.get_or_init(|| {
+                Arc::new(Object::new(previous.key.clone(), revision, previous.value.clone()))
+            }),
+        )
+    }
 }
 
 /// All events of one commit.

@@ -6,8 +6,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::Change;
 
 /// What an object is called. Ordered by resource, namespace, name, so that a list is a range.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +53,7 @@ pub struct Object {
     pub revision: u64,
     /// The JSON, with `metadata.resourceVersion` equal to `revision`.
     pub value: Value,
+    json: OnceLock<Bytes>,
     typed: OnceLock<Result<Arc<dyn Any + Send + Sync>, String>>,
 }
 
@@ -59,7 +63,15 @@ impl Object {
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), Value::String(revision.to_string()));
         }
-        Self { key, revision, value, typed: OnceLock::new() }
+        Self { key, revision, value, json: OnceLock::new(), typed: OnceLock::new() }
+    }
+
+    /// The value as JSON text, made once per revision: the file, every reader and every watcher share it.
+    pub fn json(&self) -> &Bytes {
+        self.json.get_or_init(|| {
+            metrics::counter!("warren_store_encodings_total").increment(1);
+            serde_json::to_vec(&self.value).expect("a JSON value can be written as JSON").into()
+        })
     }
 
     /// A typed view, parsed once per revision. One resource has one type; asking for another is an error.
@@ -98,6 +110,21 @@ impl Snapshot {
     pub fn from_objects(revision: u64, objects: impl IntoIterator<Item = Object>) -> Self {
         let objects = objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
         Self { epoch: 1, revision, objects }
+    }
+
+    /// The state before some changes, of which it includes all: they are undone, the last one first.
+    pub fn before(&self, changes: &[Change]) -> Self {
+        let mut state = self.clone();
+        for change in changes.iter().rev() {
+            for event in change.events.iter().rev() {
+                match &event.previous {
+                    Some(previous) => state.objects.insert(event.key.clone(), Arc::clone(previous)),
+                    None => state.objects.remove(&event.key),
+                };
+            }
+            state.revision = change.revision - 1;
+        }
+        state
     }
 
     /// One object.

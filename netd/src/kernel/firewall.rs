@@ -1,4 +1,5 @@
-//! Other people's firewalls, as nftables holds them: read, opened for pods, and watched.
+//! Other people's firewalls, as nftables holds them: read, opened for pods, and watched. The watch sees our own
+//! table, too: whoever loads a firewall anew by `flush ruleset` takes it away with everything else.
 //!
 //! iptables-nft's tables are nftables tables, so this is Docker's firewall too. The tables of the old
 //! iptables are elsewhere in the kernel: see [`super::xtables`].
@@ -189,6 +190,29 @@ fn userdata(comment: &str) -> Vec<u8> {
     [0, length].into_iter().chain(comment.bytes()).chain([0]).collect()
 }
 
+/// Whose chains or rules were changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Those of others.
+    pub theirs: bool,
+    /// Those of our own table; its sets' elements, which we change ourselves all the time, are not looked at.
+    pub ours: bool,
+}
+
+impl Touched {
+    fn note(&mut self, event: &NftablesEvent) {
+        match owner(event) {
+            Some(TABLE) => self.ours = true,
+            Some(_) => self.theirs = true,
+            None => {}
+        }
+    }
+
+    fn any(self) -> bool {
+        self.theirs || self.ours
+    }
+}
+
 /// Notices when somebody changes a firewall.
 pub struct Watch {
     events: OwnedEventStream<Nftables>,
@@ -204,13 +228,13 @@ impl Watch {
         Ok(Self { events: connection.into_events().await })
     }
 
-    /// Waits until somebody changed chains or rules that are not ours, and for the rest of that burst. An
-    /// error means that something was missed.
-    pub async fn changed(&mut self) -> Result<()> {
-        loop {
+    /// Waits until somebody changed chains or rules, and for the rest of that burst. An error means that something
+    /// was missed.
+    pub async fn changed(&mut self) -> Result<Touched> {
+        let mut touched = Touched::default();
+        while !touched.any() {
             match self.events.next().await {
-                Some(Ok(event)) if is_foreign(&event) => break,
-                Some(Ok(_)) => {}
+                Some(Ok(event)) => touched.note(&event),
                 Some(Err(source)) => {
                     return Err(Error::Netfilter { what: "watch nftables".into(), source });
                 }
@@ -218,17 +242,24 @@ impl Watch {
             }
         }
         tokio::time::sleep(SETTLE).await;
-        while let Some(Some(Ok(_))) = self.events.next().now_or_never() {}
-        Ok(())
+        while let Some(Some(next)) = self.events.next().now_or_never() {
+            match next {
+                Ok(event) => touched.note(&event),
+                // Whatever was missed may have been anybody's.
+                Err(_) => return Ok(Touched { theirs: true, ours: true }),
+            }
+        }
+        Ok(touched)
     }
 }
 
-fn is_foreign(event: &NftablesEvent) -> bool {
+/// The table of the chain or rule that was changed; `None` for changes of other things.
+fn owner(event: &NftablesEvent) -> Option<&str> {
     match event {
-        NftablesEvent::NewTable(table) | NftablesEvent::DelTable(table) => table.name != TABLE,
-        NftablesEvent::NewChain(chain) | NftablesEvent::DelChain(chain) => chain.table != TABLE,
-        NftablesEvent::NewRule(rule) | NftablesEvent::DelRule(rule) => rule.table != TABLE,
-        _ => false,
+        NftablesEvent::NewTable(table) | NftablesEvent::DelTable(table) => Some(&table.name),
+        NftablesEvent::NewChain(chain) | NftablesEvent::DelChain(chain) => Some(&chain.table),
+        NftablesEvent::NewRule(rule) | NftablesEvent::DelRule(rule) => Some(&rule.table),
+        _ => None,
     }
 }
 

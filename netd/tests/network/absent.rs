@@ -32,6 +32,7 @@ fn without_a_controller_the_kept_feed_is_put_in_force() {
 
     let stop = CancellationToken::new();
     let (stopping, (up, started)) = (stop.clone(), mpsc::channel());
+    let descriptors = lab.nodes[0].descriptors();
     let thread = lab.nodes[0].space.spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
@@ -40,7 +41,7 @@ fn without_a_controller_the_kept_feed_is_put_in_force() {
                 controller: "10.9.1.1:6443".into(),
                 interface: "warren0".into(),
                 port: 51_820,
-                descriptors: Default::default(),
+                descriptors,
             };
             let bound = run(config, stopping).await.expect("netd starts alone");
             up.send(()).expect("the test waits");

@@ -1,8 +1,11 @@
 //! Other people's firewalls on a node: Docker's, with its FORWARD policy DROP, made by iptables as Docker does.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
-use crate::lab::{AT_ONCE, Lab, Node, Pod, Space, eventually};
+use crate::lab::{AT_ONCE, Lab, Node, Pod, Space, eventually, service};
 
 /// What dockerd 20.10 makes of the filter table when it starts, in the order in which it does.
 const DOCKER: &str = "
@@ -119,6 +122,34 @@ fn the_path_is_repaired_at_once_after_each_harm_and_nothing_foreign_is_lost() {
         }
     }
     eprintln!("slowest repair as seen by iptables: {slowest:?}");
+}
+
+#[test]
+fn a_flush_of_everything_takes_our_rules_away_for_a_moment_only() {
+    let mut lab = Lab::new(2);
+    let (client, server) = pods(&lab);
+    lab.publish_services(vec![service("web", "10.43.7.7", "TCP", &[(&server, 8080)])]);
+    let service: (Ipv4Addr, u16) = ([10, 43, 7, 7].into(), 80);
+    let answers = || client.space.ask(service).is_ok_and(|answer| answer.starts_with("server"));
+    eventually("the service answers", || answers().then_some(()));
+    let space = &lab.nodes[0].space;
+    let ours = || space.shell("nft -s list table ip warren 2>/dev/null || true");
+    let before = ours();
+    // As a firewall's service loads its file; and somebody who takes single things away.
+    for harm in [
+        "nft 'flush ruleset; table inet theirs { chain gate { type filter hook forward priority 0; policy drop; }; }'",
+        "nft delete table ip warren",
+        "nft flush table ip warren",
+    ] {
+        space.shell(harm);
+        let harmed = Instant::now();
+        eventually(harm, || (ours().len() == before.len()).then_some(()));
+        let took = harmed.elapsed();
+        assert!(took < AT_ONCE, "{harm}: repaired after {took:?}");
+        eventually(harm, || answers().then_some(()));
+    }
+    let gate = space.shell("nft list table inet theirs");
+    assert_eq!(gate.matches("comment \"warren: ").count(), 4, "{gate}");
 }
 
 #[test]

@@ -228,7 +228,7 @@ impl Node {
     }
 
     /// What the next netd inherits, as a supervisor would hand it on.
-    fn descriptors(&mut self) -> Descriptors {
+    pub(crate) fn descriptors(&mut self) -> Descriptors {
         while let Ok(Some((message, descriptor))) = descriptors::receive(self.supervisor.0.as_fd()) {
             match (message, descriptor) {
                 (Message::Keep(name), Some(descriptor)) => drop(self.held.insert(name, descriptor)),

@@ -17,6 +17,8 @@ use crate::{
     names::{addresses, ask, question},
 };
 
+/// As many as fit in the kernel's default buffers, the asker's and the held socket's: both must keep them all.
+const QUESTIONS: usize = 200;
 /// WireGuard itself notices after 15 s that a peer has forgotten the session.
 const BEFORE_WIREGUARD_NOTICES: Duration = Duration::from_secs(12);
 
@@ -31,7 +33,7 @@ fn questions_wait_while_netd_starts_again() {
     // Asked once, of nobody: without the held socket the kernel would refuse.
     let (bytes, socket) =
         (question(name, RecordType::A).to_bytes().expect("encoded"), pod.space.udp((DNS, 53)));
-    for _ in 0..500 {
+    for _ in 0..QUESTIONS {
         socket.send(&bytes).expect("sent");
     }
     let mut stream =
@@ -41,7 +43,7 @@ fn questions_wait_while_netd_starts_again() {
     lab.nodes[0].start();
     lab.publish();
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    for number in 0..500 {
+    for number in 0..QUESTIONS {
         let mut buffer = [0; 2048];
         let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("answer {number}: {error}"));
         let answer = Message::from_bytes(&buffer[..length]).expect("decoded");

@@ -26,6 +26,10 @@ pub const INHERITED: &str = "WARREN_DESCRIPTORS";
 /// The variable that says which descriptor leads to the supervisor.
 pub const SUPERVISOR: &str = "WARREN_SUPERVISOR";
 
+/// Names that begin so belong to one process of a daemon: the next one gets them only when that one has died, never
+/// beside it. Two processes of a daemon that run at the same time may use the same of these names.
+pub const OWN: &str = "own.";
+
 const LONGEST_MESSAGE: usize = 256;
 
 /// What a daemon tells its supervisor.
@@ -109,6 +113,27 @@ impl Descriptors {
         names.into_iter().filter_map(take).collect()
     }
 
+    /// Whether anybody holds what is to be kept.
+    pub fn has_supervisor(&self) -> bool {
+        self.0.supervisor.is_some()
+    }
+
+    /// Like [`Self::keep`], for those who go on without when it fails.
+    ///
+    /// # Errors
+    /// When the supervisor does not read as fast as it is told, or there is none.
+    pub fn try_keep(&self, name: &str, descriptor: impl AsFd) -> io::Result<()> {
+        self.try_tell(&Message::Keep(name.to_owned()), Some(descriptor.as_fd()))
+    }
+
+    /// Like [`Self::forget`], for those who try again later.
+    ///
+    /// # Errors
+    /// As for [`Self::try_keep`].
+    pub fn try_forget(&self, name: &str) -> io::Result<()> {
+        self.try_tell(&Message::Forget(name.to_owned()), None)
+    }
+
     /// Lets the supervisor hold a duplicate for the next process. A failure costs only that, so it is logged.
     pub fn keep(&self, name: &str, descriptor: impl AsFd) {
         self.tell(&Message::Keep(name.to_owned()), Some(descriptor.as_fd()));
@@ -124,9 +149,16 @@ impl Descriptors {
         self.tell(&Message::Ready, None);
     }
 
+    fn try_tell(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let supervisor = self.0.supervisor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        send(supervisor.as_fd(), message, descriptor)
+    }
+
     fn tell(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>) {
-        let Some(supervisor) = &self.0.supervisor else { return };
-        if let Err(error) = send(supervisor.as_fd(), message, descriptor) {
+        if !self.has_supervisor() {
+            return;
+        }
+        if let Err(error) = self.try_tell(message, descriptor) {
             tracing::warn!(%error, ?message, "the supervisor cannot be told");
         }
     }

@@ -156,6 +156,15 @@ fn split_token(token: &str) -> Option<(String, &str)> {
     }
 }
 
+/// What this machine is recognised by; the machine's identifier itself is nobody's business (machine-id(5)).
+fn machine() -> String {
+    let identifier = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    match identifier.trim() {
+        "" => String::new(),
+        identifier => tls::certificate_sha256(format!("warren machine {identifier}").as_bytes()),
+    }
+}
+
 /// Exchanges a join token for an identity. `controller` is HOST:PORT. The key is made here.
 pub async fn join(controller: &str, token: &str, name: &str, role: Role) -> Result<Identity, JoinError> {
     let (credential, hash) = split_token(token).ok_or(JoinError::Malformed)?;
@@ -165,7 +174,8 @@ pub async fn join(controller: &str, token: &str, name: &str, role: Role) -> Resu
         .await
         .map_err(|error| unreachable(controller, &error))?;
     let (key, csr) = certificate_request(name).map_err(|error| local(&error))?;
-    let request = JoinRequest { token: credential, name: name.to_owned(), role: role.into(), csr };
+    let request =
+        JoinRequest { token: credential, name: name.to_owned(), role: role.into(), csr, machine: machine() };
     let response = JoinClient::new(channel)
         .join(request)
         .await

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition, docker},
+    cluster::{Cluster, condition},
     eventually,
     load::Load,
 };
@@ -38,7 +38,7 @@ pub fn a_killed_container_is_restarted(cluster: &Cluster) {
     let pod = cluster.items(&["pods", "-l", "app=hello"]).remove(0);
     let name = pod["metadata"]["name"].as_str().expect("a name").to_owned();
     let container = pod["spec"]["containers"][0]["name"].as_str().expect("a name").to_owned();
-    docker(&["kill", &cluster.container(&pod, &container)]);
+    cluster.docker_of(&pod, &["kill", &cluster.container(&pod, &container)]);
     eventually("the container runs again", || {
         let pod = cluster.get(&["pod", &name]);
         let status = &pod["status"]["containerStatuses"][0];
@@ -64,25 +64,22 @@ pub fn the_data_plane_outlives_the_controller(cluster: &Cluster) {
     );
     let inside = eventually("the inner client runs", || {
         let pod = cluster.get(&["pod", "inside"]);
-        if condition(&pod, "Ready") == "True" {
-            Ok(cluster.container(&pod, "wget"))
-        } else {
-            Err("not ready".into())
-        }
+        if condition(&pod, "Ready") == "True" { Ok(pod) } else { Err("not ready".into()) }
     });
-    let inner = || docker(&["logs", &inside]);
+    let wget = cluster.container(&inside, "wget");
+    let inner = || cluster.docker_of(&inside, &["logs", &wget]);
     let count = |logs: &str| logs.lines().filter(|line| line.starts_with("ok ")).count();
 
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(200);
-    docker(&["kill", &controller]);
+    cluster.machines.kill(&controller);
     let at_kill = count(&inner());
     load.more(1_000);
     eventually("the inner client goes on", || {
         let more = count(&inner()) - at_kill;
         if more >= 30 { Ok(()) } else { Err(format!("{more} lookups and requests")) }
     });
-    docker(&["start", &controller]);
+    cluster.machines.start(&controller);
     eventually("the API answers again", || {
         let output = cluster.try_kubectl(&["get", "nodes"]);
         if output.status.success() {
@@ -109,7 +106,7 @@ pub fn a_lost_node_is_replaced_and_rejoins(cluster: &Cluster) {
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(200);
     let killed = Instant::now();
-    docker(&["kill", &node]);
+    cluster.machines.kill(&node);
     eventually("replacements run elsewhere", || {
         let pods = cluster.items(&["pods", "-l", "app=hello"]);
         let elsewhere = pods
@@ -133,7 +130,7 @@ pub fn a_lost_node_is_replaced_and_rejoins(cluster: &Cluster) {
         "the last failure came {last:?} after the kill: {:?}",
         report.failures.last()
     );
-    docker(&["start", &node]);
+    cluster.machines.start(&node);
     cluster.nodes_ready(3);
     assert_eq!(cluster.get(&["node", &node])["metadata"]["uid"], identity, "the node came back as another");
     settled(cluster, 6);

@@ -17,7 +17,7 @@ use std::{
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition, docker},
+    cluster::{Cluster, condition},
     eventually,
     load::{Load, Report},
 };
@@ -200,7 +200,7 @@ pub fn the_guestbook_survives_updates_and_lost_nodes(cluster: &Cluster) {
     nothing_restarted(cluster);
     kubectl(cluster, &["delete", "namespace", "guestbook", "--timeout=120s"]);
     cluster.kubectl(&["label", "node", &format!("{}-node-1", cluster.name), "guestbook-data-"]);
-    docker(&["rmi", NEWER]);
+    cluster.machines.untag(NEWER);
 }
 
 /// No probe and no crash has restarted a container on the node that was never killed.
@@ -216,6 +216,7 @@ fn deploy(cluster: &Cluster) {
     cluster.nodes_ready(3);
     let images = Command::new(directory().join("images.sh")).output().expect("the image script starts");
     assert!(images.status.success(), "images.sh: {}", String::from_utf8_lossy(&images.stderr));
+    cluster.machines.bring(&["guestbook-nginx:1.22", "guestbook-python:3.11", "guestbook-redis:7.0"]);
     cluster.kubectl(&[
         "label",
         "--overwrite",
@@ -243,14 +244,15 @@ fn deploy(cluster: &Cluster) {
     let (status, body) = exchange(address, "POST", ENTRIES, "", "{}").expect("the gateway answers");
     assert_eq!((status, body.contains("name: a text is required")), (400, true), "{body}");
     // Without the Secret's password, Redis gives nothing away.
-    let redis = cluster.container(&pods(cluster, "redis")[0], "redis");
-    let refused = docker(&["exec", "-e", "REDISCLI_AUTH=", &redis, "redis-cli", "ping"]);
+    let pod = pods(cluster, "redis").remove(0);
+    let redis = cluster.container(&pod, "redis");
+    let refused = cluster.docker_of(&pod, &["exec", "-e", "REDISCLI_AUTH=", &redis, "redis-cli", "ping"]);
     assert!(refused.contains("NOAUTH"), "{refused}");
 }
 
 /// Each tier in turn; Redis, too: it is away for a moment, and requests wait for it.
 fn updates_lose_no_request(cluster: &Cluster) {
-    docker(&["tag", "guestbook-nginx:1.22", NEWER]);
+    cluster.machines.tag("guestbook-nginx:1.22", NEWER);
     for (tier, change) in [
         ("web", &["set", "image", "deployment/web", &format!("nginx={NEWER}")][..]),
         ("api", &["set", "env", "deployment/api", "VERSION=2"]),
@@ -280,7 +282,7 @@ fn a_node_dies(cluster: &Cluster, node: &str) {
     let (_, before) = read(cluster);
     let traffic = Traffic::start(cluster, node);
     let killed = Instant::now();
-    docker(&["kill", node]);
+    cluster.machines.kill(node);
     eventually("replacements run elsewhere", || {
         let elsewhere = |tier| {
             let counts = |pod: &&Value| pod["spec"]["nodeName"] != node && condition(pod, "Ready") == "True";
@@ -307,6 +309,6 @@ fn a_node_dies(cluster: &Cluster, node: &str) {
     }
     let (_, after) = read(cluster);
     assert!(before.keys().all(|key| after.contains_key(key)), "entries were lost with {node}");
-    docker(&["start", node]);
+    cluster.machines.start(node);
     cluster.nodes_ready(3);
 }

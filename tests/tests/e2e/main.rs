@@ -1,18 +1,25 @@
-//! End to end: one cluster, the scenarios one after the other, then every trace removed.
+//! End to end: the same scenarios on a cluster of containers by `warren up` and on one of plain processes, one
+//! after the other; then every trace is removed.
 //!
-//! A binary of its own (no libtest) because the cluster is shared and must be taken down at the end.
+//! A binary of its own (no libtest) because each cluster is shared and must be taken down at the end.
 
+mod clocks;
+mod engines;
 mod faults;
+mod firewall;
 mod guestbook;
+mod joining;
+mod secrets;
+mod state;
 mod streams;
 mod supervision;
 mod traffic;
 mod usage;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use warren_tests::cluster::{Cluster, docker};
+use warren_tests::{bare::Bare, cluster::Cluster};
 
 /// A scenario on the shared cluster.
 pub type Scenario = fn(&Cluster);
@@ -39,9 +46,29 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
+    (
+        "a_lost_controller_is_restored_and_nobody_notices",
+        state::a_lost_controller_is_restored_and_nobody_notices,
+    ),
+    (
+        "a_damaged_store_is_refused_with_the_mend_and_restored",
+        state::a_damaged_store_is_refused_with_the_mend_and_restored,
+    ),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", secrets::secrets_lie_on_no_disk_and_their_key_rotates),
+    (
+        "a_controller_whose_clock_is_a_day_off_loses_nobody",
+        clocks::a_controller_whose_clock_is_a_day_off_loses_nobody,
+    ),
+    (
+        "an_agent_whose_clock_is_set_keeps_its_deadlines",
+        clocks::an_agent_whose_clock_is_set_keeps_its_deadlines,
+    ),
+    ("a_node_that_lost_its_state_joins_again", state::a_node_that_lost_its_state_joins_again),
+    ("a_full_disk_refuses_writes_and_recovers", state::a_full_disk_refuses_writes_and_recovers),
     ("killed_netd_and_agent_cost_nothing", supervision::killed_netd_and_agent_cost_nothing),
-    ("a_killed_gateway_refuses_nobody", supervision::a_killed_gateway_refuses_nobody),
+    ("a_killed_gateway_loses_no_request", supervision::a_killed_gateway_loses_no_request),
     ("an_upgrade_in_place_loses_nothing", supervision::an_upgrade_in_place_loses_nothing),
+    ("an_upgrade_to_what_cannot_run_is_refused", supervision::an_upgrade_to_what_cannot_run_is_refused),
     ("a_lost_node_is_replaced_and_rejoins", faults::a_lost_node_is_replaced_and_rejoins),
 ];
 
@@ -50,6 +77,56 @@ const LONG: &[(&str, Scenario)] = &[(
     "the_guestbook_survives_updates_and_lost_nodes",
     guestbook::the_guestbook_survives_updates_and_lost_nodes,
 )];
+
+/// A scenario that needs the machines themselves.
+type BareScenario = fn(&Cluster, &Bare);
+
+/// What plain processes alone can show.
+const ONLY_BARE: &[(&str, BareScenario)] = &[
+    ("pods_reach_pods_although_docker_drops", firewall::pods_reach_pods_although_docker_drops),
+    ("a_reloaded_firewall_is_repaired_at_once", firewall::a_reloaded_firewall_is_repaired_at_once),
+    ("an_unfit_machine_is_told_why", joining::an_unfit_machine_is_told_why),
+    ("a_second_machine_with_a_name_is_refused", joining::a_second_machine_with_a_name_is_refused),
+    ("a_restarted_engine_goes_unnoticed", engines::a_restarted_engine_goes_unnoticed),
+    ("an_engine_that_stops_its_pods_is_survived", engines::an_engine_that_stops_its_pods_is_survived),
+];
+
+/// Scenarios that run on containers only, and why.
+const ONLY_LOCAL: &[(&str, &str)] = &[
+    (
+        "a_second_cluster_lives_beside_it",
+        "two local clusters share a machine, an engine and its ports; machines of two clusters share nothing. That \
+         a port is taken is told by bare::an_unfit_machine_is_told_why",
+    ),
+    ("a_lost_controller_is_restored_and_nobody_notices", STATE),
+    ("a_damaged_store_is_refused_with_the_mend_and_restored", STATE),
+    ("secrets_lie_on_no_disk_and_their_key_rotates", STATE),
+    ("a_full_disk_refuses_writes_and_recovers", STATE),
+    ("a_node_that_lost_its_state_joins_again", STATE),
+    ("a_controller_whose_clock_is_a_day_off_loses_nobody", STATE),
+    ("an_agent_whose_clock_is_set_keeps_its_deadlines", STATE),
+];
+const STATE: &str = "it works on the directory that a local controller's container has, by Docker's commands; not \
+                     carried over to plain machines yet";
+
+/// What of the bare scenarios is telling enough for every `make test`; `make test-full` runs all.
+const OFTEN: &[&str] = &[
+    "pods_reach_pods_although_docker_drops",
+    "a_reloaded_firewall_is_repaired_at_once",
+    "an_unfit_machine_is_told_why",
+    "a_second_machine_with_a_name_is_refused",
+    "a_restarted_engine_goes_unnoticed",
+];
+
+/// What the scenarios of a trial run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Local,
+    Bare,
+}
+
+/// The running cluster: one at a time, because each takes the whole machine.
+type Shared = Arc<Mutex<Option<(Kind, Cluster)>>>;
 
 /// The cluster's name and first port: `WARREN_E2E=NAME:PORT`, so that two runs can share a machine.
 fn place() -> (String, u16) {
@@ -61,61 +138,83 @@ fn place() -> (String, u16) {
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    if arguments.list {
-        libtest_mimic::run(&arguments, trials(&Arc::default())).exit();
-    }
-    let cluster: Arc<Mutex<Option<Cluster>>> = Arc::default();
-    let conclusion = libtest_mimic::run(&arguments, trials(&cluster));
+    let shared = Shared::default();
+    let conclusion = libtest_mimic::run(&arguments, trials(&shared));
     // Taken down here, whatever happened before.
-    drop(cluster.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
-    if std::env::var_os("WARREN_KEEP").is_none() {
-        assert_nothing_is_left();
-    }
+    take_down(&mut shared.lock().unwrap_or_else(PoisonError::into_inner));
     conclusion.exit();
 }
 
-fn trials(cluster: &Arc<Mutex<Option<Cluster>>>) -> Vec<Trial> {
-    let trial = |(name, scenario): &(&str, Scenario)| {
-        let (cluster, scenario) = (Arc::clone(cluster), *scenario);
-        Trial::test(*name, move || run(&cluster, scenario))
+fn trials(shared: &Shared) -> Vec<Trial> {
+    let local = |(name, scenario): &(&str, Scenario)| {
+        let (shared, scenario) = (Arc::clone(shared), *scenario);
+        Trial::test(*name, move || run(&shared, Kind::Local, scenario))
     };
-    let long = LONG.iter().map(|scenario| trial(scenario).with_ignored_flag(true));
-    SCENARIOS.iter().map(trial).chain(long).collect()
+    let bare = |(name, scenario): &(&'static str, Scenario)| {
+        let (shared, scenario, often) = (Arc::clone(shared), *scenario, OFTEN.contains(name));
+        let trial = Trial::test(format!("bare::{name}"), move || run(&shared, Kind::Bare, scenario));
+        trial.with_ignored_flag(!often)
+    };
+    let only_bare = |(name, scenario): &(&'static str, BareScenario)| {
+        let (shared, scenario) = (Arc::clone(shared), *scenario);
+        let scenario = move |cluster: &Cluster| {
+            scenario(cluster, cluster.machines.bare().expect("the machines are plain ones"));
+        };
+        let trial = Trial::test(format!("bare::{name}"), move || run(&shared, Kind::Bare, scenario));
+        trial.with_ignored_flag(!OFTEN.contains(name))
+    };
+    let both = SCENARIOS.iter().filter(|(name, _)| ONLY_LOCAL.iter().all(|(only, _)| only != name));
+    let long = LONG.iter().map(|scenario| local(scenario).with_ignored_flag(true));
+    let locals = SCENARIOS.iter().map(local).chain(long);
+    let bares = ONLY_BARE.iter().map(only_bare).chain(both.chain(LONG).map(bare));
+    locals.chain(bares).collect()
 }
 
-fn run(shared: &Mutex<Option<Cluster>>, scenario: Scenario) -> Result<(), Failed> {
-    let mut guard = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let cluster = guard.get_or_insert_with(start);
-        scenario(cluster);
-    }));
-    if let Err(panic) = outcome {
-        if let Some(cluster) = &*guard {
-            cluster.describe();
-        }
+/// Runs a scenario on a thread of its own, which enters the cluster's network and goes with the scenario.
+fn run(shared: &Shared, kind: Kind, scenario: impl Fn(&Cluster) + Send) -> Result<(), Failed> {
+    let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = &mut *guard;
+    let ended = std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let cluster = cluster_of(running, kind);
+            cluster.machines.enter();
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scenario(cluster)));
+            if let Err(panic) = outcome {
+                cluster.describe();
+                std::panic::resume_unwind(panic);
+            }
+        });
+        thread.join()
+    });
+    ended.map_err(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        return Err(message.unwrap_or_else(|| "panicked".to_owned()).into());
-    }
-    Ok(())
+        message.unwrap_or_else(|| "panicked".to_owned()).into()
+    })
 }
 
-fn start() -> Cluster {
+/// The running cluster, if it is of this kind; else a new one in its place.
+fn cluster_of(running: &mut Option<(Kind, Cluster)>, kind: Kind) -> &Cluster {
+    if running.as_ref().is_some_and(|(running, _)| *running != kind) {
+        take_down(running);
+    }
+    &running.get_or_insert_with(|| (kind, start(kind))).1
+}
+
+fn start(kind: Kind) -> Cluster {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
     let built = std::process::Command::new(script).status().expect("the image script starts");
     assert!(built.success(), "{script} failed");
     let (name, port) = place();
-    Cluster::up(&name, 3, port)
+    match kind {
+        Kind::Local => Cluster::local(&name, 3, port),
+        Kind::Bare => Cluster::bare(&format!("{name}-bare"), 3),
+    }
 }
 
-fn assert_nothing_is_left() {
-    let (name, _) = place();
-    let filter = format!("label=warren.cluster={name}");
-    let containers = docker(&["ps", "-aq", "--filter", &filter]);
-    let networks = docker(&["network", "ls", "-q", "--filter", &filter]);
-    assert!(containers.is_empty() && networks.is_empty(), "warren down left {containers} {networks}");
-    assert!(
-        !std::path::Path::new("/var/lib/warren").join(name).exists(),
-        "warren down left the state directory"
-    );
+/// Takes the cluster down, and sees that nothing is left of it.
+fn take_down(running: &mut Option<(Kind, Cluster)>) {
+    let Some((_, mut cluster)) = running.take() else { return };
+    let left = cluster.take_down();
+    assert!(left.is_empty(), "taking {} down left {left:#?}", cluster.name);
 }

@@ -2,13 +2,17 @@
 
 use std::{
     collections::BTreeMap,
+    io::{ErrorKind, Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition, docker, warren_binary},
+    cluster::{Cluster, condition, warren_binary},
     eventually,
     load::{Load, Report},
 };
@@ -21,34 +25,17 @@ use crate::{
 /// Longer than the supervisor's memory: a daemon that lived for so long is restarted at once.
 const HEALTHY: Duration = Duration::from_secs(11);
 
-/// The processes of a member by daemon ("node" is the supervisor), with their identifiers on this machine.
-pub fn processes(container: &str) -> BTreeMap<String, u32> {
-    let table = docker(&["top", container, "-eo", "pid,args"]);
-    let process = |line: &str| {
-        let mut words = line.split_whitespace();
-        let pid = words.next()?.parse().ok()?;
-        let program = words.next()?;
-        let daemon = words.next()?;
-        // Pods of a node are in its cgroup too: only what was started for this very member counts.
-        let ours = program.ends_with("warren")
-            && ["node", "netd", "agent", "gateway"].contains(&daemon)
-            && line.contains(&format!("/{container}"));
-        ours.then(|| (daemon.to_owned(), pid))
-    };
-    table.lines().filter_map(process).collect()
-}
-
-fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(sent.expect("kill starts").success(), "cannot send {name} to {pid}");
 }
 
 /// Kills a daemon and waits for its successor; the answer is how long that took.
-pub fn kill(container: &str, daemon: &str) -> Duration {
-    let old = processes(container)[daemon];
+fn kill(cluster: &Cluster, member: &str, daemon: &str) -> Duration {
+    let old = cluster.machines.processes(member)[daemon];
     let started = Instant::now();
     signal(old, "KILL");
-    eventually("the daemon runs again", || match processes(container).get(daemon) {
+    eventually("the daemon runs again", || match cluster.machines.processes(member).get(daemon) {
         Some(new) if *new != old => Ok(started.elapsed()),
         found => Err(format!("{found:?}")),
     })
@@ -62,39 +49,37 @@ fn prepare(cluster: &Cluster) {
 }
 
 /// A long-lived TCP connection across nodes, and a loop of lookups, inside of the cluster.
-struct Inside {
-    talker: String,
-    resolver: String,
+struct Inside<'a> {
+    cluster: &'a Cluster,
+    pod: Value,
 }
 
-impl Inside {
-    fn start(cluster: &Cluster) -> Self {
+impl<'a> Inside<'a> {
+    fn start(cluster: &'a Cluster) -> Self {
         let node = |number: u32| format!("{}-node-{number}", cluster.name);
         let manifest = include_str!("../../manifests/supervision.yaml");
         cluster.apply(&manifest.replace("NODE_1", &node(1)).replace("NODE_3", &node(3)));
-        let container = |pod: &str, name: &str| {
-            eventually("the inner clients run", || {
-                let pod = cluster.get(&["pod", pod]);
-                let ready = condition(&pod, "Ready") == "True";
-                if ready { Ok(cluster.container(&pod, name)) } else { Err(pod["status"].to_string()) }
-            })
-        };
-        let inside =
-            Self { talker: container("talker", "talker"), resolver: container("talker", "resolver") };
+        let pod = eventually("the inner clients run", || {
+            let pod = cluster.get(&["pod", "talker"]);
+            if condition(&pod, "Ready") == "True" { Ok(pod) } else { Err(pod["status"].to_string()) }
+        });
+        let inside = Self { cluster, pod };
         inside.goes_on("before");
         inside
     }
 
-    fn count(container: &str, word: &str) -> usize {
-        docker(&["logs", container]).lines().filter(|line| line.starts_with(word)).count()
+    fn count(&self, container: &str, word: &str) -> usize {
+        let container = self.cluster.container(&self.pod, container);
+        let log = self.cluster.docker_of(&self.pod, &["logs", &container]);
+        log.lines().filter(|line| line.starts_with(word)).count()
     }
 
     /// Waits for further echoes over the one connection, and for further lookups.
     fn goes_on(&self, when: &str) {
-        for (container, word) in [(&self.talker, "echo"), (&self.resolver, "found")] {
-            let before = Self::count(container, word);
+        for (container, word) in [("talker", "echo"), ("resolver", "found")] {
+            let before = self.count(container, word);
             eventually(&format!("{word} goes on {when}"), || {
-                let more = Self::count(container, word) - before;
+                let more = self.count(container, word) - before;
                 if more >= 10 { Ok(()) } else { Err(format!("{more} more {word}")) }
             });
         }
@@ -103,16 +88,16 @@ impl Inside {
     /// What was lost: ended connections and failed lookups, with what was tried.
     fn lost(&self) -> (usize, usize, usize, usize) {
         (
-            Self::count(&self.talker, "ENDED"),
-            Self::count(&self.talker, "echo"),
-            Self::count(&self.resolver, "LOST"),
-            Self::count(&self.resolver, "found"),
+            self.count("talker", "ENDED"),
+            self.count("talker", "echo"),
+            self.count("resolver", "LOST"),
+            self.count("resolver", "found"),
         )
     }
 
-    fn end(self, cluster: &Cluster) {
+    fn end(self) {
         let delete = ["delete", "pod/talker", "pod/listener", "svc/listener"];
-        cluster.kubectl(&[&delete[..], &["--grace-period=0", "--force"]].concat());
+        self.cluster.kubectl(&[&delete[..], &["--grace-period=0", "--force"]].concat());
     }
 }
 
@@ -148,7 +133,7 @@ pub fn killed_netd_and_agent_cost_nothing(cluster: &Cluster) {
         ("node-3", "agent"),
     ] {
         let failed = load.report().failures.len();
-        let took = kill(&member(name), daemon);
+        let took = kill(cluster, &member(name), daemon);
         load.more(300);
         inside.goes_on("after the kill");
         let lost = load.report().failures.len() - failed;
@@ -161,33 +146,89 @@ pub fn killed_netd_and_agent_cost_nothing(cluster: &Cluster) {
     report.assert_flawless();
     assert_eq!((ended, lost), (0, 0), "a connection or a lookup inside was lost");
     assert_eq!(restarts(cluster), before, "a pod was restarted");
-    inside.end(cluster);
+    inside.end();
 }
 
-pub fn a_killed_gateway_refuses_nobody(cluster: &Cluster) {
-    const WORKERS: usize = 6;
+pub fn a_killed_gateway_loses_no_request(cluster: &Cluster) {
     prepare(cluster);
-    let container = format!("{}-gateway", cluster.name);
-    let load = Load::start(gateway(cluster), "/", WORKERS);
-    load.more(200);
-    for round in 1..=3 {
-        let failed = load.report().failures.len();
-        let took = kill(&container, "gateway");
-        load.more(300);
-        let lost = load.report().failures[failed..].to_vec();
-        println!(
-            "kill -9 gateway, round {round}: back after {} ms, {} requests lost",
-            took.as_millis(),
-            lost.len()
-        );
-        // What it costs: the connections that were in that process, each at most once.
-        assert!(lost.len() <= WORKERS, "more was lost than was connected: {lost:?}");
-        // Whoever connects meanwhile waits in the queue of the held sockets.
-        let refused: Vec<_> = lost.iter().filter(|(_, what)| what.contains("refused")).collect();
-        assert!(refused.is_empty(), "a new connection was refused: {refused:?}");
+    let member = format!("{}-gateway", cluster.name);
+    // Half on kept connections, half on a new one each time; and requests that are in flight at any instant.
+    let loads = [
+        ("quick", Load::start(gateway(cluster), "/", 6)),
+        ("slow", Load::start(gateway(cluster), "/slow?ms=300", 6)),
+    ];
+    let all_go_on = || loads.iter().for_each(|(_, load)| load.more(60));
+    all_go_on();
+    for round in 1..=5 {
+        let lost = || loads.iter().map(|(_, load)| load.report().failures.len()).sum::<usize>();
+        let before = lost();
+        let took = kill(cluster, &member, "gateway");
+        all_go_on();
+        let (took, lost) = (took.as_millis(), lost() - before);
+        println!("kill -9 gateway, round {round}: back after {took} ms, {lost} requests lost");
         std::thread::sleep(HEALTHY);
     }
-    print("gateway killed three times", &load.stop());
+    a_post_is_not_repeated(cluster, &member);
+    for (name, load) in loads {
+        let report = load.stop();
+        print(&format!("gateway killed six times, {name} requests"), &report);
+        report.assert_flawless();
+    }
+}
+
+/// A request that must not be repeated ends with the gateway, soon, and was executed once.
+fn a_post_is_not_repeated(cluster: &Cluster, member: &str) {
+    let mut client = TcpStream::connect(gateway(cluster)).expect("the gateway listens");
+    client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    let mark = format!("ms=2500&post={}", std::process::id());
+    write!(client, "POST /slow?{mark} HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nonce")
+        .expect("sent");
+    let executed = || {
+        let pods = cluster.items(&["pods", "-l", "app=hello"]);
+        let names = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
+        names.map(|name| cluster.kubectl(&["logs", name]).matches(&mark).count()).sum::<usize>()
+    };
+    eventually(
+        "the request is executed",
+        || if executed() == 1 { Ok(()) } else { Err("not yet".to_owned()) },
+    );
+    kill(cluster, member, "gateway");
+    let mut answer = Vec::new();
+    // An end, or a reset; not silence.
+    let ended = client.read_to_end(&mut answer);
+    assert!(ended.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::ConnectionReset), "{ended:?}");
+    assert_eq!(String::from_utf8_lossy(&answer), "", "an answer from nowhere");
+    assert_eq!(executed(), 1, "the request was repeated");
+}
+
+/// A program in a file of its own, removed when dropped.
+struct Program(PathBuf);
+
+impl Program {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("warren-{name}-{}", std::process::id()));
+        std::fs::write(&path, bytes).expect("the temporary directory is writable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        Self(path)
+    }
+
+    /// What is under test, and yet another program: longer by some bytes that nobody reads.
+    fn other_version() -> Self {
+        let mut bytes = std::fs::read(warren_binary()).expect("the binary under test");
+        bytes.extend(b"the next version");
+        Self::new("other", &bytes)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The length of the program that a process runs, whatever lies at its path now.
+fn program_length(pid: u32) -> u64 {
+    std::fs::metadata(format!("/proc/{pid}/exe")).map_or(0, |program| program.len())
 }
 
 pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
@@ -196,16 +237,17 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
     let pods = restarts(cluster);
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(200);
-    let binary = warren_binary().to_string_lossy().into_owned();
+    let other = Program::other_version();
+    let length = std::fs::metadata(&other.0).expect("it is there").len();
     for name in ["gateway", "node-1", "node-2", "node-3"] {
-        let container = format!("{}-{name}", cluster.name);
-        let old = processes(&container);
+        let member = format!("{}-{name}", cluster.name);
+        let old = cluster.machines.processes(&member);
         let failed = load.report().failures.len();
         // Another file in the program's place: what runs goes on with the old one until it is told.
-        docker(&["cp", &binary, &format!("{container}:/warren")]);
+        cluster.machines.install(&member, &other.0);
         signal(old["node"], "HUP");
         eventually("every daemon was replaced", || {
-            let new = processes(&container);
+            let new = cluster.machines.processes(&member);
             let kept: Vec<_> = old.iter().filter(|(name, pid)| new.get(*name) == Some(pid)).collect();
             let complete = new.len() == old.len();
             // The supervisor stays the same process, with another program.
@@ -215,6 +257,9 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
                 Err(format!("{new:?} after {old:?}"))
             }
         });
+        for (daemon, pid) in cluster.machines.processes(&member) {
+            assert_eq!(program_length(pid), length, "{daemon} of {name} runs the old program");
+        }
         load.more(300);
         inside.goes_on("after the upgrade");
         let lost = load.report().failures.len() - failed;
@@ -227,5 +272,39 @@ pub fn an_upgrade_in_place_loses_nothing(cluster: &Cluster) {
     report.assert_flawless();
     assert_eq!((ended, lost), (0, 0), "a connection or a lookup inside was lost");
     assert_eq!(restarts(cluster), pods, "a pod was restarted");
-    inside.end(cluster);
+    inside.end();
+}
+
+pub fn an_upgrade_to_what_cannot_run_is_refused(cluster: &Cluster) {
+    prepare(cluster);
+    let load = Load::start(gateway(cluster), "/", 6);
+    load.more(100);
+    let good = Program::other_version();
+    let no_program = Program::new("rubbish", b"\x7fELF, but no program");
+    let busybox = std::fs::read("/bin/busybox").expect("deploy/prerequisites.sh --test installs it");
+    let foreign = Program::new("foreign", &busybox);
+    let refusals = |member: &str| cluster.machines.logs(member).matches("not upgrading").count();
+    for name in ["gateway", "node-1"] {
+        let member = format!("{}-{name}", cluster.name);
+        let before = cluster.machines.processes(&member);
+        // What is no program, and a program that does not understand our command line.
+        for (count, bad) in [(1, &no_program), (2, &foreign)] {
+            cluster.machines.install(&member, &bad.0);
+            signal(before["node"], "HUP");
+            eventually("the upgrade is refused", || {
+                let found = refusals(&member);
+                if found >= count { Ok(()) } else { Err(format!("{found} refusals of {:?}", bad.0)) }
+            });
+            assert_eq!(cluster.machines.processes(&member), before, "{:?} was taken", bad.0);
+        }
+        // It goes on, and can restart its daemons though its own file is not what it runs.
+        if name == "gateway" {
+            kill(cluster, &member, "gateway");
+        }
+        load.more(100);
+        cluster.machines.install(&member, &good.0);
+    }
+    let report = load.stop();
+    print("upgrades refused", &report);
+    report.assert_flawless();
 }

@@ -5,19 +5,13 @@ use std::{
     net::TcpListener,
 };
 
-use warren_tests::{
-    capture::Capture,
-    cluster::{Cluster, docker},
-    eventually,
-    load::Load,
-};
+use warren_tests::{capture::Capture, cluster::Cluster, eventually, load::Load};
 
 use crate::usage::{demo, gateway};
 
-/// Answers every connection on the host's side of the cluster's bridge: a place outside the cluster.
+/// Answers every connection on this side of the bridge: a place outside the cluster.
 fn outside(cluster: &Cluster) -> String {
-    let format = "{{(index .IPAM.Config 0).Gateway}}";
-    let address = docker(&["network", "inspect", "-f", format, &cluster.name]);
+    let address = cluster.machines.outside().address;
     let listener = TcpListener::bind(format!("{address}:0")).expect("the bridge's address is ours");
     let port = listener.local_addr().expect("bound").port();
     std::thread::spawn(move || {
@@ -38,17 +32,8 @@ pub fn names_lead_across_nodes_and_the_underlay_is_encrypted(cluster: &Cluster) 
         .replace("NODE_1", &node(1))
         .replace("NODE_3", &node(3))
         .replace("OUTSIDE", &outside(cluster));
-    let underlay: Vec<String> = (1..=3)
-        .map(|number| {
-            docker(&[
-                "inspect",
-                "-f",
-                "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
-                &node(number),
-            ])
-        })
-        .collect();
-    let capture = Capture::start(&cluster.name, &underlay);
+    let underlay: Vec<String> = (1..=3).map(|number| cluster.machines.address(&node(number))).collect();
+    let capture = Capture::start(&cluster.machines.outside().bridge, &underlay);
     cluster.apply(&manifest);
     let expected = [
         "env=swordfish file=a file from a ConfigMap mode=400",
@@ -89,7 +74,7 @@ pub fn rollouts_and_scaling_lose_no_request(cluster: &Cluster) {
     let image = deployment["spec"]["template"]["spec"]["containers"][0]["image"].as_str().expect("an image");
     let repository = image.rsplit_once(':').map_or(image, |(repository, _)| repository);
     let newer = format!("{repository}:e2e-newer");
-    docker(&["tag", image, &newer]);
+    cluster.machines.tag(image, &newer);
 
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(200);
@@ -109,7 +94,7 @@ pub fn rollouts_and_scaling_lose_no_request(cluster: &Cluster) {
     let report = load.stop();
     println!("rollouts and scaling: {} requests, {} failed", report.requests, report.failures.len());
     report.assert_flawless();
-    docker(&["rmi", &newer]);
+    cluster.machines.untag(&newer);
 }
 
 /// Waits until exactly `count` pods of the demo exist and none is terminating.

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, condition, docker, warren_binary},
-    eventually,
+    cluster::{Cluster, condition, warren_binary},
+    eventually, succeed,
 };
 
 /// The demo's manifest, as the repository ships it.
@@ -15,7 +15,7 @@ pub fn demo() -> &'static str {
 
 /// The gateway's HTTP address.
 pub fn gateway(cluster: &Cluster) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], cluster.http))
+    cluster.machines.gateway()
 }
 
 fn curl(url: &str, arguments: &[&str]) -> (String, String) {
@@ -34,7 +34,7 @@ fn curl(url: &str, arguments: &[&str]) -> (String, String) {
 pub fn demo_reaches_every_pod_on_every_node(cluster: &Cluster) {
     cluster.apply(demo());
     cluster.rolled_out("deployment/hello");
-    let url = format!("http://127.0.0.1:{}/", cluster.http);
+    let url = format!("http://{}/", gateway(cluster));
     let (mut pods, mut nodes) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..300 {
         let (body, code) = curl(&url, &["-H", "accept: application/json"]);
@@ -137,9 +137,7 @@ fn describe_and_get_every_kind(cluster: &Cluster) {
          defaultBackend: {service: {name: web, port: {number: 80}}}\n  rules:\n  - host: daily.test\n    http: {paths: \
          [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}\n",
     );
-    let gateway = format!("{}-gateway", cluster.name);
-    let gateway =
-        docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &gateway]);
+    let gateway = cluster.machines.address(&format!("{}-gateway", cluster.name));
     let address = format!("Address:          {gateway}\n");
     for (kind, expected) in [
         ("deployment/web", "Replicas:               2 desired"),
@@ -250,9 +248,10 @@ pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
 
 pub fn status_and_a_second_up_tell_the_truth(cluster: &Cluster) {
     cluster.nodes_ready(3);
+    cluster.apply(demo());
+    cluster.rolled_out("deployment/hello");
     let before = cluster.items(&["pods", "-A"]);
-    let again = cluster.up_again(3);
-    assert!(!again.is_empty());
+    cluster.machines.again();
     let started = |pods: &[Value]| -> BTreeSet<String> {
         pods.iter()
             .map(|pod| {
@@ -263,7 +262,7 @@ pub fn status_and_a_second_up_tell_the_truth(cluster: &Cluster) {
     assert_eq!(
         started(&before),
         started(&cluster.items(&["pods", "-A"])),
-        "a second up changed running pods"
+        "being told again changed running pods"
     );
 
     let status = eventually("the overlay has shaken hands", || {
@@ -313,35 +312,21 @@ pub fn logs_and_watches_follow(cluster: &Cluster) {
 }
 
 pub fn every_process_serves_metrics_and_logs_json(cluster: &Cluster) {
-    let metrics = |container: &str, port: u16| {
-        let container = format!("{}-{container}", cluster.name);
-        let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &container]);
-        let output = std::process::Command::new("nsenter")
-            .args([
-                "-t",
-                &pid,
-                "-n",
-                "curl",
-                "-sS",
-                "--max-time",
-                "10",
-                &format!("http://127.0.0.1:{port}/metrics"),
-            ])
-            .output()
-            .expect("nsenter starts");
-        assert!(output.status.success(), "{container}:{port}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+    let metrics = |role: &str, port: u16| {
+        let url = format!("http://127.0.0.1:{port}/metrics");
+        let mut curl = cluster.machines.command(&format!("{}-{role}", cluster.name), "curl");
+        succeed(curl.args(["-sS", "--max-time", "10", &url]))
     };
-    for (container, port, expected) in [
+    for (role, port, expected) in [
         ("controller", 9401, "warren_store_commits_total"),
         ("node-1", 9402, "warren_"),
         ("node-1", 9403, "warren_"),
         ("gateway", 9404, "warren_gateway_requests_total"),
     ] {
-        let text = metrics(container, port);
-        assert!(text.contains(expected), "{container}:{port} lacks {expected}:\n{text}");
+        let text = metrics(role, port);
+        assert!(text.contains(expected), "{role}:{port} lacks {expected}:\n{text}");
     }
-    let port = (cluster.http + 500).to_string();
+    let port = cluster.machines.spare_port().to_string();
     let mut echo = std::process::Command::new(warren_binary())
         .args(["echo", "--port", &port, "--log-format", "json"])
         .stderr(std::process::Stdio::piped())
@@ -362,28 +347,25 @@ pub fn every_process_serves_metrics_and_logs_json(cluster: &Cluster) {
 }
 
 pub fn a_second_cluster_lives_beside_it(cluster: &Cluster) {
-    let second = Cluster::up(&format!("{}-b", cluster.name), 1, cluster.http + 1_000);
+    let first = gateway(cluster);
+    let second = Cluster::local(&format!("{}-b", cluster.name), 1, first.port() + 999);
+    let http = gateway(&second).port();
     second.nodes_ready(1);
     second.apply(demo());
     second.rolled_out("deployment/hello");
-    let (body, code) = curl(&format!("http://127.0.0.1:{}/", second.http), &[]);
+    let (body, code) = curl(&format!("http://127.0.0.1:{http}/"), &[]);
     assert_eq!(code, "200", "{body}");
     // A port of the first cluster is named, with its owner.
     let taken = std::process::Command::new(warren_binary())
-        .args(["up", "--name", "warren-e2e-c", "--api-port", &(second.http + 500).to_string()])
-        .args([
-            "--gateway-http",
-            &cluster.http.to_string(),
-            "--gateway-https",
-            &(second.http + 501).to_string(),
-        ])
+        .args(["up", "--name", "warren-e2e-c", "--api-port", &(http + 500).to_string()])
+        .args(["--gateway-http", &first.port().to_string(), "--gateway-https", &(http + 501).to_string()])
         .output()
         .expect("warren starts");
     let text = String::from_utf8_lossy(&taken.stderr);
-    assert!(!taken.status.success() && text.contains(&cluster.http.to_string()), "{text}");
+    assert!(!taken.status.success() && text.contains(&first.port().to_string()), "{text}");
     assert!(text.contains(&cluster.name), "the owner of the port is not named: {text}");
     drop(second);
     cluster.nodes_ready(3);
-    let (body, code) = curl(&format!("http://127.0.0.1:{}/", cluster.http), &[]);
+    let (body, code) = curl(&format!("http://{first}/"), &[]);
     assert_eq!(code, "200", "the first cluster suffered: {body}");
 }

@@ -1,5 +1,5 @@
 //! Everything about the served kinds that is a pure function of JSON: strict decoding, defaults, validation, warnings
-//! about what is stored but not acted upon, printed tables, and quantities.
+//! about what is stored but not acted upon, printed tables, quantities, the table of types and bodies in protobuf.
 //!
 //! A resource is named by its plural and group ("pods", "deployments.apps"); `kinds` holds the one table that says
 //! which function serves which resource for which concern.
@@ -9,7 +9,9 @@ mod field;
 mod human;
 mod json;
 mod kinds;
+pub mod protobuf;
 pub mod quantity;
+pub mod schema;
 pub mod strict;
 pub mod table;
 pub mod unsupported;

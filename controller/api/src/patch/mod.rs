@@ -7,11 +7,22 @@ mod topology;
 
 use serde_json::Value;
 
-use crate::{negotiate, status::Status};
+use warren_objects::schema::Message;
+
+use crate::{
+    decode::{self, Decoded},
+    status::Status,
+};
 
 /// A patch as it came in.
 #[derive(Debug)]
-pub(crate) enum Patch {
+pub(crate) struct Patch {
+    form: Form,
+    duplicates: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Form {
     Json(json_patch::Patch),
     Merge(Value),
     Strategic(Value),
@@ -20,10 +31,15 @@ pub(crate) enum Patch {
 impl Patch {
     /// Reads a patch; the content type says which kind it is.
     pub(crate) fn parse(content_type: &str, body: &[u8]) -> Result<Self, Status> {
+        let of = |form: fn(Value) -> Form| {
+            object(body).map(|Decoded { value, duplicates }| Self { form: form(value), duplicates })
+        };
         match content_type {
-            "application/json-patch+json" => json::parse(body).map(Self::Json),
-            "application/merge-patch+json" => object(body).map(Self::Merge),
-            "application/strategic-merge-patch+json" => object(body).map(Self::Strategic),
+            "application/json-patch+json" => {
+                Ok(Self { form: Form::Json(json::parse(body)?), duplicates: Vec::new() })
+            }
+            "application/merge-patch+json" => of(Form::Merge),
+            "application/strategic-merge-patch+json" => of(Form::Strategic),
             "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
                 Err(Status::unsupported_media_type(
                     "server-side apply is not served yet - accepted media types include: application/json-patch+json, \
@@ -31,7 +47,6 @@ impl Patch {
                  (`kubectl apply` without --server-side)",
                 ))
             }
-            "application/vnd.kubernetes.protobuf" => Err(negotiate::unsupported(content_type)),
             other => Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
@@ -39,23 +54,38 @@ impl Patch {
         }
     }
 
-    /// What the object becomes. `kind` is the root of the strategic merge topology.
-    pub(crate) fn apply(&self, kind: &str, current: &Value) -> Result<Value, Status> {
-        match self {
-            Self::Json(patch) => json::apply(patch, current),
-            Self::Merge(patch) => Ok(merge::apply(patch, current)),
-            Self::Strategic(patch) => {
+    /// The fields that the patch gives more than once.
+    pub(crate) fn duplicates(&self) -> &[String] {
+        &self.duplicates
+    }
+
+    /// What the object becomes. Strategic patches need to know its type: custom resources have none.
+    pub(crate) fn apply(&self, kind: Option<&'static Message>, current: &Value) -> Result<Value, Status> {
+        match &self.form {
+            Form::Json(patch) => json::apply(patch, current),
+            Form::Merge(patch) => Ok(merge::apply(patch, current)),
+            Form::Strategic(patch) => {
+                let kind = kind.ok_or_else(|| {
+                    Status::unsupported_media_type(
+                        "the body of the request was in an unknown format - accepted media types include: \
+                         application/json-patch+json, application/merge-patch+json",
+                    )
+                })?;
                 strategic::apply(kind, current, patch).map_err(|error| Status::bad_request(error.to_string()))
             }
         }
     }
 }
 
-fn object(body: &[u8]) -> Result<Value, Status> {
-    let value: Value = serde_json::from_slice(body)
+fn object(body: &[u8]) -> Result<Decoded, Status> {
+    let decoded = decode::json(body)
         .map_err(|error| Status::bad_request(format!("the patch is not valid JSON: {error}")))?;
-    if value.is_object() {
-        return Ok(value);
+    if decoded.value.is_object() {
+        return Ok(decoded);
     }
     Err(Status::bad_request("the patch must be a JSON object"))
 }
+
+#[cfg(test)]
+#[path = "corpus_tests.rs"]
+mod corpus;

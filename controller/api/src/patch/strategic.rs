@@ -1,9 +1,13 @@
 //! Strategic merge patch: merge patch that knows which lists are maps, with Kubernetes' directives
 //! (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/F`, `$setElementOrder/F`).
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
-use super::topology::{self, Merge};
+use warren_objects::schema::Message;
+
+use super::topology::{self, Merge, Node};
 
 /// Why a patch cannot be applied.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,11 +29,12 @@ const ORDER_PREFIX: &str = "$setElementOrder/";
 
 type Object = Map<String, Value>;
 
-/// What the object becomes. `kind` is the root type of the topology.
-pub(super) fn apply(kind: &str, current: &Value, patch: &Value) -> Result<Value, PatchError> {
+/// What an object of a kind becomes.
+pub(super) fn apply(kind: &'static Message, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let empty = Object::new();
     let current = current.as_object().unwrap_or(&empty).clone();
-    merge_map(kind, current, patch.as_object().unwrap_or(&empty), "").map(Value::Object)
+    let root = topology::root(kind);
+    merge_map(root, current, patch.as_object().unwrap_or(&empty), "").map(Value::Object)
 }
 
 /// What `$patch` in a map asks for.
@@ -50,7 +55,7 @@ fn directive(map: &Object, path: &str) -> Result<Directive, PatchError> {
     }
 }
 
-fn merge_map(kind: &str, mut map: Object, patch: &Object, path: &str) -> Result<Object, PatchError> {
+fn merge_map(kind: Node, mut map: Object, patch: &Object, path: &str) -> Result<Object, PatchError> {
     match directive(patch, path)? {
         Directive::Delete => return Ok(Object::new()),
         Directive::Replace => return Ok(plain_map(patch)),
@@ -76,13 +81,18 @@ fn merge_map(kind: &str, mut map: Object, patch: &Object, path: &str) -> Result<
 }
 
 /// Merges one field of the patch into the map.
-fn merge_field(kind: &str, key: &str, value: &Value, map: &mut Object, path: &str) -> Result<(), PatchError> {
+fn merge_field(kind: Node, key: &str, value: &Value, map: &mut Object, path: &str) -> Result<(), PatchError> {
     let old = map.remove(key);
     let merged = match value {
         Value::Null => return Ok(()),
         Value::Object(fields) => {
-            let old = old.and_then(into_object).unwrap_or_default();
-            Value::Object(merge_map(topology::field(kind, key).child, old, fields, path)?)
+            let topology = topology::field(kind, key);
+            if topology.merge == Merge::Replace {
+                Value::Object(plain_map(fields))
+            } else {
+                let old = old.and_then(into_object).unwrap_or_default();
+                Value::Object(merge_map(topology.child, old, fields, path)?)
+            }
         }
         Value::Array(items) => {
             let old = old.and_then(into_list).unwrap_or_default();
@@ -136,7 +146,8 @@ fn retain_keys(map: &mut Object, patch: &Object, path: &str) -> Result<(), Patch
     let Some(retained) = patch.get(RETAIN_KEYS) else { return Ok(()) };
     let retained =
         retained.as_array().ok_or_else(|| PatchError::NotAList { path: below(path, RETAIN_KEYS) })?;
-    let names = |key: &str| retained.iter().any(|name| name.as_str() == Some(key));
+    let retained: BTreeSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let names = |key: &str| retained.contains(key);
     for (key, value) in patch {
         if !is_directive(key) && !value.is_null() && !names(key) {
             return Err(PatchError::NotRetained { path: below(path, key) });
@@ -149,6 +160,7 @@ fn retain_keys(map: &mut Object, patch: &Object, path: &str) -> Result<(), Patch
 /// `$deleteFromPrimitiveList/F`.
 fn delete_scalars(map: &mut Object, field: &str, gone: &Value, path: &str) -> Result<(), PatchError> {
     let gone = gone.as_array().ok_or_else(|| PatchError::NotAList { path: path.to_owned() })?;
+    let gone: HashSet<&Value> = gone.iter().collect();
     if let Some(Value::Array(items)) = map.get_mut(field) {
         items.retain(|item| !gone.contains(item));
     }
@@ -156,7 +168,7 @@ fn delete_scalars(map: &mut Object, field: &str, gone: &Value, path: &str) -> Re
 }
 
 fn merge_list(
-    kind: &str,
+    kind: Node,
     field: &str,
     old: Vec<Value>,
     patch: &[Value],
@@ -164,54 +176,62 @@ fn merge_list(
 ) -> Result<Vec<Value>, PatchError> {
     let topology = topology::field(kind, field);
     match topology.merge {
-        Merge::Atomic => Ok(patch.iter().map(plain).collect()),
+        Merge::Atomic | Merge::Replace => Ok(patch.iter().map(plain).collect()),
         Merge::Set => {
-            let mut items = old;
-            for item in patch {
-                if !items.contains(item) {
-                    items.push(item.clone());
-                }
-            }
-            Ok(items)
+            let known: HashSet<&Value> = old.iter().collect();
+            let mut added = HashSet::new();
+            let new = patch.iter().filter(|item| !known.contains(item) && added.insert(*item));
+            let new: Vec<Value> = new.cloned().collect();
+            Ok(old.into_iter().chain(new).collect())
         }
         Merge::By(key) => merge_keyed(topology.child, key, old, patch, path),
     }
 }
 
 fn merge_keyed(
-    kind: &str,
+    kind: Node,
     key: &'static str,
     old: Vec<Value>,
     patch: &[Value],
     path: &str,
 ) -> Result<Vec<Value>, PatchError> {
     let mut items = old;
-    let mut changes: Vec<(&Object, String)> = Vec::new();
+    let mut changes: Vec<(&Object, &Value, String)> = Vec::new();
+    let mut gone: HashSet<&Value> = HashSet::new();
     let mut replaced = false;
     for (index, item) in patch.iter().enumerate() {
         let path = format!("{path}[{index}]");
         let fields = item.as_object().ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
-        match directive(fields, &path)? {
+        let directive = directive(fields, &path)?;
+        if directive == Directive::Replace {
             // The marker says that the other items of the patch are the whole list.
-            Directive::Replace => replaced = true,
-            Directive::Delete => {
-                let name = fields.get(key).ok_or(PatchError::NoMergeKey { path, key })?;
-                items.retain(|item| item.get(key) != Some(name));
-            }
-            Directive::Merge => changes.push((fields, path)),
+            replaced = true;
+            continue;
+        }
+        let name = fields.get(key).ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
+        if directive == Directive::Delete {
+            gone.insert(name);
+        } else {
+            changes.push((fields, name, path));
         }
     }
-    if replaced {
-        items.clear();
+    items.retain(|item| !replaced && item.get(key).is_none_or(|name| !gone.contains(name)));
+    let mut places: HashMap<Value, usize> = HashMap::new();
+    for (place, item) in items.iter().enumerate() {
+        if let Some(name) = item.get(key) {
+            places.entry(name.clone()).or_insert(place);
+        }
     }
-    for (fields, path) in changes {
-        let name = fields.get(key).ok_or_else(|| PatchError::NoMergeKey { path: path.clone(), key })?;
-        let place = items.iter().position(|item| item.get(key) == Some(name));
+    for (fields, name, path) in changes {
+        let place = places.get(name).copied();
         let old = place.and_then(|place| items[place].as_object().cloned()).unwrap_or_default();
         let merged = Value::Object(merge_map(kind, old, fields, &path)?);
         match place {
             Some(place) => items[place] = merged,
-            None => items.push(merged),
+            None => {
+                places.insert(name.clone(), items.len());
+                items.push(merged);
+            }
         }
     }
     Ok(items)
@@ -219,9 +239,9 @@ fn merge_keyed(
 
 /// `$setElementOrder/F`: items that the order names come in its order; items that only the server has stay where
 /// they were relative to their neighbours.
-fn set_order(kind: &str, field: &str, map: &mut Object, before: &Object, order: &[Value]) {
+fn set_order(kind: Node, field: &str, map: &mut Object, before: &Object, order: &[Value]) {
     let key = match topology::field(kind, field).merge {
-        Merge::Atomic => return,
+        Merge::Atomic | Merge::Replace => return,
         Merge::Set => None,
         Merge::By(key) => Some(key),
     };
@@ -231,18 +251,19 @@ fn set_order(kind: &str, field: &str, map: &mut Object, before: &Object, order: 
             None => item.clone(),
         }
     };
-    let Some(Value::Array(items)) = map.get_mut(field) else { return };
-    let server: Vec<Value> =
-        before.get(field).and_then(Value::as_array).into_iter().flatten().map(name).collect();
-    let order: Vec<Value> = order.iter().map(name).collect();
-    let place = |list: &[Value], item: &Value| {
-        let name = name(item);
-        list.iter().position(|other| *other == name)
+    let places = |list: &[Value]| -> HashMap<Value, usize> {
+        let named = list.iter().enumerate().map(|(place, item)| (name(item), place));
+        // Backwards, so that of equal names the first one counts.
+        named.rev().collect()
     };
+    let Some(Value::Array(items)) = map.get_mut(field) else { return };
+    let server = places(before.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
+    let order = places(order);
+    let place = |places: &HashMap<Value, usize>, item: &Value| places.get(&name(item)).copied();
     let (mut named, mut others): (Vec<Value>, Vec<Value>) =
         std::mem::take(items).into_iter().partition(|item| place(&order, item).is_some());
-    named.sort_by_key(|item| place(&order, item));
-    others.sort_by_key(|item| place(&server, item));
+    named.sort_by_cached_key(|item| place(&order, item));
+    others.sort_by_cached_key(|item| place(&server, item));
     let mut named = named.into_iter().peekable();
     let mut others = others.into_iter().peekable();
     while let Some(other) = others.peek() {

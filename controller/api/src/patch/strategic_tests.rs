@@ -2,11 +2,18 @@
 
 use proptest::prelude::*;
 use serde_json::json;
+use warren_objects::schema;
 
 use super::*;
 
-fn patched(kind: &str, current: Value, patch: Value) -> Value {
-    apply(kind, &current, &patch).unwrap()
+fn kind(name: &str) -> &'static Message {
+    let found =
+        ["", "apps", "policy", "networking.k8s.io"].iter().find_map(|group| schema::root(group, "v1", name));
+    found.unwrap_or_else(|| panic!("no kind {name}"))
+}
+
+fn patched(name: &str, current: Value, patch: Value) -> Value {
+    apply(kind(name), &current, &patch).unwrap()
 }
 
 fn containers(list: Value) -> Value {
@@ -97,7 +104,15 @@ fn retain_keys_drop_what_they_do_not_name() {
         json!({"spec": {"strategy": {"type": "Recreate"}}})
     );
     let wrong = json!({"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}});
-    assert!(matches!(apply("Deployment", &current, &wrong), Err(PatchError::NotRetained { .. })));
+    assert!(matches!(apply(kind("Deployment"), &current, &wrong), Err(PatchError::NotRetained { .. })));
+}
+
+#[test]
+fn a_selector_of_a_budget_is_replaced() {
+    let current = json!({"spec": {"selector": {"matchLabels": {"a": "1"}}, "minAvailable": 1}});
+    let patch = json!({"spec": {"selector": {"matchLabels": {"b": "2", "c": null}}}});
+    let expected = json!({"spec": {"selector": {"matchLabels": {"b": "2"}}, "minAvailable": 1}});
+    assert_eq!(patched("PodDisruptionBudget", current, patch), expected);
 }
 
 #[test]
@@ -133,19 +148,19 @@ fn element_order_keeps_what_only_the_server_has_in_place() {
 
 #[test]
 fn nonsense_is_refused_with_its_path() {
-    let error = apply("Deployment", &json!({}), &containers(json!([{"image": "x"}]))).unwrap_err();
+    let error = apply(kind("Deployment"), &json!({}), &containers(json!([{"image": "x"}]))).unwrap_err();
     assert_eq!(
         error.to_string(),
         "spec.template.spec.containers[0]: every item must be an object with the merge key \"name\""
     );
-    assert!(apply("Pod", &json!({}), &json!({"spec": {"containers": ["x"]}})).is_err());
-    assert!(apply("Pod", &json!({}), &json!({"spec": {"$patch": "maybe"}})).is_err());
-    assert!(apply("Pod", &json!({}), &json!({"spec": {"$retainKeys": 1}})).is_err());
-    assert!(apply("Pod", &json!({}), &json!({"spec": {"$setElementOrder/containers": 1}})).is_err());
+    assert!(apply(kind("Pod"), &json!({}), &json!({"spec": {"containers": ["x"]}})).is_err());
+    assert!(apply(kind("Pod"), &json!({}), &json!({"spec": {"$patch": "maybe"}})).is_err());
+    assert!(apply(kind("Pod"), &json!({}), &json!({"spec": {"$retainKeys": 1}})).is_err());
+    assert!(apply(kind("Pod"), &json!({}), &json!({"spec": {"$setElementOrder/containers": 1}})).is_err());
 }
 
 /// What kubectl does: the patch that leads from one object to another.
-fn two_way(kind: &str, from: &Object, to: &Object) -> Object {
+fn two_way(kind: Node, from: &Object, to: &Object) -> Object {
     let mut patch = Object::new();
     for key in from.keys().filter(|key| !to.contains_key(*key)) {
         patch.insert(key.clone(), Value::Null);
@@ -165,7 +180,7 @@ fn two_way(kind: &str, from: &Object, to: &Object) -> Object {
                 patch.insert(key.clone(), Value::Object(below));
             }
             (Some(Value::Array(old)), Value::Array(new)) => match topology.merge {
-                Merge::Atomic => drop(patch.insert(key.clone(), Value::Array(new.clone()))),
+                Merge::Atomic | Merge::Replace => drop(patch.insert(key.clone(), Value::Array(new.clone()))),
                 Merge::Set => two_way_set(key, old, new, &mut patch),
                 Merge::By(by) => two_way_keyed(topology.child, by, key, old, new, &mut patch),
             },
@@ -187,7 +202,7 @@ fn two_way_set(field: &str, old: &[Value], new: &[Value], patch: &mut Object) {
     }
 }
 
-fn two_way_keyed(child: &str, by: &str, field: &str, old: &[Value], new: &[Value], patch: &mut Object) {
+fn two_way_keyed(child: Node, by: &str, field: &str, old: &[Value], new: &[Value], patch: &mut Object) {
     let find = |list: &[Value], name: &Value| list.iter().find(|item| item[by] == *name).cloned();
     let order: Vec<Value> = new.iter().map(|item| json!({by: item[by]})).collect();
     patch.insert(format!("{ORDER_PREFIX}{field}"), json!(order));
@@ -289,10 +304,10 @@ impl<S: Strategy<Value = std::collections::BTreeSet<String>>> Shuffled for S {}
 proptest! {
     #[test]
     fn a_two_way_patch_leads_to_its_target(from in deployment(), to in deployment()) {
-        let patch = Value::Object(two_way("Deployment", from.as_object().unwrap(), to.as_object().unwrap()));
-        let result = apply("Deployment", &from, &patch).unwrap();
+        let patch = Value::Object(two_way(topology::root(kind("Deployment")), from.as_object().unwrap(), to.as_object().unwrap()));
+        let result = apply(kind("Deployment"), &from, &patch).unwrap();
         prop_assert_eq!(&result, &to, "patch {}", patch);
-        prop_assert_eq!(&apply("Deployment", &result, &patch).unwrap(), &to, "not idempotent: {}", patch);
+        prop_assert_eq!(&apply(kind("Deployment"), &result, &patch).unwrap(), &to, "not idempotent: {}", patch);
     }
 
     #[test]
@@ -300,8 +315,8 @@ proptest! {
         let mut live = from.clone();
         live["metadata"]["annotations"] = json!({"other": "1"});
         live["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "injected"}));
-        let patch = Value::Object(two_way("Deployment", from.as_object().unwrap(), to.as_object().unwrap()));
-        let result = apply("Deployment", &live, &patch).unwrap();
+        let patch = Value::Object(two_way(topology::root(kind("Deployment")), from.as_object().unwrap(), to.as_object().unwrap()));
+        let result = apply(kind("Deployment"), &live, &patch).unwrap();
         prop_assert_eq!(&result["metadata"]["annotations"]["other"], "1");
         let containers = result["spec"]["template"]["spec"]["containers"].as_array().unwrap();
         let wanted = to["spec"]["template"]["spec"]["containers"].as_array().unwrap();

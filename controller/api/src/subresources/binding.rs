@@ -10,13 +10,16 @@ use crate::{
     body::{self, WriteOptions},
     engine::{Engine, key_of},
     meta,
+    negotiate::Expected,
     respond::Reply,
     server::Call,
     status::Status,
 };
 
+const BINDING: Expected<'static> = Expected { group: "", version: "v1", kind: "Binding" };
+
 pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let binding = body::map(&call.headers, &call.body)?;
+    let binding = body::of_kind(&call.headers, &call.body, BINDING)?;
     let options = WriteOptions::parse(&call.query)?;
     let target = &binding["target"];
     let kind = target["kind"].as_str().unwrap_or("Node");

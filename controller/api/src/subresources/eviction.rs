@@ -4,11 +4,14 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
-    body, delete::DeleteOptions, engine::Engine, respond::Reply, server::Call, status::Status, verbs,
+    body, delete::DeleteOptions, engine::Engine, negotiate::Expected, respond::Reply, server::Call,
+    status::Status, verbs,
 };
 
+const EVICTION: Expected<'static> = Expected { group: "policy", version: "v1", kind: "Eviction" };
+
 pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let eviction = body::map(&call.headers, &call.body)?;
+    let eviction = body::of_kind(&call.headers, &call.body, EVICTION)?;
     let mut options =
         DeleteOptions::parse(eviction.get("deleteOptions").unwrap_or(&Value::Null), &call.query)?;
     options.dry_run |= call.query.dry_run()?;

@@ -1,20 +1,22 @@
 //! `/scale`: how many, without knowing of what.
 
 use serde_json::{Value, json};
-use warren_objects::{ErrorKind, FieldError, strict};
+use warren_objects::{ErrorKind, FieldError, schema, strict};
 
 use crate::{
     admission::Scope,
     body::{self, WriteOptions},
     engine::{Engine, key_of},
     meta,
-    negotiate::content_type,
+    negotiate::{Expected, content_type},
     patch::Patch,
     respond::Reply,
     server::Call,
     status::Status,
     verbs,
 };
+
+const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
 
 pub(super) fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let snapshot = engine.snapshot();
@@ -24,7 +26,7 @@ pub(super) fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
 }
 
 pub(super) async fn update(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let mut scale = body::map(&call.headers, &call.body)?;
+    let mut scale = body::of_kind(&call.headers, &call.body, SCALE)?;
     meta::agree_with_url(call.target.kind, &call.target.namespace, &call.target.name, &mut scale)?;
     change(engine, call, |_| Ok(scale.clone())).await
 }
@@ -32,7 +34,7 @@ pub(super) async fn update(engine: &Engine, call: &Call) -> Result<Reply, Status
 pub(super) async fn patch(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     change(engine, call, |scale| {
-        let mut scale = patch.apply("Scale", scale)?;
+        let mut scale = patch.apply(schema::root(SCALE.group, SCALE.version, SCALE.kind), scale)?;
         strict::strip_nulls(&mut scale);
         Ok(scale)
     })

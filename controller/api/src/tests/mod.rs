@@ -1,15 +1,14 @@
 //! The API in process: requests through the router over a real store.
 
-mod deletion;
 mod discovery;
 mod endpoints;
-mod lists;
+mod events;
+mod golden;
 mod objects;
-mod patches;
 mod pods;
+mod protobuf;
 mod services;
 mod streams;
-mod watches;
 
 use std::{sync::Arc, time::Duration};
 
@@ -70,7 +69,17 @@ impl PodStreams for EchoStreams {
 struct Server {
     router: Router,
     store: Arc<EmbeddedStore>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
+}
+
+/// The API over a store.
+fn serve(store: Arc<dyn warren_store::Store>) -> Router {
+    router(Api {
+        store,
+        streams: Arc::new(EchoStreams),
+        config: ClusterConfig::default(),
+        connections: tokio_util::task::TaskTracker::new(),
+    })
 }
 
 /// A whole answer.
@@ -100,17 +109,22 @@ fn admin() -> PeerIdentity {
 
 impl Server {
     async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(directory.path()).unwrap();
-        let api = Api {
-            store: Arc::clone(&store) as Arc<dyn warren_store::Store>,
-            streams: Arc::new(EchoStreams),
-            config: ClusterConfig::default(),
-            connections: tokio_util::task::TaskTracker::new(),
-        };
-        let server = Self { router: router(api), store, _directory: directory };
+        let server = Self::open_in(tempfile::tempdir().unwrap());
         server.post("/api/v1/namespaces", &json!({"metadata": {"name": "default"}})).await.expect(201);
         server
+    }
+
+    fn open_in(directory: tempfile::TempDir) -> Self {
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let router = serve(Arc::clone(&store) as Arc<dyn warren_store::Store>);
+        Self { router, store, directory }
+    }
+
+    /// The same state, in a process that remembers no history.
+    async fn restart(self) -> Self {
+        let Self { store, directory, .. } = self;
+        tokio::task::spawn_blocking(move || store.close()).await.unwrap();
+        Self::open_in(directory)
     }
 
     /// A response whose body may still be coming.

@@ -1,12 +1,13 @@
 //! POST: a new object.
 
+use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 use warren_objects::unsupported;
 use warren_plan::resources::NAMESPACES;
 use warren_store::{Key, Precondition, Snapshot, Transaction};
 
-use super::stamp;
+use super::{stamp, written};
 use crate::{
     addresses, admission,
     body::{self, WriteOptions},
@@ -24,19 +25,26 @@ pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     meta::agree_with_url(kind, &call.target.namespace, "", &mut object)?;
     meta::on_create(kind, &mut object, Timestamp::now())?;
+    let generates = meta::wants_generated_name(&object);
     for _ in 0..ATTEMPTS {
+        if generates {
+            let name = meta::generated_name(meta::text(&object, "generateName"), &(engine.suffix)());
+            meta::of(&mut object).insert("name".into(), name.into());
+        }
         let mut candidate = object.clone();
         if let Some(revision) =
-            attempt(engine, kind, &call.target.namespace, &mut candidate, options.dry_run).await?
+            attempt(engine, kind, &call.target.namespace, &mut candidate, generates, options.dry_run).await?
         {
             if !options.dry_run {
                 stamp(&mut candidate, revision);
             }
             warnings.extend(unsupported::warnings(kind.resource, &candidate));
-            return Ok(Reply::created(candidate).with_warnings(warnings));
+            let reply = written(engine, &call.target, candidate, options.dry_run);
+            return Ok(Reply { code: StatusCode::CREATED, ..reply }.with_warnings(warnings));
         }
     }
-    Err(Status::conflict(kind, meta::text(&object, "name")))
+    let name = meta::text(&object, "name");
+    Err(if generates { Status::no_name_generated(kind, name) } else { Status::conflict(kind, name) })
 }
 
 /// One try; `None`: somebody else was faster in a way that another try can mend.
@@ -45,13 +53,9 @@ async fn attempt(
     kind: &Kind,
     namespace: &str,
     object: &mut Value,
+    generated: bool,
     dry_run: bool,
 ) -> Result<Option<u64>, Status> {
-    let generated = meta::wants_generated_name(object);
-    if generated {
-        let name = meta::generated_name(meta::text(object, "generateName"));
-        meta::of(object).insert("name".into(), name.into());
-    }
     let name = meta::text(object, "name").to_owned();
     let snapshot = engine.snapshot();
     let mut transaction = Transaction::new();
@@ -59,8 +63,13 @@ async fn attempt(
         transaction.preconditions.push(living_namespace(kind, &name, &snapshot, namespace)?);
     }
     let key = key(kind, namespace, &name);
-    if snapshot.get(&key).is_some() {
-        return if generated { Ok(None) } else { Err(Status::already_exists(kind, &name)) };
+    match snapshot.get(&key) {
+        Some(_) if generated => return Ok(None),
+        Some(other) if meta::is_terminating(&other.value) => {
+            return Err(Status::still_being_deleted(kind, &name));
+        }
+        Some(_) => return Err(Status::already_exists(kind, &name)),
+        None => {}
     }
     admission::create(kind, object);
     let claim = if kind.resource == "services" {

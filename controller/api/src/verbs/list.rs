@@ -15,14 +15,12 @@ use crate::{
     status::Status,
 };
 
-pub(crate) fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+pub(crate) async fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let options = ListOptions::parse(&call.query)?;
+    options.check_list()?;
     let selector = Selector::parse(call.target.kind, &call.query)?;
-    if options.send_initial_events {
-        return Err(Status::bad_request("sendInitialEvents is forbidden for list"));
-    }
     let token = options.continuation.as_deref().map(Token::decode).transpose()?;
-    let snapshot = state(engine, &options, token.as_ref())?;
+    let snapshot = state(engine, &options, token.as_ref()).await?;
     let contents = shown(call.target.kind, Arc::clone(&snapshot), &call.target.namespace);
     let page = page(&contents, &call.target, &selector, options.limit, token.as_ref());
     if page.continuation.is_some() {
@@ -32,7 +30,11 @@ pub(crate) fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> {
 }
 
 /// The state that the list shows.
-fn state(engine: &Engine, options: &ListOptions, token: Option<&Token>) -> Result<Arc<Snapshot>, Status> {
+async fn state(
+    engine: &Engine,
+    options: &ListOptions,
+    token: Option<&Token>,
+) -> Result<Arc<Snapshot>, Status> {
     let current = engine.snapshot();
     let wanted = options.revision.unwrap_or(0);
     if let Some(token) = token {
@@ -41,17 +43,7 @@ fn state(engine: &Engine, options: &ListOptions, token: Option<&Token>) -> Resul
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        return at(engine, &current, token.revision).ok_or_else(|| {
-            Status::expired(
-                "The provided continue parameter is too old to display a consistent list result. Start a new list \
-                 without the continue parameter.",
-            )
-        });
-    }
-    if options.revision_match.is_some() && options.revision.is_none() {
-        return Err(Status::bad_request(
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        ));
+        return continued(engine, current, token).await;
     }
     if wanted > current.revision {
         return Err(Status::revision_too_large(wanted, current.revision));
@@ -59,24 +51,29 @@ fn state(engine: &Engine, options: &ListOptions, token: Option<&Token>) -> Resul
     if options.revision_match != Some(Match::Exact) {
         return Ok(current);
     }
-    if wanted == 0 {
-        return Err(Status::bad_request(
-            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-        ));
-    }
-    at(engine, &current, wanted).ok_or_else(|| {
-        Status::expired(format!(
-            "The resourceVersion for the provided list is too old: {wanted} ({})",
-            current.revision
-        ))
+    let newest = current.revision;
+    engine.at(current, wanted).await.ok_or_else(|| {
+        Status::expired(format!("The resourceVersion for the provided list is too old: {wanted} ({newest})"))
     })
 }
 
-fn at(engine: &Engine, current: &Arc<Snapshot>, revision: u64) -> Option<Arc<Snapshot>> {
-    if current.revision == revision {
-        return Some(Arc::clone(current));
+/// The state that the pages before showed. When it is gone, the client may go on from the same place in the present
+/// one: that token is in the error.
+async fn continued(engine: &Engine, current: Arc<Snapshot>, token: &Token) -> Result<Arc<Snapshot>, Status> {
+    if token.revision == Token::ANY_REVISION {
+        return Ok(current);
     }
-    engine.continuations.find(revision)
+    engine.at(current, token.revision).await.ok_or_else(|| {
+        let rest = Token { revision: Token::ANY_REVISION, ..token.clone() };
+        Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter, or use the continue token in this response to retrieve the remainder of \
+             the results. Continuing with the provided token results in an inconsistent list - objects that were \
+             created, modified, or deleted between the time the first chunk was returned and now may show up in the \
+             list.",
+        )
+        .with_continuation(rest.encode())
+    })
 }
 
 /// All objects that a path and a selector name.

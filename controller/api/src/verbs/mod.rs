@@ -16,7 +16,29 @@ pub(crate) use patch::{patch, patch_scope};
 pub(crate) use update::{put, update, write};
 pub(crate) use watch::watch;
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use warren_store::Object;
+
+use crate::{
+    engine::{Engine, key},
+    meta,
+    path::ResourceTarget,
+    respond::{Content, Reply},
+};
+
+/// The answer about an object that was just written: the store's own text of it, unless somebody has written since.
+pub(crate) fn written(engine: &Engine, target: &ResourceTarget, value: Value, dry_run: bool) -> Reply {
+    let key = key(target.kind, &target.namespace, meta::text(&value, "name"));
+    let is_this = |object: &&Arc<Object>| {
+        !dry_run && object.revision.to_string() == meta::text(&value, "resourceVersion")
+    };
+    match engine.snapshot().get(&key).filter(is_this) {
+        Some(object) => Reply::ok(Content::Stored(Arc::clone(object))),
+        None => Reply::fresh(value),
+    }
+}
 
 /// Sets `metadata.resourceVersion`, which the store stamps on what it keeps, on our copy too.
 pub(crate) fn stamp(object: &mut Value, revision: u64) {

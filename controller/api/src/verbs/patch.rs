@@ -1,11 +1,13 @@
 //! PATCH.
 
-use warren_objects::{strict, unsupported};
+use serde_json::Value;
+use warren_objects::{schema, strict, unsupported};
 
-use super::write;
+use super::{write, written};
 use crate::{
     admission::Scope,
     body::{self, WriteOptions},
+    decode,
     engine::Engine,
     meta,
     negotiate::content_type,
@@ -26,12 +28,13 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     let mut warnings = Vec::new();
     let result = write(engine, &call.target, scope, options.dry_run, |old| {
-        let mut new = patch.apply(kind.kind, old)?;
+        let mut new = patch.apply(schema::root(kind.group, kind.version, kind.kind), old)?;
         if !new.is_object() {
             return Err(Status::unprocessable("the patch does not leave an object"));
         }
         strict::strip_nulls(&mut new);
-        warnings = body::check(kind, &mut new, options.validation)?;
+        warnings = body::check(kind, &mut new, patch.duplicates(), options.validation)?;
+        bounded(&new)?;
         meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut new)?;
         Ok(new)
     })
@@ -39,5 +42,10 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     if scope == Scope::Main {
         warnings.extend(unsupported::warnings(kind.resource, &result));
     }
-    Ok(Reply::fresh(result).with_warnings(warnings))
+    Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
+}
+
+/// Patches may add up to more than any body could bring.
+fn bounded(object: &Value) -> Result<(), Status> {
+    if decode::encoded_length(object) > body::LIMIT { Err(Status::too_large(body::LIMIT)) } else { Ok(()) }
 }

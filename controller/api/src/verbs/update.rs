@@ -4,7 +4,7 @@ use serde_json::Value;
 use warren_objects::unsupported;
 use warren_store::{Object, Snapshot, Transaction};
 
-use super::stamp;
+use super::{stamp, written};
 use crate::{
     addresses::{self, Claim},
     admission::{self, Scope},
@@ -33,7 +33,7 @@ pub(crate) async fn put(engine: &Engine, call: &Call, scope: Scope) -> Result<Re
     if scope == Scope::Main {
         warnings.extend(unsupported::warnings(kind.resource, &result));
     }
-    Ok(Reply::fresh(result).with_warnings(warnings))
+    Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
 }
 
 /// Changes an object: `transform` makes the wanted state from the stored one. Without a `resourceVersion` in the

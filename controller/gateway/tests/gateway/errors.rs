@@ -303,7 +303,9 @@ async fn a_response_that_breaks_off_is_not_passed_off_as_whole() {
 
 #[tokio::test]
 async fn a_stop_lets_requests_finish_and_takes_no_new_connections() {
-    let gateway = Gateway::start();
+    let mut gateway = Gateway::start();
+    // Held listening sockets would go on to take connections, for a successor.
+    gateway.lose_supervisor();
     let release = Arc::new(tokio::sync::Semaphore::new(0));
     let gate = release.clone();
     let upstream = Upstream::start(move |_| {

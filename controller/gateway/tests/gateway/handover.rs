@@ -16,7 +16,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use warren_gateway::{Listeners, Routes, Serving, serve_with};
-use warren_runtime::descriptors::{self, Descriptors, Message};
+use warren_runtime::descriptors::{self, Descriptors, Message, OWN};
 
 use crate::support::{Client, Upstream, eventually, rule, within};
 
@@ -36,6 +36,8 @@ impl Supervisor {
     fn descriptors(&mut self) -> Descriptors {
         while let Ok(Some((message, descriptor))) = descriptors::receive(self.ours.as_fd()) {
             match (message, descriptor) {
+                // Clients of a generation end with it here: see `killed` for the other kind.
+                (Message::Keep(name) | Message::Forget(name), _) if name.starts_with(OWN) => {}
                 (Message::Keep(name), Some(descriptor)) => {
                     self.held.insert(name, descriptor);
                 }

@@ -3,6 +3,7 @@
 
 mod errors;
 mod handover;
+mod killed;
 mod overdue;
 mod passing;
 mod protocols;

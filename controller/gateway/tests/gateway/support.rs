@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     net::SocketAddr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,12 +23,15 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use warren_gateway::{Listeners, Routes, Serving, follow, serve};
+use warren_gateway::{Listeners, Routes, Serving, follow, serve_with};
 use warren_proto::{
     control::{Endpoint, HttpRoute, PathType, feed_item::Item},
     vocabulary::Cursor,
 };
-use warren_runtime::feed::{Feed, State};
+use warren_runtime::{
+    descriptors::Descriptors,
+    feed::{Feed, State},
+};
 
 /// Far longer than anything here takes, even on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,6 +70,7 @@ pub(crate) struct Gateway {
     acknowledged: watch::Receiver<u64>,
     revision: AtomicUsize,
     serving: Option<Serving>,
+    supervisor: Option<OwnedFd>,
     _state_dir: tempfile::TempDir,
     _stop: DropGuard,
 }
@@ -92,7 +97,10 @@ impl Gateway {
         let routes = Routes::new();
         let stop = CancellationToken::new();
         let listeners = Listeners { http: any, https: Some((any, tls)), threads, response_timeout };
-        let serving = serve(listeners, &routes, &stop).expect("free ports");
+        // As in a cluster: plain connections are held. Nobody hears of them here; what does not fit is not held.
+        let (supervisor, theirs) = UnixStream::pair().expect("a pair");
+        let descriptors = Descriptors::new(BTreeMap::new(), Some(theirs.into()));
+        let serving = serve_with(listeners, &descriptors, &routes, &stop).expect("free ports");
         let (feed, states, acknowledged) = Feed::manual();
         tokio::spawn(follow(feed, routes, stop.clone()));
         let address =
@@ -103,6 +111,7 @@ impl Gateway {
             states,
             acknowledged,
             revision: AtomicUsize::new(0),
+            supervisor: Some(supervisor.into()),
             _state_dir: state_dir,
             _stop: stop.clone().drop_guard(),
             stop,
@@ -136,6 +145,11 @@ impl Gateway {
 
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.http).await
+    }
+
+    /// The supervisor is gone, and with it what it held.
+    pub(crate) fn lose_supervisor(&mut self) {
+        self.supervisor = None;
     }
 
     /// Waits until the workers have ended.

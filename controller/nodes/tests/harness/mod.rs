@@ -85,9 +85,21 @@ impl Controller {
     }
 
     pub async fn join(&self, token: &str, name: &str, role: Role) -> Result<JoinResponse, Status> {
+        self.join_from(token, name, role, "").await
+    }
+
+    /// A join from a machine that has a name.
+    pub async fn join_from(
+        &self,
+        token: &str,
+        name: &str,
+        role: Role,
+        machine: &str,
+    ) -> Result<JoinResponse, Status> {
         let mut parts = token.split('.').skip(1);
         let token = format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let request = JoinRequest { token, name: name.into(), role: role.into(), csr: csr() };
+        let request =
+            JoinRequest { token, name: name.into(), role: role.into(), csr: csr(), machine: machine.into() };
         JoinClient::new(self.channel().await).join(request).await.map(tonic::Response::into_inner)
     }
 

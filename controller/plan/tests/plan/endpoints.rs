@@ -151,6 +151,18 @@ fn the_barrier_has_an_end() {
 }
 
 #[test]
+fn the_barrier_ends_at_once_when_the_clock_was_set_back() {
+    let (mut model, _) = serving(2, 2);
+    model.acknowledging = false;
+    let key = delete_pod(&mut model);
+    model.pass();
+    assert!(!may_stop(&model, &key));
+    model.now = model.now.checked_sub(std::time::Duration::from_secs(86_400)).expect("in range");
+    model.pass();
+    assert!(may_stop(&model, &key), "by this clock it would wait for a day");
+}
+
+#[test]
 fn a_pod_of_no_service_waits_only_until_its_deletion_is_acknowledged() {
     let mut model = Model::new(1);
     model.deployment("web", 1, json!({}));

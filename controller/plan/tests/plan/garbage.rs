@@ -74,6 +74,93 @@ fn a_deployment_made_anew_gets_new_pods() {
     assert_eq!(model.get(&key)["status"].get("collisionCount"), None);
 }
 
+/// A config map with owners, each with `blockOwnerDeletion`.
+fn owned(model: &mut Model, name: &str, owners: &[&Key]) -> Key {
+    let reference = |key: &&Key| {
+        let uid = &model.get(key)["metadata"]["uid"];
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": &*key.name, "uid": uid, "blockOwnerDeletion": true})
+    };
+    let owners: Vec<Value> = owners.iter().map(reference).collect();
+    model.put(CONFIGMAPS, "default", json!({"metadata": {"name": name, "ownerReferences": owners}}))
+}
+
+#[test]
+fn an_object_goes_with_the_last_of_its_owners() {
+    let mut model = Model::new(1);
+    let (first, second) = (owned(&mut model, "first", &[]), owned(&mut model, "second", &[]));
+    let shared = owned(&mut model, "shared", &[&first, &second]);
+    model.settle();
+    model.remove(&first);
+    model.settle();
+    let left = &model.get(&shared)["metadata"]["ownerReferences"];
+    assert_eq!(
+        left.as_array().map(|owners| owners.iter().map(|o| o["name"].clone()).collect()),
+        Some(vec![json!("second")])
+    );
+    model.remove(&second);
+    model.settle();
+    assert!(!model.objects.contains_key(&shared));
+}
+
+#[test]
+fn a_foreground_deletion_spares_what_another_owner_keeps() {
+    let mut model = Model::new(1);
+    let (going, staying) = (owned(&mut model, "going", &[]), owned(&mut model, "staying", &[]));
+    let shared = owned(&mut model, "shared", &[&going, &staying]);
+    let own = owned(&mut model, "own", &[&going]);
+    delete_with(&mut model, &going, "foregroundDeletion");
+    model.settle();
+    assert!(!model.objects.contains_key(&going) && !model.objects.contains_key(&own));
+    assert_eq!(model.get(&shared)["metadata"]["ownerReferences"][0]["name"], "staying");
+    assert!(!is_deleting(model.get(&shared)));
+}
+
+#[test]
+fn a_foreground_deletion_goes_from_the_leaves_up() {
+    let mut model = Model::new(1);
+    let root = owned(&mut model, "root", &[]);
+    let middle = owned(&mut model, "middle", &[&root]);
+    let leaf = owned(&mut model, "leaf", &[&middle]);
+    delete_with(&mut model, &root, "foregroundDeletion");
+    for _ in 0..20 {
+        model.pass();
+        let there = |key: &Key| model.objects.contains_key(key);
+        assert!(!there(&leaf) || there(&middle) && there(&root), "who is owned goes first");
+        assert!(!there(&middle) || there(&root));
+    }
+    assert!(!model.objects.contains_key(&root));
+}
+
+#[test]
+fn a_namespace_that_is_held_says_by_what() {
+    let mut model = Model::new(1);
+    model.namespace("held");
+    let map =
+        model.put(CONFIGMAPS, "held", json!({"metadata": {"name": "c", "finalizers": ["example.com/hold"]}}));
+    model.settle();
+    let key = Key::new(NAMESPACES, "", "held");
+    let now = model.now.to_string();
+    model.change(&key, |value| value["metadata"]["deletionTimestamp"] = now.into());
+    model.settle();
+    let condition = |model: &Model, kind: &str| {
+        let conditions = model.get(&key)["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
+    };
+    let held = condition(&model, "NamespaceFinalizersRemaining");
+    assert_eq!(held["status"], "True");
+    assert_eq!(
+        held["message"],
+        "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances"
+    );
+    assert_eq!(
+        condition(&model, "NamespaceContentRemaining")["message"],
+        "Some resources are remaining: configmaps. has 1 resource instances"
+    );
+    model.change(&map, |value| drop(value["metadata"].as_object_mut().unwrap().remove("finalizers")));
+    model.settle();
+    assert!(!model.objects.contains_key(&key));
+}
+
 #[test]
 fn unknown_owners_and_foreign_finalizers_are_respected() {
     let mut model = Model::new(1);

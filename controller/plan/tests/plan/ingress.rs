@@ -18,6 +18,7 @@ fn gateway(model: &mut Model, name: &str, endpoint: Option<&str>) {
         endpoint: endpoint.map(str::to_owned),
         backend: None,
         mtu: None,
+        machine: None,
     };
     model.write(Member::key(name), member.to_value());
 }

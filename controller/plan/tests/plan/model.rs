@@ -71,6 +71,7 @@ impl Model {
             endpoint: None,
             backend: None,
             mtu: None,
+            machine: None,
         };
         self.write(Member::key(&name), member.to_value());
         self.put(

@@ -1,8 +1,9 @@
 //! A node that nobody can connect to: streams go through connections that its agent has opened.
 
-use std::process::Command;
-
-use warren_tests::cluster::{Cluster, docker, kubectl_versions};
+use warren_tests::{
+    cluster::{Cluster, kubectl_versions},
+    succeed,
+};
 
 use super::{commands, forward, hands::Hands, logs, ready, remove};
 
@@ -14,31 +15,23 @@ add rule inet e2e_nat input iifname \"eth0\" counter drop
 ";
 
 /// A node's network namespace, behind our NAT.
-struct Closed {
-    pid: String,
+struct Closed<'a> {
+    cluster: &'a Cluster,
+    node: &'a str,
 }
 
-impl Closed {
-    fn new(node: &str) -> Self {
-        let closed = Self { pid: docker(&["inspect", "-f", "{{.State.Pid}}", node]) };
-        closed.nft(NAT);
+impl<'a> Closed<'a> {
+    fn new(cluster: &'a Cluster, node: &'a str) -> Self {
+        let closed = Self { cluster, node };
+        succeed(closed.cluster.machines.command(node, "nft").arg(NAT));
         closed
-    }
-
-    fn nft(&self, rules: &str) -> String {
-        let output = Command::new("nsenter")
-            .args(["-n", "-t", &self.pid, "nft", rules])
-            .output()
-            .expect("nsenter starts");
-        assert!(output.status.success(), "nft: {}", super::text(&output.stderr));
-        super::text(&output.stdout)
     }
 
     /// Addresses and ports on which anything in this namespace takes TCP connections.
     fn listeners(&self) -> Vec<String> {
-        let table = |file: &str| std::fs::read_to_string(format!("/proc/{}/net/{file}", self.pid));
-        let lines = ["tcp", "tcp6"].map(|file| table(file).unwrap_or_default()).concat();
-        let listening = lines.lines().filter_map(|line| {
+        let mut tables = self.cluster.machines.command(self.node, "cat");
+        let tables = succeed(tables.args(["/proc/net/tcp", "/proc/net/tcp6"]));
+        let listening = tables.lines().filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             (words.get(3) == Some(&"0A")).then(|| words[1].to_owned())
         });
@@ -46,11 +39,10 @@ impl Closed {
     }
 }
 
-impl Drop for Closed {
+impl Drop for Closed<'_> {
     fn drop(&mut self) {
-        let _ = Command::new("nsenter")
-            .args(["-n", "-t", &self.pid, "nft", "delete table inet e2e_nat"])
-            .output();
+        let mut nft = self.cluster.machines.command(self.node, "nft");
+        let _ = nft.arg("delete table inet e2e_nat").output();
     }
 }
 
@@ -74,7 +66,7 @@ pub fn a_node_that_accepts_no_connection_serves_streams(cluster: &Cluster) {
         .map(|pod| pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned())
         .collect();
     let distinct: std::collections::BTreeSet<&String> = nodes.iter().collect();
-    let closed: Vec<Closed> = distinct.into_iter().map(|node| Closed::new(node)).collect();
+    let closed: Vec<Closed<'_>> = distinct.into_iter().map(|node| Closed::new(cluster, node)).collect();
     for space in &closed {
         let outside: Vec<_> = space.listeners().into_iter().filter(|found| !is_inside(found)).collect();
         assert!(outside.is_empty(), "a node listens on {outside:?}");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod properties;
+mod protobuf;
 mod samples;
 mod tables;
 mod validation;

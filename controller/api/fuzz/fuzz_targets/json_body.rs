@@ -1,0 +1,4 @@
+//! See `warren_api::judge::json_body`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| warren_api::judge::json_body(input));

@@ -1,0 +1,175 @@
+//! One client's connection: which protocol it speaks, and its orderly end.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use http::Request;
+use hyper::{
+    body::Incoming,
+    rt::{Read, Write},
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    body,
+    headers::Client,
+    metrics::ActiveConnection,
+    proxy::{self, Worker},
+    resume::{Place, Progress, Stream},
+};
+
+/// How long a client may take to send the head of a request, an idle connection included.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// At a stop, how long clients on kept connections are told to leave before the connections are closed.
+const FAREWELL: Duration = Duration::from_secs(1);
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves a client's connection to its end. `place` when it outlives this process.
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    place: Option<Place>,
+    stop: CancellationToken,
+) {
+    let _active = ActiveConnection::new();
+    let _ = stream.set_nodelay(true);
+    // A client that vanished is noticed, also when it only listens.
+    let probes =
+        TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
+    let client = Arc::new(Client::new(peer.ip(), tls.is_some()));
+    let outcome = match tls {
+        None => match timeout(HEADER_TIMEOUT, speaks_http2(&stream, &stop)).await {
+            // Its state is in this process: the stream is an ordinary one.
+            Ok(Some(true)) => serve_http2(worker, client, Stream::passing(stream, place), &stop).await,
+            Ok(Some(false)) => {
+                let stream = Stream::new(stream, place);
+                let progress = stream.progress();
+                serve_http1(worker, client, stream, progress, &stop).await
+            }
+            // As if it had been served: an end that the client hears.
+            Ok(None) | Err(_) => return drop(Stream::new(stream, place)),
+        },
+        Some(acceptor) => {
+            let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {
+                return;
+            };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                serve_http2(worker, client, TokioIo::new(stream), &stop).await
+            } else {
+                serve_http1(worker, client, TokioIo::new(stream), None, &stop).await
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "a client's connection broke off");
+    }
+}
+
+/// Whether the client begins with HTTP/2's preface; nothing is consumed. `None` when it sends nothing.
+async fn speaks_http2(stream: &TcpStream, stop: &CancellationToken) -> Option<bool> {
+    let look = async {
+        let mut start = [0; PREFACE.len()];
+        loop {
+            let read = stream.peek(&mut start).await.ok().filter(|read| *read > 0)?;
+            if start[..read] != PREFACE[..read] {
+                return Some(false);
+            }
+            if read == PREFACE.len() {
+                return Some(true);
+            }
+            // A part of the preface: the rest is on its way, and the socket stays readable meanwhile.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let leave = async {
+        stop.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    tokio::select! {
+        seen = look => seen,
+        () = leave => None,
+    }
+}
+
+async fn serve_http1<I>(
+    worker: Arc<Worker>,
+    client: Arc<Client>,
+    io: I,
+    progress: Option<Arc<Progress>>,
+    stop: &CancellationToken,
+) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (progress, method) = (progress.clone(), request.method().clone());
+        let answer = proxy::handle(worker.clone(), client.clone(), request);
+        async move { answer.await.map(|response| body::watch(response, &method, progress)) }
+    });
+    // No `pipeline_flush`: with it, hyper holds answers back while the read buffer is not empty, and never
+    // sends the 400 to a malformed request.
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let connection = builder.serve_connection(io, service).with_upgrades();
+    drive(connection, stop, FAREWELL, |connection| connection.graceful_shutdown()).await
+}
+
+async fn serve_http2<I>(
+    worker: Arc<Worker>,
+    client: Arc<Client>,
+    io: I,
+    stop: &CancellationToken,
+) -> hyper::Result<()>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| proxy::handle(worker.clone(), client.clone(), request));
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_TIMEOUT)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_concurrent_streams(256);
+    let connection = builder.serve_connection(io, service);
+    // GOAWAY needs no farewell: it says which requests were seen.
+    drive(connection, stop, Duration::ZERO, |connection| connection.graceful_shutdown()).await
+}
+
+/// Serves a connection to its end. After `stop` the client has `farewell` to see `Connection: close` on a
+/// response; then an idle connection is closed, and a busy one after its response.
+async fn drive<C>(
+    connection: C,
+    stop: &CancellationToken,
+    farewell: Duration,
+    shut_down: impl FnOnce(Pin<&mut C>),
+) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        outcome = connection.as_mut() => return outcome,
+        () = stop.cancelled() => {}
+    }
+    if let Ok(outcome) = timeout(farewell, connection.as_mut()).await {
+        return outcome;
+    }
+    shut_down(connection.as_mut());
+    connection.await
+}

@@ -1,0 +1,181 @@
+//! A gateway in a process of its own (this test's program, started again), and a supervisor that holds its
+//! descriptors as `warren node` does.
+
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+        unix::process::CommandExt as _,
+    },
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::socket::{AddressFamily, SockFlag, SockType, socketpair},
+};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use warren_gateway::{Listeners, Routes, serve_with};
+use warren_runtime::descriptors::{self, Descriptors, INHERITED, Message, OWN, SUPERVISOR};
+
+use crate::support::{PATIENCE, Upstream, eventually, rule};
+
+const LISTEN: &str = "WARREN_TEST_LISTEN";
+const UPSTREAM: &str = "WARREN_TEST_UPSTREAM";
+
+/// The gateway process. As a test of its own, it does nothing.
+#[test]
+#[ignore = "not a test: the process that the tests of `killed` kill"]
+fn gateway() {
+    let address = |name| std::env::var(name).ok()?.parse::<SocketAddr>().ok();
+    let (Some(http), Some(upstream)) = (address(LISTEN), address(UPSTREAM)) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let routes = Routes::new();
+        routes.publish(1, [("route/default/web/0", &rule("", "/", &[upstream]))]).await;
+        let listeners = Listeners { http, https: None, threads: 2, response_timeout: PATIENCE };
+        let descriptors = Descriptors::inherited();
+        let serving =
+            serve_with(listeners, &descriptors, &routes, &CancellationToken::new()).expect("listening");
+        descriptors.ready();
+        serving.wait().await.expect("it is killed before");
+    });
+}
+
+/// Holds what the processes leave.
+pub(crate) struct Supervisor {
+    upstream: SocketAddr,
+    process: Option<Child>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    channel: Option<OwnedFd>,
+    descriptors: BTreeMap<String, OwnedFd>,
+    ready: bool,
+}
+
+impl Held {
+    /// Does what the process asks for.
+    fn hear(&mut self) {
+        let Some(channel) = &self.channel else { return };
+        while let Ok(Some((message, descriptor))) = descriptors::receive(channel.as_fd()) {
+            match message {
+                Message::Keep(name) => {
+                    self.descriptors.insert(name, descriptor.expect("a descriptor comes with it"));
+                }
+                Message::Forget(name) => {
+                    self.descriptors.remove(&name);
+                }
+                Message::Ready => self.ready = true,
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    pub(crate) async fn start(upstream: &Upstream) -> Self {
+        let mut supervisor = Self { upstream: upstream.address, process: None, held: Mutex::default() };
+        supervisor.restart().await;
+        supervisor
+    }
+
+    /// Where the gateway listens, by the socket that is held.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let held = self.held.lock();
+        let listener = held.descriptors.get("http.0").expect("listening").try_clone().expect("a copy");
+        TcpListener::from(listener).local_addr().expect("bound")
+    }
+
+    /// What is held of the process's own, without the prefix.
+    pub(crate) fn own(&self) -> Vec<String> {
+        let mut held = self.held.lock();
+        held.hear();
+        held.descriptors.keys().filter_map(|name| name.strip_prefix(OWN)).map(str::to_owned).collect()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.kill().expect("killed");
+        process.wait().expect("reaped");
+        self.held.lock().hear();
+    }
+
+    /// Waits until every thread of the process sleeps: then it has taken note of all that it wrote.
+    pub(crate) async fn settled(&self) {
+        let tasks = format!("/proc/{}/task", self.process.as_ref().expect("it runs").id());
+        eventually("the process is at rest", || {
+            std::fs::read_dir(&tasks).expect("it runs").flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'))
+            })
+        })
+        .await;
+    }
+
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart().await;
+    }
+
+    /// Starts a process with all that is held, and waits until it serves.
+    #[allow(clippy::disallowed_methods, reason = "the process under test")]
+    pub(crate) async fn restart(&mut self) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .expect("a pair");
+        let listen = if self.held.lock().descriptors.contains_key("http.0") {
+            self.address()
+        } else {
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        };
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--exact", "killed::process::gateway", "--ignored", "--nocapture"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.env(LISTEN, listen.to_string()).env(UPSTREAM, self.upstream.to_string());
+        {
+            let mut held = self.held.lock();
+            let named = held.descriptors.iter().map(|(name, owned)| (name.as_str(), owned.as_raw_fd()));
+            command.env(INHERITED, descriptors::format(named));
+            command.env(SUPERVISOR, theirs.as_raw_fd().to_string());
+            let numbers = held.descriptors.values().map(|owned| owned.as_raw_fd());
+            pass_on(&mut command, numbers.chain([theirs.as_raw_fd()]).collect());
+            self.process = Some(command.spawn().expect("started"));
+            held.channel = Some(ours);
+            held.ready = false;
+        }
+        eventually("the process serves", || {
+            let mut held = self.held.lock();
+            held.hear();
+            held.ready
+        })
+        .await;
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// Lets the new process have these descriptors, and no other one.
+#[allow(unsafe_code)]
+fn pass_on(command: &mut Command, numbers: Vec<RawFd>) {
+    let inherit = move || {
+        for number in &numbers {
+            // SAFETY: the supervisor owns them until the process has been started.
+            fcntl(unsafe { BorrowedFd::borrow_raw(*number) }, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls only.
+    unsafe { command.pre_exec(inherit) };
+}
