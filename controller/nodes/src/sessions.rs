@@ -145,7 +145,13 @@ impl Nodes {
         let (dialled, arrival) = oneshot::channel();
         let _forget = Forget(&self.sessions, id.clone());
         self.sessions.waiting.lock().insert(id, Waiting { node: node.to_owned(), client, dialled });
-        self.sessions.ask(node, open).await?;
+        tokio::select! {
+            asked = self.sessions.ask(node, open) => asked?,
+            // No agent comes any more.
+            () = self.closing.cancelled() => {
+                return Err(SessionError::Disconnected { node: node.to_owned() });
+            }
+        }
         match tokio::time::timeout(DIAL, arrival).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(SessionError::Disconnected { node: node.to_owned() }),

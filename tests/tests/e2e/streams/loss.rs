@@ -11,7 +11,7 @@ use std::{
 };
 
 use warren_tests::{
-    cluster::{Cluster, docker, kubectl_versions},
+    cluster::{Cluster, kubectl_versions},
     eventually,
 };
 
@@ -21,11 +21,20 @@ use super::{
 };
 use crate::supervision;
 
-/// Each slow reader is sent 260 MB: what is not read must stay where it is made.
-const LAST: u32 = 30_000_000;
 const READERS: usize = 4;
 /// By how much a process may grow: windows, buffers of connections, and what its allocator keeps.
 const GROWTH: u64 = 80 << 20;
+
+/// Each slow reader is sent 260 MB: what is not read must stay where it is made. The number is this run's own, because
+/// commands are recognised by it, and another cluster may be under test on this machine.
+fn last() -> u32 {
+    30_000_000 + std::process::id() % 100_000
+}
+
+/// How long an idle command sleeps: by this it is recognised, too.
+fn mark(number: u32) -> String {
+    format!("{}", 1_000_000_000 + 10 * (std::process::id() % 10_000_000) + number)
+}
 
 /// The processes that carry the streams.
 struct Carriers {
@@ -36,10 +45,9 @@ struct Carriers {
 impl Carriers {
     fn of(cluster: &Cluster) -> Self {
         let node = cluster.get(&["pod", "hands"])["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
-        let controller =
-            docker(&["inspect", "-f", "{{.State.Pid}}", &format!("{}-controller", cluster.name)]);
-        let controller = controller.parse().expect("a process identifier");
-        Self { controller, agent: supervision::processes(&node)["agent"] }
+        let controller = format!("{}-controller", cluster.name);
+        let pid = |member: &str, daemon| cluster.machines.processes(member)[daemon];
+        Self { controller: pid(&controller, "controller"), agent: pid(&node, "agent") }
     }
 
     fn each(&self) -> [(&'static str, u32); 2] {
@@ -87,7 +95,7 @@ fn stands_still(what: &str, mut look: impl FnMut() -> Vec<u64>) -> Vec<u64> {
     })
 }
 
-fn no_command_is_left(marks: &[&str]) {
+fn no_command_is_left(marks: &[String]) {
     eventually("commands end with their clients", || {
         let left: Vec<_> = marks.iter().filter(|mark| !written_by(mark).is_empty()).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?} go on")) }
@@ -119,7 +127,11 @@ pub fn slow_and_lost_clients_cost_nothing(cluster: &Cluster) {
     let mut readers = readers.into_iter();
     let (mut first, mut content) = (readers.next().expect("the first"), Vec::new());
     first.stdout.take().expect("piped").read_to_end(&mut content).expect("kubectl is read");
-    assert!(first.wait().expect("it ends").success() && content == sequence(LAST), "{} bytes", content.len());
+    assert!(
+        first.wait().expect("it ends").success() && content == sequence(last()),
+        "{} bytes",
+        content.len()
+    );
     drop(content);
 
     let writer = slow_process(&all[all.len() - 1]);
@@ -130,7 +142,8 @@ pub fn slow_and_lost_clients_cost_nothing(cluster: &Cluster) {
         client.kill().expect("it runs");
         let _ = client.wait();
     }
-    no_command_is_left(&[&format!("seq 1 {LAST}"), "sleep 86311", "sleep 86312", "sleep 86313"]);
+    let sleeps = [1, 2, 3].map(|number| format!("sleep {}", mark(number)));
+    no_command_is_left(&[&[format!("seq 1 {}", last())], &sleeps[..]].concat());
     eventually("their connections are closed", || {
         let now = carriers.descriptors();
         let fits = now.iter().zip(descriptors).all(|(now, before)| *now <= before + 6);
@@ -149,8 +162,8 @@ fn client(hands: &Hands<'_>, arguments: &[&str]) -> Child {
 
 /// Clients that read nothing, until nothing moves any more.
 fn slow_readers(all: &[Hands<'_>]) -> Vec<Child> {
-    let command = format!("seq 1 {LAST}");
-    let arguments = ["exec", "hands", "-c", "shell", "--", "seq", "1", &LAST.to_string()];
+    let command = format!("seq 1 {}", last());
+    let arguments = ["exec", "hands", "-c", "shell", "--", "seq", "1", &last().to_string()];
     let readers = (0..READERS).map(|number| client(&all[number % all.len()], &arguments)).collect();
     let written = stands_still("slow readers stop the processes", || {
         let written = written_by(&command);
@@ -167,11 +180,11 @@ fn slow_readers(all: &[Hands<'_>]) -> Vec<Child> {
 /// It speaks to the controller itself: a proxy in between (Docker's, here) hides a client that goes away while what it
 /// sent is not taken. Such a stream ends after four idle hours.
 fn slow_process(hands: &Hands<'_>) -> Child {
-    let controller = format!("{}-controller", hands.cluster.name);
-    let network = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let server = format!("--server=https://{}:6443", docker(&["inspect", "-f", network, &controller]));
+    let controller = hands.cluster.machines.address(&format!("{}-controller", hands.cluster.name));
+    let server = format!("--server=https://{controller}:6443");
     let direct = [server.as_str(), "--tls-server-name=localhost"];
-    let arguments = ["exec", "-i", "hands", "-c", "shell", "--", "sleep", "86311"];
+    let mark = mark(1);
+    let arguments = ["exec", "-i", "hands", "-c", "shell", "--", "sleep", &mark];
     let mut writer = client(hands, &[&direct[..], &arguments].concat());
     let mut stdin = writer.stdin.take().expect("piped");
     let given = Arc::new(AtomicUsize::new(0));
@@ -183,7 +196,7 @@ fn slow_process(hands: &Hands<'_>) -> Child {
     });
     let given = stands_still("a process that takes nothing stops its client", || {
         let given = given.load(Ordering::Relaxed) as u64;
-        if given > 0 && !written_by("sleep 86311").is_empty() { vec![given] } else { Vec::new() }
+        if given > 0 && !written_by(&format!("sleep {mark}")).is_empty() { vec![given] } else { Vec::new() }
     });
     assert!(given[0] < 130 << 20, "{given:?} bytes were taken though the process reads nothing");
     writer
@@ -193,14 +206,14 @@ fn slow_process(hands: &Hands<'_>) -> Child {
 fn idle(all: &[Hands<'_>]) -> Vec<Child> {
     let mut clients = Vec::new();
     for hands in all {
-        clients.push(client(hands, &["exec", "hands", "-c", "shell", "--", "sleep", "86312"]));
-        clients.push(client(hands, &["exec", "-i", "hands", "-c", "shell", "--", "sleep", "86313"]));
+        clients.push(client(hands, &["exec", "hands", "-c", "shell", "--", "sleep", &mark(2)]));
+        clients.push(client(hands, &["exec", "-i", "hands", "-c", "shell", "--", "sleep", &mark(3)]));
         clients.push(client(hands, &["logs", "-f", "hands", "-c", "shell"]));
         clients.push(client(hands, &["port-forward", "deployment/forwarded", ":8000"]));
     }
-    for mark in ["sleep 86312", "sleep 86313"] {
+    for mark in [2, 3].map(mark) {
         eventually("the commands run", || {
-            let found = written_by(mark).len();
+            let found = written_by(&format!("sleep {mark}")).len();
             if found == all.len() { Ok(()) } else { Err(format!("{found} times {mark}")) }
         });
     }
@@ -211,8 +224,8 @@ fn idle(all: &[Hands<'_>]) -> Vec<Child> {
 fn the_other_side_goes(cluster: &Cluster, all: &[Hands<'_>]) {
     let node = cluster.get(&["pod", "hands"])["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
     let controller = format!("{}-controller", cluster.name);
-    for (number, dies) in ["agent", "controller"].into_iter().enumerate() {
-        let mark = (86_314 + number).to_string();
+    for (number, dies) in [(4, "agent"), (5, "controller")] {
+        let mark = mark(number);
         let begin = |hands| client(hands, &["exec", "hands", "-c", "shell", "--", "sleep", &mark]);
         let clients: Vec<Child> = all.iter().map(begin).collect();
         eventually("the commands run", || {
@@ -220,8 +233,8 @@ fn the_other_side_goes(cluster: &Cluster, all: &[Hands<'_>]) {
             if found == all.len() { Ok(()) } else { Err(format!("{found} of {}", all.len())) }
         });
         match dies {
-            "agent" => drop(supervision::kill(&node, "agent")),
-            _ => drop(docker(&["kill", "-s", "KILL", &controller])),
+            "agent" => drop(supervision::kill(cluster, &node, "agent")),
+            _ => cluster.machines.halt(&controller, "KILL"),
         }
         for mut client in clients {
             let status = eventually("the client is told", || {
@@ -231,8 +244,9 @@ fn the_other_side_goes(cluster: &Cluster, all: &[Hands<'_>]) {
             assert!(dies == "controller" || !status.success(), "without the {dies} it ended with {status}");
         }
         if dies == "controller" {
-            no_command_is_left(&[&format!("sleep {mark}")]);
-            docker(&["start", &controller]);
+            no_command_is_left(&[format!("sleep {mark}")]);
+            cluster.machines.resume(&controller);
+            crate::state::Controller::of(cluster).answers();
         }
         cluster.nodes_ready(3);
     }
