@@ -128,7 +128,17 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let shared = Shared::default();
-    let conclusion = libtest_mimic::run(&arguments, trials(&shared));
+    let mut trials = trials(&shared);
+    // Several filters, separated by commas: they share the cluster.
+    if let Some(filters) = arguments.filter.take_if(|filters| filters.contains(',')) {
+        trials.retain(|trial| {
+            filters.split(',').any(|filter| match arguments.exact {
+                true => trial.name() == filter,
+                false => trial.name().contains(filter),
+            })
+        });
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
     // Taken down here, whatever happened before.
     take_down(&mut shared.lock().unwrap_or_else(PoisonError::into_inner));
     conclusion.exit();

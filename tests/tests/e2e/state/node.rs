@@ -42,6 +42,13 @@ pub fn a_node_that_lost_its_state_joins_again(cluster: &Cluster) {
         if mend { Ok(()) } else { Err(logs) }
     });
     cluster.machines.admit(&node);
+    // Until its former life is declared dead, the node is Ready whatever it does.
+    eventually("the node has joined again", || {
+        let processes = cluster.machines.processes(&node);
+        let complete = ["netd", "agent"].iter().all(|daemon| processes.contains_key(*daemon));
+        let joined = complete && state.join("identity/node.pem").exists();
+        if joined { Ok(()) } else { Err(cluster.machines.latest_log(&node)) }
+    });
     cluster.nodes_ready(3);
     cluster.rolled_out("deployment/hello");
     settled(cluster, 6);

@@ -90,6 +90,7 @@ pub fn a_lost_controller_is_restored_and_nobody_notices(cluster: &Cluster) {
     load.more(200);
     cluster.machines.halt(&controller.member, "KILL");
     fs::remove_dir_all(&controller.data).expect("the disk is lost");
+    fs::create_dir(&controller.data).expect("a new disk is in its place");
     bad_restores_are_refused(&controller, &scratch, &file);
     assert!(!controller.data.join("store").exists(), "a refused backup leaves nothing");
     let output = controller.restore(&file, &[]);
