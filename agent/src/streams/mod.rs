@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use warren_proto::control::{
@@ -116,6 +119,10 @@ fn begin<E: Engine, L: Links>(
     if open.pod_uid.is_empty() {
         return sessions.ends.get(&open.id).map_or((), CancellationToken::cancel);
     }
+    // The controller cannot know whether what it asked on an earlier stream has come.
+    if sessions.ends.contains_key(&open.id) {
+        return;
+    }
     let count = sessions.tasks.len();
     let full = count >= MOST_SESSIONS;
     if count >= MOST_SESSIONS + MOST_REFUSALS {
@@ -189,7 +196,13 @@ pub async fn serve<E: Engine, L: Links>(
     let (arrived, incoming) = mpsc::channel(WINDOW);
     let gone = stop.child_token();
     let (open, output, given_up) = (&open, frames.clone(), gone.clone());
+    let (accepted, wanted) = oneshot::channel();
     let work = async move {
+        // Another agent may be asked the same if this one goes now: nothing is begun twice.
+        tokio::select! {
+            Ok(()) = wanted => {}
+            () = given_up.cancelled() => return,
+        }
         let end = answer(driver, open, &output, incoming, &given_up).await;
         let end = end.unwrap_or_else(|error| End { error, exit_code: None });
         let End { error, exit_code } = end;
@@ -202,6 +215,7 @@ pub async fn serve<E: Engine, L: Links>(
     };
     let answers = async {
         let mut answers = call.await?.into_inner();
+        let _ = accepted.send(());
         while let Some(frame) = answers.message().await? {
             moved.note();
             // What comes after the process has ended goes nowhere.

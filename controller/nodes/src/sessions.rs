@@ -79,10 +79,18 @@ struct Waiting {
     dialled: oneshot::Sender<()>,
 }
 
+/// An agent's Sessions stream.
+#[derive(Clone)]
+struct Agent {
+    /// No other stream has this number.
+    stream: Uuid,
+    requests: mpsc::Sender<Result<SessionOpen, Status>>,
+}
+
 /// Open Sessions streams by node, and readers by session.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    agents: Mutex<BTreeMap<String, mpsc::Sender<Result<SessionOpen, Status>>>>,
+    agents: Mutex<BTreeMap<String, Agent>>,
     waiting: Mutex<BTreeMap<String, Waiting>>,
     /// Told of every agent that opens its stream.
     arrived: Notify,
@@ -142,27 +150,38 @@ impl Nodes {
             container: container.to_owned(),
             kind: Some(kind),
         };
-        let (dialled, arrival) = oneshot::channel();
+        let (dialled, mut arrival) = oneshot::channel();
         let _forget = Forget(&self.sessions, id.clone());
         self.sessions.waiting.lock().insert(id, Waiting { node: node.to_owned(), client, dialled });
+        let disconnected = || SessionError::Disconnected { node: node.to_owned() };
+        let dialling = async {
+            let mut asked = self.sessions.ask(node, &open).await?;
+            let answered = async {
+                loop {
+                    tokio::select! {
+                        dialled = &mut arrival => return dialled.map_err(|_| disconnected()),
+                        // The agent may have gone with the request. One that has it already takes it once.
+                        () = self.sessions.newer(node, asked) => {
+                            asked = self.sessions.ask(node, &open).await?;
+                        }
+                    }
+                }
+            };
+            let away = SessionError::TimedOut { node: node.to_owned() };
+            tokio::time::timeout(DIAL, answered).await.unwrap_or(Err(away))
+        };
         tokio::select! {
-            asked = self.sessions.ask(node, open) => asked?,
+            dialled = dialling => dialled,
             // No agent comes any more.
-            () = self.closing.cancelled() => {
-                return Err(SessionError::Disconnected { node: node.to_owned() });
-            }
-        }
-        match tokio::time::timeout(DIAL, arrival).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(SessionError::Disconnected { node: node.to_owned() }),
-            Err(_) => Err(SessionError::TimedOut { node: node.to_owned() }),
+            () = self.closing.cancelled() => Err(disconnected()),
         }
     }
 
     /// The stream on which this node learns of requests. An older stream of the same node ends.
     pub(crate) fn open_sessions(&self, caller: &Caller) -> ReceiverStream<Result<SessionOpen, Status>> {
         let (requests, stream) = mpsc::channel(REQUESTS);
-        self.sessions.agents.lock().insert(caller.name.clone(), requests);
+        let agent = Agent { stream: Uuid::new_v4(), requests };
+        self.sessions.agents.lock().insert(caller.name.clone(), agent);
         self.sessions.arrived.notify_waiters();
         ReceiverStream::new(stream)
     }
@@ -186,7 +205,7 @@ impl Nodes {
         let closing = self.closing.clone();
         let over = SessionOpen { id: first.id.clone(), ..SessionOpen::default() };
         // Weak: the agent's next stream must end this one.
-        let agent = self.sessions.agents.lock().get(&caller.name).map(mpsc::Sender::downgrade);
+        let agent = self.sessions.agents.lock().get(&caller.name).map(|agent| agent.requests.downgrade());
         self.streams.spawn(async move {
             tokio::select! {
                 () = closing.cancelled() => {}
@@ -210,8 +229,8 @@ impl Sessions {
     }
 
     /// Asks an agent; one that is away is waited for, so that a restarted controller serves streams as if nothing
-    /// had been.
-    async fn ask(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {
+    /// had been. The answer says which of its streams it was asked on.
+    async fn ask(&self, node: &str, open: &SessionOpen) -> Result<Uuid, SessionError> {
         let asking = async {
             loop {
                 // Registered before the look: an agent that comes in between is not missed.
@@ -227,12 +246,24 @@ impl Sessions {
         tokio::time::timeout(RETURN, asking).await.unwrap_or(Err(away))
     }
 
-    fn request(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {
+    /// Waits until an agent has opened another stream than this one.
+    async fn newer(&self, node: &str, stream: Uuid) {
+        loop {
+            let mut arrived = std::pin::pin!(self.arrived.notified());
+            arrived.as_mut().enable();
+            if self.agents.lock().get(node).is_some_and(|agent| agent.stream != stream) {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    fn request(&self, node: &str, open: SessionOpen) -> Result<Uuid, SessionError> {
         let agent = self.agents.lock().get(node).cloned();
         let node = node.to_owned();
         let Some(agent) = agent else { return Err(SessionError::Disconnected { node }) };
-        match agent.try_send(Ok(open)) {
-            Ok(()) => Ok(()),
+        match agent.requests.try_send(Ok(open)) {
+            Ok(()) => Ok(agent.stream),
             Err(mpsc::error::TrySendError::Full(_)) => Err(SessionError::Busy { node }),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(SessionError::Disconnected { node }),
         }

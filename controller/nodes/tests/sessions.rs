@@ -182,6 +182,24 @@ async fn an_agent_that_is_away_for_a_moment_is_waited_for() {
 }
 
 #[tokio::test]
+async fn an_agent_that_goes_with_a_request_is_asked_again_when_it_is_back() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let logs = ask(&controller);
+    let lost = opened(&mut requests).await;
+    // Killed before it dialled: the next one opens its stream, and has nothing of that.
+    let mut again = sessions(&mut member).await;
+    let open = opened(&mut again).await;
+    assert_eq!(open, lost);
+    let (frames, _answers) = dial(&mut member, &open.id).await.expect("somebody waits");
+    frames.send(end("")).await.expect("sent");
+    assert!(stream(logs).await.next().await.is_none());
+    // Whoever dials late finds nobody.
+    assert_eq!(dial(&mut member, &lost.id).await.err().expect("nobody waits").code(), Code::NotFound);
+}
+
+#[tokio::test]
 async fn a_command_is_joined_in_both_directions_until_its_client_goes() {
     let controller = Controller::start().await;
     let mut member = controller.member("node-1", Role::Node).await;
