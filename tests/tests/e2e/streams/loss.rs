@@ -249,5 +249,9 @@ fn the_other_side_goes(cluster: &Cluster, all: &[Hands<'_>]) {
             crate::state::Controller::of(cluster).answers();
         }
         cluster.nodes_ready(3);
+        eventually("streams are served again", || {
+            let output = all[0].in_shell("true", b"")?;
+            if output.status.success() { Ok(()) } else { Err(warren_tests::text(&output)) }
+        });
     }
 }
