@@ -10,6 +10,7 @@ use std::{
     },
     path::Path,
     sync::OnceLock,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -23,13 +24,15 @@ use nix::{
     unistd::Pid,
 };
 use tokio::io::{Interest, unix::AsyncFd};
-use warren_runtime::descriptors::{self, Descriptors, Message, OWN};
+use warren_runtime::descriptors::{self, Descriptors, Message, NEW, OWN};
 
 /// The variable in which a supervisor tells its next version which processes are its children.
 pub(crate) const CHILDREN: &str = "WARREN_CHILDREN";
 /// The name of a daemon's channel among the descriptors that one supervisor leaves to the next; a daemon
 /// cannot choose it.
 const CHANNEL: &str = "@channel";
+/// How long what an ended process left may speak on.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// More than any daemon has use for.
 const MOST: usize = 256;
 /// The same for what belongs to one process (a gateway's clients): as many as there is room for in the one
@@ -60,6 +63,13 @@ impl Held {
             (Message::Ready, _) => return true,
         }
         false
+    }
+
+    /// What is still to be held when a process has it.
+    pub(crate) fn handed_over(mut self) -> Self {
+        let new = format!("{OWN}{NEW}");
+        self.0.retain(|name, _| !name.starts_with(&new));
+        self
     }
 
     /// What goes into a new process's environment, which gets `own` as well.
@@ -113,10 +123,19 @@ impl Channel {
         }
     }
 
-    /// The messages that a process left behind.
-    pub(crate) fn rest(&self) -> Vec<(Message, Option<OwnedFd>)> {
-        let next = || descriptors::receive(self.0.get_ref().as_fd()).ok().flatten();
-        std::iter::from_fn(next).collect()
+    /// The messages that a process left behind, and what its witness says, if it has one, until that has ended, too.
+    pub(crate) async fn rest(&self) -> Vec<(Message, Option<OwnedFd>)> {
+        let mut messages = Vec::new();
+        let all = async {
+            let receive = |socket: &OwnedFd| descriptors::receive(socket.as_fd());
+            while let Ok(Some(message)) = self.0.async_io(Interest::READABLE, receive).await {
+                messages.push(message);
+            }
+        };
+        if tokio::time::timeout(LAST_WORDS, all).await.is_err() {
+            tracing::warn!("a process has ended, and its way to the supervisor is still open");
+        }
+        messages
     }
 }
 

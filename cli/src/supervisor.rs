@@ -215,7 +215,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 status = process.deaths.of(process.pid) => {
-                    self.buried(&mut process, status);
+                    self.buried(&mut process, status).await;
                     self.bequest = process.own;
                     return Life::Ended;
                 }
@@ -278,7 +278,7 @@ impl Keeper {
                     return Ok(new);
                 },
                 status = new.deaths.of(new.pid) => {
-                    self.buried(&mut new, status);
+                    self.buried(&mut new, status).await;
                     anyhow::bail!("the new process ended");
                 }
                 () = &mut patience => break "the new process did not get ready in time",
@@ -301,12 +301,12 @@ impl Keeper {
                 process.deaths.of(process.pid).await
             }
         };
-        self.buried(&mut process, status);
+        self.buried(&mut process, status).await;
     }
 
     /// Takes what the ended process has said last, and says how it ended.
-    fn buried(&mut self, process: &mut Process, status: Option<WaitStatus>) {
-        for (message, descriptor) in process.channel.rest() {
+    async fn buried(&mut self, process: &mut Process, status: Option<WaitStatus>) {
+        for (message, descriptor) in process.channel.rest().await {
             self.held.note(&mut process.own, message, descriptor);
         }
         let (daemon, pid) = (self.daemon.name, process.pid.as_raw());
@@ -350,7 +350,7 @@ impl Process {
         let pid = command.spawn()?.id();
         tracing::info!(daemon = daemon.name, pid, "started");
         let pid = Pid::from_raw(i32::try_from(pid).map_err(std::io::Error::other)?);
-        Ok(Self { pid, channel, deaths, own: std::mem::take(own) })
+        Ok(Self { pid, channel, deaths, own: std::mem::take(own).handed_over() })
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::{fs::FileExt as _, process::CommandExt as _},
     },
+    path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
         Arc,
@@ -24,6 +25,8 @@ use std::{
     },
     thread::JoinHandle,
 };
+
+use nix::sched::{CloneFlags, setns};
 
 /// A day, in seconds.
 pub const DAY: i64 = 86_400;
@@ -34,6 +37,30 @@ const NOTIFY_SEND: libc::c_ulong = 0xc018_2101;
 const AT_SYSINFO_EHDR: u64 = 33;
 const AT_IGNORE: u64 = 1;
 
+/// A program that is to be started in the namespaces of a process.
+pub struct Launch {
+    command: Command,
+    program: PathBuf,
+    /// The process identifiers that it is to see: no command leads there, because only a fork does.
+    identifiers: File,
+}
+
+impl Launch {
+    /// `program` is its path as that process sees it.
+    pub fn beside(pid: u32, program: &Path) -> Self {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &pid.to_string(), "-n", "-m", "-u", "--"]).arg(program);
+        let identifiers = File::open(format!("/proc/{pid}/ns/pid")).expect("the process runs");
+        Self { command, program: program.to_owned(), identifiers }
+    }
+
+    /// With these arguments more.
+    pub fn arguments(mut self, arguments: &[impl AsRef<str>]) -> Self {
+        self.command.args(arguments.iter().map(AsRef::as_ref));
+        self
+    }
+}
+
 /// A running program whose clock is set by the test; it is killed when dropped.
 pub struct Shifted {
     child: Child,
@@ -42,13 +69,11 @@ pub struct Shifted {
 }
 
 impl Shifted {
-    /// Starts a program `seconds` away from the machine's clock. `program` is its path as its own namespaces show
-    /// it; what leads there (nsenter) may come first.
-    pub fn start(command: Command, program: &str, seconds: i64) -> Self {
+    /// Starts a program `seconds` away from the machine's clock.
+    pub fn start(launch: Launch, seconds: i64) -> Self {
         let offset = Arc::new(AtomicI64::new(seconds));
-        let program = program.to_owned();
         // ptrace binds the program to one thread, which has nothing else to wait for.
-        let started = std::thread::spawn(move || spawn(command, &program)).join();
+        let started = std::thread::spawn(move || spawn(launch)).join();
         let (child, notifications) = started.expect("the launcher does not panic");
         let shared = Arc::clone(&offset);
         let answering = std::thread::spawn(move || answer(&notifications, &shared));
@@ -83,7 +108,10 @@ impl Drop for Shifted {
 }
 
 /// Starts the program, blinds it for the vDSO, and lets go of it.
-fn spawn(mut command: Command, program: &str) -> (Child, OwnedFd) {
+fn spawn(launch: Launch) -> (Child, OwnedFd) {
+    let Launch { mut command, program, identifiers } = launch;
+    // This thread's own identifier stays what it is: this is for what it forks.
+    setns(&identifiers, CloneFlags::CLONE_NEWPID).expect("this must run as root");
     let (ours, theirs) = socket_pair();
     let sender = theirs.as_raw_fd();
     // SAFETY: between fork and exec, only system calls on memory of this very function are made.
@@ -103,11 +131,14 @@ fn spawn(mut command: Command, program: &str) -> (Child, OwnedFd) {
         let mut status = 0;
         // SAFETY: the status is a place of the right type; the process is our child.
         let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
-        assert!(waited == pid && libc::WIFSTOPPED(status), "{program} did not start: {status:#x}");
+        assert!(
+            waited == pid && libc::WIFSTOPPED(status),
+            "{} did not start: {status:#x}",
+            program.display()
+        );
         let signal = libc::WSTOPSIG(status);
         let began = signal == libc::SIGTRAP;
-        blinded =
-            began && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with(program));
+        blinded = began && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
         if blinded {
             hide_vdso(pid);
         }

@@ -78,6 +78,11 @@ impl Cluster {
         Self { name: name.to_owned(), machines, kubeconfig, is_up: true }
     }
 
+    /// The administrator's kubeconfig, in a file.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// Runs `warren` as the cluster's administrator; it must succeed.
     pub fn warren(&self, arguments: &[&str]) -> String {
         self.machines.warren(arguments)
@@ -176,6 +181,12 @@ impl Cluster {
         self.machines.docker(pod["spec"]["nodeName"].as_str().expect("the pod has a node"), arguments)
     }
 
+    /// The full names of all members.
+    pub fn members(&self) -> Vec<String> {
+        let roles = ["controller", "gateway", "node-1", "node-2", "node-3"];
+        roles.map(|role| format!("{}-{role}", self.name)).into()
+    }
+
     /// Everything that helps to understand a failure.
     pub fn describe(&self) {
         for arguments in [
@@ -185,8 +196,7 @@ impl Cluster {
             let output = self.try_kubectl(arguments);
             eprintln!("{}", String::from_utf8_lossy(&output.stdout));
         }
-        for role in ["controller", "gateway", "node-1", "node-2", "node-3"] {
-            let member = format!("{}-{role}", self.name);
+        for member in self.members() {
             eprintln!("--- {member}\n{}", self.machines.logs(&member));
         }
         for member in self.machines.engines() {

@@ -1,8 +1,14 @@
 //! The machines of `warren up`: containers on this machine's engine, which holds the pods of all of them.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 use crate::{
+    clock::Launch,
     cluster::{docker, warren_binary},
     machines::{Machines, Outside},
     succeed, text,
@@ -30,9 +36,39 @@ impl Local {
         self.api + 1
     }
 
+    /// Where the members keep their state.
+    fn directory(&self) -> PathBuf {
+        Path::new("/var/lib/warren").join(&self.name)
+    }
+
+    fn controller(&self) -> String {
+        format!("{}-controller", self.name)
+    }
+
+    /// Puts a container that does nothing in the place of the controller's: the same name, network, port and
+    /// directory.
+    fn empty_place(&self, name: &str, aside: &str) {
+        let (data, api) = (self.state(name).display().to_string(), self.api);
+        let image = docker(&["inspect", "-f", "{{.Config.Image}}", name]);
+        docker(&["rename", name, aside]);
+        let (label, publish) = (format!("warren.cluster={}", self.name), format!("127.0.0.1:{api}:6443"));
+        let mount = format!("{data}:{data}");
+        let place = ["--name", name, "--hostname", name, "--network", &self.name, "--label", &label];
+        docker(&[&["run", "-d"][..], &place, &["-p", &publish, "-v", &mount, &image, "pause"]].concat());
+    }
+
     fn network(&self, format: &str) -> String {
         docker(&["network", "inspect", "-f", format, &self.name])
     }
+}
+
+/// What the controller's container is called while another has its place.
+fn aside(member: &str) -> String {
+    format!("{member}-aside")
+}
+
+fn exists(container: &str) -> bool {
+    !docker(&["ps", "-aq", "--filter", &format!("name=^{container}$")]).is_empty()
 }
 
 impl Machines for Local {
@@ -74,6 +110,67 @@ impl Machines for Local {
 
     fn start(&self, member: &str) {
         docker(&["start", member]);
+    }
+
+    fn halt(&self, member: &str, signal: &str) {
+        if signal == "KILL" {
+            // It may have ended by itself.
+            let _ = Command::new("docker").args(["kill", member]).output();
+        }
+        // The engine restarts one that has ended, but none that was stopped.
+        docker(&["stop", member]);
+    }
+
+    fn resume(&self, member: &str) {
+        let aside = aside(member);
+        if exists(&aside) {
+            // A place that could not be made is none.
+            let _ = Command::new("docker").args(["rm", "-f", member]).output();
+            docker(&["rename", &aside, member]);
+        }
+        docker(&["start", member]);
+    }
+
+    fn latest_log(&self, member: &str) -> String {
+        let since = docker(&["inspect", "-f", "{{.State.StartedAt}}", member]);
+        text(
+            &Command::new("docker")
+                .args(["logs", "--since", &since, member])
+                .output()
+                .expect("docker starts"),
+        )
+    }
+
+    fn admit(&self, _: &str) {
+        // It forgets the former member and hands out a new token.
+        self.again();
+    }
+
+    fn stand_in(&self) -> Launch {
+        let name = self.controller();
+        let aside = aside(&name);
+        if !exists(&aside) {
+            self.halt(&name, "TERM");
+            self.empty_place(&name, &aside);
+        }
+        let own = |format: &str| docker(&["inspect", "-f", format, &aside]);
+        let arguments: Vec<String> =
+            serde_json::from_str(&own("{{json .Args}}")).expect("the container's arguments");
+        let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &name]).parse().expect("a process identifier");
+        Launch::beside(pid, Path::new(&own("{{.Path}}"))).arguments(&arguments)
+    }
+
+    fn state(&self, member: &str) -> PathBuf {
+        self.directory().join(member)
+    }
+
+    fn shell(&self, _: &str, line: &str) -> Output {
+        Command::new("sh").args(["-ec", line]).output().expect("sh starts")
+    }
+
+    fn restore(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(warren_binary());
+        command.arg("restore").args(arguments).args(["--name", &self.name]).output().expect("warren starts")
     }
 
     fn processes(&self, member: &str) -> BTreeMap<String, u32> {
@@ -136,7 +233,7 @@ impl Machines for Local {
         let filter = format!("label=warren.cluster={}", self.name);
         let containers = docker(&["ps", "-aq", "--filter", &filter]);
         let networks = docker(&["network", "ls", "-q", "--filter", &filter]);
-        let directory = Path::new("/var/lib/warren").join(&self.name);
+        let directory = self.directory();
         let directory = directory.exists().then(|| directory.display().to_string());
         let found = [containers, networks].into_iter().filter(|found| !found.is_empty());
         found.chain(directory).collect()

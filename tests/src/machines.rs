@@ -5,11 +5,11 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
-use crate::{bare::Bare, succeed};
+use crate::{bare::Bare, clock::Launch, succeed};
 
 /// The place on the underlay that is outside of the cluster, and sees all that passes.
 #[derive(Debug, Clone)]
@@ -48,6 +48,31 @@ pub trait Machines: Send + Sync {
 
     /// Switches it on again.
     fn start(&self, member: &str);
+
+    /// Ends a member's own process (`warren controller`, or `warren node` with its daemons) by a signal, TERM or
+    /// KILL; it stays away until [`Machines::resume`].
+    fn halt(&self, member: &str, signal: &str);
+
+    /// Starts it again, and does not wait for it; nothing happens to one that runs.
+    fn resume(&self, member: &str);
+
+    /// What it has logged since it was last started.
+    fn latest_log(&self, member: &str) -> String;
+
+    /// Lets a member that lost its identity join again.
+    fn admit(&self, member: &str);
+
+    /// The controller as a program that is started by hand; its own process is halted until [`Machines::resume`].
+    fn stand_in(&self) -> Launch;
+
+    /// Where a member keeps its state (the controller: its data), as this side sees its disk.
+    fn state(&self, member: &str) -> PathBuf;
+
+    /// Runs a shell line where a member's disk is mounted as the member sees it, whether it is halted or not.
+    fn shell(&self, member: &str, line: &str) -> Output;
+
+    /// Runs `warren restore` for this cluster's controller, whatever comes of it.
+    fn restore(&self, arguments: &[&str]) -> Output;
 
     /// A member's processes by daemon ("node" is the supervisor), with their identifiers on this machine.
     fn processes(&self, member: &str) -> BTreeMap<String, u32>;

@@ -5,11 +5,14 @@ mod logs;
 mod port_forward;
 mod process;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use warren_proto::control::{
@@ -48,7 +51,7 @@ pub(crate) async fn run<E: Engine, L: Links>(
 ) -> anyhow::Result<()> {
     let mut wait = RETRY_FIRST;
     // Each has a connection of its own, and ends with it, not with the stream of requests.
-    let mut sessions = JoinSet::new();
+    let mut sessions = Sessions::default();
     let serving = async {
         loop {
             if let Err(error) = follow(&driver, &controller, &mut wait, &mut sessions, &stop).await {
@@ -62,18 +65,27 @@ pub(crate) async fn run<E: Engine, L: Links>(
         () = stop.cancelled() => {}
         never = serving => match never {},
     }
-    let ending = async { while sessions.join_next().await.is_some() {} };
+    let ending = async { while sessions.tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, ending).await.is_err() {
-        tracing::warn!(sessions = sessions.len(), "sessions do not end; dropping them");
+        tracing::warn!(sessions = sessions.tasks.len(), "sessions do not end; dropping them");
     }
     Ok(())
+}
+
+/// What is served.
+#[derive(Default)]
+struct Sessions {
+    /// Each answers with its session's id.
+    tasks: JoinSet<String>,
+    /// By id: how each is ended.
+    ends: BTreeMap<String, CancellationToken>,
 }
 
 async fn follow<E: Engine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     controller: &Controller,
     wait: &mut Duration,
-    sessions: &mut JoinSet<()>,
+    sessions: &mut Sessions,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let channel = tokio::time::timeout(CONNECT, controller.channel()).await??;
@@ -89,7 +101,10 @@ async fn follow<E: Engine, L: Links>(
                 Some(open) => begin(driver, controller, open, sessions, stop),
                 None => return Ok(()),
             },
-            Some(_) = sessions.join_next() => {}
+            Some(ended) = sessions.tasks.join_next() => match ended {
+                Ok(id) => drop(sessions.ends.remove(&id)),
+                Err(error) => tracing::error!(%error, "a session panicked"),
+            }
         }
     }
 }
@@ -98,20 +113,30 @@ fn begin<E: Engine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     controller: &Controller,
     open: SessionOpen,
-    sessions: &mut JoinSet<()>,
+    sessions: &mut Sessions,
     stop: &CancellationToken,
 ) {
-    let full = sessions.len() >= MOST_SESSIONS;
-    if sessions.len() >= MOST_SESSIONS + MOST_REFUSALS {
-        // Its client is told by the controller, which waits for us in vain.
-        return tracing::warn!(sessions = sessions.len(), "too many streams: a request is not answered");
+    if open.pod_uid.is_empty() {
+        return sessions.ends.get(&open.id).map_or((), CancellationToken::cancel);
     }
-    let (driver, controller, stop) = (Arc::clone(driver), controller.clone(), stop.clone());
-    sessions.spawn(async move {
+    // The controller cannot know whether what it asked on an earlier stream has come.
+    if sessions.ends.contains_key(&open.id) {
+        return;
+    }
+    let count = sessions.tasks.len();
+    let full = count >= MOST_SESSIONS;
+    if count >= MOST_SESSIONS + MOST_REFUSALS {
+        // Its client is told by the controller, which waits for us in vain.
+        return tracing::warn!(sessions = count, "too many streams: a request is not answered");
+    }
+    let (driver, controller, end) = (Arc::clone(driver), controller.clone(), stop.child_token());
+    sessions.ends.insert(open.id.clone(), end.clone());
+    sessions.tasks.spawn(async move {
         let id = open.id.clone();
-        if let Err(error) = dial(&driver, &controller, open, full, &stop).await {
+        if let Err(error) = dial(&driver, &controller, open, full, &end).await {
             tracing::debug!(session = id, error = format!("{error:#}"), "a session broke");
         }
+        id
     });
 }
 
@@ -171,7 +196,13 @@ pub async fn serve<E: Engine, L: Links>(
     let (arrived, incoming) = mpsc::channel(WINDOW);
     let gone = stop.child_token();
     let (open, output, given_up) = (&open, frames.clone(), gone.clone());
+    let (accepted, wanted) = oneshot::channel();
     let work = async move {
+        // Another agent may be asked the same if this one goes now: nothing is begun twice.
+        tokio::select! {
+            Ok(()) = wanted => {}
+            () = given_up.cancelled() => return,
+        }
         let end = answer(driver, open, &output, incoming, &given_up).await;
         let end = end.unwrap_or_else(|error| End { error, exit_code: None });
         let End { error, exit_code } = end;
@@ -184,6 +215,7 @@ pub async fn serve<E: Engine, L: Links>(
     };
     let answers = async {
         let mut answers = call.await?.into_inner();
+        let _ = accepted.send(());
         while let Some(frame) = answers.message().await? {
             moved.note();
             // What comes after the process has ended goes nowhere.

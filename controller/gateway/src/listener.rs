@@ -27,7 +27,7 @@ use crate::{
     current::{Barrier, Routes},
     pool::{IDLE_TIMEOUT, Pool},
     proxy::Worker,
-    resume::{self, Holder, Place, Resumed},
+    resume::{self, Holder, Place, Resumed, witness},
     sockets::{Listener, listen},
 };
 
@@ -86,10 +86,10 @@ pub fn serve_with(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let (holder, resumed) = Holder::start(descriptors);
+    let (holder, left) = Holder::start(descriptors);
     let mut shares: Vec<Share> =
         (0..threads).map(|_| Share { holder: holder.clone(), ..Share::default() }).collect();
-    for (index, resumed) in resumed.into_iter().enumerate() {
+    for (index, resumed) in left.resumed.into_iter().enumerate() {
         shares[index % threads].resumed.push(resumed);
     }
     let (http, plain) = listen("http", listeners.http, threads, descriptors)?;
@@ -98,12 +98,26 @@ pub fn serve_with(
     for (index, socket) in plain.into_iter().enumerate() {
         shares[index % threads].sockets.push((socket, None));
     }
-    if let Some((address, config)) = listeners.https {
+    let tls = listeners.https.as_ref().map(|(_, config)| TlsAcceptor::from(config.clone()));
+    if let Some((address, _)) = listeners.https {
         let (https, secure) = listen("https", address, threads, descriptors)?;
         addresses.push(("https", https));
         for (index, socket) in secure.into_iter().enumerate() {
-            shares[index % threads].sockets.push((socket, Some(TlsAcceptor::from(config.clone()))));
+            shares[index % threads].sockets.push((socket, tls.clone()));
         }
+    }
+    let ports: Vec<u16> = addresses.iter().map(|(_, address)| address.port()).collect();
+    for (index, stream) in left.new.into_iter().enumerate() {
+        let port = stream.local_addr().map_or(0, |address| address.port());
+        match ports.iter().position(|known| *known == port) {
+            Some(0) => shares[index % threads].new.push((stream, None)),
+            Some(_) => shares[index % threads].new.push((stream, tls.clone())),
+            // An earlier configuration had other ports.
+            None => {}
+        }
+    }
+    if holder.is_some() {
+        witness::start(descriptors, ports);
     }
     let mut workers = Vec::with_capacity(threads);
     for (index, share) in shares.into_iter().enumerate() {
@@ -125,6 +139,8 @@ struct Share {
     sockets: Vec<(std::net::TcpListener, Option<TlsAcceptor>)>,
     /// Connections that an earlier process left.
     resumed: Vec<Resumed>,
+    /// Connections that it had only accepted.
+    new: Vec<(std::net::TcpStream, Option<TlsAcceptor>)>,
     /// Where there is a supervisor.
     holder: Option<Arc<Holder>>,
 }
@@ -159,15 +175,21 @@ async fn work(
 ) {
     tokio::spawn(pass_barriers(worker.pool.clone(), barriers));
     tokio::spawn(sweep(worker.pool.clone()));
-    let Share { sockets, resumed, holder } = share;
-    for Resumed { stream, place } in resumed {
+    let Share { sockets, resumed, new, holder } = share;
+    let hold = |stream: &_| holder.as_ref().and_then(|holder| holder.hold(stream));
+    let resumed = resumed.into_iter().map(|Resumed { stream, place }| (stream, None, Some(place)));
+    let new = new.into_iter().map(|(stream, tls)| {
+        let place = if tls.is_none() { hold(&stream) } else { None };
+        (stream, tls, place)
+    });
+    for (stream, tls, place) in resumed.chain(new) {
         let adopted = stream.peer_addr().and_then(|peer| {
             stream.set_nonblocking(true)?;
             Ok((TcpStream::from_std(stream)?, peer))
         });
         // An error means that the client has left.
         if let Ok((stream, peer)) = adopted {
-            let serving = connection::serve(worker.clone(), stream, peer, None, Some(place), stop.clone());
+            let serving = connection::serve(worker.clone(), stream, peer, tls, place, stop.clone());
             worker.connections.spawn(serving);
         }
     }

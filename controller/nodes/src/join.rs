@@ -1,6 +1,9 @@
 //! Joining: a single-use token and a key become a member with a name, a slice of the network and a certificate.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
@@ -19,6 +22,10 @@ use crate::{AuthorityError, Nodes, identity, node_status, tokens};
 
 /// How often a join is planned anew when something it read changed.
 const ATTEMPTS: usize = 16;
+/// How long a machine that joins again waits until its former life is heard no more: a moment ago that was stopped.
+const SILENCE: Duration = Duration::from_secs(4);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) struct JoinService {
     nodes: Arc<Nodes>,
@@ -60,6 +67,10 @@ impl Nodes {
         };
         let certificate =
             self.ca.sign_member(&request.csr, name.as_str(), request.role()).map_err(refused)?;
+        let asked = Instant::now();
+        while asked.elapsed() < SILENCE && self.claim(&self.store.snapshot(), request, role) == Claim::Runs {
+            tokio::time::sleep(LOOK).await;
+        }
         let _one_at_a_time = self.joining.lock().await;
         for _ in 0..ATTEMPTS {
             let snapshot = self.store.snapshot();
@@ -101,33 +112,21 @@ impl Nodes {
         now: Timestamp,
     ) -> Result<Transaction, Status> {
         let name = request.name.as_str();
-        let machine = Some(request.machine.clone()).filter(|machine| !machine.is_empty());
         let node = Key::new(NODES, "", name);
         let mut transaction = Transaction::new().delete(token.key.clone(), token.revision);
         let known = snapshot.get(&Member::key(name));
-        let former = known.and_then(|object| Member::from_object(object).ok());
-        // Its Node was deleted; or it never came to life, since the answer to its join was lost; or it is the same
-        // machine, which has lost its state directory.
-        let is_same_machine = |former: &Member| machine.is_some() && former.machine == machine;
-        let may_rejoin = |former: &Member| {
-            former.role == role
-                && (former.public_key.is_none()
-                    || (role == MemberRole::Node && snapshot.get(&node).is_none())
-                    || (is_same_machine(former) && !self.is_heard(name, role)))
-        };
-        if known.is_some() && !former.as_ref().is_some_and(may_rejoin) {
-            let connected =
-                former.as_ref().is_some_and(|former| is_same_machine(former) && former.role == role);
-            let hint = if connected {
-                "; it still runs on this very machine: stop it there and try again"
-            } else {
-                ""
+        let claim = self.claim(snapshot, request, role);
+        if claim != Claim::Free {
+            let hint = match claim {
+                Claim::Runs => "; it still runs on this very machine: stop it there and try again",
+                _ => "",
             };
             return Err(Status::already_exists(format!(
                 "a member named {name} exists{hint}; join under another name, or remove it first with `warren member \
                  remove {name}`"
             )));
         }
+        let former = known.and_then(|object| Member::from_object(object).ok());
         let kept = former.map(|member| member.pod_cidr);
         let taken = identity::members(snapshot).map(|member| member.pod_cidr).collect();
         let pod_cidr = kept.or_else(|| ipam::next_pod_cidr(&self.config, &taken)).ok_or_else(|| {
@@ -139,7 +138,7 @@ impl Nodes {
         let member = Member {
             name: name.to_owned(),
             role,
-            machine,
+            machine: machine_of(request),
             pod_cidr,
             public_key: None,
             endpoint: None,
@@ -159,18 +158,58 @@ impl Nodes {
 
     /// A new member has a whole term to say its first word.
     fn welcome(&self, name: &str, role: MemberRole) {
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let mut leases = self.leases.lock();
         for consumer in consumers(role) {
             leases.beat(name, consumer, now);
         }
     }
 
+    /// Whether this machine may have the name that it asks for.
+    fn claim(&self, snapshot: &Snapshot, request: &JoinRequest, role: MemberRole) -> Claim {
+        let name = request.name.as_str();
+        let Some(known) = snapshot.get(&Member::key(name)) else { return Claim::Free };
+        let former = Member::from_object(known).ok().filter(|former| former.role == role);
+        let Some(former) = former else { return Claim::Taken };
+        // It never came to life, since the answer to its join was lost; or its Node was deleted.
+        let is_gone = role == MemberRole::Node && snapshot.get(&Key::new(NODES, "", name)).is_none();
+        if former.public_key.is_none() || is_gone {
+            return Claim::Free;
+        }
+        match machine_of(request) {
+            // It has lost its state directory.
+            Some(machine) if former.machine.as_ref() == Some(&machine) => {
+                if self.is_heard(name, role) {
+                    Claim::Runs
+                } else {
+                    Claim::Free
+                }
+            }
+            _ => Claim::Taken,
+        }
+    }
+
     /// Whether any process of the member was heard within the last moments.
     fn is_heard(&self, name: &str, role: MemberRole) -> bool {
-        let (now, leases) = (std::time::Instant::now(), self.leases.lock());
+        let (now, leases) = (Instant::now(), self.leases.lock());
         consumers(role).iter().any(|consumer| leases.alive(name, *consumer, now))
     }
+}
+
+/// What a join finds under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// Nobody, or who asks.
+    Free,
+    /// Who asks, and it still runs.
+    Runs,
+    /// Another member.
+    Taken,
+}
+
+/// What the asking machine is recognised by, if it says so.
+fn machine_of(request: &JoinRequest) -> Option<String> {
+    Some(request.machine.clone()).filter(|machine| !machine.is_empty())
 }
 
 /// The processes of a member that speak to the controller.

@@ -8,7 +8,7 @@
 //!
 //! Back-pressure: a reader that is slow fills the channel, the channel stops the reading of the HTTP/2 stream,
 //! the stream's window stops the agent; the same in the other direction. A client that has gone ends the agent's
-//! call.
+//! call; and because that end waits behind what a process does not take, the agent is told on its Sessions stream, too.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -79,10 +79,18 @@ struct Waiting {
     dialled: oneshot::Sender<()>,
 }
 
+/// An agent's Sessions stream.
+#[derive(Clone)]
+struct Agent {
+    /// No other stream has this number.
+    stream: Uuid,
+    requests: mpsc::Sender<Result<SessionOpen, Status>>,
+}
+
 /// Open Sessions streams by node, and readers by session.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    agents: Mutex<BTreeMap<String, mpsc::Sender<Result<SessionOpen, Status>>>>,
+    agents: Mutex<BTreeMap<String, Agent>>,
     waiting: Mutex<BTreeMap<String, Waiting>>,
     /// Told of every agent that opens its stream.
     arrived: Notify,
@@ -142,21 +150,38 @@ impl Nodes {
             container: container.to_owned(),
             kind: Some(kind),
         };
-        let (dialled, arrival) = oneshot::channel();
+        let (dialled, mut arrival) = oneshot::channel();
         let _forget = Forget(&self.sessions, id.clone());
         self.sessions.waiting.lock().insert(id, Waiting { node: node.to_owned(), client, dialled });
-        self.sessions.ask(node, open).await?;
-        match tokio::time::timeout(DIAL, arrival).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(SessionError::Disconnected { node: node.to_owned() }),
-            Err(_) => Err(SessionError::TimedOut { node: node.to_owned() }),
+        let disconnected = || SessionError::Disconnected { node: node.to_owned() };
+        let dialling = async {
+            let mut asked = self.sessions.ask(node, &open).await?;
+            let answered = async {
+                loop {
+                    tokio::select! {
+                        dialled = &mut arrival => return dialled.map_err(|_| disconnected()),
+                        // The agent may have gone with the request. One that has it already takes it once.
+                        () = self.sessions.newer(node, asked) => {
+                            asked = self.sessions.ask(node, &open).await?;
+                        }
+                    }
+                }
+            };
+            let away = SessionError::TimedOut { node: node.to_owned() };
+            tokio::time::timeout(DIAL, answered).await.unwrap_or(Err(away))
+        };
+        tokio::select! {
+            dialled = dialling => dialled,
+            // No agent comes any more.
+            () = self.closing.cancelled() => Err(disconnected()),
         }
     }
 
     /// The stream on which this node learns of requests. An older stream of the same node ends.
     pub(crate) fn open_sessions(&self, caller: &Caller) -> ReceiverStream<Result<SessionOpen, Status>> {
         let (requests, stream) = mpsc::channel(REQUESTS);
-        self.sessions.agents.lock().insert(caller.name.clone(), requests);
+        let agent = Agent { stream: Uuid::new_v4(), requests };
+        self.sessions.agents.lock().insert(caller.name.clone(), agent);
         self.sessions.arrived.notify_waiters();
         ReceiverStream::new(stream)
     }
@@ -178,10 +203,17 @@ impl Nodes {
         metrics::counter!("warren_nodes_sessions_total").increment(1);
         let (answers, stream) = mpsc::channel(1);
         let closing = self.closing.clone();
+        let over = SessionOpen { id: first.id.clone(), ..SessionOpen::default() };
+        // Weak: the agent's next stream must end this one.
+        let agent = self.sessions.agents.lock().get(&caller.name).map(|agent| agent.requests.downgrade());
         self.streams.spawn(async move {
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = connect(waiting.client, first, frames, &answers) => {}
+                left = connect(waiting.client, first, frames, &answers) => {
+                    if let Some(agent) = agent.filter(|_| left).and_then(|agent| agent.upgrade()) {
+                        let _ = agent.try_send(Ok(over));
+                    }
+                }
             }
             // Dropped here: the response ends, and with it the agent's call.
             drop(answers);
@@ -197,8 +229,8 @@ impl Sessions {
     }
 
     /// Asks an agent; one that is away is waited for, so that a restarted controller serves streams as if nothing
-    /// had been.
-    async fn ask(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {
+    /// had been. The answer says which of its streams it was asked on.
+    async fn ask(&self, node: &str, open: &SessionOpen) -> Result<Uuid, SessionError> {
         let asking = async {
             loop {
                 // Registered before the look: an agent that comes in between is not missed.
@@ -214,12 +246,24 @@ impl Sessions {
         tokio::time::timeout(RETURN, asking).await.unwrap_or(Err(away))
     }
 
-    fn request(&self, node: &str, open: SessionOpen) -> Result<(), SessionError> {
+    /// Waits until an agent has opened another stream than this one.
+    async fn newer(&self, node: &str, stream: Uuid) {
+        loop {
+            let mut arrived = std::pin::pin!(self.arrived.notified());
+            arrived.as_mut().enable();
+            if self.agents.lock().get(node).is_some_and(|agent| agent.stream != stream) {
+                return;
+            }
+            arrived.await;
+        }
+    }
+
+    fn request(&self, node: &str, open: SessionOpen) -> Result<Uuid, SessionError> {
         let agent = self.agents.lock().get(node).cloned();
         let node = node.to_owned();
         let Some(agent) = agent else { return Err(SessionError::Disconnected { node }) };
-        match agent.try_send(Ok(open)) {
-            Ok(()) => Ok(()),
+        match agent.requests.try_send(Ok(open)) {
+            Ok(()) => Ok(agent.stream),
             Err(mpsc::error::TrySendError::Full(_)) => Err(SessionError::Busy { node }),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(SessionError::Disconnected { node }),
         }
@@ -236,19 +280,22 @@ impl Sessions {
     }
 }
 
-/// Joins a client and the agent's call until either side is done.
+/// Joins a client and the agent's call until either side is done; whether the client left first.
 async fn connect(
     client: Client,
     first: SessionFrame,
     frames: Streaming<SessionFrame>,
     answers: &mpsc::Sender<Result<SessionFrame, Status>>,
-) {
+) -> bool {
     match client {
-        Client::Log(output) => pump(first, frames, &output).await,
+        Client::Log(output) => {
+            pump(first, frames, &output).await;
+            output.is_closed()
+        }
         Client::Both { input, output } => {
             tokio::select! {
-                () = deliver(frames, &output) => {}
-                () = forward(input, answers) => {}
+                () = deliver(frames, &output) => output.is_closed(),
+                () = forward(input, answers) => true,
             }
         }
     }

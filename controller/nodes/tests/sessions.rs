@@ -1,4 +1,4 @@
-//! Log streams through an agent's connections.
+//! Streams through an agent's connections.
 
 mod harness;
 
@@ -182,6 +182,24 @@ async fn an_agent_that_is_away_for_a_moment_is_waited_for() {
 }
 
 #[tokio::test]
+async fn an_agent_that_goes_with_a_request_is_asked_again_when_it_is_back() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let logs = ask(&controller);
+    let lost = opened(&mut requests).await;
+    // Killed before it dialled: the next one opens its stream, and has nothing of that.
+    let mut again = sessions(&mut member).await;
+    let open = opened(&mut again).await;
+    assert_eq!(open, lost);
+    let (frames, _answers) = dial(&mut member, &open.id).await.expect("somebody waits");
+    frames.send(end("")).await.expect("sent");
+    assert!(stream(logs).await.next().await.is_none());
+    // Whoever dials late finds nobody.
+    assert_eq!(dial(&mut member, &lost.id).await.err().expect("nobody waits").code(), Code::NotFound);
+}
+
+#[tokio::test]
 async fn a_command_is_joined_in_both_directions_until_its_client_goes() {
     let controller = Controller::start().await;
     let mut member = controller.member("node-1", Role::Node).await;
@@ -206,4 +224,25 @@ async fn a_command_is_joined_in_both_directions_until_its_client_goes() {
     drop(session);
     let _ = within("the call ends", answers.message()).await;
     within("the agent notices", frames.closed()).await;
+}
+
+/// What a process does not take stands in the way of the call's end: so the agent hears of it elsewhere.
+#[tokio::test]
+async fn an_agent_whose_process_takes_nothing_is_told_that_the_client_has_gone() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let mut requests = sessions(&mut member).await;
+    let nodes = controller.nodes.clone();
+    let kind = Kind::Exec(ExecRequest::default());
+    let asked = tokio::spawn(async move { nodes.session("uid", "node-1", "web", kind).await });
+    let open = opened(&mut requests).await;
+    // The agent reads none of the answers.
+    let (_frames, _answers) = dial(&mut member, &open.id).await.expect("accepted");
+    let session = within("the session opens", asked).await.expect("no panic").expect("a session");
+    let much = "x".repeat(64 << 10);
+    let filling = async { while session.input.send(data(&much)).await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_secs(2), filling).await.is_err(), "the session ended");
+    drop(session);
+    let over = opened(&mut requests).await;
+    assert_eq!((over.id, over.pod_uid.as_str(), over.kind), (open.id, "", None));
 }

@@ -10,14 +10,16 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut, Write as _},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use nix::{
     cmsg_space,
     fcntl::{FcntlArg, FdFlag, fcntl},
+    libc,
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
 };
 
@@ -31,6 +33,12 @@ pub const SUPERVISOR: &str = "WARREN_SUPERVISOR";
 pub const OWN: &str = "own.";
 
 const LONGEST_MESSAGE: usize = 256;
+/// How long a supervisor that has much to read holds up what must be said.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// After [`OWN`], and before a number: connections that a killed process had accepted and did nothing with yet. The
+/// supervisor hands each over once, and does not keep it.
+pub const NEW: &str = "new-";
 
 /// What a daemon tells its supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +126,14 @@ impl Descriptors {
         self.0.supervisor.is_some()
     }
 
+    /// A way of one's own to the supervisor.
+    ///
+    /// # Errors
+    /// When there is none, or too much is open.
+    pub fn supervisor(&self) -> io::Result<OwnedFd> {
+        self.0.supervisor.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()
+    }
+
     /// Like [`Self::keep`], for those who go on without when it fails.
     ///
     /// # Errors
@@ -158,7 +174,17 @@ impl Descriptors {
         if !self.has_supervisor() {
             return;
         }
-        if let Err(error) = self.try_tell(message, descriptor) {
+        let begun = Instant::now();
+        let told = loop {
+            match self.try_tell(message, descriptor) {
+                // It has much to read.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                told => break told,
+            }
+        };
+        if let Err(error) = told {
             tracing::warn!(%error, ?message, "the supervisor cannot be told");
         }
     }
@@ -177,6 +203,40 @@ fn send(to: BorrowedFd<'_>, message: &Message, descriptor: Option<BorrowedFd<'_>
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(text.as_bytes())], control, flags, None)?;
     Ok(())
+}
+
+/// Lets the supervisor hold a descriptor as [`NEW`] and its number, and waits until it can be told. For a fork of a
+/// process with threads: nothing is allocated.
+///
+/// # Errors
+/// When the supervisor is gone.
+#[allow(unsafe_code)]
+pub fn keep_numbered(to: BorrowedFd<'_>, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    /// Room for one descriptor, aligned as the kernel wants it.
+    #[repr(C, align(8))]
+    struct Control([u8; 64]);
+    let number = descriptor.as_raw_fd();
+    let mut text = [0; LONGEST_MESSAGE];
+    let mut rest = &mut text[..];
+    write!(rest, "keep {OWN}{NEW}{number}")?;
+    let length = LONGEST_MESSAGE - rest.len();
+    let mut part = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: length };
+    let mut control = Control([0; 64]);
+    // SAFETY: the structure consists of numbers and pointers, for which zero is a value; all that it points to lives
+    // until the call returns, and the control room is large enough for one descriptor.
+    let sent = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as _;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
+        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(number);
+        libc::sendmsg(to.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// For the supervisor: the next message of a daemon and the descriptor that came with it, without waiting.
@@ -250,6 +310,7 @@ mod tests {
     use std::{
         io::Read as _,
         net::{TcpListener, TcpStream},
+        os::unix::fs::FileTypeExt as _,
     };
 
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -286,6 +347,21 @@ mod tests {
         assert!(next.take("http.0").is_none(), "one owner");
         drop(listener.accept().expect("the client that waited"));
         assert_eq!(client.read(&mut [0]).expect("closed in order"), 0);
+    }
+
+    #[test]
+    fn what_is_kept_by_its_number_arrives() {
+        let (supervisor, daemon) = pair();
+        let file = std::fs::File::open("/dev/null").expect("a file");
+        let way = daemon.supervisor().expect("there is one");
+        keep_numbered(way.as_fd(), file.as_fd()).expect("sent");
+        let (message, held) = receive(supervisor.as_fd()).expect("readable").expect("a message");
+        assert_eq!(message, Message::Keep(format!("{OWN}{NEW}{}", file.as_raw_fd())));
+        let held = std::fs::File::from(held.expect("a descriptor"));
+        assert!(held.metadata().expect("open").file_type().is_char_device());
+        drop(supervisor);
+        assert!(keep_numbered(way.as_fd(), file.as_fd()).is_err(), "nobody is there");
+        assert!(Descriptors::default().supervisor().is_err());
     }
 
     #[test]

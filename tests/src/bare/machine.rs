@@ -37,6 +37,8 @@ struct Power {
     /// Ends when the machine does.
     boot: Child,
     daemons: BTreeMap<String, Child>,
+    /// How long each daemon's log was when it was last started.
+    began: BTreeMap<String, u64>,
 }
 
 impl Machine {
@@ -104,7 +106,7 @@ impl Machine {
             let said = fs::read_to_string(self.path("first")).unwrap_or_default();
             said.trim().parse().map_err(|_| "it has not said so".to_owned())
         });
-        self.power = Some(Power { first, boot, daemons: BTreeMap::new() });
+        self.power = Some(Power { first, boot, daemons: BTreeMap::new(), began: BTreeMap::new() });
     }
 
     /// Cuts its power: when this returns, nothing of it runs.
@@ -133,10 +135,12 @@ impl Machine {
     pub fn daemon(&mut self, what: &str, mut command: Command) {
         let log = OpenOptions::new().create(true).append(true).open(self.path(&format!("{what}.log")));
         let log = log.expect("a log");
+        let length = log.metadata().expect("a file").len();
         let errors = log.try_clone().expect("a descriptor");
         let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("it starts");
         let power = self.power.as_mut().expect("the machine is on");
         power.daemons.insert(what.to_owned(), child);
+        power.began.insert(what.to_owned(), length);
     }
 
     /// Whether a daemon that was started still runs; the output of one that ended is in its log.
@@ -145,22 +149,35 @@ impl Machine {
         daemon.is_some_and(|daemon| matches!(daemon.try_wait(), Ok(None)))
     }
 
-    /// Stops a daemon by SIGTERM to the process with this first word of its command line.
+    /// Stops a daemon by SIGTERM.
     pub fn stop(&mut self, what: &str) {
-        let mut daemon = self
-            .power
-            .as_mut()
-            .and_then(|power| power.daemons.remove(what))
-            .unwrap_or_else(|| panic!("{} does not run", what));
+        assert!(self.runs(what), "{what} of {} does not run", self.name);
+        self.end(what, "TERM");
+    }
+
+    /// Ends a daemon, if it still runs, by a signal.
+    pub fn end(&mut self, what: &str, signal: &str) {
+        let was_running = self.runs(what);
+        let daemon = self.power.as_mut().and_then(|power| power.daemons.remove(what));
+        let Some(mut daemon) = daemon.filter(|_| was_running) else { return };
         // nsenter waits for it in our name: the daemon itself is its only child.
         let waiting = daemon.id();
         let pids = self.pids();
         let pid = pids.iter().find(|pid| parent(**pid) == Some(waiting));
-        kill("TERM", *pid.unwrap_or_else(|| panic!("{what} of {} is gone", self.name)));
+        // One that ends in this very moment needs no signal.
+        pid.into_iter().for_each(|pid| kill(signal, *pid));
         eventually("the daemon stops", || match daemon.try_wait() {
             Ok(Some(_)) => Ok(()),
             other => Err(format!("{what}: {other:?}")),
         });
+    }
+
+    /// What a daemon has logged since it was last started.
+    pub fn latest_log(&self, what: &str) -> String {
+        let began = self.power.as_ref().and_then(|power| power.began.get(what)).copied().unwrap_or_default();
+        let log = fs::read(self.path(&format!("{what}.log"))).unwrap_or_default();
+        let began = usize::try_from(began).expect("a length").min(log.len());
+        String::from_utf8_lossy(&log[began..]).into_owned()
     }
 
     /// What a daemon has logged.

@@ -23,6 +23,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use self::machine::Machine;
 use crate::{
+    clock::Launch,
     cluster::{docker, warren_binary},
     eventually,
     machines::{Machines, Outside},
@@ -148,13 +149,16 @@ impl Bare {
         });
     }
 
-    fn start_controller(&self) {
+    fn launch_controller(&self) {
         self.with(&self.member("controller"), |machine| {
             let mut command = machine.command(machine.warren());
-            command.args(["controller", "--listen", "0.0.0.0:6443", "--tls-san", CONTROLLER, "--data-dir"]);
-            command.arg(machine.state());
+            command.args(controller_arguments(machine));
             machine.daemon("controller", command);
         });
+    }
+
+    fn start_controller(&self) {
+        self.launch_controller();
         eventually("the controller serves its API", || {
             let output = self.administrate(&["token", "list"]);
             if output.status.success() { Ok(()) } else { Err(text(&output)) }
@@ -202,6 +206,11 @@ impl Bare {
         })
     }
 
+    /// The name of a member's own process.
+    fn own(&self, member: &str) -> &'static str {
+        if member == self.member("controller") { "controller" } else { "node" }
+    }
+
     fn administrated(&self, arguments: &[&str]) -> String {
         let output = self.administrate(arguments);
         assert!(output.status.success(), "warren {arguments:?}: {}", text(&output));
@@ -226,6 +235,12 @@ impl Bare {
         }
         fs::remove_file(archive).expect("the archive can be removed");
     }
+}
+
+fn controller_arguments(machine: &Machine) -> Vec<String> {
+    let state = machine.state().to_string_lossy().into_owned();
+    let fixed = ["controller", "--listen", "0.0.0.0:6443", "--tls-san", CONTROLLER, "--data-dir"];
+    fixed.into_iter().map(str::to_owned).chain([state]).collect()
 }
 
 /// A network namespace of its own, held open by a file; the calling thread stays where it is.
@@ -289,6 +304,53 @@ impl Machines for Bare {
             self.with(member, |machine| machine.start_engine(true));
         }
         self.start_member(member, None);
+    }
+
+    fn halt(&self, member: &str, signal: &str) {
+        self.with(member, |machine| machine.end(self.own(member), signal));
+    }
+
+    fn resume(&self, member: &str) {
+        let own = self.own(member);
+        if self.with(member, |machine| machine.runs(own)) {
+            return;
+        }
+        match own {
+            "controller" => self.launch_controller(),
+            _ => self.start_member(member, None),
+        }
+    }
+
+    fn latest_log(&self, member: &str) -> String {
+        self.with(member, |machine| machine.latest_log(self.own(member)))
+    }
+
+    fn admit(&self, member: &str) {
+        self.halt(member, "TERM");
+        self.start_member(member, Some(&self.token()));
+    }
+
+    fn stand_in(&self) -> Launch {
+        let controller = self.member("controller");
+        self.halt(&controller, "TERM");
+        self.with(&controller, |machine| {
+            Launch::beside(machine.first(), &machine.warren()).arguments(&controller_arguments(machine))
+        })
+    }
+
+    fn state(&self, member: &str) -> PathBuf {
+        self.with(member, |machine| machine.state())
+    }
+
+    fn shell(&self, member: &str, line: &str) -> Output {
+        self.command(member, "sh").args(["-ec", line]).output().expect("sh starts")
+    }
+
+    fn restore(&self, arguments: &[&str]) -> Output {
+        self.with(&self.member("controller"), |machine| {
+            let state = machine.state();
+            machine.run_warren(&[&["restore"], arguments, &["--data-dir", &state.to_string_lossy()]].concat())
+        })
     }
 
     fn processes(&self, member: &str) -> BTreeMap<String, u32> {

@@ -8,80 +8,35 @@ use std::{
 
 use serde_json::Value;
 use warren_tests::{
-    clock::{DAY, Shifted},
-    cluster::{Cluster, docker},
+    clock::{DAY, Launch, Shifted},
+    cluster::Cluster,
     eventually,
     load::Load,
+    text,
 };
 
 use crate::{
-    state::{Controller, Facts, idle_pod, prepare, ready_pod, text},
+    state::{Controller, Facts, idle_pod, ready_pod},
     supervision::signal,
+    traffic::prepare,
     usage::gateway,
 };
 
-/// Stands in for the controller's container: the same name, network, port and directory, but a process that the
-/// test starts.
-struct StandIn<'a> {
-    controller: &'a Controller<'a>,
-    aside: String,
-    program: Vec<String>,
-}
+/// The controller as a process that the test starts, in place of its own.
+struct StandIn<'a>(&'a Controller<'a>);
 
-impl<'a> StandIn<'a> {
-    fn take_over(controller: &'a Controller<'a>) -> Self {
-        let name = &controller.container;
-        let inspect = |format: &str| docker(&["inspect", "-f", format, name]);
-        let arguments: Vec<String> =
-            serde_json::from_str(&inspect("{{json .Args}}")).expect("the container's arguments");
-        let program = [inspect("{{.Path}}")].into_iter().chain(arguments).collect();
-        let (image, data) = (inspect("{{.Config.Image}}"), controller.data.display().to_string());
-        let port = inspect("{{(index (index .HostConfig.PortBindings \"6443/tcp\") 0).HostPort}}");
-        let aside = format!("{name}-aside");
-        controller.stop();
-        docker(&["rename", name, &aside]);
-        let this = Self { controller, aside, program };
-        let (label, publish) =
-            (format!("warren.cluster={}", controller.cluster.name), format!("127.0.0.1:{port}:6443"));
-        docker(&[
-            "run",
-            "-d",
-            "--name",
-            name,
-            "--hostname",
-            name,
-            "--label",
-            &label,
-            "--network",
-            &controller.cluster.name,
-            "-p",
-            &publish,
-            "-v",
-            &format!("{data}:{data}"),
-            &image,
-            "pause",
-        ]);
-        this
-    }
-
+impl StandIn<'_> {
     fn start(&self, seconds: i64) -> Shifted {
-        let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &self.controller.container]);
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &pid, "-n", "-m", "--"]).args(&self.program).args(["--log-level", "error"]);
-        let program = Shifted::start(command, &self.program[0], seconds);
-        self.controller.answers();
+        let launch = self.0.cluster.machines.stand_in().arguments(&["--log-level", "error"]);
+        let program = Shifted::start(launch, seconds);
+        self.0.answers();
         program
     }
 }
 
 impl Drop for StandIn<'_> {
     fn drop(&mut self) {
-        let name = &self.controller.container;
-        let line = format!("docker rm -f {name}; docker rename {} {name}; docker start {name}", self.aside);
-        let outcome = Command::new("sh").args(["-c", &line]).output().expect("sh starts");
-        if !outcome.status.success() {
-            eprintln!("the controller could not be put back: {}", text(&outcome));
-        }
+        self.0.cluster.machines.resume(&self.0.member);
     }
 }
 
@@ -116,7 +71,7 @@ pub fn a_controller_whose_clock_is_a_day_off_loses_nobody(cluster: &Cluster) {
     let (before, ready) = (Facts::of(cluster), ready_since(cluster));
     let load = Load::start(gateway(cluster), "/", 6);
     load.more(100);
-    let stand_in = StandIn::take_over(&controller);
+    let stand_in = StandIn(&controller);
     for day in [DAY, -DAY] {
         let shifted = stand_in.start(day);
         cluster.nodes_ready(3);
@@ -158,10 +113,11 @@ fn on_node(name: &str, node: &str, script: &str) -> String {
 /// Deletes a pod that does not want to go, sets the agent's clock as soon as it was asked to, and waits until it was
 /// killed: not much earlier than its grace says, whatever the clock.
 fn killed_in_time(cluster: &Cluster, name: &str, set: impl Fn()) {
-    let container = cluster.container(&ready_pod(cluster, name), "idle");
+    let pod = ready_pod(cluster, name);
+    let container = cluster.container(&pod, "idle");
     cluster.kubectl(&["delete", "pod", name, "--wait=false"]);
     eventually("the container is asked to stop", || {
-        let logs = docker(&["logs", &container]);
+        let logs = cluster.docker_of(&pod, &["logs", &container]);
         if logs.contains("TERM") { Ok(()) } else { Err(logs) }
     });
     let asked = Instant::now();
@@ -205,16 +161,12 @@ pub fn an_agent_whose_clock_is_set_keeps_its_deadlines(cluster: &Cluster) {
     // An agent of the test's takes the place of the node's own, which sleeps meanwhile.
     let own = cluster.machines.processes(&node)["agent"];
     let line = std::fs::read_to_string(format!("/proc/{own}/cmdline")).expect("the agent's command line");
-    let mut command = Command::new("nsenter");
-    command.args(["-t", &own.to_string(), "-n", "-m", "--", "/warren"]);
-    command.args(line.trim_end_matches('\0').split('\0').skip(1)).args([
-        "--metrics",
-        "127.0.0.1:9413",
-        "--log-level",
-        "error",
-    ]);
+    let line: Vec<&str> = line.trim_end_matches('\0').split('\0').skip(1).collect();
+    let program = std::fs::read_link(format!("/proc/{own}/exe")).expect("the agent's program");
+    let more = ["--metrics", "127.0.0.1:9413", "--log-level", "error"];
+    let launch = Launch::beside(own, &program).arguments(&line).arguments(&more);
     let asleep = Asleep::put(own);
-    let agent = Shifted::start(command, "/warren", 0);
+    let agent = Shifted::start(launch, 0);
 
     killed_in_time(cluster, "stubborn-1", || agent.set(-DAY));
     // A container that ended "tomorrow" is started again all the same.

@@ -14,8 +14,8 @@ use warren_tests::{
 };
 
 use crate::{
-    traffic::settled,
-    usage::{demo, gateway},
+    traffic::{self, settled},
+    usage::gateway,
 };
 
 /// The promise of DESIGN.md: one health interval. This bound is the product's, not the machine's.
@@ -23,10 +23,7 @@ const NOTICED: Duration = Duration::from_secs(4);
 
 /// The demo, with pods on every node: a node that was away for long has lost its own to the others.
 pub fn prepare(cluster: &Cluster) {
-    cluster.nodes_ready(3);
-    cluster.apply(demo());
-    cluster.rolled_out("deployment/hello");
-    settled(cluster, 6);
+    traffic::prepare(cluster);
     let nodes = |pods: &BTreeMap<String, Placed>| -> BTreeSet<String> {
         pods.values().map(|(on, ..)| on.clone()).collect()
     };

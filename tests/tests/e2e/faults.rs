@@ -13,16 +13,9 @@ use warren_tests::{
 };
 
 use crate::{
-    traffic::settled,
-    usage::{demo, gateway},
+    traffic::{prepare, settled},
+    usage::gateway,
 };
-
-fn prepare(cluster: &Cluster) {
-    cluster.nodes_ready(3);
-    cluster.apply(demo());
-    cluster.rolled_out("deployment/hello");
-    settled(cluster, 6);
-}
 
 /// Each running container with its pod: what must not change when nothing should restart.
 fn containers(cluster: &Cluster) -> BTreeMap<String, String> {

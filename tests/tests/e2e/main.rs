@@ -43,6 +43,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
     ),
     ("every_kubectl_reaches_into_pods", streams::every_kubectl_reaches_into_pods),
+    ("slow_and_lost_clients_cost_nothing", streams::slow_and_lost_clients_cost_nothing),
     (
         "a_node_that_accepts_no_connection_serves_streams",
         streams::a_node_that_accepts_no_connection_serves_streams,
@@ -96,22 +97,11 @@ const ONLY_BARE: &[(&str, BareScenario)] = &[
 ];
 
 /// Scenarios that run on containers only, and why.
-const ONLY_LOCAL: &[(&str, &str)] = &[
-    (
-        "a_second_cluster_lives_beside_it",
-        "two local clusters share a machine, an engine and its ports; machines of two clusters share nothing. That \
+const ONLY_LOCAL: &[(&str, &str)] = &[(
+    "a_second_cluster_lives_beside_it",
+    "two local clusters share a machine, an engine and its ports; machines of two clusters share nothing. That \
          a port is taken is told by bare::an_unfit_machine_is_told_why",
-    ),
-    ("a_lost_controller_is_restored_and_nobody_notices", STATE),
-    ("a_damaged_store_is_refused_with_the_mend_and_restored", STATE),
-    ("secrets_lie_on_no_disk_and_their_key_rotates", STATE),
-    ("a_full_disk_refuses_writes_and_recovers", STATE),
-    ("a_node_that_lost_its_state_joins_again", STATE),
-    ("a_controller_whose_clock_is_a_day_off_loses_nobody", STATE),
-    ("an_agent_whose_clock_is_set_keeps_its_deadlines", STATE),
-];
-const STATE: &str = "it works on the directory that a local controller's container has, by Docker's commands; not \
-                     carried over to plain machines yet";
+)];
 
 /// What of the bare scenarios is telling enough for every `make test`; `make test-full` runs all.
 const OFTEN: &[&str] = &[
@@ -143,7 +133,17 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let shared = Shared::default();
-    let conclusion = libtest_mimic::run(&arguments, trials(&shared));
+    let mut trials = trials(&shared);
+    // Several filters, separated by commas: they share the cluster.
+    if let Some(filters) = arguments.filter.take_if(|filters| filters.contains(',')) {
+        trials.retain(|trial| {
+            filters.split(',').any(|filter| match arguments.exact {
+                true => trial.name() == filter,
+                false => trial.name().contains(filter),
+            })
+        });
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
     // Taken down here, whatever happened before.
     take_down(&mut shared.lock().unwrap_or_else(PoisonError::into_inner));
     conclusion.exit();

@@ -1,16 +1,21 @@
 //! Secrets at rest: on no disk of Warren's in the clear, by whatever key.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 use warren_tests::{
-    cluster::{Cluster, docker, warren_binary},
-    eventually,
+    cluster::{Cluster, warren_binary},
+    eventually, text,
 };
 
 use crate::{
-    state::{Controller, Scratch, prepare, ready_pod, text},
-    supervision::signal,
+    state::{Controller, Scratch, ready_pod},
+    supervision::kill,
+    traffic::prepare,
 };
 
 const PASSWORD: &str = "hunter2-in-the-clear-7c1e";
@@ -42,11 +47,7 @@ const SECRET_PODS: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\ns
 /// The pod sees its Secret, both ways; `when` says when that was found not to be so.
 fn secret_is_delivered(cluster: &Cluster, when: &str) {
     for command in [&["cat", "/v/password"][..], &["sh", "-c", "echo $PASSWORD"]] {
-        // A controller that has just started has to be dialled by the node first.
-        let said = eventually("the node can be reached", || {
-            let output = cluster.try_kubectl(&[&["exec", "keeper", "-c", "idle", "--"], command].concat());
-            if output.status.success() { Ok(text(&output)) } else { Err(text(&output)) }
-        });
+        let said = cluster.kubectl(&[&["exec", "keeper", "-c", "idle", "--"], command].concat());
         assert_eq!(said.trim(), PASSWORD, "{when}: {command:?}");
     }
 }
@@ -54,21 +55,17 @@ fn secret_is_delivered(cluster: &Cluster, when: &str) {
 /// Without a controller, a new agent starts a new container with the Secret, from what the last one kept.
 fn secret_outlives_agent_and_container(cluster: &Cluster, pod: &Value) {
     let node = pod["spec"]["nodeName"].as_str().expect("a node");
-    let agent = cluster.machines.processes(node)["agent"];
-    signal(agent, "KILL");
-    eventually("the agent runs again", || match cluster.machines.processes(node).get("agent") {
-        Some(new) if *new != agent => Ok(()),
-        found => Err(format!("{found:?}")),
-    });
+    kill(cluster, node, "agent");
     let old = cluster.container(pod, "idle");
-    docker(&["kill", &old]);
+    cluster.docker_of(pod, &["kill", &old]);
     let uid = pod["metadata"]["uid"].as_str().expect("a uid");
     let said = eventually("the container runs again", || {
         let label = format!("label=warren.pod.uid={uid}");
-        let ids = docker(&["ps", "-q", "--no-trunc", "--filter", &label, "--filter", "name=_idle_"]);
+        let ids = cluster
+            .docker_of(pod, &["ps", "-q", "--no-trunc", "--filter", &label, "--filter", "name=_idle_"]);
         let new = ids.lines().find(|id| *id != old).ok_or("not yet")?.to_owned();
         let show = ["exec", &new, "sh", "-c", "echo $PASSWORD; cat /v/password"];
-        let output = Command::new("docker").args(show).output().expect("docker starts");
+        let output = cluster.machines.try_docker(node, &show);
         if output.status.success() { Ok(text(&output)) } else { Err(text(&output)) }
     });
     assert_eq!(said.matches(PASSWORD).count(), 2, "{said}");
@@ -87,11 +84,12 @@ pub fn secrets_lie_on_no_disk_and_their_key_rotates(cluster: &Cluster) {
     cluster.apply(&SECRET_PODS.replace("PASSWORD}", &format!("{PASSWORD}}}")));
     let pod = ready_pod(cluster, "keeper");
     secret_is_delivered(cluster, "at first");
-    let state = Path::new("/var/lib/warren").join(&cluster.name);
+    let states: Vec<PathBuf> =
+        cluster.members().iter().map(|member| cluster.machines.state(member)).collect();
     let backup = scratch.file("backup.tar");
     let clean = |when: &str| {
         controller.backup(&backup);
-        let places = [&*state, &*backup];
+        let places: Vec<&Path> = states.iter().chain([&backup]).map(PathBuf::as_path).collect();
         let found = files_with(&[PASSWORD, PASSWORD_BASE64], &places);
         assert!(found.is_empty(), "{when}, the Secret lies readable in {found}");
         let control = files_with(&["found-by-the-same-grep"], &places);
@@ -103,18 +101,16 @@ pub fn secrets_lie_on_no_disk_and_their_key_rotates(cluster: &Cluster) {
     clean("at first");
     // Docker's own files are not ours: this is what the hint and the documentation say.
     let id = cluster.container(&pod, "idle");
-    let environment = docker(&["inspect", "-f", "{{json .Config.Env}}", &id]);
+    let environment = cluster.docker_of(&pod, &["inspect", "-f", "{{json .Config.Env}}", &id]);
     assert!(
         environment.contains(PASSWORD),
         "Docker no longer keeps environments: mend the hint and the docs"
     );
 
     let (old_name, old_key) = key_line(&controller);
-    let kubeconfig = scratch.file("kubeconfig");
-    fs::write(&kubeconfig, cluster.warren(&["kubeconfig"])).expect("written");
-    let rotate =
-        Command::new(warren_binary()).args(["secrets", "rotate", "--kubeconfig"]).arg(&kubeconfig).output();
-    let rotated = rotate.expect("warren starts");
+    let mut rotate = Command::new(warren_binary());
+    let rotate = rotate.args(["secrets", "rotate", "--kubeconfig"]).arg(cluster.kubeconfig());
+    let rotated = rotate.output().expect("warren starts");
     assert!(rotated.status.success(), "{}", text(&rotated));
     let (new_name, new_key) = key_line(&controller);
     let said = text(&rotated);

@@ -17,10 +17,7 @@ use warren_tests::{
     load::{Load, Report},
 };
 
-use crate::{
-    traffic::settled,
-    usage::{demo, gateway},
-};
+use crate::{traffic::prepare, usage::gateway};
 
 /// Longer than the supervisor's memory: a daemon that lived for so long is restarted at once.
 const HEALTHY: Duration = Duration::from_secs(11);
@@ -31,7 +28,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
 }
 
 /// Kills a daemon and waits for its successor; the answer is how long that took.
-fn kill(cluster: &Cluster, member: &str, daemon: &str) -> Duration {
+pub(crate) fn kill(cluster: &Cluster, member: &str, daemon: &str) -> Duration {
     let old = cluster.machines.processes(member)[daemon];
     let started = Instant::now();
     signal(old, "KILL");
@@ -39,13 +36,6 @@ fn kill(cluster: &Cluster, member: &str, daemon: &str) -> Duration {
         Some(new) if *new != old => Ok(started.elapsed()),
         found => Err(format!("{found:?}")),
     })
-}
-
-fn prepare(cluster: &Cluster) {
-    cluster.nodes_ready(3);
-    cluster.apply(demo());
-    cluster.rolled_out("deployment/hello");
-    settled(cluster, 6);
 }
 
 /// A long-lived TCP connection across nodes, and a loop of lookups, inside of the cluster.
@@ -180,8 +170,8 @@ pub fn a_killed_gateway_loses_no_request(cluster: &Cluster) {
 fn a_post_is_not_repeated(cluster: &Cluster, member: &str) {
     let mut client = TcpStream::connect(gateway(cluster)).expect("the gateway listens");
     client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-    // Far longer than it takes to see that it is executed, and to kill.
-    let mark = format!("ms=30000&post={}", std::process::id());
+    // Longer than it takes to see that it was executed, and to kill the gateway.
+    let mark = format!("ms=60000&post={}", std::process::id());
     write!(client, "POST /slow?{mark} HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nonce")
         .expect("sent");
     let executed = || {

@@ -9,6 +9,14 @@ use warren_tests::{capture::Capture, cluster::Cluster, eventually, load::Load};
 
 use crate::usage::{demo, gateway};
 
+/// The demo with all its pods in the traffic, and no pod of an earlier life.
+pub fn prepare(cluster: &Cluster) {
+    cluster.nodes_ready(3);
+    cluster.apply(demo());
+    cluster.rolled_out("deployment/hello");
+    settled(cluster, 6);
+}
+
 /// Answers every connection on this side of the bridge: a place outside the cluster.
 fn outside(cluster: &Cluster) -> String {
     let address = cluster.machines.outside().address;

@@ -1,18 +1,19 @@
 //! Which connections the supervisor holds, and those that an earlier process left with it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
 
+use nix::sys::stat::fstat;
 use parking_lot::Mutex;
-use warren_runtime::descriptors::{Descriptors, OWN};
+use warren_runtime::descriptors::{Descriptors, NEW, OWN};
 
 use super::{
-    kernel,
+    kernel::{self, Counters},
     table::{Record, SLOTS, Slot, Table, Verdict},
 };
 
@@ -41,13 +42,23 @@ pub(crate) struct Resumed {
     pub(crate) place: Place,
 }
 
+/// What an earlier process left of its clients' connections.
+#[derive(Default)]
+pub(crate) struct Left {
+    /// To go on.
+    pub(crate) resumed: Vec<Resumed>,
+    /// To begin with: they were accepted, and nothing else.
+    pub(crate) new: Vec<TcpStream>,
+}
+
 impl Holder {
     /// Takes over what an earlier process left. `None` without a supervisor: then nothing can be held.
-    pub(crate) fn start(descriptors: &Descriptors) -> (Option<Arc<Self>>, Vec<Resumed>) {
+    pub(crate) fn start(descriptors: &Descriptors) -> (Option<Arc<Self>>, Left) {
         let mut left = descriptors.take_all(OWN);
         if !descriptors.has_supervisor() {
-            return (None, Vec::new());
+            return (None, Left::default());
         }
+        let new = take_new(&mut left);
         let earlier = left.remove(TABLE).map(|memory| Table::open(&memory));
         let table = match earlier {
             Some(Ok(table)) => table,
@@ -59,7 +70,7 @@ impl Holder {
                     Ok(table) => table,
                     Err(error) => {
                         tracing::warn!(%error, "clients' connections will end with this process");
-                        return (None, Vec::new());
+                        return (None, Left { resumed: Vec::new(), new });
                     }
                 }
             }
@@ -67,7 +78,7 @@ impl Holder {
         let places = Mutex::new(Places { free: Vec::new(), to_forget: 0 });
         let holder = Arc::new(Self { table, descriptors: descriptors.clone(), places });
         let resumed = holder.take_over(left);
-        (Some(holder), resumed)
+        (Some(holder), Left { resumed, new })
     }
 
     fn take_over(self: &Arc<Self>, left: BTreeMap<String, OwnedFd>) -> Vec<Resumed> {
@@ -150,6 +161,25 @@ impl Holder {
             *to_forget -= 1;
         }
     }
+}
+
+/// The connections that the last process did nothing with. What it held already is among them, too, and goes on as that.
+fn take_new(left: &mut BTreeMap<String, OwnedFd>) -> Vec<TcpStream> {
+    let new: Vec<_> = left.extract_if(.., |name, _| name.starts_with(NEW)).collect();
+    // The file of a socket has a number that no other open socket has.
+    let file = |socket: &OwnedFd| fstat(socket).map(|file| file.st_ino).ok();
+    let mut known: BTreeSet<_> = left.values().filter_map(file).collect();
+    let mut streams = Vec::new();
+    for (_, socket) in new {
+        let is_untouched = kernel::counters(&socket).is_some_and(Counters::is_untouched);
+        if file(&socket).is_some_and(|file| known.insert(file)) && is_untouched {
+            streams.push(TcpStream::from(socket));
+        }
+    }
+    if !streams.is_empty() {
+        tracing::info!(connections = streams.len(), "took over connections that were just accepted");
+    }
+    streams
 }
 
 /// How far the connection has come, if it can go on.

@@ -33,6 +33,13 @@ pub(super) struct Counters {
     pub(super) unread: u64,
 }
 
+impl Counters {
+    /// Whether the connection is as it was when it was accepted.
+    pub(super) fn is_untouched(self) -> bool {
+        (self.written, self.consumed) == (0, 0)
+    }
+}
+
 /// Where an established connection stands; `None` when one side has ended it, or the kernel cannot say.
 pub(super) fn counters(socket: &impl AsFd) -> Option<Counters> {
     for _ in 0..LOOKS {

@@ -6,7 +6,7 @@
 //! and finds idle connections idle and unanswered requests unread.
 //!
 //! ```text
-//!  accept ──► Holder: a slot, a duplicate to the supervisor
+//!  accept ──► Holder: a slot, a duplicate to the supervisor (until then: the witness)
 //!                │
 //!  client ──► Stream: peek, look for the head's end (framing) ──► hyper ──► proxy
 //!        ◄──       record the response in the slot (table), write it, consume the request ◄──
@@ -19,6 +19,7 @@ mod holder;
 mod kernel;
 mod stream;
 mod table;
+pub(crate) mod witness;
 
 pub(crate) use self::{
     holder::{Holder, Place, Resumed, forget_released},

@@ -128,6 +128,43 @@ async fn idle_connections_and_waiting_requests_go_on() {
 }
 
 #[tokio::test]
+async fn what_was_accepted_and_is_not_held_goes_on() {
+    let (gate, upstream) = Gate::upstream().await;
+    gate.open(2_000);
+    let mut supervisor = Supervisor::start(&upstream).await;
+    let mut clients = Vec::new();
+    let mut seen = 0;
+    // This supervisor does not listen meanwhile: the way to it is full before all have come.
+    for number in 0..400 {
+        let mut client = Raw::connect(&supervisor).await;
+        if number % 50 == 0 {
+            client.send(&get("/first")).await;
+            client.expect("GET /first ;").await;
+            seen += 1;
+        }
+        clients.push(client);
+    }
+    requests(&upstream, seen).await;
+    assert!(supervisor.own().len() < clients.len(), "all were held: this shows nothing");
+    let untouched = |number: &usize| number % 50 != 0;
+    supervisor.kill_and_restart().await;
+    for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| untouched(number)) {
+        let path = format!("/{number}");
+        client.send(&get(&path)).await;
+        client.expect(&format!("GET {path} ;")).await;
+    }
+    // The successor holds them, and so does its own.
+    supervisor.own();
+    supervisor.kill_and_restart().await;
+    for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| untouched(number)) {
+        let path = format!("/{number}/again");
+        client.send(&get(&path)).await;
+        client.expect(&format!("GET {path} ;")).await;
+    }
+    assert!(supervisor.own().iter().all(|name| !name.starts_with("new-")), "{:?}", supervisor.own());
+}
+
+#[tokio::test]
 async fn a_partly_received_head_is_completed_by_the_rest() {
     let (gate, upstream) = Gate::upstream().await;
     gate.open(10);
@@ -340,10 +377,10 @@ async fn kills_under_load_lose_no_request() {
     let mut supervisor = Supervisor::start(&upstream).await;
     let address = supervisor.address();
     let stop = Arc::new(AtomicBool::new(false));
-    let (answered, lost) = (Arc::<[AtomicU64; 8]>::default(), Arc::<AtomicU64>::default());
+    let answered = Arc::<[AtomicU64; 8]>::default();
     let clients: Vec<_> = (0..8)
         .map(|index| {
-            let (stop, answered, lost) = (stop.clone(), answered.clone(), lost.clone());
+            let (stop, answered) = (stop.clone(), answered.clone());
             tokio::spawn(async move {
                 let mut count = 0;
                 let mut client = Client::connect(address).await;
@@ -353,12 +390,6 @@ async fn kills_under_load_lose_no_request() {
                         Request::get(&path).header("host", "a.test").body(full("")).expect("a request");
                     let answer = match read(client.try_send(request).await).await {
                         Ok(answer) => answer,
-                        // A connection that was accepted and not yet held: microseconds, but a kill can meet them.
-                        Err(_) if index > 5 => {
-                            lost.fetch_add(1, Ordering::SeqCst);
-                            client = Client::connect(address).await;
-                            continue;
-                        }
                         Err(error) => panic!("client {index} lost {path}: {error:?}"),
                     };
                     assert!(answer.text().starts_with(&path), "client {index} got another's answer");
@@ -387,7 +418,6 @@ async fn kills_under_load_lose_no_request() {
         println!("kill {round} after {} requests", upstream.requests());
     }
     stop.store(true, Ordering::SeqCst);
-    assert!(lost.load(Ordering::SeqCst) <= 10, "more than one new connection was lost per kill");
     for client in clients {
         within("the end of the load", client).await.expect("no request was lost");
     }

@@ -4,6 +4,7 @@ mod commands;
 mod forward;
 mod hands;
 mod logs;
+mod loss;
 mod nat;
 
 use std::{path::Path, time::Instant};
@@ -15,6 +16,7 @@ use warren_tests::{
 
 use hands::Hands;
 
+pub use loss::slow_and_lost_clients_cost_nothing;
 pub use nat::a_node_that_accepts_no_connection_serves_streams;
 
 type Check = fn(&Hands<'_>) -> Result<(), String>;

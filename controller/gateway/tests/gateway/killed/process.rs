@@ -9,6 +9,7 @@ use std::{
         unix::process::CommandExt as _,
     },
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,7 +19,7 @@ use nix::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use warren_gateway::{Listeners, Routes, serve_with};
-use warren_runtime::descriptors::{self, Descriptors, INHERITED, Message, OWN, SUPERVISOR};
+use warren_runtime::descriptors::{self, Descriptors, INHERITED, Message, NEW, OWN, SUPERVISOR};
 
 use crate::support::{PATIENCE, Upstream, eventually, rule};
 
@@ -59,10 +60,15 @@ struct Held {
 }
 
 impl Held {
-    /// Does what the process asks for.
-    fn hear(&mut self) {
-        let Some(channel) = &self.channel else { return };
-        while let Ok(Some((message, descriptor))) = descriptors::receive(channel.as_fd()) {
+    /// Does what the process asks for; whether it will never ask again.
+    fn hear(&mut self) -> bool {
+        let Some(channel) = &self.channel else { return true };
+        loop {
+            let (message, descriptor) = match descriptors::receive(channel.as_fd()) {
+                Ok(Some(message)) => message,
+                Ok(None) => return true,
+                Err(_) => return false,
+            };
             match message {
                 Message::Keep(name) => {
                     self.descriptors.insert(name, descriptor.expect("a descriptor comes with it"));
@@ -72,6 +78,17 @@ impl Held {
                 }
                 Message::Ready => self.ready = true,
             }
+        }
+    }
+}
+
+impl Held {
+    /// The same, until nobody of the process is left: its witness speaks after it.
+    fn hear_all(&mut self) {
+        let begun = Instant::now();
+        while !self.hear() {
+            assert!(begun.elapsed() < PATIENCE, "the witness neither speaks nor ends");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -102,7 +119,7 @@ impl Supervisor {
         let mut process = self.process.take().expect("it runs");
         process.kill().expect("killed");
         process.wait().expect("reaped");
-        self.held.lock().hear();
+        self.held.lock().hear_all();
     }
 
     /// Waits until every thread of the process sleeps: then it has taken note of all that it wrote.
@@ -145,6 +162,7 @@ impl Supervisor {
             let numbers = held.descriptors.values().map(|owned| owned.as_raw_fd());
             pass_on(&mut command, numbers.chain([theirs.as_raw_fd()]).collect());
             self.process = Some(command.spawn().expect("started"));
+            held.descriptors.retain(|name, _| !name.starts_with(&format!("{OWN}{NEW}")));
             held.channel = Some(ours);
             held.ready = false;
         }
