@@ -9,6 +9,7 @@ mod faults;
 mod firewall;
 mod guestbook;
 mod joining;
+mod kubectl;
 mod secrets;
 mod state;
 mod streams;
@@ -38,6 +39,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         traffic::names_lead_across_nodes_and_the_underlay_is_encrypted,
     ),
     ("every_kubectl_reaches_into_pods", streams::every_kubectl_reaches_into_pods),
+    ("every_kubectl_does_every_command", kubectl::every_kubectl_does_every_command),
     (
         "a_node_that_accepts_no_connection_serves_streams",
         streams::a_node_that_accepts_no_connection_serves_streams,
