@@ -13,6 +13,7 @@ pub mod plan;
 pub mod report;
 pub mod runtime;
 pub mod streams;
+mod usage;
 pub mod volumes;
 
 use std::{path::PathBuf, sync::Arc};
@@ -80,6 +81,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let outbox = Arc::clone(driver.outbox());
     tasks.spawn("reports", report::run(outbox, controller.clone(), stop.clone()));
     let inventory = Arc::clone(driver.inventory());
+    tasks.spawn("usage", usage::run(Arc::clone(&inventory), controller.clone(), stop.clone()));
     let report = node::run(engine, inventory, controller.clone(), config.state_dir, stop.clone());
     tasks.spawn("node report", report);
     tasks.spawn("sessions", streams::run(driver, controller.clone(), stop.clone()));

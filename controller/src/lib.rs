@@ -77,6 +77,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let api = warren_api::router(Api {
         store: Arc::clone(&shared),
         streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
+        observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
         config: config.cluster.clone(),
         connections: connections.clone(),
     });

@@ -1,4 +1,4 @@
-//! Joins the API's streams to the tunnel that agents opened.
+//! Joins the API to what agents opened and told: streams go through their tunnel, usage and heartbeats are theirs.
 
 use std::sync::Arc;
 
@@ -7,9 +7,10 @@ use futures_util::{
     stream::BoxStream,
 };
 use hyper::body::Bytes;
-use warren_api::{PodRef, PodStreams, Session, StreamError};
+use jiff::Timestamp;
+use warren_api::{Observations, PodRef, PodStreams, Session, StreamError};
 use warren_nodes::{Nodes, SessionError};
-use warren_proto::control::{LogsRequest, session_open::Kind};
+use warren_proto::control::{LogsRequest, UsageReport, session_open::Kind};
 
 /// Streams into pods, by way of their node's agent.
 pub(crate) struct Tunnel {
@@ -46,6 +47,27 @@ impl PodStreams for Tunnel {
             Ok(Session { input, output })
         }
         .boxed()
+    }
+}
+
+/// What members told.
+pub(crate) struct Members {
+    nodes: Arc<Nodes>,
+}
+
+impl Members {
+    pub(crate) fn new(nodes: Arc<Nodes>) -> Self {
+        Self { nodes }
+    }
+}
+
+impl Observations for Members {
+    fn heartbeats(&self) -> Vec<(String, Timestamp)> {
+        self.nodes.heartbeats()
+    }
+
+    fn usage(&self) -> Vec<(String, Timestamp, Arc<UsageReport>)> {
+        self.nodes.usage()
     }
 }
 

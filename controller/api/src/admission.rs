@@ -24,19 +24,10 @@ pub(crate) enum Scope {
 /// A new object, its metadata already made: status and defaults.
 pub(crate) fn create(kind: &Kind, object: &mut Value) {
     if kind.has_status && kind.resource != "nodes" {
-        object["status"] = initial_status(kind);
+        let zeros = kind.counters.iter().map(|field| ((*field).to_owned(), json!(0)));
+        object["status"] = Value::Object(zeros.collect());
     }
     defaults::apply(kind.resource, object);
-}
-
-fn initial_status(kind: &Kind) -> Value {
-    match kind.resource {
-        "pods" => json!({"phase": "Pending"}),
-        "namespaces" => json!({"phase": "Active"}),
-        "services" | "ingresses.networking.k8s.io" => json!({"loadBalancer": {}}),
-        "replicasets.apps" => json!({"replicas": 0}),
-        _ => json!({}),
-    }
 }
 
 /// Judges a new object.

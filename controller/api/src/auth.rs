@@ -20,8 +20,12 @@ pub(crate) struct User {
 }
 
 impl User {
-    fn is_master(&self) -> bool {
+    pub(crate) fn is_master(&self) -> bool {
         self.groups.iter().any(|group| group == MASTERS)
+    }
+
+    fn is_authenticated(&self) -> bool {
+        self.groups.iter().any(|group| group == "system:authenticated")
     }
 }
 
@@ -65,12 +69,24 @@ fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
     Ok(User { name, groups })
 }
 
+/// Questions about oneself, which everybody with a name may ask.
+const ABOUT_ONESELF: [&str; 3] = [
+    "selfsubjectaccessreviews.authorization.k8s.io",
+    "selfsubjectreviews.authentication.k8s.io",
+    "selfsubjectrulesreviews.authorization.k8s.io",
+];
+
 /// May this user do this?
 pub(crate) fn authorize(user: &User, verb: &str, target: Option<&Target>, path: &str) -> Result<(), Status> {
     if user.is_master() || matches!(target, Some(Target::Health { .. } | Target::Version)) {
         return Ok(());
     }
     match target {
+        Some(Target::Resource(resource))
+            if user.is_authenticated() && ABOUT_ONESELF.contains(&resource.kind.resource) =>
+        {
+            Ok(())
+        }
         Some(Target::Resource(resource)) => Err(forbidden(user, verb, resource)),
         _ => Err(Status::forbidden_path(&user.name, &verb.to_ascii_lowercase(), path)),
     }

@@ -95,7 +95,7 @@ pub(crate) fn object(
 }
 
 /// Checks version, kind and types; unknown fields and fields given twice are refused or dropped, with or without a
-/// warning.
+/// warning. What comes out is in the version that is stored.
 pub(crate) fn check(
     kind: &Kind,
     value: &mut Value,
@@ -117,17 +117,17 @@ pub(crate) fn check(
     check_type(value, "apiVersion", &api_version)?;
     value["apiVersion"] = json!(api_version);
     value["kind"] = json!(name);
-    let unknown = strict::decode(kind.resource, value).map_err(|error| refuse(error.to_string()))?;
+    let unknown = strict::decode_version(kind, value).map_err(|error| refuse(error.to_string()))?;
     let mut messages = unknown.messages();
     let known = duplicates.iter().filter(|path| !unknown.0.contains(path));
     messages.extend(known.map(|path| format!("duplicate field \"{path}\"")));
-    if messages.is_empty() {
-        return Ok(messages);
-    }
-    if validation == FieldValidation::Strict {
+    if !messages.is_empty() && validation == FieldValidation::Strict {
         return Err(refuse(format!("strict decoding error: {}", messages.join(", "))));
     }
     strict::prune(kind.resource, value, &unknown);
+    if let Some(stored) = kind.stored(value) {
+        *value = stored;
+    }
     Ok(if validation == FieldValidation::Warn { messages } else { Vec::new() })
 }
 

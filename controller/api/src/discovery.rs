@@ -85,6 +85,7 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
         resource["subresources"] = kind
             .subresources
             .iter()
+            .filter(|subresource| !subresource.verbs.is_empty())
             .map(|subresource| {
                 let (group, version, name) = speaks(kind, subresource);
                 json!({
@@ -158,7 +159,7 @@ pub(crate) fn resources(group: &str, version: &str) -> Option<Value> {
         });
         add_names(&mut resource, kind);
         resources.push(resource);
-        for subresource in kind.subresources {
+        for subresource in kind.subresources.iter().filter(|subresource| !subresource.verbs.is_empty()) {
             let (group, version, name) = speaks(kind, subresource);
             let mut entry = json!({
                 "name": format!("{}/{}", kind.plural, subresource.name), "singularName": "",
@@ -216,19 +217,25 @@ mod tests {
         assert_eq!(
             names,
             [
+                "controllerrevisions",
+                "daemonsets",
+                "daemonsets/status",
                 "deployments",
                 "deployments/scale",
                 "deployments/status",
                 "replicasets",
                 "replicasets/scale",
-                "replicasets/status"
+                "replicasets/status",
+                "statefulsets",
+                "statefulsets/scale",
+                "statefulsets/status"
             ]
         );
-        assert_eq!(legacy["resources"][1]["group"], "autoscaling");
+        assert_eq!(legacy["resources"][4]["group"], "autoscaling");
         let all = aggregated(false, "v2");
         let apps =
             all["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "apps").unwrap();
-        let deployment = &apps["versions"][0]["resources"][0];
+        let deployment = &apps["versions"][0]["resources"][2];
         assert_eq!(deployment["resource"], "deployments");
         assert_eq!(deployment["responseKind"]["kind"], "Deployment");
         assert_eq!(deployment["subresources"][0]["responseKind"]["kind"], "Scale");

@@ -50,8 +50,8 @@ impl<'a> Shown<'a> {
 /// An object in the version that is served, with `kind` and `apiVersion`, which objects made inside the
 /// controller may lack.
 pub(crate) fn with_type<'a>(kind: &Kind, object: &'a Value) -> Cow<'a, Value> {
-    if let Some(convert) = kind.convert {
-        return Cow::Owned(convert(object));
+    if let Some(shown) = kind.shown(object) {
+        return Cow::Owned(shown);
     }
     if has_type(object) {
         return Cow::Borrowed(object);
@@ -69,7 +69,7 @@ fn has_type(object: &Value) -> bool {
 impl Form {
     /// The text of a stored object when it goes out as it is.
     pub(crate) fn verbatim<'a>(&self, object: &'a Object) -> Option<&'a Bytes> {
-        let plain = self.view == View::Object && self.kind.convert.is_none();
+        let plain = self.view == View::Object && !self.kind.is_face();
         (plain && has_type(&object.value)).then(|| object.json())
     }
 
@@ -135,7 +135,7 @@ impl Form {
 
     fn write_object(&self, shown: Shown<'_>, out: &mut Vec<u8>) {
         match shown {
-            Shown::Stored(object) if self.kind.convert.is_none() && has_type(&object.value) => {
+            Shown::Stored(object) if !self.kind.is_face() && has_type(&object.value) => {
                 out.extend_from_slice(object.json());
             }
             _ => write(&*with_type(self.kind, shown.value()), out),

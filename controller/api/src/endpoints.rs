@@ -1,17 +1,18 @@
-//! The other faces of EndpointSlices, for clients that know no better: core/v1 Endpoints, and the slices'
-//! version v1beta1. Both are made when they are read. Pure.
+//! core/v1 Endpoints, for clients that know no EndpointSlices: made of those when they are read. Pure.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use warren_plan::resources::{ENDPOINTSLICES, SERVICES};
 use warren_store::{Key, Object, Snapshot};
+
+use crate::Observations;
 
 /// On a slice: whose endpoints it holds.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The Endpoints of every Service that has a slice, in one namespace or (empty) in all.
-pub(crate) fn derive(snapshot: &Snapshot, namespace: &str) -> Vec<Object> {
+pub(crate) fn derive(snapshot: &Snapshot, _: &dyn Observations, namespace: &str) -> Vec<Object> {
     let mut slices: BTreeMap<Key, Vec<&Object>> = BTreeMap::new();
     let all = snapshot.list(ENDPOINTSLICES);
     for slice in all.filter(|slice| namespace.is_empty() || &*slice.key.namespace == namespace) {
@@ -82,26 +83,4 @@ fn picked(from: &Value, fields: &[&str]) -> Value {
     let given = |field: &&&str| !from[**field].is_null() && from[**field] != "";
     let fields = fields.iter().filter(given);
     Value::Object(fields.map(|field| ((*field).to_owned(), from[*field].clone())).collect())
-}
-
-/// A slice in version v1beta1, where an endpoint's place is in its topology.
-pub(crate) fn slice_v1beta1(slice: &Value) -> Value {
-    let mut slice = slice.clone();
-    for endpoint in slice.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(endpoint) = endpoint.as_object_mut() else { continue };
-        let topology = endpoint.remove("deprecatedTopology");
-        let mut topology: Map<String, Value> =
-            topology.and_then(|topology| topology.as_object().cloned()).unwrap_or_default();
-        for (field, label) in
-            [("nodeName", "kubernetes.io/hostname"), ("zone", "topology.kubernetes.io/zone")]
-        {
-            topology.extend(endpoint.remove(field).map(|place| (label.to_owned(), place)));
-        }
-        if !topology.is_empty() {
-            endpoint.insert("topology".to_owned(), Value::Object(topology));
-        }
-    }
-    slice["apiVersion"] = json!("discovery.k8s.io/v1beta1");
-    slice["kind"] = json!("EndpointSlice");
-    slice
 }

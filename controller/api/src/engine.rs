@@ -6,8 +6,14 @@ use warren_plan::ClusterConfig;
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 
 use crate::{
-    Api, PodStreams, addresses::InFlight, continuations::Continuations, kinds::Kind, meta,
-    path::ResourceTarget, status::Status, streams::Connections,
+    Api, Observations, PodStreams,
+    addresses::InFlight,
+    continuations::Continuations,
+    kinds::{Kind, derivation},
+    meta,
+    path::ResourceTarget,
+    status::Status,
+    streams::Connections,
 };
 
 /// How often a write is tried again when somebody else wrote in between.
@@ -17,6 +23,7 @@ pub(crate) const ATTEMPTS: usize = 6;
 pub(crate) struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) streams: Arc<dyn PodStreams>,
+    pub(crate) observations: Arc<dyn Observations>,
     pub(crate) config: ClusterConfig,
     pub(crate) addresses: InFlight,
     pub(crate) continuations: Continuations,
@@ -30,6 +37,7 @@ impl Engine {
         Self {
             store: api.store,
             streams: api.streams,
+            observations: api.observations,
             config: api.config,
             addresses: InFlight::default(),
             continuations: Continuations::default(),
@@ -81,10 +89,14 @@ impl Engine {
     }
 }
 
-/// The state as a kind shows it: the store's, or what is derived from it for one namespace (empty: for all).
-pub(crate) fn shown(kind: &Kind, snapshot: Arc<Snapshot>, namespace: &str) -> Arc<Snapshot> {
-    match kind.derive {
-        Some(derive) => Arc::new(Snapshot::from_objects(snapshot.revision, derive(&snapshot, namespace))),
+/// The state as a kind shows it: the store's, or what is made of it and of what members told, for one namespace
+/// (empty: for all).
+pub(crate) fn shown(engine: &Engine, kind: &Kind, snapshot: Arc<Snapshot>, namespace: &str) -> Arc<Snapshot> {
+    match derivation(kind) {
+        Some(derive) => {
+            let objects = derive(&snapshot, &*engine.observations, namespace);
+            Arc::new(Snapshot::from_objects(snapshot.revision, objects))
+        }
         None => snapshot,
     }
 }

@@ -28,11 +28,13 @@ pub mod judge;
 mod kinds;
 mod meta;
 mod negotiate;
+mod observed;
 mod openapi;
 mod patch;
 mod path;
 mod query;
 mod respond;
+mod reviews;
 mod selectors;
 mod server;
 mod status;
@@ -48,10 +50,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use warren_plan::ClusterConfig;
-use warren_proto::control::{LogsRequest, SessionFrame, session_open::Kind};
+use warren_proto::control::{LogsRequest, SessionFrame, UsageReport, session_open::Kind};
 use warren_store::Store;
 
 /// A pod that runs on a node.
@@ -109,6 +112,15 @@ pub trait PodStreams: Send + Sync + 'static {
     fn open(&self, pod: &PodRef, container: &str, kind: Kind) -> BoxFuture<'_, Result<Session, StreamError>>;
 }
 
+/// What the members of the cluster have told, and is in no store.
+pub trait Observations: Send + Sync + 'static {
+    /// When each node was last heard of.
+    fn heartbeats(&self) -> Vec<(String, Timestamp)>;
+
+    /// What each node and its pods used, and when that was measured.
+    fn usage(&self) -> Vec<(String, Timestamp, Arc<UsageReport>)>;
+}
+
 /// What the API needs.
 #[derive(Clone)]
 pub struct Api {
@@ -116,6 +128,8 @@ pub struct Api {
     pub store: Arc<dyn Store>,
     /// The way into pods.
     pub streams: Arc<dyn PodStreams>,
+    /// What is known without the store.
+    pub observations: Arc<dyn Observations>,
     /// The cluster's addresses.
     pub config: ClusterConfig,
     /// Connections that became streams. They end soon after their sessions do; whoever stops the API waits for them.

@@ -266,47 +266,21 @@ fn unescape(value: &str) -> String {
     out
 }
 
-/// The fields by which each kind may be selected, besides name and namespace.
+/// Whether objects of a kind may be selected by a field.
 fn supports_field(kind: &Kind, field: &str) -> bool {
-    let own: &[&str] = match kind.resource {
-        "pods" => &[
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ],
-        "events" => &[
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ],
-        "secrets" => &["type"],
-        "namespaces" => &["status.phase"],
-        "nodes" => &["spec.unschedulable"],
-        "services" => &["spec.clusterIP", "spec.type"],
-        "replicasets.apps" | "replicationcontrollers" => &["status.replicas"],
-        "jobs.batch" => &["status.successful"],
-        _ => &[],
-    };
-    field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced) || own.contains(&field)
+    field == "metadata.name"
+        || (field == "metadata.namespace" && kind.namespaced)
+        || kind.fields.contains(&field)
 }
 
 /// A field as text; absent is empty, except where Kubernetes says otherwise.
 fn field_value(object: &Value, field: &str) -> String {
     let at = |path: &str| path.split('.').fold(object, |value, segment| &value[segment]);
+    // What events are about has another name in their other face.
     let value = match field {
+        "reportingController" => at("reportingComponent"),
+        "status.successful" => at("status.succeeded"),
+        path if path.starts_with("regarding.") => at(&path.replacen("regarding", "involvedObject", 1)),
         "source" if at("source.component").is_null() => at("reportingComponent"),
         "source" => at("source.component"),
         path => at(path),
@@ -316,6 +290,7 @@ fn field_value(object: &Value, field: &str) -> String {
         Value::Bool(flag) => flag.to_string(),
         Value::Number(number) => number.to_string(),
         _ if matches!(field, "spec.unschedulable" | "spec.hostNetwork") => "false".to_owned(),
+        _ if matches!(field, "status.replicas" | "status.successful") => "0".to_owned(),
         _ => String::new(),
     }
 }

@@ -15,12 +15,15 @@ use warren_runtime::tls::PeerIdentity;
 use warren_store::Transaction;
 
 use crate::{
-    auth, body, discovery,
+    auth::{self, User},
+    body, discovery,
     engine::Engine,
+    kinds::Source,
     negotiate, openapi,
     path::{self, ResourceTarget, Target},
     query::Query,
     respond::{self, Reply},
+    reviews,
     status::Status,
     streams, subresources,
     table::Include,
@@ -36,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Who asks.
+    pub(crate) user: User,
 }
 
 /// The one handler.
@@ -109,14 +114,15 @@ async fn dispatch(
 ) -> Result<Response, Status> {
     let user = auth::authenticate(parts.extensions.get::<PeerIdentity>(), &parts.headers)?;
     auth::authorize(&user, verb, target.as_ref(), parts.uri.path())?;
-    let target = target.ok_or_else(Status::unknown_path)?;
+    let target = target.ok_or_else(|| Status::not_served(parts.uri.path()))?;
     if streams::serves(Some(&target)) && verb == "create" {
         return streams::open(engine, parts, &target, &query).await;
     }
     if let Target::Resource(target) = target {
         let body =
             if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
-        return resource(engine, Call { target, query, headers: parts.headers.clone(), body }, verb).await;
+        return resource(engine, Call { target, query, headers: parts.headers.clone(), body, user }, verb)
+            .await;
     }
     if verb != "get" {
         return Err(Status::method_not_allowed());
@@ -126,7 +132,7 @@ async fn dispatch(
         Target::OpenApiV2 | Target::OpenApiV3 | Target::OpenApiV3GroupVersion(..) => {
             open_api(target, query, parts.headers.clone()).await
         }
-        other => documents(&other, &parts.headers).ok_or_else(Status::unknown_path),
+        other => documents(&other, &parts.headers).ok_or_else(|| Status::not_served(parts.uri.path())),
     }
 }
 
@@ -216,6 +222,9 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
     }
     let form = form?;
     let include = Include::parse(&call.query)?;
+    if matches!(kind.source, Source::Answered) {
+        return respond::render(kind, form, include, reviews::answer(&call)?);
+    }
     let named = !call.target.name.is_empty();
     let addressed = named || !call.target.namespace.is_empty() || !kind.namespaced;
     let reply: Reply = match verb {

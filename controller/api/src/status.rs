@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use warren_objects::FieldError;
 
-use crate::kinds::Kind;
+use crate::kinds::{self, Kind};
 
 /// Why one field or precondition failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,16 +107,31 @@ impl Status {
         Self::new(404, "NotFound", "the server could not find the requested resource")
     }
 
+    /// 404 for a path that leads nowhere; groups and kinds of Kubernetes that are refused by name are named.
+    pub(crate) fn not_served(path: &str) -> Self {
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        let why = match segments.as_slice() {
+            ["apis", group, _, "namespaces", _, plural, ..] | ["apis", group, _, plural, ..] => {
+                kinds::not_served(group, plural)
+            }
+            ["apis", group, ..] => kinds::not_served(group, ""),
+            _ => None,
+        };
+        why.map_or_else(Self::unknown_path, |why| Self::new(404, "NotFound", why))
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
     }
 
     /// 405 for what a kind does not allow at all, with the way that is open.
     pub(crate) fn not_allowed_for(kind: &Kind) -> Self {
-        if kind.refusal.is_empty() {
-            return Self::method_not_allowed();
-        }
-        Self::new(405, "MethodNotAllowed", kind.refusal)
+        if kind.refusal.is_empty() { Self::method_not_allowed() } else { Self::refused(kind.refusal) }
+    }
+
+    /// 405 with the reason.
+    pub(crate) fn refused(why: &str) -> Self {
+        Self::new(405, "MethodNotAllowed", why)
     }
 
     pub(crate) fn not_acceptable() -> Self {

@@ -10,9 +10,9 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::json;
 use tower::ServiceExt as _;
-use warren_api::{Api, PodRef, PodStreams, Session, StreamError};
+use warren_api::{Api, Observations, PodRef, PodStreams, Session, StreamError};
 use warren_plan::ClusterConfig;
-use warren_proto::control::{LogsRequest, session_open::Kind};
+use warren_proto::control::{LogsRequest, UsageReport, session_open::Kind};
 use warren_runtime::tls::PeerIdentity;
 use warren_store::{CommitError, Expired, Key, Object, Snapshot, Store, Transaction, Watch};
 
@@ -32,9 +32,10 @@ impl Store for Memory {
     }
 }
 
-struct NoStreams;
+/// No pod to reach, and nobody who tells anything.
+struct Nobody;
 
-impl PodStreams for NoStreams {
+impl PodStreams for Nobody {
     fn logs(
         &self,
         pod: &PodRef,
@@ -47,6 +48,15 @@ impl PodStreams for NoStreams {
     fn open(&self, pod: &PodRef, _: &str, _: Kind) -> BoxFuture<'_, Result<Session, StreamError>> {
         let why = StreamError::NotFound(pod.name.clone());
         Box::pin(async { Err(why) })
+    }
+}
+
+impl Observations for Nobody {
+    fn heartbeats(&self) -> Vec<(String, jiff::Timestamp)> {
+        Vec::new()
+    }
+    fn usage(&self) -> Vec<(String, jiff::Timestamp, Arc<UsageReport>)> {
+        Vec::new()
     }
 }
 
@@ -79,7 +89,8 @@ async fn a_list_of_ten_thousand_pods_is_sent_without_a_copy() {
     let store = Arc::new(Memory(Arc::new(Snapshot::from_objects(7, (0..COUNT).map(pod)))));
     let router = warren_api::router(Api {
         store,
-        streams: Arc::new(NoStreams),
+        streams: Arc::new(Nobody),
+        observations: Arc::new(Nobody),
         config: ClusterConfig::default(),
         connections: tokio_util::task::TaskTracker::new(),
     });

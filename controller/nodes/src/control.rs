@@ -7,7 +7,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 use warren_proto::control::{
     FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, NetworkReport, NodeReport, PodsReport,
-    RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest,
+    RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest, UsageReport,
     control_server::Control,
 };
 
@@ -89,6 +89,13 @@ impl Control for ControlService {
         let caller = self.caller(&request)?;
         caller.require_node()?;
         self.nodes.report_node(&caller, &request.into_inner()).await?;
+        Ok(Response::new(ReportResponse {}))
+    }
+
+    async fn report_usage(&self, request: Request<UsageReport>) -> Result<Response<ReportResponse>, Status> {
+        let caller = self.caller(&request)?;
+        caller.require_node()?;
+        self.nodes.report_usage(&caller, request.into_inner());
         Ok(Response::new(ReportResponse {}))
     }
 

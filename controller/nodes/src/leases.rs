@@ -119,6 +119,12 @@ impl Leases {
         }
     }
 
+    /// Who was heard of, and when last.
+    pub(crate) fn heard_of(&self, consumer: Consumer) -> impl Iterator<Item = (&str, Instant)> {
+        let own = self.beats.iter().filter(move |((_, beater), _)| *beater == consumer);
+        own.map(|((member, _), beat)| (member.as_str(), *beat))
+    }
+
     /// A heartbeat arrived, or a member just joined. Whether it came back from silence.
     pub(crate) fn beat(&mut self, member: &str, consumer: Consumer, now: Instant) -> bool {
         let beater = (member.to_owned(), consumer);

@@ -27,6 +27,7 @@ mod reports;
 mod sessions;
 mod status;
 mod tokens;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -69,6 +70,7 @@ pub struct Nodes {
     pub(crate) compiled: watch::Sender<Option<Arc<Compiled>>>,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) networks: Mutex<BTreeMap<String, reports::Tunnel>>,
+    pub(crate) usages: Mutex<BTreeMap<String, usage::Measured>>,
     /// One join at a time: each picks a free slice of the cluster network.
     pub(crate) joining: tokio::sync::Mutex<()>,
     pub(crate) wake: Arc<Notify>,
@@ -91,6 +93,7 @@ impl Nodes {
             compiled: watch::Sender::new(None),
             sessions: sessions::Sessions::default(),
             networks: Mutex::default(),
+            usages: Mutex::default(),
             joining: tokio::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
             closing: CancellationToken::new(),
@@ -183,6 +186,7 @@ impl Nodes {
             cursors.retain(|member| next.members.contains_key(member));
         }
         self.networks.lock().retain(|member, _| next.members.contains_key(member));
+        self.usages.lock().retain(|member, _| next.members.contains_key(member));
         self.compiled.send_replace(Some(next));
         // Whoever has nothing outstanding has this revision in force by now.
         self.wake.notify_one();

@@ -1,6 +1,8 @@
 //! What resources are called in the store, and which kinds they hold.
 //!
-//! A constant is its plural in capitals.
+//! A constant is its plural in capitals. What is served at all is in `warren-objects`' table of kinds.
+
+use warren_objects::kinds;
 
 /// Pods.
 pub const PODS: &str = "pods";
@@ -33,36 +35,14 @@ pub const TOKENS: &str = "tokens.warren.internal";
 /// Reserved service addresses; internal. The name is the address.
 pub const SERVICEADDRESSES: &str = "serviceaddresses.warren.internal";
 
-/// Resource, apiVersion, kind.
-const KINDS: &[(&str, &str, &str)] = &[
-    (PODS, "v1", "Pod"),
-    (SERVICES, "v1", "Service"),
-    (NODES, "v1", "Node"),
-    (NAMESPACES, "v1", "Namespace"),
-    (CONFIGMAPS, "v1", "ConfigMap"),
-    (SECRETS, "v1", "Secret"),
-    (SERVICEACCOUNTS, "v1", "ServiceAccount"),
-    (EVENTS, "v1", "Event"),
-    (DEPLOYMENTS, "apps/v1", "Deployment"),
-    (REPLICASETS, "apps/v1", "ReplicaSet"),
-    (ENDPOINTSLICES, "discovery.k8s.io/v1", "EndpointSlice"),
-    (INGRESSES, "networking.k8s.io/v1", "Ingress"),
-];
-
 /// The resource that holds objects of a kind; the version of the group does not matter.
 pub fn resource_of(api_version: &str, kind: &str) -> Option<&'static str> {
-    fn group(api_version: &str) -> &str {
-        api_version.split_once('/').map_or("", |(group, _)| group)
-    }
-    KINDS
-        .iter()
-        .find(|(_, version, name)| *name == kind && group(version) == group(api_version))
-        .map(|row| row.0)
+    kinds::named(api_version, kind).map(|kind| kind.resource)
 }
 
 /// apiVersion and kind of the objects of a resource.
-pub fn kind_of(resource: &str) -> Option<(&'static str, &'static str)> {
-    KINDS.iter().find(|row| row.0 == resource).map(|row| (row.1, row.2))
+pub fn kind_of(resource: &str) -> Option<(String, &'static str)> {
+    kinds::of(resource).map(|kind| (kind.api_version(), kind.kind))
 }
 
 #[cfg(test)]
@@ -74,7 +54,7 @@ mod tests {
         assert_eq!(resource_of("apps/v1", "Deployment"), Some(DEPLOYMENTS));
         assert_eq!(resource_of("apps/v1beta2", "Deployment"), Some(DEPLOYMENTS));
         assert_eq!(resource_of("v1", "Deployment"), None);
-        assert_eq!(kind_of(ENDPOINTSLICES), Some(("discovery.k8s.io/v1", "EndpointSlice")));
+        assert_eq!(kind_of(ENDPOINTSLICES), Some(("discovery.k8s.io/v1".to_owned(), "EndpointSlice")));
         assert_eq!(kind_of(MEMBERS), None);
     }
 }

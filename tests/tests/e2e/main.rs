@@ -10,6 +10,7 @@ mod firewall;
 mod guestbook;
 mod joining;
 mod kubectl;
+mod schemas;
 mod secrets;
 mod state;
 mod streams;
@@ -30,6 +31,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("documentation_manifests_work_unmodified", usage::documentation_manifests_work_unmodified),
     ("kubectl_does_its_everyday_work", usage::kubectl_does_its_everyday_work),
     ("bad_input_is_refused_with_the_field_named", usage::bad_input_is_refused_with_the_field_named),
+    (
+        "every_kubectl_explains_and_patches_by_the_schemas",
+        schemas::every_kubectl_explains_and_patches_by_the_schemas,
+    ),
     ("logs_and_watches_follow", usage::logs_and_watches_follow),
     ("status_and_a_second_up_tell_the_truth", usage::status_and_a_second_up_tell_the_truth),
     ("every_process_serves_metrics_and_logs_json", usage::every_process_serves_metrics_and_logs_json),

@@ -5,10 +5,11 @@
 //! which function serves which resource for which concern.
 
 pub mod defaults;
+mod faces;
 mod field;
 mod human;
 mod json;
-mod kinds;
+pub mod kinds;
 pub mod protobuf;
 pub mod quantity;
 pub mod schema;

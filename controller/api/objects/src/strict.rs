@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::serde::de::DeserializeOwned;
+use k8s_openapi::{Resource, serde::de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::kinds::{self, Kind};
@@ -66,9 +66,14 @@ impl DecodeError {
 /// Explicit nulls count as absent, everywhere.
 pub fn decode(resource: &str, value: &Value) -> Result<Unknown, DecodeError> {
     let kind = kinds::of(resource).ok_or_else(|| DecodeError::UnknownResource(resource.to_owned()))?;
+    decode_version(kind, value)
+}
+
+/// As [`decode`], in a version of a kind that need not be the stored one.
+pub fn decode_version(kind: &Kind, value: &Value) -> Result<Unknown, DecodeError> {
     let mut value = value.clone();
     strip_nulls(&mut value);
-    (kind.decode)(kind, &value)
+    (kind.decode)(kind, &mut value)
 }
 
 /// Removes the fields that [`decode`] reported, for clients that want them ignored.
@@ -113,12 +118,25 @@ pub fn strip_nulls(value: &mut Value) {
     }
 }
 
-/// Decodes as `T`, which is the type of `kind`.
-pub(crate) fn decode_as<T: DeserializeOwned>(kind: &Kind, value: &Value) -> Result<Unknown, DecodeError> {
+/// For kinds that are only ever shown.
+pub(crate) fn never_written(kind: &Kind, _: &mut Value) -> Result<Unknown, DecodeError> {
+    let expectation = format!("{} are derived: they cannot be written", kind.resource);
+    Err(DecodeError::Body { kind: kind.kind, expectation })
+}
+
+/// Decodes as `T`, which is the type of `kind`, or of a version of it that has the same fields.
+pub(crate) fn decode_as<T: Resource + DeserializeOwned>(
+    kind: &Kind,
+    value: &mut Value,
+) -> Result<Unknown, DecodeError> {
     if !value.is_object() {
         let expectation = format!("expected a JSON object, found {}", type_name(value));
         return Err(DecodeError::Body { kind: kind.kind, expectation });
     }
+    if let Some(version) = value.get_mut("apiVersion") {
+        *version = T::API_VERSION.into();
+    }
+    let value = &*value;
     let mut unknown = Vec::new();
     let mut note = |path: serde_ignored::Path<'_>| {
         let mut text = String::new();

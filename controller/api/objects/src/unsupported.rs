@@ -10,9 +10,12 @@ use crate::{
     kinds,
 };
 
-/// The fields of an object that are stored but not acted upon: one sentence per field, for `Warning` headers.
+/// What is stored but not acted upon: the object as a whole, when nobody does anything with its kind yet, and one
+/// sentence per field, for `Warning` headers.
 pub fn warnings(resource: &str, value: &Value) -> Vec<String> {
-    kinds::of(resource).map_or_else(Vec::new, |kind| (kind.warnings)(value))
+    let Some(kind) = kinds::of(resource) else { return Vec::new() };
+    let idle = (!kind.idle.is_empty()).then(|| kind.idle.to_owned());
+    idle.into_iter().chain((kind.warnings)(value)).collect()
 }
 
 /// When a field deserves its warning.
@@ -157,6 +160,14 @@ pub(crate) fn pod(value: &Value) -> Vec<String> {
 pub(crate) fn template(value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     pod_spec(at(value, "spec.template.spec"), &Path::new("spec.template.spec"), &mut found);
+    found
+}
+
+/// A CronJob, whose pod template is in its job template.
+pub(crate) fn job_template(value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let path = "spec.jobTemplate.spec.template.spec";
+    pod_spec(at(value, path), &Path::new(path), &mut found);
     found
 }
 

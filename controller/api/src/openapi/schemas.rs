@@ -53,7 +53,7 @@ pub(super) fn definitions() -> Definitions {
     let mut named = Vec::new();
     let mut rest = Vec::new();
     for spoken in spoken() {
-        match types::of(spoken.kind[0], spoken.kind[1], spoken.kind[2]) {
+        match type_of(spoken.kind) {
             Some(define) => named.push((define(&mut generator), spoken)),
             None => rest.push(spoken),
         }
@@ -75,13 +75,20 @@ pub(super) fn definitions() -> Definitions {
     }
     for (name, schema) in &mut all {
         merging::complete(name, schema);
-        wrap_references(&mut schema["properties"]);
+        schema.get_mut("properties").into_iter().for_each(wrap_references);
     }
     let mut roots = BTreeMap::<_, Vec<String>>::new();
     for (name, spoken) in named {
         let [group, version, kind] = spoken.kind;
-        all[&name]["x-kubernetes-group-version-kind"] =
-            json!([{"group": group, "version": version, "kind": kind}]);
+        let speaks = json!({"group": group, "version": version, "kind": kind});
+        // Several versions may share a definition.
+        let all_speak = all[&name].as_object_mut().and_then(|schema| {
+            schema.entry("x-kubernetes-group-version-kind").or_insert(json!([])).as_array_mut()
+        });
+        all_speak
+            .into_iter()
+            .filter(|known| !known.contains(&speaks))
+            .for_each(|known| known.push(speaks.clone()));
         roots.entry(spoken.home).or_default().push(name);
     }
     Definitions { all, roots }
@@ -89,7 +96,19 @@ pub(super) fn definitions() -> Definitions {
 
 /// Whether the fields of a kind are known, so that clients may compute strategic patches from its schema.
 pub(super) fn has_fields(kind: &Kind) -> bool {
-    schema::root(kind.group, kind.version, kind.kind).is_some()
+    let kind = [kind.group, kind.version, kind.kind];
+    type_of(kind).is_some() || schema::root(kind[0], kind[1], kind[2]).is_some()
+}
+
+/// The type of a kind. An old version that the table of API types does not know has the fields of another version of the
+/// same resource.
+fn type_of([group, version, kind]: [&'static str; 3]) -> Option<types::Define> {
+    types::of(group, version, kind).or_else(|| {
+        let is_it = |entry: &&Kind| (entry.group, entry.version, entry.kind) == (group, version, kind);
+        let served = KINDS.iter().find(is_it).filter(|_| schema::root(group, version, kind).is_none())?;
+        let same = KINDS.iter().filter(|other| other.resource == served.resource);
+        same.into_iter().find_map(|other| types::of(other.group, other.version, other.kind))
+    })
 }
 
 /// A kind that is spoken.
@@ -105,7 +124,7 @@ struct Spoken {
 
 fn spoken() -> Vec<Spoken> {
     let mut all = Vec::new();
-    for kind in KINDS {
+    for kind in KINDS.iter() {
         let home = (kind.group, kind.version);
         all.push(Spoken { home, kind: [kind.group, kind.version, kind.kind], is_served: true });
         let below = kind.subresources.iter().filter(|below| !below.kind.is_empty());

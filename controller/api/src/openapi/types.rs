@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 
 /// Adds a type and all that it refers to; returns the name of its definition.
-type Define = fn(&mut SchemaGenerator) -> String;
+pub(super) type Define = fn(&mut SchemaGenerator) -> String;
 
 /// (group, version, kind, its type).
 type Row = (&'static str, &'static str, &'static str, Define);

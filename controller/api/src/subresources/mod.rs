@@ -16,8 +16,12 @@ pub(crate) async fn call(
     subresource: &str,
     verb: &str,
 ) -> Result<Reply, Status> {
+    let known = call.target.subresource;
+    if let Some(known) = known.filter(|known| !known.verbs.contains(&verb) && !known.refusal.is_empty()) {
+        return Err(Status::refused(known.refusal));
+    }
     match (subresource, verb) {
-        ("status", "get") => verbs::get(engine, call),
+        ("status" | "ephemeralcontainers" | "resize", "get") => verbs::get(engine, call),
         ("status", "update") => verbs::put(engine, call, Scope::Status).await,
         ("status", "patch") => verbs::patch_scope(engine, call, Scope::Status).await,
         ("finalize", "update") => verbs::put(engine, call, Scope::Finalize).await,

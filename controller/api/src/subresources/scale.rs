@@ -1,7 +1,7 @@
 //! `/scale`: how many, without knowing of what.
 
 use serde_json::{Value, json};
-use warren_objects::{ErrorKind, FieldError, schema, strict};
+use warren_objects::{ErrorKind, FieldError, schema, strict, unsupported};
 
 use crate::{
     admission::Scope,
@@ -60,7 +60,8 @@ async fn change(
         Ok(new)
     })
     .await?;
-    Ok(Reply::fresh(scale_of(&result)))
+    let warnings = unsupported::warnings(call.target.kind.resource, &result);
+    Ok(Reply::fresh(scale_of(&result)).with_warnings(warnings))
 }
 
 fn replicas(name: &str, scale: &Value) -> Result<i64, Status> {
@@ -100,10 +101,12 @@ fn scale_of(object: &Value) -> Value {
     })
 }
 
-/// A label selector as text: `a=b,c in (d,e),!f`.
+/// A label selector as text: `a=b,c in (d,e),!f`. That of a ReplicationController is a mere map of labels.
 fn selector_text(selector: &Value) -> String {
     let mut terms: Vec<String> = Vec::new();
-    for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+    let plain = selector.as_object().is_some_and(|map| map.values().all(Value::is_string));
+    let labels = if plain { selector } else { &selector["matchLabels"] };
+    for (key, value) in labels.as_object().into_iter().flatten() {
         terms.push(format!("{key}={}", value.as_str().unwrap_or("")));
     }
     for expression in selector["matchExpressions"].as_array().into_iter().flatten() {

@@ -21,7 +21,7 @@ async fn documents_have_the_types_that_clients_want() {
     for entry in index["paths"].as_object().unwrap().values() {
         server.get(entry["serverRelativeURL"].as_str().unwrap()).await.expect(200);
     }
-    server.get("/apis/batch").await.expect(404);
+    server.get("/apis/widgets").await.expect(404);
     server.post("/apis", &json!({})).await.expect(405);
 }
 

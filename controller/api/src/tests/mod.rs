@@ -4,6 +4,7 @@ mod discovery;
 mod endpoints;
 mod events;
 mod golden;
+mod kinds;
 mod objects;
 mod pods;
 mod protobuf;
@@ -20,11 +21,11 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use warren_plan::ClusterConfig;
-use warren_proto::control::{LogsRequest, session_open::Kind};
+use warren_proto::control::{ContainerUsage, LogsRequest, PodUsage, Usage, UsageReport, session_open::Kind};
 use warren_runtime::tls::PeerIdentity;
 use warren_store::EmbeddedStore;
 
-use crate::{Api, PodRef, PodStreams, Session, StreamError, router};
+use crate::{Api, Observations, PodRef, PodStreams, Session, StreamError, router};
 
 /// Longer than anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,6 +66,39 @@ impl PodStreams for EchoStreams {
     }
 }
 
+/// One node that was heard of, and that uses something.
+struct OneNode;
+
+impl Observations for OneNode {
+    fn heartbeats(&self) -> Vec<(String, jiff::Timestamp)> {
+        vec![("node-1".to_owned(), measured_at())]
+    }
+
+    fn usage(&self) -> Vec<(String, jiff::Timestamp, Arc<UsageReport>)> {
+        let usage = |cpu_nanos, memory_bytes| Some(Usage { cpu_nanos, memory_bytes });
+        let containers = vec![
+            ContainerUsage { name: "web".into(), usage: usage(250_000_000, 64 << 20) },
+            ContainerUsage { name: "side".into(), usage: usage(1_000_000, 1 << 20) },
+        ];
+        let pod = |uid: &str| PodUsage {
+            uid: uid.into(),
+            namespace: "default".into(),
+            name: "measured".into(),
+            containers: containers.clone(),
+        };
+        let report = UsageReport {
+            window_milliseconds: 10_040,
+            node: usage(1_500_000_000, 1 << 30),
+            pods: vec![pod("u-1")],
+        };
+        vec![("node-1".to_owned(), measured_at(), Arc::new(report))]
+    }
+}
+
+fn measured_at() -> jiff::Timestamp {
+    "2026-01-01T00:00:10.5Z".parse().unwrap()
+}
+
 /// A server over its own store, with the namespace `default`.
 struct Server {
     router: Router,
@@ -77,6 +111,7 @@ fn serve(store: Arc<dyn warren_store::Store>) -> Router {
     router(Api {
         store,
         streams: Arc::new(EchoStreams),
+        observations: Arc::new(OneNode),
         config: ClusterConfig::default(),
         connections: tokio_util::task::TaskTracker::new(),
     })

@@ -32,7 +32,7 @@ async fn what_is_not_there() {
     let missing = server.get(&format!("{DEPLOYMENTS}/x")).await.expect(404);
     assert_eq!(missing["message"], "deployments.apps \"x\" not found");
     assert_eq!(missing["details"], json!({"name": "x", "group": "apps", "kind": "deployments"}));
-    for path in ["/api/v1/widgets", "/apis/batch/v1/jobs", "/nothing"] {
+    for path in ["/api/v1/widgets", "/apis/widgets/v1/jobs", "/nothing"] {
         let unknown = server.get(path).await.expect(404);
         assert_eq!(unknown["message"], "the server could not find the requested resource");
         assert_eq!(unknown["reason"], "NotFound");

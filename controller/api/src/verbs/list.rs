@@ -21,7 +21,7 @@ pub(crate) async fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> 
     let selector = Selector::parse(call.target.kind, &call.query)?;
     let token = options.continuation.as_deref().map(Token::decode).transpose()?;
     let snapshot = state(engine, &options, token.as_ref()).await?;
-    let contents = shown(call.target.kind, Arc::clone(&snapshot), &call.target.namespace);
+    let contents = shown(engine, call.target.kind, Arc::clone(&snapshot), &call.target.namespace);
     let page = page(&contents, &call.target, &selector, options.limit, token.as_ref());
     if page.continuation.is_some() {
         engine.continuations.keep(&snapshot);

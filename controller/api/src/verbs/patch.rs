@@ -1,7 +1,7 @@
 //! PATCH.
 
 use serde_json::Value;
-use warren_objects::{schema, strict, unsupported};
+use warren_objects::{strict, unsupported};
 
 use super::{write, written};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     body::{self, WriteOptions},
     decode,
     engine::Engine,
-    meta,
+    kinds, meta,
     negotiate::content_type,
     patch::Patch,
     respond::Reply,
@@ -28,7 +28,8 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     let mut warnings = Vec::new();
     let result = write(engine, &call.target, scope, options.dry_run, |old| {
-        let mut new = patch.apply(schema::root(kind.group, kind.version, kind.kind), old)?;
+        let shown = kind.shown(old);
+        let mut new = patch.apply(kinds::schema(kind), shown.as_ref().unwrap_or(old))?;
         if !new.is_object() {
             return Err(Status::unprocessable("the patch does not leave an object"));
         }

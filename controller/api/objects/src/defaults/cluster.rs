@@ -1,4 +1,4 @@
-//! Defaults of Namespaces, Nodes and Secrets.
+//! Defaults of Namespaces, Nodes, Secrets and of classes.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -54,6 +54,18 @@ pub(crate) fn secret(value: &mut Value) {
         for (key, text) in texts {
             data[key.as_str()] = STANDARD.encode(text.as_str().unwrap_or_default()).into();
         }
+    }
+}
+
+/// A PriorityClass.
+pub(crate) fn priority_class(value: &mut Value) {
+    default_to(value, "preemptionPolicy", "PreemptLowerPriority");
+}
+
+/// An IngressClass.
+pub(crate) fn ingress_class(value: &mut Value) {
+    if let Some(parameters) = value.get_mut("spec").and_then(|spec| spec.get_mut("parameters")) {
+        default_to(parameters, "scope", "Cluster");
     }
 }
 

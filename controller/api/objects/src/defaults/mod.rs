@@ -1,9 +1,14 @@
 //! What Kubernetes fills in when a client leaves it out. Clients and template hashes compare defaulted objects, so the
 //! same defaults apply on create, on update, to patch results, and inside nested pod templates.
 
+pub(crate) mod autoscaler;
 pub(crate) mod cluster;
+pub(crate) mod job;
 pub(crate) mod pod;
+pub(crate) mod quota;
 pub(crate) mod service;
+pub(crate) mod stateful;
+pub(crate) mod storage;
 pub(crate) mod workload;
 
 use serde_json::Value;

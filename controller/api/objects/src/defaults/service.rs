@@ -1,4 +1,4 @@
-//! Defaults of Services and EndpointSlices. Cluster addresses and node ports are allocated elsewhere.
+//! Defaults of Services, Ingresses and EndpointSlices. Cluster addresses and node ports are allocated elsewhere.
 
 use serde_json::{Value, json};
 
@@ -86,6 +86,13 @@ pub(crate) fn drop_what_the_type_does_not_allow(old: &Value, new: &mut Value) {
 fn drop_if_same(old: &Value, new: &mut Value, fields: &[&str]) {
     if let Some(map) = new.as_object_mut() {
         map.retain(|field, value| !(fields.contains(&field.as_str()) && get(old, field) == value));
+    }
+}
+
+/// An Ingress.
+pub(crate) fn ingress(value: &mut Value) {
+    if let Some(status) = ensure_map(value, "status") {
+        default_to(status, "loadBalancer", json!({}));
     }
 }
 

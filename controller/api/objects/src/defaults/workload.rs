@@ -1,9 +1,9 @@
-//! Defaults of Deployments and ReplicaSets and of the pod templates in them.
+//! Defaults of what keeps pods running, and of the pod templates in it.
 
 use serde_json::Value;
 
 use super::pod;
-use crate::json::{default_to, ensure_map, text};
+use crate::json::{at, default_to, ensure_map, get, is_empty, text};
 
 /// A Deployment.
 pub(crate) fn deployment(value: &mut Value) {
@@ -30,8 +30,53 @@ pub(crate) fn replica_set(value: &mut Value) {
     template(spec);
 }
 
-/// The pod template of a workload's spec.
-fn template(spec: &mut Value) {
+/// A ReplicationController: selector and labels are the template's, unless it has its own.
+pub(crate) fn replication_controller(value: &mut Value) {
+    let Some(spec) = ensure_map(value, "spec") else { return };
+    default_to(spec, "replicas", 1);
+    template(spec);
+    let labels = at(spec, "template.metadata.labels").clone();
+    if is_empty(&labels) {
+        return;
+    }
+    if is_empty(get(spec, "selector")) {
+        spec["selector"] = labels.clone();
+    }
+    labels_from_template(value, labels);
+}
+
+/// Gives an object without labels those of its template.
+pub(super) fn labels_from_template(value: &mut Value, labels: Value) {
+    if let Some(metadata) = ensure_map(value, "metadata")
+        && is_empty(get(metadata, "labels"))
+    {
+        metadata["labels"] = labels;
+    }
+}
+
+/// A DaemonSet.
+pub(crate) fn daemon_set(value: &mut Value) {
+    let Some(spec) = ensure_map(value, "spec") else { return };
+    default_to(spec, "revisionHistoryLimit", 10);
+    if let Some(strategy) = ensure_map(spec, "updateStrategy") {
+        default_to(strategy, "type", "RollingUpdate");
+        if text(strategy, "type") == "RollingUpdate"
+            && let Some(rolling) = ensure_map(strategy, "rollingUpdate")
+        {
+            default_to(rolling, "maxUnavailable", 1);
+            default_to(rolling, "maxSurge", 0);
+        }
+    }
+    template(spec);
+}
+
+/// A PodTemplate, whose template is at its root.
+pub(crate) fn pod_template(value: &mut Value) {
+    template(value);
+}
+
+/// The pod template in a workload's spec.
+pub(super) fn template(spec: &mut Value) {
     if let Some(template) = ensure_map(spec, "template")
         && let Some(pod_spec) = ensure_map(template, "spec")
     {

@@ -1,11 +1,11 @@
-//! The tables of Namespaces, Nodes, ConfigMaps, Secrets and ServiceAccounts.
+//! The tables of Namespaces, Nodes, ConfigMaps, Secrets, ServiceAccounts, Leases, PriorityClasses and RuntimeClasses.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, Column, NAME, age, column, name, or_none, wide};
+use super::{AGE, Column, NAME, age, column, name, number, or_none, wide};
 use crate::json::{entries, items, text, truth};
 
 pub(crate) const NAMESPACE_COLUMNS: &[Column] =
@@ -36,6 +36,40 @@ pub(crate) const SECRET_COLUMNS: &[Column] = &[
 
 pub(crate) const SERVICE_ACCOUNT_COLUMNS: &[Column] =
     &[NAME, column("Secrets", "integer", "The number of secrets that the account may use."), AGE];
+
+pub(crate) const LEASE_COLUMNS: &[Column] = &[NAME, column("Holder", "string", "Who holds it."), AGE];
+
+pub(crate) const PRIORITY_CLASS_COLUMNS: &[Column] = &[
+    NAME,
+    column("Value", "integer", "The priority of its pods."),
+    column("Global-Default", "boolean", "Whether pods without a class get it."),
+    AGE,
+    column("PreemptionPolicy", "string", "Whether its pods may displace others."),
+];
+
+pub(crate) const RUNTIME_CLASS_COLUMNS: &[Column] =
+    &[NAME, column("Handler", "string", "What runs its containers."), AGE];
+
+/// The cells of a Lease.
+pub(crate) fn lease_row(value: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(value), text(value, "spec.holderIdentity").into(), age(value, now)]
+}
+
+/// The cells of a PriorityClass.
+pub(crate) fn priority_class_row(value: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        name(value),
+        number(value, "value").into(),
+        truth(value, "globalDefault").into(),
+        age(value, now),
+        text(value, "preemptionPolicy").into(),
+    ]
+}
+
+/// The cells of a RuntimeClass.
+pub(crate) fn runtime_class_row(value: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(value), text(value, "handler").into(), age(value, now)]
+}
 
 /// The cells of a Namespace.
 pub(crate) fn namespace_row(value: &Value, now: Timestamp) -> Vec<Value> {

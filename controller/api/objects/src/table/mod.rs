@@ -1,9 +1,16 @@
 //! The tables that `kubectl get` prints: columns and cells exactly as Kubernetes' own.
 
+pub(crate) mod autoscaler;
+pub(crate) mod budget;
 pub(crate) mod cluster;
 pub(crate) mod event;
+pub(crate) mod job;
+pub(crate) mod metrics;
+pub(crate) mod network;
 pub(crate) mod pod;
+pub(crate) mod quota;
 pub(crate) mod service;
+pub(crate) mod storage;
 pub(crate) mod workload;
 
 use jiff::Timestamp;
@@ -11,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     human,
-    json::{at, entries, items, text},
+    json::{at, entries, int, items, text},
     kinds,
 };
 
@@ -20,7 +27,7 @@ use crate::{
 pub struct Column {
     /// The heading, capitalised as Kubernetes does ("Cluster-IP").
     pub name: &'static str,
-    /// "string", "integer" or "date".
+    /// "string", "integer", "boolean" or "date".
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// "name" for the column of the object's name, else "".
@@ -31,8 +38,8 @@ pub struct Column {
     pub priority: i32,
 }
 
-/// What is printed of a resource that is not in the table of kinds.
-const NAME_AND_AGE: &[Column] = &[NAME, AGE];
+/// What is printed of a kind that has no columns of its own.
+pub(crate) const NAME_AND_AGE: &[Column] = &[NAME, AGE];
 
 const NAME: Column = Column {
     name: "Name",
@@ -60,8 +67,13 @@ pub fn columns(resource: &str) -> &'static [Column] {
 pub fn row(resource: &str, value: &Value, now: Timestamp) -> Vec<Value> {
     match kinds::of(resource) {
         Some(kind) => (kind.row)(value, now),
-        None => vec![name(value), age(value, now)],
+        None => name_and_age(value, now),
     }
+}
+
+/// The cells of a kind that has no columns of its own.
+pub(crate) fn name_and_age(value: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(value), age(value, now)]
 }
 
 fn name(value: &Value) -> Value {
@@ -111,6 +123,26 @@ fn joined(value: &Value, list: &str, field: &str) -> String {
     items(value, list).iter().map(|item| text(item, field)).collect::<Vec<_>>().join(",")
 }
 
+/// A whole number, 0 when it is not said.
+fn number(value: &Value, path: &str) -> i64 {
+    int(value, path).unwrap_or(0)
+}
+
+/// Columns of what is in a pod template.
+const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
+const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
+const SELECTOR: Column = wide("Selector", "The label selector of the pods.");
+
+/// The cells under Containers and Images.
+fn containers_and_images(template: &Value) -> [Value; 2] {
+    ["name", "image"].map(|field| joined(template, "spec.containers", field).into())
+}
+
+/// A moment as it is written, or `<unknown>`.
+fn moment(value: &Value) -> Value {
+    value.as_str().unwrap_or("<unknown>").into()
+}
+
 /// The first few of many: "a,b,c + 2 more...".
 fn first_few(all: &[String], most: usize) -> String {
     let shown = all[..all.len().min(most)].join(",");
@@ -126,7 +158,7 @@ mod tests {
     #[test]
     fn every_row_has_every_cell() {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        for kind in kinds::KINDS {
+        for kind in kinds::KINDS.iter() {
             for value in
                 [json!({}), json!(null), json!([1]), json!({"spec": [], "status": 1, "metadata": "x"})]
             {
@@ -146,10 +178,13 @@ mod tests {
     #[test]
     fn cells_have_the_type_of_their_column() {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        for kind in kinds::KINDS {
+        for kind in kinds::KINDS.iter() {
             for (column, cell) in kind.columns.iter().zip(row(kind.resource, &json!({}), now)) {
-                let fits =
-                    if column.kind == "integer" { cell.is_i64() || cell.is_u64() } else { cell.is_string() };
+                let fits = match column.kind {
+                    "integer" => cell.is_i64() || cell.is_u64(),
+                    "boolean" => cell.is_boolean(),
+                    _ => cell.is_string(),
+                };
                 assert!(fits, "{} {}: {cell}", kind.resource, column.name);
             }
         }

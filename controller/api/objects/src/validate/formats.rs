@@ -156,6 +156,22 @@ pub(super) fn config_key(text: &str) -> Vec<String> {
     messages
 }
 
+/// A subdomain, a slash and a path: the name of a controller.
+pub(super) fn prefixed_path(text: &str) -> Vec<String> {
+    match text.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            let path_good =
+                path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:/".contains(&b));
+            let mut messages = subdomain(domain);
+            if !path_good {
+                messages.push("Invalid path".to_owned());
+            }
+            messages
+        }
+        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
+    }
+}
+
 /// A whole percentage: "25%".
 pub(super) fn percent(text: &str) -> Vec<String> {
     let digits = text.strip_suffix('%').unwrap_or("");

@@ -1,10 +1,10 @@
-//! The rules of Ingresses.
+//! The rules of Ingresses and their classes.
 
 use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{NOT_SUPPORTED, formats, formed, handlers, required_text};
+use super::{NOT_SUPPORTED, formats, formed, handlers, immutable, one_of, required_text};
 use crate::{
     field::{Errors, Path},
     json::{at, get, has, items, text},
@@ -31,6 +31,44 @@ pub(crate) fn ingress(value: &Value, errors: &mut Errors) {
         }
         formed(tls, "secretName", &path, formats::subdomain, errors);
     }
+}
+
+/// An IngressClass.
+pub(crate) fn class(value: &Value, errors: &mut Errors) {
+    let (spec, path) = (get(value, "spec"), Path::new("spec"));
+    let controller = text(spec, "controller");
+    if controller.len() > 250 {
+        errors.too_long(&path.child("controller"), 250);
+    }
+    if required_text(spec, "controller", &path, errors) {
+        formed(spec, "controller", &path, formats::prefixed_path, errors);
+    }
+    let (parameters, path) = (get(spec, "parameters"), path.child("parameters"));
+    if parameters.is_null() {
+        return;
+    }
+    for field in ["kind", "name"] {
+        if text(parameters, field).is_empty() {
+            errors.required(&path.child(field), format!("{field} is required"));
+        }
+    }
+    formed(parameters, "apiGroup", &path, formats::subdomain, errors);
+    let namespace = text(parameters, "namespace");
+    match text(parameters, "scope") {
+        "Namespace" if namespace.is_empty() => {
+            errors.required(&path.child("namespace"), "`parameters.scope` is set to 'Namespace'");
+        }
+        "Cluster" if !namespace.is_empty() => {
+            errors.forbidden(&path.child("namespace"), "`parameters.scope` is set to 'Cluster'");
+        }
+        _ => one_of(parameters, "scope", &path, &["Cluster", "Namespace"], errors),
+    }
+}
+
+/// A change of an IngressClass: its controller stays.
+pub(crate) fn class_update(old: &Value, new: &Value, errors: &mut Errors) {
+    let path = Path::new("spec").child("controller");
+    immutable(at(old, "spec.controller"), at(new, "spec.controller"), &path, errors);
 }
 
 fn rule(rule: &Value, path: &Path, errors: &mut Errors) {

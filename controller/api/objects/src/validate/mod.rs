@@ -4,18 +4,26 @@
 //! rules still only report, they never panic.
 
 pub(crate) mod affinity;
+pub(crate) mod autoscaler;
+pub(crate) mod budget;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod container;
+mod cron;
 pub(crate) mod endpoints;
 pub(crate) mod env;
 mod formats;
 pub(crate) mod handlers;
 pub(crate) mod ingress;
+pub(crate) mod job;
 mod meta;
 pub(crate) mod pod;
 pub(crate) mod pod_update;
+pub(crate) mod quota;
+pub(crate) mod review;
 pub(crate) mod service;
+pub(crate) mod stateful;
+pub(crate) mod storage;
 pub(crate) mod volume;
 pub(crate) mod workload;
 
@@ -24,12 +32,19 @@ use serde_json::Value;
 
 use crate::{
     field::{Errors, FieldError, Path},
-    json::{get, int, is_empty, text},
+    json::{get, int, is_empty, items, text},
     kinds,
 };
 
 /// What is refused because running without it would be wrong.
 pub(crate) const NOT_SUPPORTED: &str = "not supported by this version of Warren";
+
+/// What is wrong with a question, which is answered and not stored: it needs no name.
+pub fn question(kind: &kinds::Kind, value: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    (kind.validate)(value, &mut errors);
+    errors.0
+}
 
 /// What is wrong with an object that is to be created; empty when nothing is.
 pub fn create(resource: &str, value: &Value) -> Vec<FieldError> {
@@ -82,6 +97,30 @@ fn one_of_if_set(value: &Value, field: &str, path: &Path, known: &[&str], errors
 fn not_negative(value: &Value, field: &str, path: &Path, errors: &mut Errors) {
     if let Some(number) = int(value, field).filter(|number| *number < 0) {
         errors.invalid(&path.child(field), number, "must be greater than or equal to 0");
+    }
+}
+
+/// Each number, if given, must not be negative.
+fn none_negative(value: &Value, fields: &[&str], path: &Path, errors: &mut Errors) {
+    for field in fields {
+        not_negative(value, field, path, errors);
+    }
+}
+
+/// Each field must stay as it was.
+fn all_immutable(old: &Value, new: &Value, fields: &[&str], path: &Path, errors: &mut Errors) {
+    for field in fields {
+        immutable(get(old, field), get(new, field), &path.child(field), errors);
+    }
+}
+
+/// Each item of a list must be one of a few.
+fn each_one_of(value: &Value, list: &str, path: &Path, known: &[&str], errors: &mut Errors) {
+    for (index, item) in items(value, list).iter().enumerate() {
+        let found = item.as_str().unwrap_or("");
+        if !known.contains(&found) {
+            errors.not_supported(&path.child(list).index(index), found, known);
+        }
     }
 }
 

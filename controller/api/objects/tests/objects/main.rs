@@ -1,6 +1,8 @@
 //! Tests of everything per kind, over real objects. One binary, so that it is linked once.
 #![allow(clippy::unwrap_used)]
 
+mod kinds;
+mod more_samples;
 mod properties;
 mod protobuf;
 mod samples;

@@ -83,6 +83,7 @@ fn naming(server: &Server, suffix: fn() -> String) -> Server {
     let mut engine = Engine::new(Api {
         store: Arc::clone(&server.store) as Arc<dyn Store>,
         streams: Arc::new(EchoStreams),
+        observations: Arc::new(OneNode),
         config: ClusterConfig::default(),
         connections: tokio_util::task::TaskTracker::new(),
     });

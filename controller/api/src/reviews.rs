@@ -1,0 +1,77 @@
+//! Questions that are answered and not kept: who am I, who is it, may I, may he. Until RBAC comes the answers follow
+//! from [`crate::auth`]: administrators may do everything, everybody may see whether the server lives. Pure.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use warren_objects::validate;
+
+use crate::{
+    auth::{self, User},
+    body::{self, WriteOptions},
+    meta, path,
+    respond::Reply,
+    server::Call,
+    status::Status,
+};
+
+/// Answers a question.
+pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
+    let kind = call.target.kind;
+    let options = WriteOptions::parse(&call.query)?;
+    let (mut review, warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
+    if kind.namespaced {
+        meta::agree_with_url(kind, &call.target.namespace, "", &mut review)?;
+    }
+    let errors = validate::question(kind, &review);
+    if !errors.is_empty() {
+        return Err(Status::invalid(kind, meta::text(&review, "name"), &errors));
+    }
+    review["status"] = match kind.kind {
+        "SelfSubjectReview" => json!({"userInfo": {"username": call.user.name, "groups": call.user.groups}}),
+        "TokenReview" => json!({
+            "authenticated": false,
+            "error": "tokens are not issued by this version of Warren, so none is valid",
+        }),
+        "SelfSubjectRulesReview" => rules(&call.user),
+        "SelfSubjectAccessReview" => verdict(&call.user, &review["spec"]),
+        _ => verdict(&subject(&review["spec"]), &review["spec"]),
+    };
+    // `metadata` is there in every answer of Kubernetes, though nothing is in it.
+    meta::of(&mut review).entry("creationTimestamp").or_insert(Value::Null);
+    Ok(Reply { code: StatusCode::CREATED, ..Reply::fresh(review) }.with_warnings(warnings))
+}
+
+/// Whom a SubjectAccessReview is about.
+fn subject(spec: &Value) -> User {
+    let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    User { name: spec["user"].as_str().unwrap_or("").to_owned(), groups: groups.collect() }
+}
+
+fn verdict(user: &User, spec: &Value) -> Value {
+    if user.is_master() {
+        return json!({"allowed": true, "reason": "members of system:masters may do everything"});
+    }
+    let open = spec["nonResourceAttributes"]["path"].as_str().is_some_and(|path| {
+        let verb = spec["nonResourceAttributes"]["verb"].as_str().unwrap_or("");
+        auth::authorize(user, verb, path::parse(path).as_ref(), path).is_ok()
+    });
+    if open {
+        json!({"allowed": true, "reason": "everybody may"})
+    } else {
+        json!({"allowed": false, "reason": "only members of system:masters may, until this version of Warren knows RBAC"})
+    }
+}
+
+fn rules(user: &User) -> Value {
+    let all = json!(["*"]);
+    let (resources, others) = if user.is_master() {
+        (
+            json!([{"verbs": all, "apiGroups": all, "resources": all}]),
+            json!([{"verbs": all, "nonResourceURLs": all}]),
+        )
+    } else {
+        let open = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
+        (json!([]), json!([{"verbs": ["get"], "nonResourceURLs": open}]))
+    };
+    json!({"resourceRules": resources, "nonResourceRules": others, "incomplete": false})
+}
