@@ -94,11 +94,7 @@ fn rows() -> Vec<Row> {
             let after = client.json("configmap/applied")?;
             if before == after { Ok(()) } else { Err(after.to_string()) }
         }),
-        row("edit: refused by the server", |client| {
-            let printed = edit_refused(client, "edit deployment/web", "s/replicas: 0/replicas: -5/")?;
-            contains("edit", &printed, ["spec.replicas: Invalid value: -5"])?;
-            client.holds("deployment/web", r#"{"spec": {"replicas": 0}}"#)
-        }),
+        row("edit: refused by the server", edit_refused),
         row("replace", replace),
         row("replace: nothing there", |client| {
             client.file("missing.yaml", &configuration("missing", "a: b"))?;
@@ -212,16 +208,21 @@ fn diff(client: &Client<'_>) -> Outcome {
 /// Edits by a script in the editor's place.
 fn edit(client: &Client<'_>, line: &str, script: &str) -> Result<String, String> {
     let editor = format!("sed -i -e '{script}'");
-    let output = client.run_with(line, "", &[("KUBE_EDITOR", editor)])?;
+    let scratch = client.hands.scratch.display().to_string();
+    let output = client.run_with(line, "", &[("KUBE_EDITOR", editor), ("TMPDIR", scratch)])?;
     if output.status.success() { Ok(said(&output)) } else { Err(said(&output)) }
 }
 
-/// The same, where the server refuses: kubectl opens the editor again, which changes nothing more.
-fn edit_refused(client: &Client<'_>, line: &str, script: &str) -> Result<String, String> {
-    match edit(client, line, script) {
-        Ok(printed) => Err(format!("it was accepted: {printed}")),
-        Err(printed) => Ok(printed),
-    }
+/// kubectl keeps what was refused and writes the reason above it.
+fn edit_refused(client: &Client<'_>) -> Outcome {
+    let Err(printed) = edit(client, "edit deployment/web", "s/replicas: 0/replicas: -5/") else {
+        return Err("it was accepted".to_owned());
+    };
+    contains("edit", &printed, [r#"deployments.apps "web" is invalid"#])?;
+    let kept = printed.split('"').find(|part| part.contains("kubectl-edit-")).unwrap_or_default();
+    let kept = std::fs::read_to_string(kept).map_err(|error| format!("{kept}: {error}"))?;
+    contains("what is kept", &kept, ["spec.replicas: Invalid value: -5"])?;
+    client.holds("deployment/web", r#"{"spec": {"replicas": 0}}"#)
 }
 
 fn replace(client: &Client<'_>) -> Outcome {

@@ -84,14 +84,14 @@ fn patches() -> Vec<Row> {
         refuses(
             "patch --type=json: a failed test",
             r#"patch cm settings --type=json -p '[{"op":"test","path":"/data/SHAPE","value":"flat"}]'"#,
-            &["the server rejected our request due to an error in our request"],
+            &["The request is invalid"],
         ),
         row("patch: no change", |client| {
             let line = r#"patch configmap settings -p '{"data":{"SHAPE":"round"}}'"#;
             client.says(line, &["configmap/settings patched (no change)"])
         }),
         row("patch -f", |client| {
-            client.file("settings.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}")?;
+            client.file("settings.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n")?;
             client.says(
                 r#"patch -f $DIR/settings.yaml -p '{"data":{"SIZE":"large"}}'"#,
                 &["configmap/settings patched"],

@@ -15,7 +15,7 @@ use crate::streams::hands::{Going, Hands, finish};
 pub type Outcome = Result<(), String>;
 
 /// What does not come about by then never does.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One kubectl in the namespace of one family of rows.
 pub struct Client<'a> {
@@ -37,12 +37,21 @@ impl Client<'_> {
 
     fn command(&self, line: &str) -> Command {
         let words: Vec<_> = words(line).iter().map(|word| self.fill(word)).collect();
-        let mut arguments = vec!["-n", &self.namespace];
-        arguments.extend(words.iter().map(String::as_str));
+        let arguments: Vec<_> = words.iter().map(String::as_str).collect();
         let mut command = self.hands.command(&arguments);
         // Nobody else's cache of what the cluster serves.
-        command.env("HOME", &self.hands.scratch);
+        command.env("HOME", &self.hands.scratch).env("KUBECONFIG", self.hands.scratch.join("kubeconfig"));
         command
+    }
+
+    /// Makes the namespace, to be that of all commands.
+    pub fn enter(&self) -> Outcome {
+        let given = self.hands.command(&[]);
+        let given = given.get_envs().find(|(name, _)| *name == "KUBECONFIG").and_then(|(_, path)| path);
+        let copied = fs::copy(given.unwrap_or_default(), self.hands.scratch.join("kubeconfig"));
+        copied.map_err(|error| format!("the kubeconfig: {error}"))?;
+        self.ok("create namespace $NS")?;
+        self.ok("config set-context --current --namespace=$NS").map(drop)
     }
 
     /// Runs a command line, whatever comes of it.

@@ -95,7 +95,7 @@ fn settings() -> Vec<Row> {
     vec![
         shows("describe configmap", "describe configmap settings", &["colour:\n----\nblue"]),
         shows("describe secret", "describe secret word", &["Opaque", "word:  9 bytes"]),
-        shows("describe serviceaccount", "describe serviceaccount robot", &["Mountable secrets:", "Tokens:"]),
+        shows("describe serviceaccount", "describe serviceaccount robot", &["robot", "Image pull secrets:"]),
         shows("describe persistentvolumeclaim", "describe pvc data", &["StorageClass:", "Pending"]),
         shows("describe resourcequota", "describe quota bounds", &["Resource", "Used", "Hard", "pods", "50"]),
         shows("describe limitrange", "describe limitrange sizes", &["Container", "memory", "64Mi"]),
@@ -146,7 +146,7 @@ fn cluster() -> Vec<Row> {
         shows(
             "describe persistentvolume",
             "describe pv $NS",
-            &["Reclaim Policy:", "Retain", "1Gi", "Available"],
+            &["Reclaim Policy:", "Retain", "1Gi", "/nowhere"],
         ),
         shows("describe storageclass", "describe storageclass $NS", &["Provisioner:", "example.test/disks"]),
         shows("describe ingressclass", "describe ingressclass $NS", &["Controller:", "example.test/ways"]),

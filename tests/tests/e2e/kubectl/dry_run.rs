@@ -70,7 +70,11 @@ fn rows() -> Vec<Row> {
             client.holds("deployment/web", image)
         }),
         row("scale --dry-run=server", |client| {
-            client.says("scale deployment/web --replicas=3 --dry-run=server", &["(server dry run)"])?;
+            // 1.20 does not say that it was dry.
+            client.says(
+                "scale deployment/web --replicas=3 --dry-run=server",
+                &["deployment.apps/web scaled"],
+            )?;
             client.holds("deployment/web", r#"{"spec": {"replicas": 0}}"#)
         }),
         row("expose --dry-run=server", |client| {
@@ -83,8 +87,8 @@ fn rows() -> Vec<Row> {
             unchanged(client)
         }),
         row("delete --dry-run=client, server", |client| {
-            client.says("delete configmap settings --dry-run=client", &["deleted (dry run)"])?;
-            client.says("delete configmap settings --dry-run=server", &["deleted (server dry run)"])?;
+            client.says("delete configmap settings --dry-run=client", &["(dry run)"])?;
+            client.says("delete configmap settings --dry-run=server", &["(server dry run)"])?;
             unchanged(client)
         }),
     ]

@@ -26,16 +26,100 @@ use Clients::{All, Before, From};
 
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
-        rows: &["create cronjob", "create job --from=cronjob", "describe cronjob"],
-        clients: Before(21),
-        says: "the server could not find the requested resource",
-        why: "it asks for `batch/v1beta1`, which Kubernetes 1.25 removed",
+        rows: &[
+            "create role",
+            "create rolebinding",
+            "create clusterrole",
+            "create clusterrolebinding",
+            "set subject",
+        ],
+        clients: All,
+        says: "RBAC is not served by this version of Warren",
+        why: "Warren: RBAC is not served yet: members of `system:masters` may do everything, others nothing",
     },
     Exception {
-        rows: &["create poddisruptionbudget", "describe poddisruptionbudget"],
+        rows: &["create token"],
+        clients: From(24),
+        says: "service account tokens are not issued by this version of Warren",
+        why: "Warren: service account tokens are not issued yet",
+    },
+    Exception {
+        rows: &["create token"],
+        clients: Before(24),
+        says: "unknown command \"token robot\"",
+        why: "kubectl: the command came with 1.24",
+    },
+    Exception {
+        rows: &["create service nodeport"],
+        clients: All,
+        says: "its node port is 0",
+        why: "Warren: node ports are not opened yet, so none is allocated; a warning says so",
+    },
+    Exception {
+        rows: &["create job --from=cronjob"],
         clients: Before(21),
-        says: "the server could not find the requested resource",
-        why: "it asks for `policy/v1beta1`, which Kubernetes 1.25 removed",
+        says: "no kind \"CronJob\" is registered for version \"batch/v1\"",
+        why: "kubectl: it knows CronJobs of `batch/v1beta1` only",
+    },
+    Exception {
+        rows: &["apply --server-side"],
+        clients: All,
+        says: "server-side apply is not served yet",
+        why: "Warren: server-side apply is not served yet",
+    },
+    Exception {
+        rows: &["apply --prune"],
+        clients: Before(21),
+        says: "no matches for kind \"Ingress\" in version \"extensions/v1beta1\"",
+        why: "kubectl: it prunes kinds that Kubernetes no longer has; with `--prune-whitelist` it works",
+    },
+    Exception {
+        rows: &["get --subresource", "patch --subresource=status"],
+        clients: Before(24),
+        says: "unknown flag: --subresource",
+        why: "kubectl: the option came with 1.24",
+    },
+    Exception {
+        rows: &["events --for", "events --types"],
+        clients: Before(23),
+        says: "unknown command \"events\"",
+        why: "kubectl: the command came with 1.23; `kubectl get events` works",
+    },
+    Exception {
+        rows: &["auth whoami"],
+        clients: Before(27),
+        says: "unknown command \"whoami\"",
+        why: "kubectl: the command came with 1.27",
+    },
+    Exception {
+        rows: &["describe resourcequota"],
+        clients: All,
+        says: "\"pods\" is not in",
+        why: "Warren: quotas are not enforced yet, so nothing is counted",
+    },
+    Exception {
+        rows: &["describe networkpolicy"],
+        clients: All,
+        says: "networkpolicies.networking.k8s.io \"closed\" not found",
+        why: "Warren: NetworkPolicies are refused until they are enforced",
+    },
+    Exception {
+        rows: &["wait --for=jsonpath"],
+        clients: Before(23),
+        says: "unrecognized condition",
+        why: "kubectl: the option came with 1.23",
+    },
+    Exception {
+        rows: &["wait --for=create"],
+        clients: Before(31),
+        says: "unrecognized condition",
+        why: "kubectl: the option came with 1.31",
+    },
+    Exception {
+        rows: &["drain: a disruption budget"],
+        clients: All,
+        says: "would violate the pod's disruption budget",
+        why: "Warren: disruption budgets are not honoured yet; a warning says so",
     },
 ];
 

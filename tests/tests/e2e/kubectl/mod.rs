@@ -151,8 +151,7 @@ fn run(
 ) -> Vec<(&'static str, Cell)> {
     let hands = Hands::new(cluster, path, &format!("kubectl-{minor}"));
     let mut cells = Vec::new();
-    // WARREN_MATRIX names families, for who works on one.
-    let only = std::env::var("WARREN_MATRIX").unwrap_or_default();
+    let only = only();
     for family in families.iter().filter(|family| only.is_empty() || only.contains(family.name)) {
         let client = Client {
             hands: &hands,
@@ -167,11 +166,13 @@ fn run(
 }
 
 fn run_family(client: &Client<'_>, family: &Family) -> Vec<(&'static str, Cell)> {
-    let made = client.ok("create namespace $NS").map(drop).and_then(|()| (family.before)(client));
+    let made = client.enter().and_then(|()| (family.before)(client));
     let check = |row: Row| {
         let begun = Instant::now();
         let outcome = made.clone().and_then(|()| (row.check)(client));
-        (row.name, judge(outcome, begun, exceptions::of(row.name, client.minor)))
+        let cell = judge(outcome, begun, exceptions::of(row.name, client.minor));
+        tell(row.name, client.minor, &cell);
+        (row.name, cell)
     };
     let mut cells: Vec<_> = (family.rows)().into_iter().map(check).collect();
     let after = family.after.iter().chain(&["delete namespace $NS --wait=false"]);
@@ -182,6 +183,22 @@ fn run_family(client: &Client<'_>, family: &Family) -> Vec<(&'static str, Cell)>
         }
     }
     cells
+}
+
+/// `WARREN_MATRIX` names families and lets each cell be told at once, for who works on one.
+fn only() -> String {
+    std::env::var("WARREN_MATRIX").unwrap_or_default()
+}
+
+fn tell(name: &str, minor: u32, cell: &Cell) {
+    if only().is_empty() {
+        return;
+    }
+    match cell {
+        Cell::Well(seconds) => eprintln!("1.{minor} {name}: {seconds:.1} s ok"),
+        Cell::Documented(note) => eprintln!("1.{minor} {name}: [{note}]"),
+        Cell::Failed(why) => eprintln!("1.{minor} {name}: FAILED {why}"),
+    }
 }
 
 /// An exception must be true: a command that works in spite of it is as wrong as one that fails.

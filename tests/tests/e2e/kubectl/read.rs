@@ -114,7 +114,7 @@ fn selections() -> Vec<Row> {
             exactly(client, "get cm -l app --chunk-size=1 -o name", "configmap/one\nconfigmap/two\n")
         }),
         row("get: several kinds", |client| {
-            client.says("get cm/one,deployment/empty", &["configmap/one", "deployment.apps/empty"])
+            client.says("get cm/one deployment/empty", &["configmap/one", "deployment.apps/empty"])
         }),
         shows("get all", "get all", &["pod/reader", "deployment.apps/empty", "replicaset.apps/empty-"]),
         shows("get -A", "get configmaps -A", &["NAMESPACE", "$NS "]),
@@ -166,7 +166,7 @@ fn explanations() -> Vec<Row> {
         shows(
             "explain --api-version",
             "explain horizontalpodautoscaler --api-version=autoscaling/v2",
-            &["autoscaling/v2", "status"],
+            &["autoscaling", "HorizontalPodAutoscaler", "minReplicas"],
         ),
     ]
 }
@@ -259,16 +259,15 @@ fn exactly(client: &Client<'_>, line: &str, expected: &str) -> Outcome {
     Err(format!("kubectl {line}: {}: {:?} and not {expected:?}", output.status, said(&output)))
 }
 
+const WATCHED: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: seen, labels: {watched: ''}}\n";
+
 /// Sees an object come, change and go.
 fn watch(client: &Client<'_>, line: &str, texts: &[&str]) -> Outcome {
     let going = client.start(line)?;
     // A watch that has not begun yet would miss what comes before it: objects come and go until all was seen.
     let seen = || contains(line, &going.said(), texts);
     eventually(|| {
-        client.give(
-            "create -f -",
-            "{apiVersion: v1, kind: ConfigMap, metadata: {name: seen, labels: {watched: ''}}}",
-        )?;
+        client.give("create -f -", WATCHED)?;
         client.ok("label configmap/seen more=")?;
         client.ok("delete configmap/seen")?;
         seen()
