@@ -34,8 +34,10 @@ pub(crate) struct Reply {
 pub(crate) enum Content {
     /// An object as it is stored.
     Stored(Arc<Object>),
-    /// An object that was just made: a new state, a Scale, a Status.
+    /// An object that was just made: a new state, a Scale.
     Fresh(Value),
+    /// A `Status`, as JSON.
+    Status(String),
     /// Objects of the served kind.
     List(List),
     /// Anything that is sent bit by bit.
@@ -125,12 +127,14 @@ pub(crate) fn render(
     let (body, content_type) = match reply.content {
         Content::Stream { body, content_type } => (body, content_type),
         Content::Stored(object) => text(form.format, one(&shape, Shown::Stored(&object)))?,
+        Content::Status(json) => text(form.format, json.into())?,
         Content::Fresh(value) => text(form.format, one(&shape, Shown::Fresh(&value)))?,
         Content::List(list) => {
             let mut pages = Pages::new(shape, list);
             match (form.format, pages.next()) {
                 (Format::Json, Some(first)) if !pages.ended => {
-                    let all = std::iter::once(first).chain(pages).map(Ok::<_, Infallible>);
+                    let end = Bytes::from_static(b"\n");
+                    let all = std::iter::once(first).chain(pages).chain([end]).map(Ok::<_, Infallible>);
                     (Body::from_stream(stream::iter(all)), JSON)
                 }
                 (format, first) => {
@@ -143,7 +147,7 @@ pub(crate) fn render(
     Ok(finish(reply.code, body, content_type, &reply.warnings))
 }
 
-/// One object. Only objects of the served kind have views; a Status or Scale stays as it is.
+/// One object. Only objects of the served kind have views; a Scale stays as it is.
 fn one(form: &Form, shown: Shown<'_>) -> Bytes {
     let named = &shown.value()["kind"];
     if named.is_string() && named != form.kind.kind {
@@ -162,7 +166,9 @@ fn one(form: &Form, shown: Shown<'_>) -> Bytes {
 /// JSON text in the wanted spelling.
 fn text(format: Format, json: Bytes) -> Result<(Body, &'static str), Status> {
     if format == Format::Json {
-        return Ok((Body::from(json), JSON));
+        // Every document of Kubernetes ends its line.
+        let line = [&json[..], b"\n"].concat();
+        return Ok((Body::from(line), JSON));
     }
     let value: Value = serde_json::from_slice(&json).map_err(|error| Status::internal(error.to_string()))?;
     let yaml = serde_yaml_ng::to_string(&value).map_err(|error| Status::internal(error.to_string()))?;
@@ -220,7 +226,7 @@ pub(crate) fn bytes(code: StatusCode, body: impl Into<Body>, content_type: &str)
 /// A failure.
 pub(crate) fn error(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = finish(code, Body::from(status.to_value().to_string()), "application/json", &[]);
+    let mut response = finish(code, Body::from(status.to_json() + "\n"), "application/json", &[]);
     if let Some(seconds) = status.details.as_ref().and_then(|details| details.retry_after_seconds) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

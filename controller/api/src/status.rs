@@ -1,26 +1,36 @@
 //! Kubernetes' `Status`: every error that a client sees, with the messages that clients know.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use warren_objects::FieldError;
 
 use crate::kinds::{self, Kind};
 
 /// Why one field or precondition failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Cause {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) field: String,
 }
 
 /// What the error is about.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Details {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) group: String,
     /// The plural resource, except for invalid objects, where it is the kind.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) uid: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) causes: Vec<Cause>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_seconds: Option<u32>,
 }
 
@@ -202,6 +212,7 @@ impl Status {
         };
         let mut status = Self::new(422, "Invalid", format!("{group_kind} \"{name}\" is invalid: {text}"));
         status.details = Some(Box::new(Details {
+            uid: String::new(),
             name: name.to_owned(),
             group: group.to_owned(),
             kind: kind.to_owned(),
@@ -244,56 +255,98 @@ impl Status {
     }
 
     /// The JSON body.
+    pub(crate) fn to_json(&self) -> String {
+        Body {
+            metadata: ListMeta { r#continue: self.continuation.as_deref() },
+            message: &self.message,
+            reason: self.reason,
+            details: self.details.as_deref().unwrap_or(&NO_DETAILS),
+            code: self.code,
+            ..Body::of("Failure")
+        }
+        .to_json()
+    }
+
+    /// The same as a value.
     pub(crate) fn to_value(&self) -> Value {
-        let mut details = Map::new();
-        if let Some(about) = &self.details {
-            for (key, text) in [("name", &about.name), ("group", &about.group), ("kind", &about.kind)] {
-                if !text.is_empty() {
-                    details.insert(key.to_owned(), json!(text));
-                }
-            }
-            if !about.causes.is_empty() {
-                details.insert("causes".to_owned(), about.causes.iter().map(cause_value).collect());
-            }
-            if let Some(seconds) = about.retry_after_seconds {
-                details.insert("retryAfterSeconds".to_owned(), json!(seconds));
-            }
-        }
-        let mut metadata = Map::new();
-        if let Some(token) = &self.continuation {
-            metadata.insert("continue".to_owned(), json!(token));
-        }
-        json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Failure",
-            "message": self.message, "reason": self.reason, "details": details, "code": self.code,
-        })
+        serde_json::from_str(&self.to_json()).unwrap_or_default()
     }
 }
 
-fn cause_value(cause: &Cause) -> Value {
-    let mut value = json!({"reason": cause.reason, "message": cause.message});
-    if !cause.field.is_empty() {
-        value["field"] = json!(cause.field);
+/// The JSON of a `Status`, its fields in the order in which Kubernetes writes them: there are clients that compare texts.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    kind: &'static str,
+    api_version: &'static str,
+    metadata: ListMeta<'a>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'static str,
+    details: &'a Details,
+    #[serde(skip_serializing_if = "is_zero")]
+    code: u16,
+}
+
+#[derive(Serialize, Default)]
+struct ListMeta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#continue: Option<&'a str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(code: &u16) -> bool {
+    *code == 0
+}
+
+static NO_DETAILS: Details = Details {
+    name: String::new(),
+    group: String::new(),
+    kind: String::new(),
+    uid: String::new(),
+    causes: Vec::new(),
+    retry_after_seconds: None,
+};
+
+impl Body<'_> {
+    fn of(status: &'static str) -> Self {
+        let metadata = ListMeta::default();
+        Self {
+            kind: "Status",
+            api_version: "v1",
+            metadata,
+            status,
+            message: "",
+            reason: "",
+            details: &NO_DETAILS,
+            code: 0,
+        }
     }
-    value
+
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 fn cause(error: &FieldError) -> Cause {
     Cause { reason: error.reason(), message: error.body(), field: error.field.clone() }
 }
 
-/// What a finished deletion answers.
-pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> Value {
-    let mut details = json!({"name": name, "kind": kind.plural, "uid": uid});
-    if !kind.group.is_empty() {
-        details["group"] = json!(kind.group);
-    }
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+/// What a finished deletion answers, as JSON.
+pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> String {
+    let (name, group, plural, uid) =
+        (name.to_owned(), kind.group.to_owned(), kind.plural.to_owned(), uid.to_owned());
+    let details = Details { name, group, kind: plural, uid, ..Details::default() };
+    Body { details: &details, ..Body::of("Success") }.to_json()
 }
 
 #[cfg(test)]
 mod tests {
     use warren_objects::ErrorKind;
+
+    use serde_json::json;
 
     use super::*;
     use crate::kinds::find;

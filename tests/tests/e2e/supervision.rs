@@ -180,7 +180,8 @@ pub fn a_killed_gateway_loses_no_request(cluster: &Cluster) {
 fn a_post_is_not_repeated(cluster: &Cluster, member: &str) {
     let mut client = TcpStream::connect(gateway(cluster)).expect("the gateway listens");
     client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-    let mark = format!("ms=2500&post={}", std::process::id());
+    // Far longer than it takes to see that it is executed, and to kill.
+    let mark = format!("ms=30000&post={}", std::process::id());
     write!(client, "POST /slow?{mark} HTTP/1.1\r\nhost: a.test\r\ncontent-length: 4\r\n\r\nonce")
         .expect("sent");
     let executed = || {

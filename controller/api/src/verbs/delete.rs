@@ -26,8 +26,8 @@ const AT_ONCE: usize = 32;
 
 /// What became of the object.
 pub(crate) enum Deletion {
-    /// It is gone; this was its UID.
-    Gone(String),
+    /// It is gone; this was its last state.
+    Gone(Arc<Object>),
     /// It is on its way; this is its state.
     Pending(Value),
 }
@@ -35,10 +35,13 @@ pub(crate) enum Deletion {
 pub(crate) async fn delete(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let options = DeleteOptions::parse(&body::optional(&call.headers, &call.body)?, &call.query)?;
     let (kind, name) = (call.target.kind, &call.target.name);
-    Ok(Reply::fresh(match delete_named(engine, &call.target, &options).await? {
-        Deletion::Gone(uid) => status::deleted(kind, name, &uid),
-        Deletion::Pending(object) => object,
-    }))
+    Ok(match delete_named(engine, &call.target, &options).await? {
+        Deletion::Gone(object) if kind.returns_deleted => Reply::ok(Content::Stored(object)),
+        Deletion::Gone(object) => {
+            Reply::ok(Content::Status(status::deleted(kind, name, meta::text(&object.value, "uid"))))
+        }
+        Deletion::Pending(object) => Reply::fresh(object),
+    })
 }
 
 /// Deletes one object; lost races are tried again.
@@ -63,10 +66,10 @@ pub(crate) async fn delete_named(
 async fn attempt(
     engine: &Engine,
     kind: &Kind,
-    old: &Object,
+    old: &Arc<Object>,
     options: &DeleteOptions,
 ) -> Result<Option<Deletion>, Status> {
-    let gone = || Deletion::Gone(meta::text(&old.value, "uid").to_owned());
+    let gone = || Deletion::Gone(Arc::clone(old));
     match decide(kind, &old.value, options, Timestamp::now()) {
         Decision::Pending => Ok(Some(Deletion::Pending(old.value.clone()))),
         Decision::Remove if options.dry_run => Ok(Some(gone())),

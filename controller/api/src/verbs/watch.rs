@@ -102,7 +102,7 @@ fn error_event(expired: Expired) -> Bytes {
     let status =
         Status::expired(format!("too old resource version: {} ({})", expired.wanted, expired.oldest));
     let mut out = Vec::new();
-    line("ERROR", &mut out, |out| out.extend_from_slice(status.to_value().to_string().as_bytes()));
+    line("ERROR", &mut out, |out| out.extend_from_slice(status.to_json().as_bytes()));
     out.into()
 }
 

@@ -171,5 +171,5 @@ fn is_removed(hands: &Hands<'_>) -> Result<(), String> {
 pub fn debug_is_refused(hands: &Hands<'_>) -> Result<(), String> {
     let output = hands.run(&["debug", "hands", "--image=busybox:1.36"], b"")?;
     let said = text(&output.stderr);
-    expect("refusal", !output.status.success() && said.contains("ephemeral containers are disabled"), said)
+    expect("refusal", !output.status.success() && said.contains("ephemeral containers are not run"), said)
 }

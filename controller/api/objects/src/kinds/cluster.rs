@@ -80,6 +80,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         kind: "CSIDriver",
         plural: "csidrivers",
+        returns_deleted: true,
         decode: decode_as::<storage::v1::CSIDriver>,
         defaults: defaults::storage::csi_driver,
         validate: validate::storage::csi_driver,
@@ -91,6 +92,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         kind: "CSINode",
         plural: "csinodes",
+        returns_deleted: true,
         decode: decode_as::<storage::v1::CSINode>,
         validate: validate::storage::csi_node,
         columns: table::storage::CSI_NODE_COLUMNS,
@@ -101,6 +103,7 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "StorageClass",
         plural: "storageclasses",
         short_names: &["sc"],
+        returns_deleted: true,
         decode: decode_as::<storage::v1::StorageClass>,
         defaults: defaults::storage::class,
         validate: validate::storage::class,
@@ -113,6 +116,7 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "VolumeAttachment",
         plural: "volumeattachments",
         subresources: &[STATUS],
+        returns_deleted: true,
         decode: decode_as::<storage::v1::VolumeAttachment>,
         defaults: defaults::storage::attachment,
         validate: validate::storage::attachment,

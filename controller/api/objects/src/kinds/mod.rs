@@ -103,6 +103,9 @@ pub struct Kind {
     pub counters: &'static [&'static str],
     /// Whether `metadata.generation` counts changes of the desired state.
     pub has_generation: bool,
+    /// Whether the answer to a deletion is the object that is gone, not a `Status`: as typed clients of Kubernetes expect
+    /// it of some kinds.
+    pub returns_deleted: bool,
     /// Fields of the stored object by which it may be selected, besides name and namespace.
     pub fields: &'static [&'static str],
     /// What nobody does with such objects yet; every write is answered with it as a warning. Empty when all is done.
@@ -143,6 +146,7 @@ const PLAIN: Kind = Kind {
     has_status: false,
     counters: &[],
     has_generation: false,
+    returns_deleted: false,
     fields: &[],
     idle: "",
     decode: no_decoder,

@@ -1,9 +1,12 @@
 //! §2 Delete: options, finalizers, grace, owners, namespaces, collections. What waits for the garbage collector is
 //! finished by the real planners.
 
+use std::collections::BTreeSet;
+
 use warren_store::{Key, Transaction};
 
 use super::*;
+use crate::kinds::KINDS;
 
 fn gone(name: &str, resource: &str) -> Value {
     json!({
@@ -24,6 +27,57 @@ async fn what_goes_at_once_is_answered_by_a_status() {
     let mut status = gone("web", "deployments");
     status["details"]["group"] = json!("apps");
     is(&ask(&server, &format!("DELETE {DEPLOYMENTS}/web"), None).await, 200, &status);
+}
+
+#[tokio::test]
+async fn some_kinds_answer_with_what_is_gone() {
+    let server = Server::new().await;
+    let expected = [
+        "pods",
+        "podtemplates",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "resourcequotas",
+        "serviceaccounts",
+        "services",
+        "csidrivers",
+        "csinodes",
+        "storageclasses",
+        "volumeattachments",
+    ];
+    let kinds = KINDS.iter().filter(|kind| kind.returns_deleted);
+    assert_eq!(kinds.map(|kind| kind.plural).collect::<BTreeSet<_>>(), BTreeSet::from(expected));
+    for (path, body) in [
+        (PODS, pod("a")),
+        ("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "a"}})),
+        (
+            "/apis/storage.k8s.io/v1/storageclasses",
+            json!({"metadata": {"name": "a"}, "provisioner": "a.test"}),
+        ),
+    ] {
+        let created = server.post(path, &body).await.expect(201);
+        let deleted = ask(&server, &format!("DELETE {path}/a"), None).await.expect(200);
+        assert_eq!(deleted, created, "{path}");
+        assert_eq!(server.get(&format!("{path}/a")).await.code, 404);
+    }
+}
+
+#[tokio::test]
+async fn a_status_is_the_text_that_kubernetes_writes() {
+    let server = Server::new().await;
+    let created = server.post(CONFIG_MAPS, &config_map("a", json!({}))).await.expect(201);
+    let deleted = ask(&server, &format!("DELETE {CONFIG_MAPS}/a"), None).await;
+    let uid = created["metadata"]["uid"].as_str().unwrap();
+    let success = format!(
+        "{{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{{}},\"status\":\"Success\",\
+         \"details\":{{\"name\":\"a\",\"kind\":\"configmaps\",\"uid\":\"{uid}\"}}}}\n"
+    );
+    assert_eq!(String::from_utf8_lossy(&deleted.body), success);
+    let failure = "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\
+                   \"message\":\"configmaps \\\"a\\\" not found\",\"reason\":\"NotFound\",\
+                   \"details\":{\"name\":\"a\",\"kind\":\"configmaps\"},\"code\":404}\n";
+    let again = ask(&server, &format!("DELETE {CONFIG_MAPS}/a"), None).await;
+    assert_eq!(String::from_utf8_lossy(&again.body), failure);
 }
 
 #[tokio::test]
@@ -170,21 +224,28 @@ async fn pods_end_gracefully_and_a_repetition_only_shortens() {
     let time = |text: &Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     let end = time(&dying["metadata"]["deletionTimestamp"]);
     assert!(end.duration_since(time(&dying["metadata"]["creationTimestamp"])).as_secs() >= 5);
-    is(&ask(&server, &path, json!({"gracePeriodSeconds": 0})).await, 200, &gone("b", "pods"));
+    goes(&server, path.trim_start_matches("DELETE "), json!({"gracePeriodSeconds": 0})).await;
     server.get(&format!("{PODS}/a")).await.expect(200);
     server.get(&format!("{PODS}/b")).await.expect(404);
+}
+
+/// A deletion is answered with the object's last state, and it is gone.
+async fn goes(server: &Server, path: &str, options: impl Into<Option<Value>>) {
+    let last = server.get(path).await.expect(200);
+    is(&ask(server, &format!("DELETE {path}"), options).await, 200, &masked(&last));
+    server.get(path).await.expect(404);
 }
 
 #[tokio::test]
 async fn pods_that_run_nowhere_go_at_once() {
     let server = Server::new().await;
     server.post(PODS, &pod("free")).await.expect(201);
-    is(&ask(&server, &format!("DELETE {PODS}/free"), None).await, 200, &gone("free", "pods"));
+    goes(&server, &format!("{PODS}/free"), None).await;
     bound(&server, "done", None).await;
     server.report("pods", "done", |pod| pod["status"]["phase"] = json!("Succeeded")).await;
-    is(&ask(&server, &format!("DELETE {PODS}/done"), None).await, 200, &gone("done", "pods"));
+    goes(&server, &format!("{PODS}/done"), None).await;
     bound(&server, "now", Some(0)).await;
-    is(&ask(&server, &format!("DELETE {PODS}/now"), None).await, 200, &gone("now", "pods"));
+    goes(&server, &format!("{PODS}/now"), None).await;
 }
 
 /// A deployment with the replica set and pods that the planners make for it.
