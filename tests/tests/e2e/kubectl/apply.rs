@@ -6,7 +6,7 @@ use super::{
     row,
 };
 
-pub const FAMILY: Family = Family { name: "apply", before, rows, after: &[] };
+pub const FAMILY: Family = Family { name: "apply", before, rows: &[ROWS], after: &[] };
 
 /// A deployment of no pods, so that nothing but commands changes it.
 const WEB: &str = "
@@ -25,89 +25,87 @@ fn before(client: &Client<'_>) -> Outcome {
     client.give("apply -f -", WEB).map(drop)
 }
 
-fn rows() -> Vec<Row> {
-    vec![
-        row("apply", |client| {
-            let printed = client.give("apply -f -", &configuration("applied", "a: one"))?;
-            contains("apply", &printed, ["configmap/applied created"])?;
-            client.holds("configmap/applied", r#"{"data": {"a": "one"}}"#)
-        }),
-        row("apply: again", again),
-        row("apply: changed", changed),
-        row("apply: a removed list item", removed_item),
-        row("apply: what others wrote stays", others_stay),
-        row("apply -f DIRECTORY, -R", directory),
-        row("apply: several documents", |client| {
-            let both = configuration("one", "a: b") + "---\n" + &configuration("two", "a: b");
-            let printed = client.give("apply -f -", &both)?;
-            contains("apply", &printed, ["configmap/one created", "configmap/two created"])?;
-            client.holds("configmap/two", r#"{"data": {"a": "b"}}"#)
-        }),
-        row("apply -k", kustomization),
-        row("apply: a misspelt field", |client| {
-            let output = client.run("apply -f -", &WEB.replace("replicas: 0", "replicaz: 0"))?;
-            let refused = output.status.code() == Some(1);
-            contains("apply", &said(&output), ["unknown field", "replicaz"])?;
-            if refused { Ok(()) } else { Err(said(&output)) }
-        }),
-        row("apply --force", |client| {
-            // The selector is immutable: the deployment is made anew.
-            let uid = client.json("deployment/web")?["metadata"]["uid"].clone();
-            client.give("apply --force -f -", &WEB.replace("app: web", "app: other"))?;
-            let after = client.json("deployment/web")?;
-            let anew = after["metadata"]["uid"] != uid;
-            client.give("apply --force -f -", WEB)?;
-            if anew { Ok(()) } else { Err(after.to_string()) }
-        }),
-        row("apply --prune", |client| prune(client, "")),
-        row("apply --prune: named kinds", |client| {
-            let list = if client.minor < 26 { "whitelist" } else { "allowlist" };
-            prune(client, &format!("--prune-{list}=core/v1/ConfigMap "))
-        }),
-        row("apply --server-side", |client| {
-            client.give("apply --server-side -f -", &configuration("server-side", "a: one"))?;
-            let object = client.ok("get configmap/server-side -o json --show-managed-fields")?;
-            contains("managed fields", &object, [r#""operation": "Apply""#])
-        }),
-        row("apply view-last-applied", |client| {
-            client.says("apply view-last-applied deployment/web", &["image: nginx:1.14.2"])
-        }),
-        row("apply set-last-applied", |client| {
-            client.ok("create configmap late --from-literal=a=one")?;
-            client.file("late.yaml", &configuration("late", "a: one"))?;
-            client.ok("apply set-last-applied --create-annotation -f $DIR/late.yaml")?;
-            client.says("apply view-last-applied configmap/late", &["a: one"])
-        }),
-        row("apply edit-last-applied", |client| {
-            edit(client, "apply edit-last-applied configmap/applied", "s/two/three/")?;
-            client.says("apply view-last-applied configmap/applied", &["a: three"])
-        }),
-        row("diff", diff),
-        row("edit", |client| {
-            edit(client, "edit configmap/applied", "s/two/edited/")?;
-            client.holds("configmap/applied", r#"{"data": {"a": "edited"}}"#)
-        }),
-        row("edit: without a change", |client| {
-            let before = client.json("configmap/applied")?;
-            let printed = edit(client, "edit configmap/applied", "s/no such word/x/")?;
-            contains("edit", &printed, ["Edit cancelled, no changes made."])?;
-            let after = client.json("configmap/applied")?;
-            if before == after { Ok(()) } else { Err(after.to_string()) }
-        }),
-        row("edit: refused by the server", edit_refused),
-        row("replace", replace),
-        row("replace: nothing there", |client| {
-            client.file("missing.yaml", &configuration("missing", "a: b"))?;
-            client.refused("replace -f $DIR/missing.yaml", &[r#"configmaps "missing" not found"#])
-        }),
-        row("replace --force", |client| {
-            let uid = client.json("configmap/replaced")?["metadata"]["uid"].clone();
-            client.ok("replace --force -f $DIR/replaced.yaml")?;
-            let after = client.json("configmap/replaced")?;
-            if after["metadata"]["uid"] == uid { Err(after.to_string()) } else { Ok(()) }
-        }),
-    ]
-}
+const ROWS: &[Row] = &[
+    row("apply", |client| {
+        let printed = client.give("apply -f -", &configuration("applied", "a: one"))?;
+        contains("apply", &printed, ["configmap/applied created"])?;
+        client.holds("configmap/applied", r#"{"data": {"a": "one"}}"#)
+    }),
+    row("apply: again", again),
+    row("apply: changed", changed),
+    row("apply: a removed list item", removed_item),
+    row("apply: what others wrote stays", others_stay),
+    row("apply -f DIRECTORY, -R", directory),
+    row("apply: several documents", |client| {
+        let both = configuration("one", "a: b") + "---\n" + &configuration("two", "a: b");
+        let printed = client.give("apply -f -", &both)?;
+        contains("apply", &printed, ["configmap/one created", "configmap/two created"])?;
+        client.holds("configmap/two", r#"{"data": {"a": "b"}}"#)
+    }),
+    row("apply -k", kustomization),
+    row("apply: a misspelt field", |client| {
+        let output = client.run("apply -f -", &WEB.replace("replicas: 0", "replicaz: 0"))?;
+        let refused = output.status.code() == Some(1);
+        contains("apply", &said(&output), ["unknown field", "replicaz"])?;
+        if refused { Ok(()) } else { Err(said(&output)) }
+    }),
+    row("apply --force", |client| {
+        // The selector is immutable: the deployment is made anew.
+        let uid = client.json("deployment/web")?["metadata"]["uid"].clone();
+        client.give("apply --force -f -", &WEB.replace("app: web", "app: other"))?;
+        let after = client.json("deployment/web")?;
+        let anew = after["metadata"]["uid"] != uid;
+        client.give("apply --force -f -", WEB)?;
+        if anew { Ok(()) } else { Err(after.to_string()) }
+    }),
+    row("apply --prune", |client| prune(client, "")),
+    row("apply --prune: named kinds", |client| {
+        let list = if client.minor < 26 { "whitelist" } else { "allowlist" };
+        prune(client, &format!("--prune-{list}=core/v1/ConfigMap "))
+    }),
+    row("apply --server-side", |client| {
+        client.give("apply --server-side -f -", &configuration("server-side", "a: one"))?;
+        let object = client.ok("get configmap/server-side -o json --show-managed-fields")?;
+        contains("managed fields", &object, [r#""operation": "Apply""#])
+    }),
+    row("apply view-last-applied", |client| {
+        client.says("apply view-last-applied deployment/web", &["image: nginx:1.14.2"])
+    }),
+    row("apply set-last-applied", |client| {
+        client.ok("create configmap late --from-literal=a=one")?;
+        client.file("late.yaml", &configuration("late", "a: one"))?;
+        client.ok("apply set-last-applied --create-annotation -f $DIR/late.yaml")?;
+        client.says("apply view-last-applied configmap/late", &["a: one"])
+    }),
+    row("apply edit-last-applied", |client| {
+        edit(client, "apply edit-last-applied configmap/applied", "s/two/three/")?;
+        client.says("apply view-last-applied configmap/applied", &["a: three"])
+    }),
+    row("diff", diff),
+    row("edit", |client| {
+        edit(client, "edit configmap/applied", "s/two/edited/")?;
+        client.holds("configmap/applied", r#"{"data": {"a": "edited"}}"#)
+    }),
+    row("edit: without a change", |client| {
+        let before = client.json("configmap/applied")?;
+        let printed = edit(client, "edit configmap/applied", "s/no such word/x/")?;
+        contains("edit", &printed, ["Edit cancelled, no changes made."])?;
+        let after = client.json("configmap/applied")?;
+        if before == after { Ok(()) } else { Err(after.to_string()) }
+    }),
+    row("edit: refused by the server", edit_refused),
+    row("replace", replace),
+    row("replace: nothing there", |client| {
+        client.file("missing.yaml", &configuration("missing", "a: b"))?;
+        client.refused("replace -f $DIR/missing.yaml", &[r#"configmaps "missing" not found"#])
+    }),
+    row("replace --force", |client| {
+        let uid = client.json("configmap/replaced")?["metadata"]["uid"].clone();
+        client.ok("replace --force -f $DIR/replaced.yaml")?;
+        let after = client.json("configmap/replaced")?;
+        if after["metadata"]["uid"] == uid { Err(after.to_string()) } else { Ok(()) }
+    }),
+];
 
 fn configuration(name: &str, data: &str) -> String {
     format!(

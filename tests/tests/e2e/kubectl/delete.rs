@@ -8,107 +8,105 @@ use super::{
     refuses, row,
 };
 
-pub const FAMILY: Family = Family { name: "delete", before, rows, after: &[] };
+pub const FAMILY: Family = Family { name: "delete", before, rows: &[ROWS], after: &[] };
 
 fn before(_: &Client<'_>) -> Outcome {
     Ok(())
 }
 
-fn rows() -> Vec<Row> {
-    vec![
-        row("delete", |client| {
-            settings(client, &["one"])?;
-            client.says("delete configmap one", &[r#"configmap "one" deleted"#])?;
-            client.is_gone("configmap/one")
-        }),
-        row("delete: several", |client| {
-            settings(client, &["one", "two"])?;
-            client.says("delete configmap/one configmap/two", &[r#""one" deleted"#, r#""two" deleted"#])?;
-            client.is_gone("configmap one two")
-        }),
-        row("delete -f", |client| {
-            client.file("gone.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gone}\n")?;
-            client.ok("create -f $DIR/gone.yaml")?;
-            client.ok("delete -f $DIR/gone.yaml")?;
-            client.is_gone("configmap/gone")
-        }),
-        row("delete -l", |client| {
-            settings(client, &["one", "two"])?;
-            client.ok("label configmap one goes=yes")?;
-            client.ok("delete configmap -l goes=yes")?;
-            client.is_gone("configmap/one")?;
-            client.holds("configmap/two", r#"{"data": {"a": "b"}}"#)
-        }),
-        row("delete --all", |client| {
-            client.ok("create secret generic one --from-literal=a=b")?;
-            client.ok("create secret generic two --from-literal=a=b")?;
-            client.ok("delete secrets --all")?;
-            client.is_gone("secrets")
-        }),
-        row("delete --field-selector", |client| {
-            settings(client, &["three", "four"])?;
-            client.ok("delete configmap --field-selector metadata.name=three")?;
-            client.is_gone("configmap/three")?;
-            client.holds("configmap/four", r#"{"data": {"a": "b"}}"#)
-        }),
-        refuses("delete: nothing there", "delete configmap missing", &[r#"configmaps "missing" not found"#]),
-        row("delete --ignore-not-found", |client| {
-            client.ok("delete configmap missing --ignore-not-found").map(drop)
-        }),
-        row("delete: answers by kind", answers),
-        row("delete --cascade=background", background),
-        row("delete --cascade=foreground", foreground),
-        row("delete --cascade=orphan", orphan),
-        row("delete: an object with a finalizer", finalizer),
-        row("delete --wait=false", |client| {
-            pod(client, "slow", "trap '' TERM; while :; do sleep 1; done")?;
-            client.ok("delete pod slow --wait=false")?;
-            let deleted = &client.json("pod/slow")?["metadata"];
-            let grace = &deleted["deletionGracePeriodSeconds"];
-            if deleted["deletionTimestamp"].is_string() && *grace == 60 {
-                Ok(())
-            } else {
-                Err(deleted.to_string())
-            }
-        }),
-        row("delete --grace-period=0 --force", |client| {
-            client.says("delete pod slow --grace-period=0 --force", &[r#"pod "slow" force deleted"#])?;
-            client.is_gone("pod/slow")
-        }),
-        row("delete --now", |client| {
-            pod(client, "stubborn", "trap '' TERM; while :; do sleep 1; done")?;
-            client.ok("delete pod stubborn --now")?;
-            client.is_gone("pod/stubborn")
-        }),
-        row("delete --timeout", |client| {
-            pod(client, "lasting", "trap '' TERM; while :; do sleep 1; done")?;
-            client.refused("delete pod lasting --timeout=1s", &["timed out waiting for the condition"])?;
-            client.ok("delete pod lasting --grace-period=0 --force").map(drop)
-        }),
-        row("delete all --all", |client| {
-            client.ok("create deployment web --image=nginx:1.14.2 --replicas=0")?;
-            client.ok("expose deployment/web --port=80")?;
-            client.ok("delete all --all")?;
-            eventually(|| client.is_gone("all"))
-        }),
-        row("delete namespace", |client| {
-            client.ok("create namespace $NS-going")?;
-            let line = "create deployment web --image=nginx:1.14.2 --namespace=$NS-going";
-            client.ok(line)?;
-            client.ok("delete namespace $NS-going --timeout=90s")?;
-            client.is_gone("namespace/$NS-going")?;
-            // Of its content nothing is left either.
-            let pods = client.ok("get pods -A -o name --field-selector metadata.namespace=$NS-going")?;
-            if pods.is_empty() { Ok(()) } else { Err(pods) }
-        }),
-        row("delete --raw", |client| {
-            settings(client, &["raw"])?;
-            let printed = client.ok("delete --raw /api/v1/namespaces/$NS/configmaps/raw")?;
-            contains("delete --raw", &printed, [r#""status":"Success""#])?;
-            client.is_gone("configmap/raw")
-        }),
-    ]
-}
+const ROWS: &[Row] = &[
+    row("delete", |client| {
+        settings(client, &["one"])?;
+        client.says("delete configmap one", &[r#"configmap "one" deleted"#])?;
+        client.is_gone("configmap/one")
+    }),
+    row("delete: several", |client| {
+        settings(client, &["one", "two"])?;
+        client.says("delete configmap/one configmap/two", &[r#""one" deleted"#, r#""two" deleted"#])?;
+        client.is_gone("configmap one two")
+    }),
+    row("delete -f", |client| {
+        client.file("gone.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: gone}\n")?;
+        client.ok("create -f $DIR/gone.yaml")?;
+        client.ok("delete -f $DIR/gone.yaml")?;
+        client.is_gone("configmap/gone")
+    }),
+    row("delete -l", |client| {
+        settings(client, &["one", "two"])?;
+        client.ok("label configmap one goes=yes")?;
+        client.ok("delete configmap -l goes=yes")?;
+        client.is_gone("configmap/one")?;
+        client.holds("configmap/two", r#"{"data": {"a": "b"}}"#)
+    }),
+    row("delete --all", |client| {
+        client.ok("create secret generic one --from-literal=a=b")?;
+        client.ok("create secret generic two --from-literal=a=b")?;
+        client.ok("delete secrets --all")?;
+        client.is_gone("secrets")
+    }),
+    row("delete --field-selector", |client| {
+        settings(client, &["three", "four"])?;
+        client.ok("delete configmap --field-selector metadata.name=three")?;
+        client.is_gone("configmap/three")?;
+        client.holds("configmap/four", r#"{"data": {"a": "b"}}"#)
+    }),
+    refuses("delete: nothing there", "delete configmap missing", &[r#"configmaps "missing" not found"#]),
+    row("delete --ignore-not-found", |client| {
+        client.ok("delete configmap missing --ignore-not-found").map(drop)
+    }),
+    row("delete: answers by kind", answers),
+    row("delete --cascade=background", background),
+    row("delete --cascade=foreground", foreground),
+    row("delete --cascade=orphan", orphan),
+    row("delete: an object with a finalizer", finalizer),
+    row("delete --wait=false", |client| {
+        pod(client, "slow", "trap '' TERM; while :; do sleep 1; done")?;
+        client.ok("delete pod slow --wait=false")?;
+        let deleted = &client.json("pod/slow")?["metadata"];
+        let grace = &deleted["deletionGracePeriodSeconds"];
+        if deleted["deletionTimestamp"].is_string() && *grace == 60 {
+            Ok(())
+        } else {
+            Err(deleted.to_string())
+        }
+    }),
+    row("delete --grace-period=0 --force", |client| {
+        client.says("delete pod slow --grace-period=0 --force", &[r#"pod "slow" force deleted"#])?;
+        client.is_gone("pod/slow")
+    }),
+    row("delete --now", |client| {
+        pod(client, "stubborn", "trap '' TERM; while :; do sleep 1; done")?;
+        client.ok("delete pod stubborn --now")?;
+        client.is_gone("pod/stubborn")
+    }),
+    row("delete --timeout", |client| {
+        pod(client, "lasting", "trap '' TERM; while :; do sleep 1; done")?;
+        client.refused("delete pod lasting --timeout=1s", &["timed out waiting for the condition"])?;
+        client.ok("delete pod lasting --grace-period=0 --force").map(drop)
+    }),
+    row("delete all --all", |client| {
+        client.ok("create deployment web --image=nginx:1.14.2 --replicas=0")?;
+        client.ok("expose deployment/web --port=80")?;
+        client.ok("delete all --all")?;
+        eventually(|| client.is_gone("all"))
+    }),
+    row("delete namespace", |client| {
+        client.ok("create namespace $NS-going")?;
+        let line = "create deployment web --image=nginx:1.14.2 --namespace=$NS-going";
+        client.ok(line)?;
+        client.ok("delete namespace $NS-going --timeout=90s")?;
+        client.is_gone("namespace/$NS-going")?;
+        // Of its content nothing is left either.
+        let pods = client.ok("get pods -A -o name --field-selector metadata.namespace=$NS-going")?;
+        if pods.is_empty() { Ok(()) } else { Err(pods) }
+    }),
+    row("delete --raw", |client| {
+        settings(client, &["raw"])?;
+        let printed = client.ok("delete --raw /api/v1/namespaces/$NS/configmaps/raw")?;
+        contains("delete --raw", &printed, [r#""status":"Success""#])?;
+        client.is_gone("configmap/raw")
+    }),
+];
 
 fn settings(client: &Client<'_>, names: &[&str]) -> Outcome {
     names

@@ -33,7 +33,18 @@ use crate::streams::hands::Hands;
 /// One command, or a few that belong together.
 pub struct Row {
     name: &'static str,
-    check: Box<dyn Fn(&Client<'_>) -> Outcome>,
+    check: Check,
+}
+
+enum Check {
+    /// Whatever the function says.
+    Own(fn(&Client<'_>) -> Outcome),
+    /// The command prints this, and afterwards the object on the server has all of that.
+    Does { line: &'static str, says: &'static str, object: &'static str, holds: &'static str },
+    /// The command prints all of this.
+    Shows { line: &'static str, texts: &'static [&'static str] },
+    /// The command exits with 1 and says all of this on standard error.
+    Refuses { line: &'static str, texts: &'static [&'static str] },
 }
 
 /// Rows that share a namespace, in their order.
@@ -42,7 +53,7 @@ pub struct Family {
     name: &'static str,
     /// What the rows find there.
     before: fn(&Client<'_>) -> Outcome,
-    rows: fn() -> Vec<Row>,
+    rows: &'static [&'static [Row]],
     /// Commands that remove what is in no namespace.
     after: &'static [&'static str],
 }
@@ -62,34 +73,40 @@ const FAMILIES: &[Family] = &[
 /// One kubectl after the other.
 const ALONE: &[Family] = &[nodes::FAMILY];
 
-/// A row that its own function checks.
-fn row(name: &'static str, check: fn(&Client<'_>) -> Outcome) -> Row {
-    Row { name, check: Box::new(check) }
+impl Check {
+    fn outcome(&self, client: &Client<'_>) -> Outcome {
+        match *self {
+            Self::Own(check) => check(client),
+            Self::Does { line, says, object, holds } => {
+                client.says(line, &[says])?;
+                client.holds(object, holds)
+            }
+            Self::Shows { line, texts } => client.says(line, texts),
+            Self::Refuses { line, texts } => client.refused(line, texts),
+        }
+    }
 }
 
-/// A row of one command: what it prints, and what the server has afterwards.
-fn does(
+const fn row(name: &'static str, check: fn(&Client<'_>) -> Outcome) -> Row {
+    Row { name, check: Check::Own(check) }
+}
+
+const fn does(
     name: &'static str,
     line: &'static str,
     says: &'static str,
     object: &'static str,
     holds: &'static str,
 ) -> Row {
-    let check = move |client: &Client<'_>| {
-        client.says(line, &[says])?;
-        client.holds(object, holds)
-    };
-    Row { name, check: Box::new(check) }
+    Row { name, check: Check::Does { line, says, object, holds } }
 }
 
-/// A row of one command that shows something.
-fn shows(name: &'static str, line: &'static str, texts: &'static [&'static str]) -> Row {
-    Row { name, check: Box::new(move |client: &Client<'_>| client.says(line, texts)) }
+const fn shows(name: &'static str, line: &'static str, texts: &'static [&'static str]) -> Row {
+    Row { name, check: Check::Shows { line, texts } }
 }
 
-/// A row of one command that must exit with 1.
-fn refuses(name: &'static str, line: &'static str, texts: &'static [&'static str]) -> Row {
-    Row { name, check: Box::new(move |client: &Client<'_>| client.refused(line, texts)) }
+const fn refuses(name: &'static str, line: &'static str, texts: &'static [&'static str]) -> Row {
+    Row { name, check: Check::Refuses { line, texts } }
 }
 
 /// One kubectl: the minor part of its version, and where it is.
@@ -167,14 +184,14 @@ fn run(
 
 fn run_family(client: &Client<'_>, family: &Family) -> Vec<(&'static str, Cell)> {
     let made = client.enter().and_then(|()| (family.before)(client));
-    let check = |row: Row| {
+    let check = |row: &Row| {
         let begun = Instant::now();
-        let outcome = made.clone().and_then(|()| (row.check)(client));
+        let outcome = made.clone().and_then(|()| row.check.outcome(client));
         let cell = judge(outcome, begun, exceptions::of(row.name, client.minor));
         tell(row.name, client.minor, &cell);
         (row.name, cell)
     };
-    let mut cells: Vec<_> = (family.rows)().into_iter().map(check).collect();
+    let mut cells: Vec<_> = family.rows.iter().copied().flatten().map(check).collect();
     let after = family.after.iter().chain(&["delete namespace $NS --wait=false"]);
     for line in after {
         // That its namespace ends is a row of its own: of the family of deletions.

@@ -7,7 +7,7 @@ use super::{
 };
 
 pub const FAMILY: Family =
-    Family { name: "nodes", before, rows, after: &["uncordon $NODE", "label node $NODE $NS-"] };
+    Family { name: "nodes", before, rows: &[ROWS], after: &["uncordon $NODE", "label node $NODE $NS-"] };
 
 /// Its pods would rather be on this kubectl's node; the others are elsewhere soon.
 const SPREAD: &str = "
@@ -42,59 +42,57 @@ fn before(client: &Client<'_>) -> Outcome {
     client.comes_to_hold("pod/bare", r#"{"status": {"phase": "Running"}, "spec": {"nodeName": "$NODE"}}"#)
 }
 
-fn rows() -> Vec<Row> {
-    vec![
-        does(
-            "label node",
-            "label node $NODE $NS=yes",
-            "node/$NODE labeled",
-            "node/$NODE",
-            r#"{"metadata": {"labels": {"$NS": "yes"}}}"#,
-        ),
-        does(
-            "cordon",
-            "cordon $NODE",
-            "node/$NODE cordoned",
-            "node/$NODE",
-            r#"{"spec": {"unschedulable": true}}"#,
-        ),
-        row("get nodes: cordoned", |client| client.says("get node $NODE", &["Ready,SchedulingDisabled"])),
-        refuses(
-            "drain: a pod of nobody's",
-            "drain $NODE --ignore-daemonsets --delete-emptydir-data --timeout=60s --pod-selector=app!=none",
-            &["(use --force to override)", "bare"],
-        ),
-        refuses(
-            "drain: local data",
-            "drain $NODE --ignore-daemonsets --force --timeout=60s",
-            &["(use --delete-emptydir-data to override)"],
-        ),
-        row("drain --dry-run=server", |client| {
-            client.says(
-                "drain $NODE --ignore-daemonsets --delete-emptydir-data --force --dry-run=server",
-                &["node/$NODE drained (server dry run)"],
-            )?;
-            client.holds("pod/bare", r#"{"metadata": {"deletionTimestamp": null}}"#)
-        }),
-        row("drain", drain),
-        does(
-            "uncordon",
-            "uncordon $NODE",
-            "node/$NODE uncordoned",
-            "node/$NODE",
-            r#"{"spec": {"unschedulable": null}}"#,
-        ),
-        row("drain: a disruption budget", budget),
-        row("taint", taint),
-        row("taint: removed", |client| {
-            client.says("taint node $NODE $NS-", &["node/$NODE untainted"])?;
-            match &client.json("node/$NODE")?["spec"]["taints"] {
-                serde_json::Value::Null => Ok(()),
-                left => Err(left.to_string()),
-            }
-        }),
-    ]
-}
+const ROWS: &[Row] = &[
+    does(
+        "label node",
+        "label node $NODE $NS=yes",
+        "node/$NODE labeled",
+        "node/$NODE",
+        r#"{"metadata": {"labels": {"$NS": "yes"}}}"#,
+    ),
+    does(
+        "cordon",
+        "cordon $NODE",
+        "node/$NODE cordoned",
+        "node/$NODE",
+        r#"{"spec": {"unschedulable": true}}"#,
+    ),
+    row("get nodes: cordoned", |client| client.says("get node $NODE", &["Ready,SchedulingDisabled"])),
+    refuses(
+        "drain: a pod of nobody's",
+        "drain $NODE --ignore-daemonsets --delete-emptydir-data --timeout=60s --pod-selector=app!=none",
+        &["(use --force to override)", "bare"],
+    ),
+    refuses(
+        "drain: local data",
+        "drain $NODE --ignore-daemonsets --force --timeout=60s",
+        &["(use --delete-emptydir-data to override)"],
+    ),
+    row("drain --dry-run=server", |client| {
+        client.says(
+            "drain $NODE --ignore-daemonsets --delete-emptydir-data --force --dry-run=server",
+            &["node/$NODE drained (server dry run)"],
+        )?;
+        client.holds("pod/bare", r#"{"metadata": {"deletionTimestamp": null}}"#)
+    }),
+    row("drain", drain),
+    does(
+        "uncordon",
+        "uncordon $NODE",
+        "node/$NODE uncordoned",
+        "node/$NODE",
+        r#"{"spec": {"unschedulable": null}}"#,
+    ),
+    row("drain: a disruption budget", budget),
+    row("taint", taint),
+    row("taint: removed", |client| {
+        client.says("taint node $NODE $NS-", &["node/$NODE untainted"])?;
+        match &client.json("node/$NODE")?["spec"]["taints"] {
+            serde_json::Value::Null => Ok(()),
+            left => Err(left.to_string()),
+        }
+    }),
+];
 
 /// This namespace's pods on the node.
 fn pods_there(client: &Client<'_>) -> Result<String, String> {
