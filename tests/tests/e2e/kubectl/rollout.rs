@@ -3,7 +3,7 @@
 use super::{
     Family, Row,
     client::{Client, Outcome, contains, eventually, said},
-    refuses, row, shows,
+    row, shows,
 };
 
 pub const FAMILY: Family = Family { name: "rollout", before, rows: &[ROLLOUTS, WAITS], after: &[] };
@@ -105,7 +105,10 @@ const ROLLOUTS: &[Row] = &[
     }),
     row("rollout restart statefulset", |client| restarted(client, "statefulset.apps/stateful")),
     row("rollout restart daemonset", |client| restarted(client, "daemonset.apps/everywhere")),
-    refuses("rollout: not of this kind", "rollout restart service/web", &["services \"web\" not found"]),
+    row("rollout: not of this kind", |client| {
+        client.ok("create service clusterip other --tcp=80")?;
+        client.refused("rollout restart service/other", &["restarting is not supported"])
+    }),
 ];
 
 const WAITS: &[Row] = &[
