@@ -260,7 +260,7 @@ impl Status {
             metadata: ListMeta { r#continue: self.continuation.as_deref() },
             message: &self.message,
             reason: self.reason,
-            details: self.details.as_deref().unwrap_or(&NO_DETAILS),
+            details: self.details.as_deref(),
             code: self.code,
             ..Body::of("Failure")
         }
@@ -285,7 +285,8 @@ struct Body<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'static str,
-    details: &'a Details,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Details>,
     #[serde(skip_serializing_if = "is_zero")]
     code: u16,
 }
@@ -301,15 +302,6 @@ fn is_zero(code: &u16) -> bool {
     *code == 0
 }
 
-static NO_DETAILS: Details = Details {
-    name: String::new(),
-    group: String::new(),
-    kind: String::new(),
-    uid: String::new(),
-    causes: Vec::new(),
-    retry_after_seconds: None,
-};
-
 impl Body<'_> {
     fn of(status: &'static str) -> Self {
         let metadata = ListMeta::default();
@@ -320,7 +312,7 @@ impl Body<'_> {
             status,
             message: "",
             reason: "",
-            details: &NO_DETAILS,
+            details: None,
             code: 0,
         }
     }
@@ -339,7 +331,12 @@ pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> String {
     let (name, group, plural, uid) =
         (name.to_owned(), kind.group.to_owned(), kind.plural.to_owned(), uid.to_owned());
     let details = Details { name, group, kind: plural, uid, ..Details::default() };
-    Body { details: &details, ..Body::of("Success") }.to_json()
+    Body { details: Some(&details), ..Body::of("Success") }.to_json()
+}
+
+/// What a Binding or an Eviction answers, as JSON.
+pub(crate) fn created() -> String {
+    Body { code: 201, ..Body::of("Success") }.to_json()
 }
 
 #[cfg(test)]

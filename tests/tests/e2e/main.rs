@@ -9,6 +9,7 @@ mod faults;
 mod firewall;
 mod guestbook;
 mod joining;
+mod kubectl;
 mod schemas;
 mod secrets;
 mod state;
@@ -44,6 +45,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ),
     ("every_kubectl_reaches_into_pods", streams::every_kubectl_reaches_into_pods),
     ("slow_and_lost_clients_cost_nothing", streams::slow_and_lost_clients_cost_nothing),
+    ("every_kubectl_does_every_command", kubectl::every_kubectl_does_every_command),
     (
         "a_node_that_accepts_no_connection_serves_streams",
         streams::a_node_that_accepts_no_connection_serves_streams,

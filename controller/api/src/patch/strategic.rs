@@ -181,10 +181,13 @@ fn merge_list(
             let known: HashSet<&Value> = old.iter().collect();
             let mut added = HashSet::new();
             let new = patch.iter().filter(|item| !known.contains(item) && added.insert(*item));
-            let new: Vec<Value> = new.cloned().collect();
-            Ok(old.into_iter().chain(new).collect())
+            let merged: Vec<Value> = old.iter().chain(new).cloned().collect();
+            Ok(in_order(merged, &old, patch, None))
         }
-        Merge::By(key) => merge_keyed(topology.child, key, old, patch, path),
+        Merge::By(key) => {
+            let merged = merge_keyed(topology.child, key, old.clone(), patch, path)?;
+            Ok(in_order(merged, &old, patch, Some(key)))
+        }
     }
 }
 
@@ -237,14 +240,21 @@ fn merge_keyed(
     Ok(items)
 }
 
-/// `$setElementOrder/F`: items that the order names come in its order; items that only the server has stay where
-/// they were relative to their neighbours.
+/// `$setElementOrder/F`: the order of a list that was merged.
 fn set_order(kind: Node, field: &str, map: &mut Object, before: &Object, order: &[Value]) {
     let key = match topology::field(kind, field).merge {
         Merge::Atomic | Merge::Replace => return,
         Merge::Set => None,
         Merge::By(key) => Some(key),
     };
+    let Some(Value::Array(items)) = map.get_mut(field) else { return };
+    let server = before.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    *items = in_order(std::mem::take(items), server, order, key);
+}
+
+/// Items that the order names come in its order; items that only the server has stay where they were relative to their
+/// neighbours, behind what is new. Without an explicit order, it is that of the patch.
+fn in_order(items: Vec<Value>, server: &[Value], order: &[Value], key: Option<&str>) -> Vec<Value> {
     let name = |item: &Value| -> Value {
         match key {
             Some(key) => item.get(key).cloned().unwrap_or_default(),
@@ -256,16 +266,15 @@ fn set_order(kind: Node, field: &str, map: &mut Object, before: &Object, order: 
         // Backwards, so that of equal names the first one counts.
         named.rev().collect()
     };
-    let Some(Value::Array(items)) = map.get_mut(field) else { return };
-    let server = places(before.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
-    let order = places(order);
+    let (server, order) = (places(server), places(order));
     let place = |places: &HashMap<Value, usize>, item: &Value| places.get(&name(item)).copied();
     let (mut named, mut others): (Vec<Value>, Vec<Value>) =
-        std::mem::take(items).into_iter().partition(|item| place(&order, item).is_some());
+        items.into_iter().partition(|item| place(&order, item).is_some());
     named.sort_by_cached_key(|item| place(&order, item));
     others.sort_by_cached_key(|item| place(&server, item));
     let mut named = named.into_iter().peekable();
     let mut others = others.into_iter().peekable();
+    let mut items = Vec::new();
     while let Some(other) = others.peek() {
         let Some(next) = named.peek() else { break };
         let first = matches!((place(&server, other), place(&server, next)), (Some(a), Some(b)) if a < b);
@@ -273,6 +282,7 @@ fn set_order(kind: Node, field: &str, map: &mut Object, before: &Object, order: 
     }
     items.extend(named);
     items.extend(others);
+    items
 }
 
 #[cfg(test)]

@@ -31,6 +31,17 @@ fn lists_of_objects_merge_by_key() {
     assert_eq!(patched("Deployment", current, patch), expected);
 }
 
+/// As in the documentation of `kubectl patch`.
+#[test]
+fn what_is_new_comes_before_what_only_the_server_has() {
+    let current = containers(json!([{"name": "patch-demo-ctr", "image": "nginx"}]));
+    let patch = containers(json!([{"name": "patch-demo-ctr-2", "image": "redis"}]));
+    let expected = containers(json!([
+        {"name": "patch-demo-ctr-2", "image": "redis"}, {"name": "patch-demo-ctr", "image": "nginx"}
+    ]));
+    assert_eq!(patched("Deployment", current, patch), expected);
+}
+
 #[test]
 fn the_same_field_name_merges_by_its_parent() {
     let service = json!({"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 81}]}});
@@ -119,7 +130,7 @@ fn a_selector_of_a_budget_is_replaced() {
 fn sets_of_scalars() {
     let current = json!({"metadata": {"finalizers": ["a", "b", "c"]}});
     let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "finalizers": ["d", "a"]}});
-    assert_eq!(patched("Pod", current.clone(), patch), json!({"metadata": {"finalizers": ["a", "c", "d"]}}));
+    assert_eq!(patched("Pod", current.clone(), patch), json!({"metadata": {"finalizers": ["d", "a", "c"]}}));
     let ordered = json!({"metadata": {"$setElementOrder/finalizers": ["d", "a"], "finalizers": ["d"]}});
     assert_eq!(patched("Pod", current, ordered), json!({"metadata": {"finalizers": ["d", "a", "b", "c"]}}));
 }

@@ -11,9 +11,9 @@ use crate::{
     engine::{Engine, key_of},
     meta,
     negotiate::Expected,
-    respond::Reply,
+    respond::{Content, Reply},
     server::Call,
-    status::Status,
+    status::{self, Status},
 };
 
 const BINDING: Expected<'static> = Expected { group: "", version: "v1", kind: "Binding" };
@@ -31,9 +31,7 @@ pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
         return Err(Status::bad_request(format!("Binding.target.name: node \"{node}\" does not exist")));
     }
     bind(engine, call, node, options.dry_run).await?;
-    let done =
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    Ok(Reply { code: StatusCode::CREATED, ..Reply::fresh(done) })
+    Ok(Reply { code: StatusCode::CREATED, ..Reply::ok(Content::Status(status::created())) })
 }
 
 /// Writes past admission: `spec.nodeName` and a condition, which no ordinary write may set together.

@@ -1,11 +1,17 @@
 //! `pods/eviction`: a deletion that disruption budgets could refuse; there are none yet.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    body, delete::DeleteOptions, engine::Engine, negotiate::Expected, respond::Reply, server::Call,
-    status::Status, verbs,
+    body,
+    delete::DeleteOptions,
+    engine::Engine,
+    negotiate::Expected,
+    respond::{Content, Reply},
+    server::Call,
+    status::{self, Status},
+    verbs,
 };
 
 const EVICTION: Expected<'static> = Expected { group: "policy", version: "v1", kind: "Eviction" };
@@ -16,7 +22,5 @@ pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
         DeleteOptions::parse(eviction.get("deleteOptions").unwrap_or(&Value::Null), &call.query)?;
     options.dry_run |= call.query.dry_run()?;
     verbs::delete_named(engine, &call.target, &options).await?;
-    let done =
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    Ok(Reply { code: StatusCode::CREATED, ..Reply::fresh(done) })
+    Ok(Reply { code: StatusCode::CREATED, ..Reply::ok(Content::Status(status::created())) })
 }

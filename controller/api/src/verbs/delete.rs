@@ -69,12 +69,16 @@ async fn attempt(
     old: &Arc<Object>,
     options: &DeleteOptions,
 ) -> Result<Option<Deletion>, Status> {
-    let gone = || Deletion::Gone(Arc::clone(old));
     match decide(kind, &old.value, options, Timestamp::now()) {
         Decision::Pending => Ok(Some(Deletion::Pending(old.value.clone()))),
-        Decision::Remove if options.dry_run => Ok(Some(gone())),
+        Decision::Remove if options.dry_run => Ok(Some(Deletion::Gone(Arc::clone(old)))),
         Decision::Mark(object) if options.dry_run => Ok(Some(Deletion::Pending(object))),
-        Decision::Remove => Ok(engine.commit(removal(kind, old)).await?.map(|_| gone())),
+        Decision::Remove => Ok(engine.commit(removal(kind, old)).await?.map(|revision| {
+            // Its last state has the revision of the deletion, as the event that watchers get.
+            let mut last = old.value.clone();
+            stamp(&mut last, revision);
+            Deletion::Gone(Arc::new(Object::new(old.key.clone(), revision, last)))
+        })),
         Decision::Mark(mut object) => {
             let transaction = Transaction::new().replace(old.key.clone(), old.revision, object.clone());
             Ok(engine.commit(transaction).await?.map(|revision| {

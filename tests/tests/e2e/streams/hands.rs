@@ -79,7 +79,7 @@ impl<'a> Hands<'a> {
 }
 
 /// Waits for a child's end, and kills one that hangs.
-fn finish(mut child: Child, input: &[u8]) -> Result<Output, String> {
+pub fn finish(mut child: Child, input: &[u8]) -> Result<Output, String> {
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
         std::thread::spawn(move || stdin.write_all(&input));
@@ -104,7 +104,7 @@ pub struct Going {
 }
 
 impl Going {
-    fn start(mut command: Command) -> Result<Self, String> {
+    pub fn start(mut command: Command) -> Result<Self, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let said = Arc::<Mutex<Vec<u8>>>::default();

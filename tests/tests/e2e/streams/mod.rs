@@ -2,7 +2,7 @@
 
 mod commands;
 mod forward;
-mod hands;
+pub mod hands;
 mod logs;
 mod loss;
 mod nat;

@@ -77,17 +77,18 @@ async fn strategic_patch_merges_lists_by_their_keys() {
     let server = Server::new().await;
     let path = web(&server).await;
     for (spec, expected) in [
+        // What is new comes before what only the server has.
         (
             json!({"containers": [{"name": "side", "image": "i:1"}]}),
-            vec![("main", "nginx:1"), ("side", "i:1")],
+            vec![("side", "i:1"), ("main", "nginx:1")],
         ),
         (
             json!({"containers": [{"name": "main", "image": "nginx:2"}]}),
-            vec![("main", "nginx:2"), ("side", "i:1")],
+            vec![("side", "i:1"), ("main", "nginx:2")],
         ),
         (
-            json!({"$setElementOrder/containers": [{"name": "side"}, {"name": "main"}], "containers": []}),
-            vec![("side", "i:1"), ("main", "nginx:2")],
+            json!({"$setElementOrder/containers": [{"name": "main"}, {"name": "side"}], "containers": []}),
+            vec![("main", "nginx:2"), ("side", "i:1")],
         ),
         (json!({"containers": [{"name": "side", "$patch": "delete"}]}), vec![("main", "nginx:2")]),
         (
@@ -119,7 +120,7 @@ async fn strategic_directives() {
         .patch(&path, STRATEGIC, &json!({"metadata": {"finalizers": ["e.com/c"], "$deleteFromPrimitiveList/finalizers": ["e.com/a"]}}))
         .await
         .expect(200);
-    assert_eq!(patched["metadata"]["finalizers"], json!(["e.com/b", "e.com/c"]), "$deleteFromPrimitiveList");
+    assert_eq!(patched["metadata"]["finalizers"], json!(["e.com/c", "e.com/b"]), "$deleteFromPrimitiveList");
     let labels = |patch: Value| json!({"metadata": {"labels": patch}});
     server.patch(&path, STRATEGIC, &labels(json!({"a": "1", "b": "2"}))).await.expect(200);
     let merged =

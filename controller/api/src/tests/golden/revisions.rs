@@ -218,7 +218,7 @@ async fn tokens_are_the_servers_and_end() {
         410,
         &json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {"continue": "<token>"}, "status": "Failure",
-            "message": message, "reason": "Expired", "details": {}, "code": 410,
+            "message": message, "reason": "Expired", "code": 410,
         }),
     );
     let token = expired.json()["metadata"]["continue"].as_str().unwrap().to_owned();

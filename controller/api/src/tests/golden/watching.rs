@@ -74,7 +74,7 @@ async fn too_old_is_an_error_event_of_410_and_the_end() {
     let mut events = Events::open(&server, &watch_path(&format!("&resourceVersion={}", old - 1)), JSON).await;
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
-        "message": format!("too old resource version: {} ({})", old - 1, old + 1), "details": {},
+        "message": format!("too old resource version: {} ({})", old - 1, old + 1),
     });
     assert_eq!(events.next().await.unwrap(), json!({"type": "ERROR", "object": status}));
     assert!(events.next().await.is_none());

@@ -1,0 +1,171 @@
+//! What one kubectl or all of them cannot do, and why. `deploy/kubectl.md` has the same table; [`are_documented`] says
+//! what it must be.
+
+/// Which kubectl.
+#[derive(Debug, Clone, Copy)]
+pub enum Clients {
+    All,
+    /// Those before 1.x.
+    Before(u32),
+    /// Those from 1.x on.
+    From(u32),
+}
+
+/// Rows that some kubectl cannot do.
+#[derive(Debug)]
+pub struct Exception {
+    /// Names of rows.
+    pub rows: &'static [&'static str],
+    pub clients: Clients,
+    /// What the failure says, word by word: any other failure is one.
+    pub says: &'static str,
+    pub why: &'static str,
+}
+
+use Clients::{All, Before, From};
+
+pub const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        rows: &[
+            "create role",
+            "create rolebinding",
+            "create clusterrole",
+            "create clusterrolebinding",
+            "set subject",
+        ],
+        clients: All,
+        says: "RBAC is not served by this version of Warren",
+        why: "Warren: RBAC is not served yet: members of `system:masters` may do everything, others nothing",
+    },
+    Exception {
+        rows: &["create token"],
+        clients: From(24),
+        says: "service account tokens are not issued by this version of Warren",
+        why: "Warren: service account tokens are not issued yet",
+    },
+    Exception {
+        rows: &["create token"],
+        clients: Before(24),
+        says: "unknown command \"token robot\"",
+        why: "kubectl: the command came with 1.24",
+    },
+    Exception {
+        rows: &["create service nodeport"],
+        clients: All,
+        says: "its node port is 0",
+        why: "Warren: node ports are not opened yet, so none is allocated; a warning says so",
+    },
+    Exception {
+        rows: &["create job --from=cronjob"],
+        clients: Before(21),
+        says: "no kind \"CronJob\" is registered for version \"batch/v1\"",
+        why: "kubectl: it knows CronJobs of `batch/v1beta1` only",
+    },
+    Exception {
+        rows: &["apply --server-side"],
+        clients: All,
+        says: "server-side apply is not served yet",
+        why: "Warren: server-side apply is not served yet",
+    },
+    Exception {
+        rows: &["apply --prune"],
+        clients: Before(21),
+        says: "no matches for kind \"Ingress\" in version \"extensions/v1beta1\"",
+        why: "kubectl: it prunes kinds that Kubernetes no longer has; with `--prune-whitelist` it works",
+    },
+    Exception {
+        rows: &["get --subresource", "patch --subresource=status"],
+        clients: Before(24),
+        says: "unknown flag: --subresource",
+        why: "kubectl: the option came with 1.24",
+    },
+    Exception {
+        rows: &["events --for", "events --types"],
+        clients: Before(23),
+        says: "unknown command \"events\"",
+        why: "kubectl: the command came with 1.23; `kubectl get events` works",
+    },
+    Exception {
+        rows: &["auth whoami"],
+        clients: Before(27),
+        says: "unknown command \"whoami\"",
+        why: "kubectl: the command came with 1.27",
+    },
+    Exception {
+        rows: &["describe resourcequota"],
+        clients: All,
+        says: "\"pods\" is not in",
+        why: "Warren: quotas are not enforced yet, so nothing is counted",
+    },
+    Exception {
+        rows: &["describe networkpolicy"],
+        clients: All,
+        says: "networkpolicies.networking.k8s.io \"closed\" not found",
+        why: "Warren: NetworkPolicies are refused until they are enforced",
+    },
+    Exception {
+        rows: &["wait --for=jsonpath"],
+        clients: Before(23),
+        says: "unrecognized condition",
+        why: "kubectl: the option came with 1.23",
+    },
+    Exception {
+        rows: &["wait --for=create"],
+        clients: Before(31),
+        says: "unrecognized condition",
+        why: "kubectl: the option came with 1.31",
+    },
+    Exception {
+        rows: &["drain: a disruption budget"],
+        clients: All,
+        says: "would violate the pod's disruption budget",
+        why: "Warren: disruption budgets are not honoured yet; a warning says so",
+    },
+];
+
+impl Clients {
+    fn has(self, minor: u32) -> bool {
+        match self {
+            All => true,
+            Before(first) => minor < first,
+            From(first) => minor >= first,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            All => "all".to_owned(),
+            Before(first) => format!("before 1.{first}"),
+            From(first) => format!("1.{first} and later"),
+        }
+    }
+}
+
+/// The exception that holds for this row and this kubectl, with the number of its note.
+pub fn of(row: &str, minor: u32) -> Option<(usize, &'static Exception)> {
+    let holds = |exception: &Exception| exception.clients.has(minor) && exception.rows.contains(&row);
+    EXCEPTIONS.iter().enumerate().find(|(_, exception)| holds(exception)).map(|(at, found)| (at + 1, found))
+}
+
+/// The note of this number.
+pub fn note(number: usize) -> String {
+    let exception = &EXCEPTIONS[number - 1];
+    format!("{} ({}): {}", exception.rows.join(", "), exception.clients.name(), exception.why)
+}
+
+/// The table as the docs must have it.
+fn documented() -> String {
+    let line = |exception: &Exception| {
+        let rows: Vec<_> = exception.rows.iter().map(|row| format!("`{row}`")).collect();
+        format!("| {} | {} | {} |\n", rows.join(", "), exception.clients.name(), exception.why)
+    };
+    let lines: String = EXCEPTIONS.iter().map(line).collect();
+    format!("| command | kubectl | why |\n|---|---|---|\n{lines}")
+}
+
+/// Sees that the docs have this table.
+pub fn are_documented() {
+    let page = include_str!("../../../../deploy/kubectl.md");
+    let table = documented();
+    assert!(page.contains(&table), "deploy/kubectl.md must have this table:\n\n{table}");
+}
