@@ -92,6 +92,12 @@ pub const EXCEPTIONS: &[Exception] = &[
         why: "kubectl: the command came with 1.27",
     },
     Exception {
+        rows: &["auth whoami"],
+        clients: Before(28),
+        says: "the selfsubjectreviews API is not enabled in the cluster",
+        why: "kubectl: it asks for a version before `authentication.k8s.io/v1`",
+    },
+    Exception {
         rows: &["describe resourcequota"],
         clients: All,
         says: "\"pods\" is not in",
@@ -141,7 +147,7 @@ impl Clients {
     }
 }
 
-/// The exception that holds for this row and this kubectl, with the number of its note.
+/// The first exception that holds for this row and this kubectl, with the number of its note.
 pub fn of(row: &str, minor: u32) -> Option<(usize, &'static Exception)> {
     let holds = |exception: &Exception| exception.clients.has(minor) && exception.rows.contains(&row);
     EXCEPTIONS.iter().enumerate().find(|(_, exception)| holds(exception)).map(|(at, found)| (at + 1, found))
