@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -220,6 +223,9 @@ pub(crate) struct ControllerOptions {
     /// A name or address under which clients reach the controller; may be given several times.
     #[arg(long, action = ArgAction::Append)]
     pub(crate) tls_san: Vec<String>,
+    /// The address by which pods reach the controller [default: the one that is listened on, or that of the default route].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) advertise_address: Option<Ipv4Addr>,
     /// Where Prometheus metrics are served.
     #[arg(long, default_value = "127.0.0.1:9401")]
     pub(crate) metrics: SocketAddr,

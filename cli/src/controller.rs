@@ -13,6 +13,7 @@ pub(crate) fn main(options: ControllerOptions, logging: &Logging) -> anyhow::Res
         data_dir: options.data_dir,
         listen: options.listen,
         sans: options.tls_san,
+        advertise: options.advertise_address,
         cluster: Default::default(),
         restore: options.restore,
     };

@@ -10,6 +10,7 @@
 //! This crate is the composition root: it wires the rooms together and decides nothing.
 
 mod administrator;
+mod api_service;
 pub mod backup;
 mod bootstrap;
 mod guests;
@@ -19,7 +20,7 @@ mod planners;
 mod server;
 mod streams;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::{Ipv4Addr, SocketAddr}, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -46,6 +47,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Names and addresses by which clients and members reach it, beside `localhost` and `127.0.0.1`.
     pub sans: Vec<String>,
+    /// The address by which pods reach the port; found when it is not given.
+    pub advertise: Option<Ipv4Addr>,
     /// The cluster's networks.
     pub cluster: ClusterConfig,
     /// A backup to begin with; the data directory must then hold no state.
@@ -89,7 +92,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     };
 
     let mut tasks = TaskSet::new(stop.clone());
-    let certificates = server::Certificates::new(Arc::clone(&authority), config.sans.clone())?;
+    let advertised = config.advertise.or_else(|| api_service::advertised(address));
+    let mut sans = config.sans;
+    sans.extend(api_service::names(&config.cluster));
+    sans.extend(advertised.map(|address| address.to_string()));
+    let certificates = server::Certificates::new(Arc::clone(&authority), sans)?;
+    let reachable = api_service::keep(Arc::clone(&shared), config.cluster.clone(), address, advertised, stop.clone());
+    tasks.spawn("api service", reachable);
     let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
     tasks.spawn("administrator", keeping);
     tasks.spawn("certificates", Arc::clone(&certificates).keep(stop.clone()));

@@ -90,7 +90,7 @@ impl Certificates {
         authority: Arc<CertificateAuthority>,
         mut sans: Vec<String>,
     ) -> anyhow::Result<Arc<Self>> {
-        for always in ["localhost", "127.0.0.1", "kubernetes.default.svc"] {
+        for always in ["localhost", "127.0.0.1"] {
             if !sans.iter().any(|san| san == always) {
                 sans.push(always.to_owned());
             }

@@ -50,7 +50,10 @@ pub fn names_lead_across_nodes_and_the_underlay_is_encrypted(cluster: &Cluster) 
         // Masqueraded: the outside sees the node, not the pod.
         &format!("outside: seen from {}", underlay[0]),
         "nobody: refused",
+        "api: reached",
     ];
+    let by_its_name = ["--tls-server-name=kubernetes.default.svc.cluster.local", "get", "--raw", "/readyz"];
+    assert_eq!(cluster.kubectl(&by_its_name), "ok");
     eventually("the client has reached everything", || {
         let output = cluster.try_kubectl(&["-n", "shop", "logs", "client"]);
         let logs = String::from_utf8_lossy(&output.stdout).into_owned();
