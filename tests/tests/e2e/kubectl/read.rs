@@ -43,7 +43,10 @@ spec:
 
 fn before(client: &Client<'_>) -> Outcome {
     client.give("apply -f -", OBJECTS)?;
-    client.comes_to_hold("pod/reader", r#"{"status": {"phase": "Running"}}"#)
+    client.comes_to_hold(
+        "pod/reader",
+        r#"{"status": {"phase": "Running", "containerStatuses": [{"ready": true}]}}"#,
+    )
 }
 
 const FORMATS: &[Row] = &[
