@@ -170,6 +170,10 @@ impl Descriptors {
         send(supervisor.as_fd(), message, descriptor)
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a millisecond, where the supervisor has much to read; also without a runtime"
+    )]
     fn tell(&self, message: &Message, descriptor: Option<BorrowedFd<'_>>) {
         if !self.has_supervisor() {
             return;
