@@ -20,7 +20,12 @@ mod planners;
 mod server;
 mod streams;
 
-use std::{net::{Ipv4Addr, SocketAddr}, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -97,7 +102,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     sans.extend(api_service::names(&config.cluster));
     sans.extend(advertised.map(|address| address.to_string()));
     let certificates = server::Certificates::new(Arc::clone(&authority), sans)?;
-    let reachable = api_service::keep(Arc::clone(&shared), config.cluster.clone(), address, advertised, stop.clone());
+    let reachable =
+        api_service::keep(Arc::clone(&shared), config.cluster.clone(), address, advertised, stop.clone());
     tasks.spawn("api service", reachable);
     let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
     tasks.spawn("administrator", keeping);
