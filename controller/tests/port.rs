@@ -36,6 +36,7 @@ impl Fixture {
             data_dir: directory.path().join("data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             sans: vec!["controller.test".into()],
+            advertise: None,
             cluster: ClusterConfig::default(),
             restore: None,
         };
