@@ -38,6 +38,7 @@ pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         sans: Vec::new(),
         cluster: ClusterConfig::default(),
+        advertise: None,
         restore: None,
     };
     let bound = warren_controller::run(config, CancellationToken::new()).await?;

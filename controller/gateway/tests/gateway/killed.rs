@@ -135,9 +135,9 @@ async fn what_was_accepted_and_is_not_held_goes_on() {
     let mut clients = Vec::new();
     let mut seen = 0;
     // This supervisor does not listen meanwhile: the way to it is full before all have come.
-    for number in 0..400 {
+    for number in 0..400_usize {
         let mut client = Raw::connect(&supervisor).await;
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             client.send(&get("/first")).await;
             client.expect("GET /first ;").await;
             seen += 1;
@@ -146,7 +146,7 @@ async fn what_was_accepted_and_is_not_held_goes_on() {
     }
     requests(&upstream, seen).await;
     assert!(supervisor.own().len() < clients.len(), "all were held: this shows nothing");
-    let untouched = |number: &usize| number % 50 != 0;
+    let untouched = |number: &usize| !number.is_multiple_of(50);
     supervisor.kill_and_restart().await;
     for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| untouched(number)) {
         let path = format!("/{number}");

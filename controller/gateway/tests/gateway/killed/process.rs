@@ -84,6 +84,10 @@ impl Held {
 
 impl Held {
     /// The same, until nobody of the process is left: its witness speaks after it.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a look at the channel, while nothing else happens in the test"
+    )]
     fn hear_all(&mut self) {
         let begun = Instant::now();
         while !self.hear() {
