@@ -196,7 +196,7 @@ async fn an_agent_that_goes_with_a_request_is_asked_again_when_it_is_back() {
     frames.send(end("")).await.expect("sent");
     assert!(stream(logs).await.next().await.is_none());
     // Whoever dials late finds nobody.
-    assert_eq!(dial(&mut member, &lost.id).await.err().expect("nobody waits").code(), Code::NotFound);
+    assert_eq!(dial(&mut member, &lost.id).await.expect_err("nobody waits").code(), Code::NotFound);
 }
 
 #[tokio::test]
