@@ -1,7 +1,7 @@
 //! The one table of kinds: everything that is known about a served kind in one entry. Discovery, paths, verbs,
 //! decoding, defaults, validation and printing are driven by it, here and in `warren-api`.
 //!
-//! To add a kind: an entry in the file of its group, with [`PLAIN`] for what most kinds have in common. What the entry
+//! To add a kind: an entry in the file of its group, with `PLAIN` for what most kinds have in common. What the entry
 //! names (defaults, validation, columns) goes beside its like in `defaults/`, `validate/` and `table/`. The planner that
 //! gives it behaviour then empties `idle`.
 
