@@ -12,10 +12,12 @@ use std::{
 use serde_json::{Value, json};
 use warren_plan::{
     ClusterConfig, ipam,
-    resources::{ENDPOINTSLICES, SERVICEADDRESSES, SERVICES},
+    resources::{ENDPOINTSLICES, SERVICE_NAME, SERVICEADDRESSES, SERVICES},
 };
 use warren_runtime::CancellationToken;
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
+
+use crate::bootstrap;
 
 const NAMESPACE: &str = "default";
 const NAME: &str = "kubernetes";
@@ -112,8 +114,7 @@ fn plan(
 
 /// The service and the reservation of its address.
 fn create_service(transaction: Transaction, snapshot: &Snapshot, address: &str, port: u16) -> Transaction {
-    let mut metadata = metadata(NAME);
-    metadata["labels"] = json!({"component": "apiserver", "provider": "kubernetes"});
+    let metadata = metadata(json!({"component": "apiserver", "provider": "kubernetes"}));
     let reservation = json!({
         "metadata": {"name": address},
         "spec": {"namespace": NAMESPACE, "name": NAME, "uid": metadata["uid"]},
@@ -139,8 +140,7 @@ fn create_service(transaction: Transaction, snapshot: &Snapshot, address: &str, 
 }
 
 fn slice(endpoints: Value, ports: Value) -> Value {
-    let mut metadata = metadata(NAME);
-    metadata["labels"] = json!({"kubernetes.io/service-name": NAME});
+    let mut metadata = metadata(json!({SERVICE_NAME: NAME}));
     metadata["generation"] = json!(1);
     json!({
         "apiVersion": "discovery.k8s.io/v1",
@@ -164,13 +164,10 @@ fn destination(advertised: Option<Ipv4Addr>, port: u16) -> (Value, Value) {
     (json!(endpoints), json!([{"name": PORT_NAME, "port": port, "protocol": "TCP"}]))
 }
 
-fn metadata(name: &str) -> Value {
-    json!({
-        "name": name,
-        "namespace": NAMESPACE,
-        "uid": uuid::Uuid::new_v4().to_string(),
-        "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    })
+fn metadata(labels: Value) -> Value {
+    let mut metadata = bootstrap::metadata(NAME, labels);
+    metadata["namespace"] = json!(NAMESPACE);
+    metadata
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What exists in every cluster from its first start.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use warren_plan::resources;
 use warren_store::{CommitError, Key, Store, Transaction};
 
@@ -12,12 +12,7 @@ pub(crate) async fn namespaces(store: &dyn Store) -> anyhow::Result<()> {
         let value = json!({
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {
-                "name": name,
-                "uid": uuid::Uuid::new_v4().to_string(),
-                "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                "labels": {"kubernetes.io/metadata.name": name},
-            },
+            "metadata": metadata(name, json!({"kubernetes.io/metadata.name": name})),
             "spec": {"finalizers": ["kubernetes"]},
             "status": {"phase": "Active"},
         });
@@ -28,4 +23,14 @@ pub(crate) async fn namespaces(store: &dyn Store) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Metadata of an object that the controller makes itself.
+pub(crate) fn metadata(name: &str, labels: Value) -> Value {
+    json!({
+        "name": name,
+        "uid": uuid::Uuid::new_v4().to_string(),
+        "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "labels": labels,
+    })
 }

@@ -68,9 +68,8 @@ fn has_type(object: &Value) -> bool {
 
 impl Form {
     /// The text of a stored object when it goes out as it is.
-    pub(crate) fn verbatim<'a>(&self, object: &'a Object) -> Option<&'a Bytes> {
-        let plain = self.view == View::Object && !self.kind.is_face();
-        (plain && has_type(&object.value)).then(|| object.json())
+    fn verbatim<'a>(&self, object: &'a Object) -> Option<&'a Bytes> {
+        (!self.kind.is_face() && has_type(&object.value)).then(|| object.json())
     }
 
     /// A whole answer about one object; a table of one row has columns only where they are new to the client.
@@ -134,11 +133,10 @@ impl Form {
     }
 
     fn write_object(&self, shown: Shown<'_>, out: &mut Vec<u8>) {
-        match shown {
-            Shown::Stored(object) if !self.kind.is_face() && has_type(&object.value) => {
-                out.extend_from_slice(object.json());
-            }
-            _ => write(&*with_type(self.kind, shown.value()), out),
+        let stored = if let Shown::Stored(object) = shown { self.verbatim(object) } else { None };
+        match stored {
+            Some(text) => out.extend_from_slice(text),
+            None => write(&*with_type(self.kind, shown.value()), out),
         }
     }
 }

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use warren_plan::resources::{ENDPOINTSLICES, SERVICES};
+use warren_plan::resources::{ENDPOINTSLICES, SERVICE_NAME, SERVICES};
 use warren_store::{Key, Object, Snapshot};
 
 use crate::Observations;
-
-/// On a slice: whose endpoints it holds.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The Endpoints of every Service that has a slice, in one namespace or (empty) in all.
 pub(crate) fn derive(snapshot: &Snapshot, _: &dyn Observations, namespace: &str) -> Vec<Object> {

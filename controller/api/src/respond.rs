@@ -139,7 +139,7 @@ pub(crate) fn render(
                 }
                 (format, first) => {
                     let all: Vec<u8> = first.into_iter().chain(pages).flatten().collect();
-                    text(format, all.into())?
+                    text(format, all)?
                 }
             }
         }
@@ -148,27 +148,22 @@ pub(crate) fn render(
 }
 
 /// One object. Only objects of the served kind have views; a Scale stays as it is.
-fn one(form: &Form, shown: Shown<'_>) -> Bytes {
+fn one(form: &Form, shown: Shown<'_>) -> Vec<u8> {
     let named = &shown.value()["kind"];
     if named.is_string() && named != form.kind.kind {
         return shown.value().to_string().into();
     }
-    if let Shown::Stored(object) = shown
-        && let Some(text) = form.verbatim(object)
-    {
-        return text.clone();
-    }
     let mut out = Vec::new();
     form.write_one(shown, true, &mut out);
-    out.into()
+    out
 }
 
 /// JSON text in the wanted spelling.
-fn text(format: Format, json: Bytes) -> Result<(Body, &'static str), Status> {
+fn text(format: Format, mut json: Vec<u8>) -> Result<(Body, &'static str), Status> {
     if format == Format::Json {
         // Every document of Kubernetes ends its line.
-        let line = [&json[..], b"\n"].concat();
-        return Ok((Body::from(line), JSON));
+        json.push(b'\n');
+        return Ok((Body::from(json), JSON));
     }
     let value: Value = serde_json::from_slice(&json).map_err(|error| Status::internal(error.to_string()))?;
     let yaml = serde_yaml_ng::to_string(&value).map_err(|error| Status::internal(error.to_string()))?;

@@ -328,9 +328,13 @@ fn cause(error: &FieldError) -> Cause {
 
 /// What a finished deletion answers, as JSON.
 pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> String {
-    let (name, group, plural, uid) =
-        (name.to_owned(), kind.group.to_owned(), kind.plural.to_owned(), uid.to_owned());
-    let details = Details { name, group, kind: plural, uid, ..Details::default() };
+    let details = Details {
+        name: name.to_owned(),
+        group: kind.group.to_owned(),
+        kind: kind.plural.to_owned(),
+        uid: uid.to_owned(),
+        ..Details::default()
+    };
     Body { details: Some(&details), ..Body::of("Success") }.to_json()
 }
 
@@ -341,9 +345,8 @@ pub(crate) fn created() -> String {
 
 #[cfg(test)]
 mod tests {
-    use warren_objects::ErrorKind;
-
     use serde_json::json;
+    use warren_objects::ErrorKind;
 
     use super::*;
     use crate::kinds::find;

@@ -22,12 +22,11 @@ use warren_store::{Key, Transaction};
 use crate::{
     object,
     outcome::Outcome,
-    resources::ENDPOINTSLICES,
+    resources::{ENDPOINTSLICES, SERVICE_NAME},
     selector,
     view::{PodView, Typed, View},
 };
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.warren.dev";
 const HEADLESS: &str = "service.kubernetes.io/headless";

@@ -1,6 +1,6 @@
 //! What resources are called in the store, and which kinds they hold.
 //!
-//! A constant is its plural in capitals. What is served at all is in `warren-objects`' table of kinds.
+//! A resource's constant is its plural in capitals. What is served at all is in `warren-objects`' table of kinds.
 
 use warren_objects::kinds;
 
@@ -34,6 +34,9 @@ pub const MEMBERS: &str = "members.warren.internal";
 pub const TOKENS: &str = "tokens.warren.internal";
 /// Reserved service addresses; internal. The name is the address.
 pub const SERVICEADDRESSES: &str = "serviceaddresses.warren.internal";
+
+/// On an endpoint slice: the label with the service whose endpoints it holds.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The resource that holds objects of a kind; the version of the group does not matter.
 pub fn resource_of(api_version: &str, kind: &str) -> Option<&'static str> {

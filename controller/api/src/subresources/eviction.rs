@@ -1,4 +1,4 @@
-//! `pods/eviction`: a deletion that disruption budgets could refuse; there are none yet.
+//! `pods/eviction`: a deletion that disruption budgets could refuse. They are stored, and not honoured yet.
 
 use http::StatusCode;
 use serde_json::Value;

@@ -6,11 +6,9 @@ use k8s_openapi::api::{
     core::v1::ServicePort,
     discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice},
 };
-use warren_plan::resources::ENDPOINTSLICES;
+use warren_plan::resources::{ENDPOINTSLICES, SERVICE_NAME};
 use warren_proto::control::{Endpoint, NamedEndpoint};
 use warren_store::Snapshot;
-
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// Every IPv4 endpoint slice, by the service it belongs to.
 pub(crate) struct Slices(BTreeMap<(String, String), Vec<Arc<EndpointSlice>>>);
@@ -20,7 +18,7 @@ impl Slices {
         let mut slices = BTreeMap::<_, Vec<_>>::new();
         for (object, slice) in snapshot.typed::<EndpointSlice>(ENDPOINTSLICES) {
             let labels = slice.metadata.labels.as_ref();
-            let Some(service) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else { continue };
+            let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) else { continue };
             if slice.address_type == "IPv4" {
                 let key = (object.key.namespace.to_string(), service.clone());
                 slices.entry(key).or_default().push(slice);
