@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Key, Object, Snapshot, engine,
-    file::{self, Head},
+    Key, Object, Snapshot, engine, file,
+    head::Head,
     keys::{self, KeyFile},
     seal,
 };

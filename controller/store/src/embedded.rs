@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -171,7 +172,7 @@ struct Committer<E> {
 struct Batch {
     pending: Snapshot,
     changes: Vec<Change>,
-    writes: BTreeMap<Key, Option<(u64, Vec<u8>)>>,
+    writes: BTreeMap<Key, Option<(u64, Bytes)>>,
 }
 
 impl<E: Engine> Committer<E> {
@@ -347,7 +348,7 @@ impl Batch {
         match write {
             Write::Put(key, value) => {
                 let object = Arc::new(Object::new(key.clone(), revision, value));
-                self.writes.insert(key.clone(), Some((revision, object.json().to_vec())));
+                self.writes.insert(key.clone(), Some((revision, object.json().clone())));
                 let previous = self.pending.objects.insert(key.clone(), Arc::clone(&object));
                 Some(Event::new(key, previous, Some(object)))
             }

@@ -9,8 +9,8 @@ use std::{
 use redb::Database;
 
 use crate::{
-    Object, Snapshot,
-    file::{self, Head},
+    Object, Snapshot, file,
+    head::Head,
     keys::{Key, KeyFile},
     reserve::Reserve,
 };
@@ -108,6 +108,8 @@ pub(crate) struct Redb {
     head: Head,
     reserve: Reserve,
     database: Option<Database>,
+    /// [`file::LOG_LIMIT`], less in tests.
+    log_limit: u64,
     /// How the file is opened; tests put a disk in between that fails.
     opener: Opener,
     /// Something was written since space was last looked for inside the file.
@@ -139,6 +141,7 @@ impl Redb {
             keys,
             head,
             database: Some(database),
+            log_limit: file::LOG_LIMIT,
             opener: Box::new(file::open),
             may_shrink: true,
         };
@@ -173,7 +176,9 @@ impl Redb {
     /// Returns what the file does not need to the disk.
     fn shrink(&mut self) {
         let Some(mut database) = self.database.take() else { return };
-        match database.compact() {
+        let shrunk = file::fold(&database, &mut self.head)
+            .and_then(|()| database.compact().map_err(redb::Error::from));
+        match shrunk {
             Ok(_) => self.database = Some(database),
             // The next write opens it anew.
             Err(error) => tracing::debug!(%error, "the store's file cannot be made smaller"),
@@ -182,7 +187,7 @@ impl Redb {
 
     fn open_file(&mut self) -> Result<(), Failure> {
         let database = (self.opener)(&self.path)?;
-        self.head = file::read_head(&database).map_err(|problem| Failure { is_full: false, problem })?;
+        self.head = Head::read(&database).map_err(|problem| Failure { is_full: false, problem })?;
         self.database = Some(database);
         Ok(())
     }
@@ -213,7 +218,7 @@ impl Engine for Redb {
         let Some(database) = &self.database else {
             return Err(Failure { is_full: false, problem: "the database file is closed".to_owned() });
         };
-        file::write(database, &self.key, &mut self.head, revision, changes)?;
+        file::write(database, &self.key, &mut self.head, revision, changes, self.log_limit)?;
         self.may_shrink = true;
         Ok(())
     }
@@ -311,7 +316,7 @@ fn open_checked(path: &Path) -> Result<(Database, Head), OpenError> {
         Ok(Err(error)) => return Err(classify(path, error)),
         Err(_) => return Err(damaged(path, "the file is damaged".to_owned())),
     };
-    let head = guarded(path, || file::read_head(&database))?;
+    let head = guarded(path, || Head::read(&database))?;
     Ok((database, head))
 }
 

@@ -1,10 +1,14 @@
 //! The engine on disks that fail, and on files of an older Warren.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -15,7 +19,7 @@ fn a_store_of_an_older_warren_is_encrypted_when_it_is_opened() {
     let path = directory.path().join("store.redb");
     let value = json!({"metadata": {"name": "db"}, "data": {"password": "hunter2-in-the-clear"}});
     let object = Object::new(crate::Key::new("secrets", "default", "db"), 5, value.clone());
-    file::create_unsealed(&path, 9, &[object]);
+    file::create_old(&path, 1, Head::new(1, 9, crate::keys::KeyId(0)), &[object]);
     let plain = || {
         let bytes = fs::read(&path).expect("readable");
         bytes.windows(20).any(|window| window == b"hunter2-in-the-clear")
@@ -26,6 +30,57 @@ fn a_store_of_an_older_warren_is_encrypted_when_it_is_opened() {
         assert_eq!((loaded.epoch, loaded.revision, loaded.objects[0].revision), (1, 9, 5));
         assert_eq!(loaded.objects[0].value["data"], value["data"]);
         assert!(!plain(), "the secret is still there");
+    }
+}
+
+#[test]
+fn a_store_without_a_log_gets_one_at_its_first_write() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let keys = KeyFile::new(&directory.path().join("keys"));
+    let key = usable_key(&keys).expect("a key");
+    let named =
+        |name| Object::new(crate::Key::new("configmaps", "default", name), 5, json!({"metadata": {}}));
+    let head = Head::new(1, 9, key.id);
+    file::create_old(&directory.path().join("store.redb"), 2, head, &[named("a"), named("b")]);
+    assert_eq!(names(directory.path()), (9, vec!["a".into(), "b".into()]));
+    let (mut engine, loaded) = Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
+    let objects = loaded.objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
+    put(&Snapshot { epoch: 1, revision: 9, objects }, &mut engine, "c").expect("written");
+    drop(engine);
+    assert_eq!(names(directory.path()), (10, vec!["a".into(), "b".into(), "c".into()]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// The log is folded every few steps; whatever is where, a process that starts now finds what was acknowledged.
+    #[test]
+    fn what_was_acknowledged_is_found_whether_it_is_in_the_log_or_folded(
+        steps in proptest::collection::vec((0..6_usize, proptest::option::of(0..3_000_usize)), 1..24),
+    ) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut engine, loaded) = Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
+        let held = Snapshot { epoch: loaded.epoch, revision: loaded.revision, ..Snapshot::default() };
+        engine.log_limit = 6_000;
+        let (mut expected, mut folds) = (BTreeMap::new(), 0);
+        for (revision, (name, size)) in (held.revision + 1..).zip(steps) {
+            let resource = if name % 2 == 0 { "secrets" } else { "configmaps" };
+            let key = crate::Key::new(resource, "default", &name.to_string());
+            let json = |size| json!({"metadata": {"resourceVersion": revision.to_string()}, "data": "x".repeat(size)});
+            let value = size.map(|size| (revision, json(size).to_string().into()));
+            let before = engine.head.logged;
+            engine.persist(&held, revision, &[(key.clone(), value)]).expect("written");
+            folds += usize::from(engine.head.logged < before);
+            match size {
+                Some(size) => drop(expected.insert(key, (revision, json(size)))),
+                None => drop(expected.remove(&key)),
+            }
+            let found = reopened(directory.path());
+            prop_assert_eq!(found.revision, revision);
+            let found: BTreeMap<_, _> =
+                found.objects.into_iter().map(|object| (object.key, (object.revision, object.value))).collect();
+            prop_assert!(found == expected, "after {folds} folds, at revision {revision}");
+        }
     }
 }
 
@@ -72,7 +127,7 @@ fn put(held: &Snapshot, engine: &mut Redb, name: &str) -> Result<Snapshot, Failu
     let key = crate::Key::new("secrets", "default", name);
     let object = Object::new(key.clone(), held.revision + 1, json!({"metadata": {"name": name}}));
     let bytes = serde_json::to_vec(&object.value).expect("JSON");
-    engine.persist(held, held.revision + 1, &[(key.clone(), Some((held.revision + 1, bytes)))])?;
+    engine.persist(held, held.revision + 1, &[(key.clone(), Some((held.revision + 1, bytes.into())))])?;
     let mut next = held.clone();
     next.revision += 1;
     next.objects.insert(key, Arc::new(object));
@@ -81,13 +136,18 @@ fn put(held: &Snapshot, engine: &mut Redb, name: &str) -> Result<Snapshot, Failu
 
 /// What a restart would find.
 fn names(directory: &Path) -> (u64, Vec<String>) {
+    let loaded = reopened(directory);
+    (loaded.revision, loaded.objects.iter().map(|object| object.key.name.to_string()).collect())
+}
+
+fn reopened(directory: &Path) -> Loaded {
     let copy = tempfile::tempdir().expect("a directory");
     for name in ["store.redb", "keys/secrets.key"] {
         fs::create_dir_all(copy.path().join("keys")).expect("made");
         fs::copy(directory.join(name), copy.path().join(name)).expect("copied");
     }
     let (_, loaded) = Redb::open(copy.path(), &copy.path().join("keys")).expect("it opens");
-    (loaded.revision, loaded.objects.iter().map(|object| object.key.name.to_string()).collect())
+    loaded
 }
 
 #[test]
@@ -116,7 +176,7 @@ fn whichever_flush_fails_memory_and_disk_say_the_same_afterwards() {
         drop(engine);
         assert_eq!(names(directory.path()), (held.revision, vec!["a".into(), "b".into()]), "flush {flush}");
     }
-    assert!(failures >= 2 && shown >= 1, "{failures} flushes failed, {shown} writes were there all the same");
+    assert!(failures >= 1 && shown >= 1, "{failures} flushes failed, {shown} writes were there all the same");
 }
 
 #[test]

@@ -1,71 +1,44 @@
 //! The tables of the database file, and how they are read and written as a whole.
 //!
-//! Every record counts towards a check sum that is written with each commit: a file that lost, gained or changed
-//! a record by damage is found when it is opened, whatever the damage did to the tree around it.
+//! A commit appends its changes, in one piece, to the table `log`: whatever objects it touches, few pages change, and
+//! one flush makes them durable. When the log has grown, its changes are folded into the table `objects`, each
+//! object's last one only: what is written again and again, as leases are, is moved once. A reader lays the log over
+//! the objects.
 
-use std::path::Path;
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use bytes::Bytes;
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
     Key, Object,
-    keys::{self, KeyId},
-    seal,
+    head::{Head, hash, hash_entry},
+    keys, seal,
 };
 
 const OBJECTS: TableDefinition<'_, &[u8], (u64, &[u8])> = TableDefinition::new("objects");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// The layout of the tables; a store written by a newer layout is refused. 1 had no key, nor a check sum.
-const FORMAT: u64 = 2;
-const UNSEALED_FORMAT: u64 = 1;
-
-/// What the table `meta` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) epoch: u64,
-    pub(crate) revision: u64,
-    /// By which key secrets are sealed; `None` in a file of an older Warren.
-    pub(crate) sealed_by: Option<KeyId>,
-    /// The check sum of all records.
-    sum: u64,
-}
-
-impl Head {
-    pub(crate) fn new(epoch: u64, revision: u64, sealed_by: KeyId) -> Self {
-        Self { epoch, revision, sealed_by: Some(sealed_by), sum: 0 }
-    }
-
-    /// What must be stored beside the numbers for them to be believed.
-    fn check(&self) -> u64 {
-        let numbers =
-            [FORMAT, self.epoch, self.revision, u64::from(self.sealed_by.map_or(0, |id| id.0)), self.sum];
-        hash(
-            numbers.iter().map(|number| number.to_be_bytes()).collect::<Vec<_>>().concat().as_slice(),
-            0,
-            &[],
-        )
-    }
-}
-
-fn hash(key: &[u8], revision: u64, value: &[u8]) -> u64 {
-    let mut digest = Sha256::new();
-    digest.update((key.len() as u64).to_be_bytes());
-    digest.update(key);
-    digest.update(revision.to_be_bytes());
-    digest.update(value);
-    let digest = digest.finalize();
-    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
+/// A change as it is stored: the object's name, and its revision and value, or nothing when it was deleted.
+pub(crate) type Stored<'a> = (&'a [u8], Option<(u64, &'a [u8])>);
+/// By the revision of the commit.
+const LOG: TableDefinition<'_, u64, Vec<Stored<'_>>> = TableDefinition::new("log");
+/// How many bytes of changes the log may hold before they are folded into the objects: so many that what changes
+/// often is folded seldom, so few that a fold takes less than a tenth of a second.
+pub(crate) const LOG_LIMIT: u64 = 8 << 20;
 
 /// One durable change: a value, or `None` for a deletion.
-pub(crate) type Change = (Key, Option<(u64, Vec<u8>)>);
+pub(crate) type Change = (Key, Option<(u64, Bytes)>);
 
 /// A value as it is stored.
-pub(crate) fn encode(kek: &keys::Key, key: &Key, revision: u64, json: &[u8]) -> Vec<u8> {
-    if seal::is_sealed(key) { seal::seal(kek, key, revision, json) } else { json.to_vec() }
+pub(crate) fn encode<'a>(kek: &keys::Key, key: &Key, revision: u64, json: &'a [u8]) -> Cow<'a, [u8]> {
+    match seal::is_sealed(key) {
+        true => Cow::Owned(seal::seal(kek, key, revision, json)),
+        false => Cow::Borrowed(json),
+    }
 }
 
 /// A value as it is stored, as an object.
@@ -87,56 +60,108 @@ pub(crate) fn open(path: &Path) -> Result<Database, redb::Error> {
     Ok(Database::builder().set_cache_size(64 << 20).open(path)?)
 }
 
-/// Adds changes to a file, durably.
+/// Adds changes to a file, durably; folds the log when it holds more than `log_limit` bytes.
+///
+/// One flush: a commit that was cut off is known by redb's check sums at the next start, which then takes a moment
+/// per hundred thousand objects. Flushing twice would spare that look, and make every commit wait twice.
 pub(crate) fn write(
     database: &Database,
     kek: &keys::Key,
     head: &mut Head,
     revision: u64,
     changes: &[Change],
+    log_limit: u64,
 ) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
-    // Opening after a crash then takes milliseconds, not a scan of the file.
-    transaction.set_quick_repair(true);
     transaction.set_durability(Durability::Immediate)?;
     let mut next = Head { revision, ..*head };
-    {
-        let mut objects = transaction.open_table(OBJECTS)?;
-        for (key, change) in changes {
-            let name = encode_key(key);
-            let stored =
-                change.as_ref().map(|(revision, json)| (*revision, encode(kek, key, *revision, json)));
-            let previous = match &stored {
-                Some((revision, value)) => {
-                    next.sum ^= hash(&name, *revision, value);
-                    objects.insert(name.as_slice(), (*revision, value.as_slice()))?
-                }
-                None => objects.remove(name.as_slice())?,
-            };
-            if let Some(previous) = previous {
-                let (revision, value) = previous.value();
-                next.sum ^= hash(&name, revision, value);
-            }
-        }
-        write_head(&mut transaction.open_table(META)?, &next)?;
+    append(&transaction, kek, &mut next, changes)?;
+    if next.logged > log_limit {
+        fold_within(&transaction, &mut next)?;
     }
+    next.write(&transaction)?;
     transaction.commit()?;
     *head = next;
     Ok(())
 }
 
-fn write_head(meta: &mut redb::Table<'_, &str, u64>, head: &Head) -> Result<(), redb::Error> {
-    let key = u64::from(head.sealed_by.map_or(0, |id| id.0));
-    let entries = [
-        ("format", FORMAT),
-        ("epoch", head.epoch),
-        ("revision", head.revision),
-        ("key", key),
-        ("sum", head.sum),
-        ("check", head.check()),
-    ];
-    for (name, number) in entries {
-        meta.insert(name, number)?;
+/// Moves what the log holds to the objects, durably.
+pub(crate) fn fold(database: &Database, head: &mut Head) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut next = *head;
+    fold_within(&transaction, &mut next)?;
+    next.write(&transaction)?;
+    transaction.commit()?;
+    *head = next;
+    Ok(())
+}
+
+fn append(
+    transaction: &WriteTransaction,
+    kek: &keys::Key,
+    head: &mut Head,
+    changes: &[Change],
+) -> Result<(), redb::Error> {
+    let encoded: Vec<_> = changes
+        .iter()
+        .map(|(key, change)| {
+            let change =
+                change.as_ref().map(|(revision, json)| (*revision, encode(kek, key, *revision, json)));
+            (encode_key(key), change)
+        })
+        .collect();
+    let entry: Vec<Stored<'_>> = encoded
+        .iter()
+        .map(|(name, change)| {
+            (name.as_slice(), change.as_ref().map(|(revision, value)| (*revision, &**value)))
+        })
+        .collect();
+    head.sum ^= hash_entry(head.revision, &entry);
+    let size = |(name, change): &Stored<'_>| name.len() + change.map_or(0, |(_, value)| value.len());
+    head.logged += entry.iter().map(size).sum::<usize>() as u64;
+    transaction.open_table(LOG)?.insert(head.revision, entry)?;
+    Ok(())
+}
+
+fn fold_within(transaction: &WriteTransaction, head: &mut Head) -> Result<(), redb::Error> {
+    let mut latest = Overlay::new();
+    overlay(&transaction.open_table(LOG)?, &mut head.sum, &mut latest)?;
+    transaction.delete_table(LOG)?;
+    transaction.open_table(LOG)?;
+    let mut objects = transaction.open_table(OBJECTS)?;
+    for (name, change) in &latest {
+        let previous = match change {
+            Some((revision, value)) => {
+                head.sum ^= hash(name, *revision, value);
+                objects.insert(name.as_slice(), (*revision, value.as_slice()))?
+            }
+            None => objects.remove(name.as_slice())?,
+        };
+        if let Some(previous) = previous {
+            let (revision, value) = previous.value();
+            head.sum ^= hash(name, revision, value);
+        }
+    }
+    head.logged = 0;
+    Ok(())
+}
+
+/// The last change of each object that a log holds.
+type Overlay = BTreeMap<Vec<u8>, Option<(u64, Vec<u8>)>>;
+
+/// Collects what a log says, in its order; its entries are added to the sum, or taken from it.
+fn overlay(
+    log: &impl ReadableTable<u64, Vec<Stored<'static>>>,
+    sum: &mut u64,
+    latest: &mut Overlay,
+) -> Result<(), redb::Error> {
+    for entry in log.iter()? {
+        let (revision, changes) = entry?;
+        let changes = changes.value();
+        *sum ^= hash_entry(revision.value(), &changes);
+        for (name, change) in changes {
+            latest.insert(name.to_vec(), change.map(|(revision, value)| (revision, value.to_vec())));
+        }
     }
     Ok(())
 }
@@ -149,43 +174,22 @@ pub(crate) fn create<'a>(
     objects: impl Iterator<Item = &'a Object>,
 ) -> Result<(), redb::Error> {
     let database = Database::builder().set_cache_size(64 << 20).create(path)?;
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
+    let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(OBJECTS)?;
         for object in objects {
+            // Not the object's own text, which it would keep.
             let json = serde_json::to_vec(&object.value).expect("a JSON value can be written as JSON");
-            let (name, value) = (encode_key(&object.key), encode(kek, &object.key, object.revision, &json));
+            let name = encode_key(&object.key);
+            let value = encode(kek, &object.key, object.revision, &json);
             head.sum ^= hash(&name, object.revision, &value);
-            table.insert(name.as_slice(), (object.revision, value.as_slice()))?;
+            table.insert(name.as_slice(), (object.revision, &*value))?;
         }
-        write_head(&mut transaction.open_table(META)?, &head)?;
+        transaction.open_table(LOG)?;
     }
+    head.write(&transaction)?;
     transaction.commit()?;
     Ok(())
-}
-
-/// What the file says about itself.
-pub(crate) fn read_head(database: &Database) -> Result<Head, String> {
-    let transaction = database.begin_read().map_err(text)?;
-    let meta = transaction.open_table(META).map_err(text)?;
-    let number = |name: &str| -> Result<u64, String> {
-        let value = meta.get(name).map_err(text)?;
-        Ok(value.ok_or_else(|| format!("the entry {name:?} is missing"))?.value())
-    };
-    let (format, epoch, revision) = (number("format")?, number("epoch")?, number("revision")?);
-    if format == UNSEALED_FORMAT {
-        return Ok(Head { epoch, revision, sealed_by: None, sum: 0 });
-    }
-    if format != FORMAT {
-        return Err(format!("it has format {format}, this version of Warren reads format {FORMAT}"));
-    }
-    let key = u32::try_from(number("key")?).map_err(|_| "the entry \"key\" is no key's name".to_owned())?;
-    let head = Head { epoch, revision, sealed_by: Some(KeyId(key)), sum: number("sum")? };
-    if head.check() != number("check")? {
-        return Err("its head does not match its check sum: the file is damaged".to_owned());
-    }
-    Ok(head)
 }
 
 /// What a file holds.
@@ -198,15 +202,26 @@ pub(crate) struct Content {
 /// All objects, checked against the head's sum.
 pub(crate) fn read(database: &Database, head: &Head, kek: Option<&keys::Key>) -> Result<Content, String> {
     let transaction = database.begin_read().map_err(text)?;
-    let table = transaction.open_table(OBJECTS).map_err(text)?;
     let (mut objects, mut sum, mut problem) = (Vec::new(), 0, None);
-    for entry in table.iter().map_err(text)? {
-        let (name, value) = entry.map_err(text)?;
-        let (revision, stored) = value.value();
-        sum ^= hash(name.value(), revision, stored);
-        match decode(kek, decode_key(name.value())?, revision, stored) {
+    let mut decoded = |name: &[u8], revision, stored: &[u8]| -> Result<(), String> {
+        match decode(kek, decode_key(name)?, revision, stored) {
             Ok(object) => objects.push(object),
             Err(said) => drop(problem.get_or_insert(said)),
+        }
+        Ok(())
+    };
+    let latest = logged(&transaction, &mut sum)?;
+    for entry in transaction.open_table(OBJECTS).map_err(text)?.iter().map_err(text)? {
+        let (name, value) = entry.map_err(text)?;
+        let (name, (revision, stored)) = (name.value(), value.value());
+        sum ^= hash(name, revision, stored);
+        if !latest.contains_key(name) {
+            decoded(name, revision, stored)?;
+        }
+    }
+    for (name, change) in &latest {
+        if let Some((revision, stored)) = change {
+            decoded(name, *revision, stored)?;
         }
     }
     if head.sealed_by.is_some() && sum != head.sum {
@@ -218,7 +233,18 @@ pub(crate) fn read(database: &Database, head: &Head, kek: Option<&keys::Key>) ->
     }
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+/// What the log says; a file of an older Warren has none.
+fn logged(transaction: &ReadTransaction, sum: &mut u64) -> Result<Overlay, String> {
+    let mut latest = Overlay::new();
+    match transaction.open_table(LOG) {
+        Ok(log) => overlay(&log, sum, &mut latest).map_err(text)?,
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(text(error)),
+    }
+    Ok(latest)
+}
+
+pub(crate) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
@@ -234,21 +260,19 @@ fn decode_key(bytes: &[u8]) -> Result<Key, String> {
     }
 }
 
-/// Makes a file in the old layout; for tests of the way from there to here.
+/// Makes a file in an old layout; for tests of the way from there to here.
 #[cfg(test)]
-pub(crate) fn create_unsealed(path: &Path, revision: u64, objects: &[Object]) {
+pub(crate) fn create_old(path: &Path, format: u64, mut head: Head, objects: &[Object]) {
     let database = Database::create(path).expect("made");
     let transaction = database.begin_write().expect("begun");
     {
         let mut table = transaction.open_table(OBJECTS).expect("a table");
         for object in objects {
-            let (name, json) = (encode_key(&object.key), object.value.to_string());
-            table.insert(name.as_slice(), (object.revision, json.as_bytes())).expect("inserted");
-        }
-        let mut meta = transaction.open_table(META).expect("a table");
-        for (name, number) in [("format", UNSEALED_FORMAT), ("epoch", 1), ("revision", revision)] {
-            meta.insert(name, number).expect("inserted");
+            let (name, json) = (encode_key(&object.key), object.json());
+            head.sum ^= hash(&name, object.revision, json);
+            table.insert(name.as_slice(), (object.revision, &**json)).expect("inserted");
         }
     }
+    crate::head::write_old(&transaction, format, &head);
     transaction.commit().expect("committed");
 }

@@ -13,6 +13,7 @@ mod backup;
 mod embedded;
 mod engine;
 mod file;
+mod head;
 mod history;
 mod keys;
 mod object;

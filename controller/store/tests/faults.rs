@@ -31,7 +31,7 @@ fn content(store: &EmbeddedStore) -> (u64, Content) {
     (snapshot.revision, objects)
 }
 
-/// A store with a little of everything, closed.
+/// A store with a little of everything, closed: two thirds of it in their place, the rest in the log.
 fn sample(directory: &Path) -> (u64, Content) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let store = EmbeddedStore::open(directory).expect("the store opens");
@@ -43,6 +43,10 @@ fn sample(directory: &Path) -> (u64, Content) {
                 .create(Key::new("secrets", "default", &name), json!({"metadata": {"name": name}}));
         }
         runtime.block_on(store.commit(transaction)).expect("committed");
+        if number == 40 {
+            // Writes the whole file anew.
+            runtime.block_on(store.rotate()).expect("rotated");
+        }
     }
     let expected = content(&store);
     store.close();
