@@ -149,7 +149,7 @@ async fn dial<E: Engine, L: Links>(
     full: bool,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let channel = tokio::time::timeout(CONNECT, controller.channel()).await??;
+    let channel = tokio::time::timeout(CONNECT, controller.session_channel()).await??;
     if full {
         return tokio::time::timeout(CONNECT, refuse(channel, open.id)).await?;
     }

@@ -25,6 +25,21 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RENEW_CHECK: Duration = Duration::from_secs(3_600);
 
+/// How long a silent connection is believed in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeepAlive {
+    interval: Duration,
+    timeout: Duration,
+}
+
+impl KeepAlive {
+    /// For calls: whoever is cut off looks for a new connection soon, and may ask again.
+    pub(crate) const CALLS: Self = Self { interval: Duration::from_secs(2), timeout: Duration::from_secs(4) };
+    /// For the session of a client in a pod, which nobody can begin again where it was: a machine that is very busy
+    /// for some seconds must not end it.
+    const SESSIONS: Self = Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(30) };
+}
+
 /// Our side of the last connection.
 type LocalAddress = Arc<Mutex<Option<IpAddr>>>;
 
@@ -82,10 +97,19 @@ impl Controller {
 
     /// A new connection. It does not reconnect by itself: a broken one is replaced by the caller's loop.
     pub async fn channel(&self) -> anyhow::Result<Channel> {
+        self.connect(KeepAlive::CALLS).await
+    }
+
+    /// The same, for the session of a client in a pod: it outlives more seconds of silence.
+    pub async fn session_channel(&self) -> anyhow::Result<Channel> {
+        self.connect(KeepAlive::SESSIONS).await
+    }
+
+    async fn connect(&self, keep_alive: KeepAlive) -> anyhow::Result<Channel> {
         let identity = self.identity();
         let config = tls::client_config(&identity.ca_pem, &identity.certificate_pem, &identity.key_pem)
             .context("the identity in the state directory is unusable")?;
-        connect(&self.address, config, Some(Arc::clone(&self.local))).await
+        connect(&self.address, config, keep_alive, Some(Arc::clone(&self.local))).await
     }
 
     /// Replaces the certificate at a third of its life. One process per member runs this.
@@ -153,6 +177,7 @@ fn user_agent() -> String {
 pub(crate) async fn connect(
     address: &str,
     config: ClientConfig,
+    keep_alive: KeepAlive,
     local: Option<LocalAddress>,
 ) -> anyhow::Result<Channel> {
     let (host, _) = address.rsplit_once(':').with_context(|| format!("{address:?} is not HOST:PORT"))?;
@@ -176,8 +201,8 @@ pub(crate) async fn connect(
     // The scheme is a formality: TLS is in the connector.
     let endpoint = Endpoint::from_static("http://controller")
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(Duration::from_secs(2))
-        .keep_alive_timeout(Duration::from_secs(4))
+        .http2_keep_alive_interval(keep_alive.interval)
+        .keep_alive_timeout(keep_alive.timeout)
         .keep_alive_while_idle(true)
         .user_agent(user_agent())
         .context("the machine's name is no header")?;

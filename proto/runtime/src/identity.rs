@@ -10,7 +10,10 @@ use anyhow::Context as _;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use warren_proto::control::{JoinRequest, Role, join_client::JoinClient};
 
-use crate::{connection, tls};
+use crate::{
+    connection::{self, KeepAlive},
+    tls,
+};
 
 /// Who this member is, as PEM.
 #[derive(Clone)]
@@ -170,7 +173,7 @@ pub async fn join(controller: &str, token: &str, name: &str, role: Role) -> Resu
     let (credential, hash) = split_token(token).ok_or(JoinError::Malformed)?;
     let local = |error: &dyn std::fmt::Display| JoinError::Local(error.to_string());
     let config = tls::pinned_config(hash).map_err(|error| local(&error))?;
-    let channel = connection::connect(controller, config, None)
+    let channel = connection::connect(controller, config, KeepAlive::CALLS, None)
         .await
         .map_err(|error| unreachable(controller, &error))?;
     let (key, csr) = certificate_request(name).map_err(|error| local(&error))?;
