@@ -172,7 +172,7 @@ fn foreground(client: &Client<'_>) -> Outcome {
     if finalizers != serde_json::json!(["foregroundDeletion"]) {
         return Err(format!("the finalizers are {finalizers}"));
     }
-    client.ok("wait --for=delete deployment/foreground --timeout=60s")?;
+    eventually(|| client.is_gone("deployment/foreground"))?;
     client.is_gone(&set)?;
     client.is_gone("pods -l app=foreground")
 }

@@ -133,14 +133,23 @@ const WAITS: &[Row] = &[
     }),
     row("wait --for=delete", |client| {
         client.ok("create configmap going --from-literal=a=b")?;
+        let finalizers = |names: &str| {
+            let patch = format!(r#"{{"metadata":{{"finalizers":{names}}}}}"#);
+            client.ok(&format!("patch configmap going --type=merge -p '{patch}'"))
+        };
+        finalizers(r#"["example.test/held"]"#)?;
+        client.ok("delete configmap going --wait=false")?;
         let going = client.start("wait --for=delete configmap/going --timeout=60s")?;
-        client.ok("delete configmap/going")?;
-        client.ok("delete pod late --wait=false --grace-period=1")?;
-        client.ok("wait --for=delete pod/late --timeout=60s")?;
-        client.is_gone("pod/late")?;
+        // The first one looks by now, too.
+        client.refused("wait --for=delete configmap/going --timeout=3s", &["timed out waiting"])?;
+        finalizers("[]")?;
         let (status, said) = going.end()?;
-        // It may have come too late: then there was nothing to wait for.
-        if status.success() || said.contains("not found") { Ok(()) } else { Err(said) }
+        if !status.success() {
+            return Err(said);
+        }
+        client.is_gone("configmap/going")?;
+        client.ok("delete pod late --grace-period=1")?;
+        client.is_gone("pod/late")
     }),
     row("wait --for=jsonpath", |client| {
         client.says(
