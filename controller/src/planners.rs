@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::{FutureExt as _, join_all};
@@ -17,6 +17,9 @@ use warren_store::{Change, CommitError, Store, Watch};
 
 /// A whole pass at least this often, whatever was or was not noticed.
 const RESYNC: Duration = Duration::from_secs(10);
+
+/// While changes keep coming, the planners leave the processor to others for as long as they had it, but not longer.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// When each freed pod address was last used, so that it is not reused too early.
 struct Released {
@@ -120,7 +123,6 @@ struct Planner {
 
 impl Planner {
     async fn pass(self: Arc<Self>) -> Pass {
-        let started = std::time::Instant::now();
         let now = jiff::Timestamp::now();
         let observed = self.nodes.observe();
         // The acknowledgement was observed first: it can only be older than the snapshot.
@@ -139,10 +141,14 @@ impl Planner {
             released_since: released.since,
         };
         drop(released);
+        let started = Instant::now();
         let plan = warren_plan::plan(&world, now);
-        metrics::histogram!("warren_plan_seconds").record(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        metrics::histogram!("warren_plan_seconds").record(took.as_secs_f64());
         self.report(plan.problems);
         let retry = self.apply(plan.steps).await;
+        tokio::time::sleep(took.min(LONGEST_REST)).await;
+        let now = jiff::Timestamp::now();
         let wake_after = plan.wake_at.map(|at| now.duration_until(at).try_into().unwrap_or(Duration::ZERO));
         Pass { retry, wake_after }
     }

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-/// The text at a JSON pointer, or nothing.
-pub(crate) fn text_at<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+/// The text at a path (`/a/b`), or nothing.
+pub(crate) fn text_at<'a>(value: &'a Value, path: &str) -> &'a str {
+    warren_plan::at(value, path).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A time as Kubernetes writes it: whole seconds, UTC.

@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::Value;
-use warren_store::{Key, Object, Transaction};
+use warren_store::{Key, Object, Snapshot, Transaction};
 
 use crate::{
     ipam,
@@ -28,21 +28,39 @@ const EVENT_LIFE: i64 = 3_600;
 /// How many expired events one step removes.
 const EVENT_BATCH: usize = 256;
 
-/// Who exists, and who depends on whom, by uid.
+/// Owners that exist, and who depends on whom, by uid.
+#[derive(Default)]
 struct Family<'a> {
     living: BTreeMap<&'a str, &'a Arc<Object>>,
     dependents: BTreeMap<&'a str, Vec<&'a Arc<Object>>>,
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
-    let mut family = Family { living: BTreeMap::new(), dependents: BTreeMap::new() };
-    for object in view.world.snapshot.iter() {
-        family.living.insert(object::uid(object), object);
-        for owner in object::owners(object) {
-            family.dependents.entry(object::owner_uid(owner)).or_default().push(object);
+impl<'a> Family<'a> {
+    /// Looks at every object, and at its metadata once: most have no owner and are not being deleted. The second
+    /// answer is those that are one or the other, in key order.
+    fn of(snapshot: &'a Snapshot) -> (Self, Vec<&'a Arc<Object>>) {
+        let (mut family, mut concerned) = (Self::default(), Vec::new());
+        for object in snapshot.iter() {
+            let Some(metadata) = object.value.get("metadata") else { continue };
+            let owners = metadata.get("ownerReferences").and_then(Value::as_array);
+            for owner in owners.into_iter().flatten() {
+                family.dependents.entry(object::owner_uid(owner)).or_default().push(object);
+            }
+            if owners.is_some() || metadata.get("deletionTimestamp").is_some() {
+                concerned.push(object);
+            }
         }
+        if !family.dependents.is_empty() {
+            let known = snapshot.iter().map(|object| (object::uid(object), object));
+            family.living = known.filter(|(uid, _)| family.dependents.contains_key(uid)).collect();
+        }
+        (family, concerned)
     }
-    for object in view.world.snapshot.iter() {
+}
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+    let (family, concerned) = Family::of(&view.world.snapshot);
+    for object in concerned {
         if object::is_deleting(object) {
             finish(&family, object, outcome);
         } else {

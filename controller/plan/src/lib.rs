@@ -37,6 +37,7 @@ use jiff::Timestamp;
 use warren_store::{Key, Snapshot, Transaction};
 
 pub use node_lifecycle::{Health, health};
+pub use object::at;
 
 /// On a pod that is being deleted: nobody sends to it any more, the agent may stop it. The value is the time.
 pub const STOP_ANNOTATION: &str = "warren.dev/stop-since";

@@ -101,7 +101,7 @@ fn array_at<'v>(value: &'v mut Value, path: &[&str], name: &str) -> &'v mut Vec<
 
 /// What lies at `/a/b` inside `value`. Unlike [`Value::pointer`] it knows no escapes, and allocates nothing:
 /// planners ask this of every object in every pass.
-pub(crate) fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
+pub fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
     path.split('/').skip(1).try_fold(value, |value, name| value.get(name))
 }
 

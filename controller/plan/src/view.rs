@@ -9,10 +9,12 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
+    Metadata,
     api::{
         apps::v1::{Deployment, ReplicaSet},
         core::v1::{Namespace, Node, Pod, Service},
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     serde::de::DeserializeOwned,
 };
 use warren_store::Object;
@@ -50,8 +52,16 @@ impl<T> Typed<'_, T> {
     pub(crate) fn uid(&self) -> &str {
         object::uid(self.object)
     }
+}
+
+impl<T: Metadata<Ty = ObjectMeta>> Typed<'_, T> {
     pub(crate) fn deleting(&self) -> bool {
-        object::is_deleting(self.object)
+        self.metadata().deletion_timestamp.is_some()
+    }
+    /// The uid of the owner that controls it.
+    pub(crate) fn controller_uid(&self) -> Option<&str> {
+        let owners = self.metadata().owner_references.as_ref()?;
+        owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
     }
 }
 
@@ -135,7 +145,11 @@ type Index = BTreeMap<String, Vec<usize>>;
 fn index<T>(items: &[T], belongs_to: impl Fn(&T) -> Option<&str>) -> Index {
     let mut index = Index::new();
     for (place, item) in items.iter().enumerate() {
-        index.entry(belongs_to(item).unwrap_or_default().to_owned()).or_default().push(place);
+        let owner = belongs_to(item).unwrap_or_default();
+        match index.get_mut(owner) {
+            Some(places) => places.push(place),
+            None => drop(index.insert(owner.to_owned(), vec![place])),
+        }
     }
     index
 }
@@ -161,10 +175,10 @@ impl<'a> View<'a> {
             world,
             now,
             engineless: nodes.iter().filter(engine_is_down).map(|node| node.name().to_owned()).collect(),
-            pods_of: index(&pods, |pod| object::controller_uid(pod.object)),
-            pods_on: index(&pods, |pod| pod.node()),
+            pods_of: index(&pods, PodView::controller_uid),
+            pods_on: index(&pods, PodView::node),
             pods,
-            sets_of: index(&replica_sets, |set| object::controller_uid(set.object)),
+            sets_of: index(&replica_sets, Typed::controller_uid),
             replica_sets,
             deployments: typed(world, DEPLOYMENTS, outcome),
             services: typed(world, SERVICES, outcome),

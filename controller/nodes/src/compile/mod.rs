@@ -34,7 +34,7 @@ use warren_proto::{
 };
 use warren_store::{Key, Object, Snapshot};
 
-use crate::identity;
+use crate::{identity, json::text_at};
 use endpoints::Slices;
 use view::{Selection, View};
 
@@ -163,9 +163,7 @@ impl Compiler {
         let revision = |key: Key| snapshot.get(&key).map_or(0, |object| object.revision);
         let kubernetes = revision(environment::kubernetes_service());
         for object in snapshot.list(PODS) {
-            let Some(node) = object.value.pointer("/spec/nodeName").and_then(|node| node.as_str()) else {
-                continue;
-            };
+            let node = text_at(&object.value, "/spec/nodeName");
             let Some(view) = views.get_mut(node) else { continue };
             let namespace = *namespaces.entry(&object.key.namespace).or_insert_with_key(|namespace| {
                 [CONFIGMAPS, SECRETS, SERVICES]
