@@ -27,6 +27,10 @@ const DURATION: Duration = Duration::from_secs(2);
 /// Connections to etcd at most; its own benchmark has about ten clients on each.
 const CONNECTIONS: usize = 16;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     peer::warn_if_slow();

@@ -1,20 +1,17 @@
 //! The store of a single controller: state in memory, one committer thread, group commit.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
     time::Instant,
 };
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    BoxFuture, CommitError, Event, Expired, Key, Object, Precondition, Snapshot, Store, Transaction, Watch,
-    Write,
+    BoxFuture, CommitError, Event, Expired, Object, Precondition, Snapshot, Store, Transaction, Watch, Write,
     backup::Backup,
     engine::{self, Engine, Failure, OpenError, Redb},
     history::{Change, History},
@@ -172,7 +169,8 @@ struct Committer<E> {
 struct Batch {
     pending: Snapshot,
     changes: Vec<Change>,
-    writes: BTreeMap<Key, Option<(u64, Bytes)>>,
+    /// In order; of several writes to one object the last counts.
+    writes: Vec<engine::Change>,
 }
 
 impl<E: Engine> Committer<E> {
@@ -197,7 +195,7 @@ impl<E: Engine> Committer<E> {
 
     fn commit(&mut self, requests: Vec<Request>) {
         let before = Arc::clone(&self.state.read());
-        let mut batch = Batch { pending: (*before).clone(), changes: Vec::new(), writes: BTreeMap::new() };
+        let mut batch = Batch { pending: (*before).clone(), changes: Vec::new(), writes: Vec::new() };
         let mut answers = Vec::with_capacity(requests.len());
         let mut deletions = Vec::new();
         for Request { transaction, reply } in requests {
@@ -238,7 +236,7 @@ impl<E: Engine> Committer<E> {
     /// Durable first, then visible.
     fn persist(&mut self, batch: &mut Batch) -> Result<(), Failure> {
         let started = Instant::now();
-        let writes: Vec<engine::Change> = std::mem::take(&mut batch.writes).into_iter().collect();
+        let writes = std::mem::take(&mut batch.writes);
         let held = Arc::clone(&self.state.read());
         if let Err(failure) = self.engine.persist(&held, batch.pending.revision, &writes) {
             return Err(self.recover(failure, &held));
@@ -320,7 +318,7 @@ impl<E: Engine> Committer<E> {
 fn frees_space(transaction: &Transaction) -> bool {
     transaction.writes.iter().all(|write| match write {
         Write::Delete(_) => true,
-        Write::Put(_, value) => value.pointer("/metadata/deletionTimestamp").is_some(),
+        Write::Put(_, value) => value.get("metadata").is_some_and(|m| m.get("deletionTimestamp").is_some()),
     })
 }
 
@@ -348,13 +346,13 @@ impl Batch {
         match write {
             Write::Put(key, value) => {
                 let object = Arc::new(Object::new(key.clone(), revision, value));
-                self.writes.insert(key.clone(), Some((revision, object.json().clone())));
+                self.writes.push((key.clone(), Some((revision, object.json().clone()))));
                 let previous = self.pending.objects.insert(key.clone(), Arc::clone(&object));
                 Some(Event::new(key, previous, Some(object)))
             }
             Write::Delete(key) => {
                 let previous = self.pending.objects.remove(&key)?;
-                self.writes.insert(key.clone(), None);
+                self.writes.push((key.clone(), None));
                 Some(Event::new(key, Some(previous), None))
             }
         }
@@ -374,6 +372,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::Key;
 
     /// An engine whose disk can be broken.
     struct Faulty {
