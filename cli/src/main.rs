@@ -13,6 +13,7 @@ mod local;
 mod machine;
 mod netd;
 mod node;
+mod orphans;
 mod output;
 mod pause;
 mod preflight;

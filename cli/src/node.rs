@@ -20,7 +20,7 @@ use warren_runtime::{
 
 use crate::{
     args::{Logging, MemberOptions, NodeOptions},
-    cgroup, daemon, machine, preflight, supervisor,
+    cgroup, daemon, machine, orphans, preflight, supervisor,
     supervisor::Daemon,
     telemetry,
 };
@@ -57,6 +57,7 @@ pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()
             () = stop.cancelled() => return Ok(()),
         };
         alone.inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "not starting"))?;
+        tokio::spawn(orphans::reap());
         supervisor::run(daemons(&options, logging), program, stop).await?;
         tracing::info!("stopped");
         Ok(())

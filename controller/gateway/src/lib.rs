@@ -48,6 +48,7 @@ pub use crate::{
     current::Routes,
     endpoint::Endpoint,
     listener::{Listeners, Serving, serve, serve_with},
+    resume::witness::NAME as WITNESS,
 };
 
 /// How long a backend may think before the client is told that it does not answer.

@@ -164,6 +164,24 @@ pub fn a_killed_gateway_loses_no_request(cluster: &Cluster) {
         report.assert_flawless();
     }
     a_post_is_not_repeated(cluster, &member);
+    eventually("nothing is left of the killed ones", || no_ended_witness(&member));
+}
+
+/// The witnesses of killed gateways become children of the supervisor, where that is a container's first process.
+fn no_ended_witness(member: &str) -> Result<(), String> {
+    let ended = |entry: &std::fs::DirEntry| {
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let parent = line("PPid:").filter(|_| line("Name:") == Some("witness"))?;
+        (line("State:")?.starts_with('Z') && command_line(parent).contains(member))
+            .then(|| format!("{} of {member}", entry.path().display()))
+    };
+    let processes = std::fs::read_dir("/proc").map_err(|error| error.to_string())?;
+    processes.flatten().find_map(|entry| ended(&entry)).map_or(Ok(()), Err)
+}
+
+fn command_line(pid: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
 /// A request that must not be repeated ends with the gateway, soon, and was executed once.

@@ -26,6 +26,8 @@ use warren_runtime::descriptors::{Descriptors, keep_numbered};
 
 use super::kernel::{self, Counters};
 
+/// The witness's name in `/proc/PID/stat`.
+pub const NAME: &str = "witness";
 /// What the kernel tells it the end of its parent by.
 const PARENT_ENDED: Signal = Signal::SIGUSR1;
 /// What it is called in lists of processes, as `warren netd` is.
@@ -46,7 +48,7 @@ pub(crate) fn start(descriptors: &Descriptors, ports: Vec<u16>) {
                 );
             }
         };
-        std::thread::Builder::new().name("witness".to_owned()).spawn(watch)
+        std::thread::Builder::new().name(NAME.to_owned()).spawn(watch)
     });
     if let Err(error) = started {
         tracing::warn!(%error, "there is no witness of new connections");
