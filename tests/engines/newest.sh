@@ -11,6 +11,11 @@ set -eu
 
 [ $# -gt 0 ] || { echo "usage: $0 COMMAND..." >&2; exit 2; }
 [ "$(id -u)" = 0 ] || { echo "error: $0 needs root" >&2; exit 1; }
+# Mounts that the command makes must reach the engine, and nothing else: a tree of mounts that the two share. (Where
+# systemd runs, the machine's own tree is shared; elsewhere it is private.)
+[ -n "${WARREN_ENGINE_MOUNTS:-}" ] ||
+    WARREN_ENGINE_MOUNTS=own exec unshare --mount --propagation private "$0" "$@"
+mount --make-rshared /
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 name=${WARREN_ENGINE:-warren-newest-engine}
 tree=$here/target/tools/docker-sid
@@ -18,9 +23,14 @@ root=/var/lib/$name
 run=/run/$name
 export DOCKER_HOST="unix://$run/docker.sock"
 
+# Made where there is a network to fetch packages by.
+images=$(mktemp)
+DOCKER_HOST='' "$here/deploy/examples/guestbook/images.sh" >&2
+# shellcheck disable=SC2046
+DOCKER_HOST='' docker save -o "$images" $(sed -n 's/^#   \(guestbook-.*\)/\1/p' "$here/deploy/examples/guestbook/images.sh")
 "$here/deploy/unpack-sid.sh" "$tree" docker.io containerd runc libc6 libseccomp2
 
-engine='' containerd=''
+engine='' containerd='' images=''
 stop_process() {
     [ -n "$1" ] || return 0
     kill "$1" 2>/dev/null || return 0
@@ -42,7 +52,7 @@ clean() {
     stop_process "$containerd"
     [ $status = 0 ] || tail -n 30 "$root"/*.log >&2 2>/dev/null || true
     ip netns delete "$name" 2>/dev/null || true
-    rm -rf "$root" "$run"
+    rm -rf "$root" "$run" "$images"
     # The engine's cgroups, deepest first; empty now.
     for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*/; do
         [ -d "$hierarchy/$name" ] && find "$hierarchy/$name" -depth -type d -exec rmdir {} + 2>/dev/null
@@ -98,4 +108,5 @@ version=$(timeout 10 docker version --format '{{.Server.Version}}') ||
 echo "newest.sh: Docker engine $version, $(docker version --format \
     '{{range .Server.Components}}{{.Name}} {{.Version}} {{end}}')" >&2
 
+docker load -q -i "$images" >&2
 nsenter --net="/run/netns/$name" "$@"
