@@ -23,11 +23,6 @@ root=/var/lib/$name
 run=/run/$name
 export DOCKER_HOST="unix://$run/docker.sock"
 
-# Made where there is a network to fetch packages by.
-images=$(mktemp)
-DOCKER_HOST='' "$here/deploy/examples/guestbook/images.sh" >&2
-# shellcheck disable=SC2046
-DOCKER_HOST='' docker save -o "$images" $(sed -n 's/^#   \(guestbook-.*\)/\1/p' "$here/deploy/examples/guestbook/images.sh")
 "$here/deploy/unpack-sid.sh" "$tree" docker.io containerd runc libc6 libseccomp2
 
 engine='' containerd='' images=''
@@ -65,6 +60,11 @@ if [ -e "$run" ]; then
 fi
 trap clean EXIT
 trap 'exit 129' INT TERM
+# Made where there is a network to fetch packages by.
+images=$(mktemp)
+DOCKER_HOST='' "$here/deploy/examples/guestbook/images.sh" >&2
+# shellcheck disable=SC2046
+DOCKER_HOST='' docker save -o "$images" $(sed -n 's/^#   \(guestbook-.*\)/\1/p' "$here/deploy/examples/guestbook/images.sh")
 mkdir -p "$root" "$run"
 ip netns add "$name"
 
