@@ -62,7 +62,7 @@ struct Wish<'a> {
 impl<'a> Wish<'a> {
     fn new(pod: &'a PodView<'a>) -> Self {
         let (requested, assumed) = (Amounts::requested(pod), Amounts::assumed(pod));
-        Self { pod, requested, assumed, owner: object::controller_uid(pod.object) }
+        Self { pod, requested, assumed, owner: pod.controller_uid() }
     }
 }
 

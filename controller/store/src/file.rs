@@ -27,7 +27,7 @@ pub(crate) type Stored<'a> = (&'a [u8], Option<(u64, &'a [u8])>);
 /// By the revision of the commit.
 const LOG: TableDefinition<'_, u64, Vec<Stored<'_>>> = TableDefinition::new("log");
 /// How many bytes of changes the log may hold before they are folded into the objects: so many that what changes
-/// often is folded seldom, so few that a fold takes less than a tenth of a second.
+/// often is folded seldom, so few that the commit which folds them is not long.
 pub(crate) const LOG_LIMIT: u64 = 8 << 20;
 
 /// One durable change: a value, or `None` for a deletion.
@@ -72,24 +72,28 @@ pub(crate) fn write(
     changes: &[Change],
     log_limit: u64,
 ) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    let mut next = Head { revision, ..*head };
-    append(&transaction, kek, &mut next, changes)?;
-    if next.logged > log_limit {
-        fold_within(&transaction, &mut next)?;
-    }
-    next.write(&transaction)?;
-    transaction.commit()?;
-    *head = next;
-    Ok(())
+    commit(database, head, |transaction, next| {
+        next.revision = revision;
+        append(transaction, kek, next, changes)?;
+        if next.logged > log_limit { fold_within(transaction, next) } else { Ok(()) }
+    })
 }
 
 /// Moves what the log holds to the objects, durably.
 pub(crate) fn fold(database: &Database, head: &mut Head) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
+    commit(database, head, fold_within)
+}
+
+/// Makes a change, and the head that goes with it, durable in one step; after an error `head` is what it was.
+fn commit(
+    database: &Database,
+    head: &mut Head,
+    change: impl FnOnce(&WriteTransaction, &mut Head) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
     let mut next = *head;
-    fold_within(&transaction, &mut next)?;
+    change(&transaction, &mut next)?;
     next.write(&transaction)?;
     transaction.commit()?;
     *head = next;
@@ -124,8 +128,7 @@ fn append(
 }
 
 fn fold_within(transaction: &WriteTransaction, head: &mut Head) -> Result<(), redb::Error> {
-    let mut latest = Overlay::new();
-    overlay(&transaction.open_table(LOG)?, &mut head.sum, &mut latest)?;
+    let latest = overlay(&transaction.open_table(LOG)?, &mut head.sum)?;
     transaction.delete_table(LOG)?;
     transaction.open_table(LOG)?;
     let mut objects = transaction.open_table(OBJECTS)?;
@@ -153,8 +156,8 @@ type Overlay = BTreeMap<Vec<u8>, Option<(u64, Vec<u8>)>>;
 fn overlay(
     log: &impl ReadableTable<u64, Vec<Stored<'static>>>,
     sum: &mut u64,
-    latest: &mut Overlay,
-) -> Result<(), redb::Error> {
+) -> Result<Overlay, redb::Error> {
+    let mut latest = Overlay::new();
     for entry in log.iter()? {
         let (revision, changes) = entry?;
         let changes = changes.value();
@@ -163,7 +166,7 @@ fn overlay(
             latest.insert(name.to_vec(), change.map(|(revision, value)| (revision, value.to_vec())));
         }
     }
-    Ok(())
+    Ok(latest)
 }
 
 /// Makes a new file with exactly these objects, sealed by `kek`; there must be none at `path`.
@@ -235,13 +238,11 @@ pub(crate) fn read(database: &Database, head: &Head, kek: Option<&keys::Key>) ->
 
 /// What the log says; a file of an older Warren has none.
 fn logged(transaction: &ReadTransaction, sum: &mut u64) -> Result<Overlay, String> {
-    let mut latest = Overlay::new();
     match transaction.open_table(LOG) {
-        Ok(log) => overlay(&log, sum, &mut latest).map_err(text)?,
-        Err(TableError::TableDoesNotExist(_)) => {}
-        Err(error) => return Err(text(error)),
+        Ok(log) => overlay(&log, sum).map_err(text),
+        Err(TableError::TableDoesNotExist(_)) => Ok(Overlay::new()),
+        Err(error) => Err(text(error)),
     }
-    Ok(latest)
 }
 
 pub(crate) fn text(error: impl std::fmt::Display) -> String {
