@@ -27,10 +27,12 @@ pub(crate) fn start_logs(
     logging: &Logging,
 ) -> anyhow::Result<()> {
     let wanted = logging.log_level.as_deref().unwrap_or(default_level);
-    // Two lines per DNS query would drown everything else; an explicit directive still wins.
-    let filter =
-        EnvFilter::try_new(format!("hickory_server=warn,hickory_proto=warn,hickory_resolver=warn,{wanted}"))
-            .with_context(|| format!("--log-level {wanted:?} is not a level or a list of directives"))?;
+    // Two lines per DNS query would drown everything else, and what a client fails at its caller says; an explicit
+    // directive still wins.
+    let filter = EnvFilter::try_new(format!(
+        "hickory_server=warn,hickory_proto=warn,hickory_resolver=warn,kube_client=off,{wanted}"
+    ))
+    .with_context(|| format!("--log-level {wanted:?} is not a level or a list of directives"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
