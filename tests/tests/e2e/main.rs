@@ -8,6 +8,7 @@ mod engines;
 mod faults;
 mod firewall;
 mod guestbook;
+mod hostile;
 mod joining;
 mod kubectl;
 mod schemas;
@@ -80,10 +81,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 ];
 
 /// Scenarios that take minutes: `make test-full` runs them, too.
-const LONG: &[(&str, Scenario)] = &[(
-    "the_guestbook_survives_updates_and_lost_nodes",
-    guestbook::the_guestbook_survives_updates_and_lost_nodes,
-)];
+const LONG: &[(&str, Scenario)] = &[
+    (
+        "the_guestbook_survives_updates_and_lost_nodes",
+        guestbook::the_guestbook_survives_updates_and_lost_nodes,
+    ),
+    ("attacks_cost_the_guestbook_nothing", hostile::attacks_cost_the_guestbook_nothing),
+];
 
 /// A scenario that needs the machines themselves.
 type BareScenario = fn(&Cluster, &Bare);
