@@ -175,10 +175,33 @@ pub(crate) struct TokenOptions {
     pub(crate) action: TokenAction,
 }
 
+/// What a join token is good for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// A node, which runs pods.
+    #[default]
+    Node,
+    /// The gateway.
+    Gateway,
+}
+
+impl TokenRole {
+    /// As the controller calls it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenAction {
     /// Create a single-use token with which one member can join.
     Create {
+        /// What the member that joins with it becomes.
+        #[arg(long, value_enum, default_value_t)]
+        role: TokenRole,
         /// For how many seconds the token is valid.
         #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
         lifetime: u64,

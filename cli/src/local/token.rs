@@ -17,20 +17,22 @@ struct Listed {
 #[derive(Debug, Deserialize)]
 struct Token {
     id: String,
+    role: String,
     expires: String,
 }
 
 pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
     let api = access::api(&options.access).await?;
     match options.action {
-        TokenAction::Create { lifetime } => {
-            let token = api.create_token(lifetime).await?;
+        TokenAction::Create { role, lifetime } => {
+            let token = api.create_token(role, lifetime).await?;
             output::print(format_args!("{token}\n"));
         }
         TokenAction::List => {
             let listed: Listed = api.get("/warren/v1/tokens").await.context("cannot list the join tokens")?;
-            let rows: Vec<_> = listed.tokens.into_iter().map(|token| vec![token.id, token.expires]).collect();
-            output::print(output::table(&["ID", "EXPIRES"], &rows));
+            let rows: Vec<_> =
+                listed.tokens.into_iter().map(|token| vec![token.id, token.role, token.expires]).collect();
+            output::print(output::table(&["ID", "ROLE", "EXPIRES"], &rows));
         }
         TokenAction::Revoke { token } => {
             let id = identifier(&token)?;
