@@ -167,7 +167,8 @@ pub const BOOT_WORD: &str = "machine/";
 /// What begins the word that names the machine itself, where it has a name: the one that the certificate is bound to.
 pub const HOST_WORD: &str = "host/";
 
-fn user_agent() -> String {
+/// Names this machine and its boot, and the program.
+pub fn user_agent() -> String {
     let mut words = concat!("warren/", env!("CARGO_PKG_VERSION")).to_owned();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let network =
