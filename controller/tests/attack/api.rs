@@ -65,14 +65,22 @@ pub async fn discover(administrator: &Who) -> Vec<Served> {
 /// Whatever a stranger or a member sends, it is refused, and its body is not waited for.
 pub async fn refuse(who: Who, served: &[Served]) {
     let mut paths: Vec<&str> = served.iter().map(|served| served.path.as_str()).collect();
-    paths.extend(["/apis/none/v1/things", "/warren/v1/tokens", "/warren/v1/secrets/rotate", "/warren/v1/backup"]);
+    paths.extend([
+        "/apis/none/v1/things",
+        "/warren/v1/tokens",
+        "/warren/v1/secrets/rotate",
+        "/warren/v1/backup",
+    ]);
     for path in paths {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            let request = Request::builder().method(method).uri(url(path)).header("content-type", "application/json");
+            let request =
+                Request::builder().method(method).uri(url(path)).header("content-type", "application/json");
             // What never ends: an answer shows that nobody waited for it.
             let begin = vec![b'['; 64 << 10];
             match who.ask(request, unfinished(begin, None)).await {
-                Ok(answer) => assert!(answer.code.is_client_error(), "{} {method} {path}: {}", who.label, answer.code),
+                Ok(answer) => {
+                    assert!(answer.code.is_client_error(), "{} {method} {path}: {}", who.label, answer.code)
+                }
                 Err(error) => panic!("{} {method} {path}: {error}", who.label),
             }
         }
@@ -135,12 +143,17 @@ pub async fn swell(administrator: Who, served: &[Served]) {
     }
     for kind in PATCHES {
         let path = "/api/v1/namespaces/default/configmaps/x?fieldManager=a".to_owned();
-        for body in bombs.iter().filter(|(kind, _)| *kind != "application/vnd.kubernetes.protobuf").map(|(_, body)| body) {
+        for body in bombs
+            .iter()
+            .filter(|(kind, _)| *kind != "application/vnd.kubernetes.protobuf")
+            .map(|(_, body)| body)
+        {
             tried.push(("PATCH".into(), path.clone(), kind.to_owned(), body.clone()));
         }
     }
     for (method, path, kind, body) in tried {
-        let request = Request::builder().method(method.as_str()).uri(url(&path)).header("content-type", &kind);
+        let request =
+            Request::builder().method(method.as_str()).uri(url(&path)).header("content-type", &kind);
         if let Ok(answer) = administrator.ask(request, whole(body)).await {
             assert!(answer.code.is_client_error(), "{method} {path} {kind}: {}", answer.code);
         }
@@ -149,7 +162,8 @@ pub async fn swell(administrator: Who, served: &[Served]) {
 
 /// A body that comes byte by byte must end, an administrator's too.
 pub async fn drip(administrator: Who) {
-    let request = Request::post(url("/api/v1/namespaces/default/configmaps")).header("content-type", "application/json");
+    let request = Request::post(url("/api/v1/namespaces/default/configmaps"))
+        .header("content-type", "application/json");
     let answer = administrator.ask(request, unfinished(b"{".to_vec(), Some(Duration::from_secs(5)))).await;
     assert!(!answer.is_ok_and(|answer| answer.code.is_success()));
 }

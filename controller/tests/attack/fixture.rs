@@ -51,7 +51,9 @@ pub fn unfinished(begin: Vec<u8>, drip: Option<Duration>) -> Body {
     BodyExt::boxed(StreamBody::new(sync(stream)))
 }
 
-fn sync<S: futures_util::Stream + Send>(stream: S) -> impl futures_util::Stream<Item = S::Item> + Send + Sync {
+fn sync<S: futures_util::Stream + Send>(
+    stream: S,
+) -> impl futures_util::Stream<Item = S::Item> + Send + Sync {
     struct Alone<S>(parking_lot::Mutex<std::pin::Pin<Box<S>>>);
     impl<S: futures_util::Stream> futures_util::Stream for Alone<S> {
         type Item = S::Item;
@@ -95,7 +97,8 @@ impl Who {
         let builder = ClientConfig::builder().with_root_certificates(roots);
         let mut config = match own {
             Some((certificate, key)) => {
-                let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(|der| der.expect("PEM"));
+                let chain =
+                    CertificateDer::pem_slice_iter(certificate.as_bytes()).map(|der| der.expect("PEM"));
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
                 builder.with_client_auth_cert(chain.collect(), key).expect("a usable certificate")
             }
@@ -107,7 +110,9 @@ impl Who {
 
     pub async fn dial(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").expect("a name");
-        TlsConnector::from(Arc::clone(&self.config)).connect(name, TcpStream::connect(self.address).await?).await
+        TlsConnector::from(Arc::clone(&self.config))
+            .connect(name, TcpStream::connect(self.address).await?)
+            .await
     }
 
     /// A connection of its own.

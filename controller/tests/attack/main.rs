@@ -93,7 +93,9 @@ impl Bystanders {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, going_on).await.expect("the member and the administrator go on working");
+        tokio::time::timeout(PATIENCE, going_on)
+            .await
+            .expect("the member and the administrator go on working");
     }
 
     async fn end(mut self) {
@@ -136,7 +138,10 @@ async fn the_controller_outlives_every_attack_and_others_go_on_working() {
         ("the API as a member", Box::pin(async move { api::refuse(by_member, &others).await })),
         ("reads of a guest", Box::pin(api::read(guest.clone()))),
         ("silent connections", Box::pin(api::sit_there(guest.clone()))),
-        ("swelling bodies of an administrator", Box::pin(async move { api::swell(administrator, &served).await })),
+        (
+            "swelling bodies of an administrator",
+            Box::pin(async move { api::swell(administrator, &served).await }),
+        ),
     ];
     for (name, attack) in attacks {
         let (before, started) = (bystanders.counts(), std::time::Instant::now());

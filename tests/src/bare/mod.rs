@@ -219,11 +219,11 @@ impl Bare {
 
     /// A join token for a node, as an administrator makes it at the controller.
     pub fn token(&self) -> String {
-        self.administrated(&["token", "create"]).trim().to_owned()
+        self.administrated(&["token", "create", "--token-only"]).trim().to_owned()
     }
 
     fn gateway_token(&self) -> String {
-        self.administrated(&["token", "create", "--role", "gateway"]).trim().to_owned()
+        self.administrated(&["token", "create", "--role", "gateway", "--token-only"]).trim().to_owned()
     }
 
     /// Gives every engine what is in an archive of images.
