@@ -15,7 +15,6 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Frame, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use kube::config::Kubeconfig;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::net::TcpStream;
@@ -248,17 +247,15 @@ impl Controller {
         std::fs::metadata(self.directory.path().join("log")).map(|log| log.len()).unwrap_or_default()
     }
 
+    /// The CA, the administrator's certificate and its key, once they are written.
     fn kubeconfig(&self) -> Option<(String, String, String)> {
-        let kubeconfig = Kubeconfig::read_from(self.directory.path().join("data/admin.kubeconfig")).ok()?;
-        let decode = |text: &str| STANDARD.decode(text).ok().and_then(|text| String::from_utf8(text).ok());
-        let cluster = kubeconfig.clusters.first()?.cluster.as_ref()?;
-        let user = kubeconfig.auth_infos.first()?.auth_info.as_ref()?;
-        let key = user.client_key_data.as_ref()?;
-        Some((
-            decode(cluster.certificate_authority_data.as_ref()?)?,
-            decode(user.client_certificate_data.as_ref()?)?,
-            decode(secrecy(key))?,
-        ))
+        let text = std::fs::read_to_string(self.directory.path().join("data/admin.kubeconfig")).ok()?;
+        let decode = |field: &str| {
+            let encoded = text.lines().find_map(|line| line.trim().strip_prefix(field))?.trim();
+            String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+        };
+        let (ca, certificate) = (decode("certificate-authority-data:")?, decode("client-certificate-data:")?);
+        Some((ca, certificate, decode("client-key-data:")?))
     }
 
     pub fn administrator(&self) -> Who {
@@ -286,8 +283,4 @@ impl Controller {
     pub fn state(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
-}
-
-fn secrecy(key: &impl kube::core::Secret) -> &str {
-    key.expose()
 }
