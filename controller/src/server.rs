@@ -70,7 +70,7 @@ impl Default for Limits {
             // Somebody may read a log in a pager. What such a client makes us hold is little.
             stall: Duration::from_secs(600),
             guests: Allowance::default(),
-            of_member: 192,
+            of_member: 640,
         }
     }
 }
@@ -338,8 +338,8 @@ fn protocols(
             builder
                 .http2()
                 .max_concurrent_streams(64)
-                .initial_stream_window_size(256 << 10)
-                .initial_connection_window_size(512 << 10);
+                .initial_stream_window_size(128 << 10)
+                .initial_connection_window_size(256 << 10);
         }
     }
     builder

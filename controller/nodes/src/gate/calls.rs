@@ -276,12 +276,22 @@ mod tests {
         assert_eq!(feeds.iter().filter(|call| ended(call)).count(), 2);
         assert!(ended(&feeds[0]) && ended(&feeds[1]));
         assert_eq!(feeds[0].ended().status().code(), tonic::Code::Aborted);
+        let mut later = {
+            let mut seconds = 0;
+            move || {
+                seconds += 1;
+                now + Duration::from_secs(seconds)
+            }
+        };
         let mut sessions: Vec<_> =
-            (0..128).map(|_| begin(&calls, "Session", now).expect("taken in").0).collect();
-        assert_eq!(begin(&calls, "Session", now).err().expect("full").code(), tonic::Code::ResourceExhausted);
+            (0..576).map(|_| begin(&calls, "Session", later()).expect("taken in").0).collect();
+        assert_eq!(
+            begin(&calls, "Session", later()).err().expect("full").code(),
+            tonic::Code::ResourceExhausted
+        );
         assert!(!sessions.iter().any(ended));
         sessions.pop();
-        begin(&calls, "Session", now).expect("there is a place again");
+        begin(&calls, "Session", later()).expect("there is a place again");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) const LONGEST: usize = 2_048 * KIBIBYTE;
 /// For a message that has begun to be whole. Our own slowness does not count.
 pub(crate) const WHOLE: Duration = Duration::from_secs(30);
 
+/// Streams into the pods of one node: as many as an agent serves, and those that it tells that they are too many.
+const SESSIONS: usize = 576;
 const ANSWER: Option<Duration> = Some(Duration::from_secs(20));
 
 const fn question(path: &'static str, who: Who, longest: usize, open: usize) -> Policy {
@@ -80,8 +82,8 @@ pub(crate) static POLICIES: &[Policy] = &[
     question("/warren.control.v1.Control/ReportUsage", Who::Node, 512 * KIBIBYTE, 2),
     question("/warren.control.v1.Control/ReportNetwork", Who::Member, 256 * KIBIBYTE, 2),
     stream("/warren.control.v1.Control/Sessions", Who::Node, KIBIBYTE, 4, Overflow::Displace),
-    // Agents send pieces of 256 KiB.
-    stream("/warren.control.v1.Control/Session", Who::Node, 288 * KIBIBYTE, 128, Overflow::Refuse),
+    // Agents send pieces of 64 KiB.
+    stream("/warren.control.v1.Control/Session", Who::Node, 80 * KIBIBYTE, SESSIONS, Overflow::Refuse),
 ];
 
 /// The bounds of the method at a path.
@@ -104,7 +106,7 @@ mod tests {
             let policy = of(method.path).unwrap_or_else(|| panic!("{} has no bounds", method.path));
             let is_question = !method.client_streams && !method.server_streams;
             assert_eq!(policy.deadline.is_some(), is_question, "{}", method.path);
-            assert!(policy.longest <= LONGEST && policy.open <= 128, "{}", method.path);
+            assert!(policy.longest <= LONGEST && policy.open <= SESSIONS, "{}", method.path);
             let is_join = method.path == "/warren.control.v1.Join/Join";
             assert_eq!(
                 policy.who == Who::Anyone,
