@@ -269,10 +269,33 @@ pub(crate) struct TokenOptions {
     pub(crate) action: TokenAction,
 }
 
+/// What a join token is good for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// A node, which runs pods.
+    #[default]
+    Node,
+    /// The gateway.
+    Gateway,
+}
+
+impl TokenRole {
+    /// As the controller calls it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenAction {
     /// Create a single-use token with which one member can join.
     Create {
+        /// What the member that joins with it becomes.
+        #[arg(long, value_enum, default_value_t)]
+        role: TokenRole,
         /// For how long the token is valid, from 1s to 7d.
         #[arg(long, default_value = "10m", value_parser = token_lifetime)]
         lifetime: Duration,

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use warren_plan::resources::TOKENS;
 use warren_store::{Backup, EmbeddedStore, Restorer};
 
 use crate::operations::{administrators_only, refused, status};
@@ -336,8 +337,10 @@ pub(crate) fn restore_if_wanted(directory: &Path, wanted: Option<&Path>) -> anyh
 fn restore(directory: &Path, file: &Path) -> anyhow::Result<()> {
     let shown = file.display();
     let archive = fs::File::open(file).with_context(|| format!("cannot open the backup {shown}"))?;
-    let contents = read(io::BufReader::new(archive))
+    let mut contents = read(io::BufReader::new(archive))
         .with_context(|| format!("cannot restore {shown}; nothing was changed"))?;
+    // Some of them were used since, or revoked, and nobody can tell any more.
+    let tokens = contents.restorer.leave_out(TOKENS);
     let staging = directory.join(STAGING);
     remove(&staging)?;
     let summary = contents.summary.clone();
@@ -353,7 +356,7 @@ fn restore(directory: &Path, file: &Path) -> anyhow::Result<()> {
     remove(&staging)?;
     tracing::info!(
         backup = %shown, taken = summary.taken, revision = summary.revision, objects = summary.objects, epoch,
-        "restored"
+        dropped_tokens = tokens, "restored"
     );
     Ok(())
 }
@@ -425,6 +428,9 @@ mod tests {
             let create = Transaction::new().create(Key::new("secrets", "default", &name), value);
             store.commit(create).await.expect("committed");
         }
+        let token = json!({"metadata": {"name": "t"}, "spec": {"secretSha256": "00", "expires": "2999-01-01T00:00:00Z"}});
+        let create = Transaction::new().create(Key::new(TOKENS, "", "t"), token);
+        store.commit(create).await.expect("committed");
         let mut out = Vec::new();
         let files = [("pki/ca.pem".to_owned(), b"CA".to_vec()), (KUBECONFIG.to_owned(), b"config".to_vec())];
         write(&mut out, &store.backup(), &files, Timestamp::UNIX_EPOCH).expect("written");
@@ -438,7 +444,7 @@ mod tests {
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let bytes = archive(from.path()).await;
         let summary = verify(&bytes[..]).expect("whole");
-        assert_eq!((summary.objects, summary.revision), (30, 31));
+        assert_eq!((summary.objects, summary.revision), (31, 32));
         let file = from.path().join("b.tar");
         fs::write(&file, &bytes).expect("written");
         restore_if_wanted(to.path(), Some(&file)).expect("restored");
@@ -447,6 +453,7 @@ mod tests {
         let store = open().expect("a store");
         let snapshot = store.snapshot();
         assert_eq!(snapshot.list("secrets").count(), 30);
+        assert_eq!(snapshot.list(TOKENS).count(), 0, "a token that was used since would open again");
         assert!(snapshot.epoch > summary.epoch && snapshot.revision > summary.revision);
         store.close();
         drop(store);

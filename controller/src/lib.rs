@@ -16,6 +16,7 @@ mod bootstrap;
 mod guests;
 mod operations;
 mod patience;
+mod places;
 mod planners;
 mod server;
 mod streams;
@@ -94,6 +95,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
             .merge(backup::router(Arc::clone(&store), directory.clone()))
             .merge(api),
         grpc: nodes.services().into_axum_router(),
+        standing: {
+            let nodes = Arc::clone(&nodes);
+            Arc::new(move |peer| nodes.standing(peer))
+        },
     };
 
     let mut tasks = TaskSet::new(stop.clone());

@@ -1,11 +1,13 @@
 //! The contract between Warren's processes.
 //!
-//! Two gRPC packages ([`control`]: controller ← members; [`attach`]: agent → netd on one node) and the
-//! [`vocabulary`]: names and numbers that cannot hold a bad value. Wire messages are checked once, at the
-//! edge, and turned into vocabulary; inside a process nothing is validated twice.
+//! Two gRPC packages ([`control`]: controller ← members; [`attach`]: agent → netd on one node), their codec
+//! ([`bounded`]: a request is measured before it is decoded), and the [`vocabulary`]: names and numbers that cannot
+//! hold a bad value. Wire messages are checked once, at the edge, and turned into vocabulary; inside a process nothing
+//! is validated twice.
 //!
 //! This crate does no I/O and knows no other Warren crate.
 
+pub mod bounded;
 pub mod vocabulary;
 
 /// Controller ← agent, netd and gateway.

@@ -15,7 +15,7 @@ use super::{
     names::ClusterName,
     observe,
 };
-use crate::args::AccessOptions;
+use crate::args::{AccessOptions, TokenRole};
 
 /// The file that the controller writes into its data directory.
 const ADMINISTRATOR_FILE: &str = "admin.kubeconfig";
@@ -183,12 +183,18 @@ impl Api {
     }
 
     /// A single-use token with which one member can join.
-    pub(crate) async fn create_token(&self, lifetime_seconds: u64) -> anyhow::Result<String> {
+    pub(crate) async fn create_token(
+        &self,
+        role: TokenRole,
+        lifetime_seconds: u64,
+    ) -> anyhow::Result<String> {
         #[derive(Deserialize)]
         struct Created {
             token: String,
         }
-        let wanted = serde_json::to_vec(&serde_json::json!({"lifetimeSeconds": lifetime_seconds}))?;
+        let wanted = serde_json::to_vec(
+            &serde_json::json!({"role": role.as_str(), "lifetimeSeconds": lifetime_seconds}),
+        )?;
         let created = self.client.request::<Created>(request("POST", "/warren/v1/tokens", wanted)?).await;
         created.map(|created| created.token).map_err(said).context("cannot create a join token")
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::access::{self, Api};
 use crate::{
-    args::{Output, TokenAction, TokenOptions},
+    args::{Output, TokenAction, TokenOptions, TokenRole},
     output,
 };
 
@@ -23,19 +23,20 @@ struct Listed {
 #[derive(Debug, Serialize, Deserialize)]
 struct Token {
     id: String,
+    role: String,
     expires: String,
 }
 
 pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
     let api = access::api(&options.access).await?;
     match options.action {
-        TokenAction::Create { lifetime, token_only } => {
-            let token = api.create_token(lifetime.as_secs()).await?;
+        TokenAction::Create { role, lifetime, token_only } => {
+            let token = api.create_token(role, lifetime.as_secs()).await?;
             if token_only {
                 output::print(format_args!("{token}\n"));
                 return Ok(());
             }
-            output::print(how_to_join(&token, &controller(&api).await, lifetime));
+            output::print(how_to_join(&token, role, &controller(&api).await, lifetime));
         }
         TokenAction::List(form) => {
             let listed: Listed = api.get("/warren/v1/tokens").await.context("cannot list the join tokens")?;
@@ -43,8 +44,9 @@ pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
                 output::print(format_args!("{:#}\n", serde_json::to_value(&listed)?));
                 return Ok(());
             }
-            let rows: Vec<_> = listed.tokens.into_iter().map(|token| vec![token.id, token.expires]).collect();
-            output::print(output::table(&["ID", "EXPIRES"], &rows));
+            let rows: Vec<_> =
+                listed.tokens.into_iter().map(|token| vec![token.id, token.role, token.expires]).collect();
+            output::print(output::table(&["ID", "ROLE", "EXPIRES"], &rows));
         }
         TokenAction::Revoke { token } => {
             let id = identifier(&token)?;
@@ -58,10 +60,12 @@ pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
 
 /// What a person does with a new token. The token is in the environment, not among the arguments: whoever lists a
 /// machine's processes sees those.
-fn how_to_join(token: &str, controller: &str, lifetime: Duration) -> String {
+fn how_to_join(token: &str, role: TokenRole, controller: &str, lifetime: Duration) -> String {
     let lifetime = jiff::SignedDuration::try_from(lifetime).unwrap_or(jiff::SignedDuration::MAX);
+    let gateway = if role == TokenRole::Gateway { " --gateway" } else { "" };
     format!(
-        "# on the new machine, as root, within {lifetime:#}:\nWARREN_TOKEN={token} warren join --controller {controller}\n"
+        "# on the new machine, as root, within {lifetime:#}:\n\
+         WARREN_TOKEN={token} warren join --controller {controller}{gateway}\n"
     )
 }
 
@@ -98,12 +102,15 @@ mod tests {
     fn a_new_token_comes_with_the_command_that_uses_it() {
         let slice =
             serde_json::json!({"endpoints": [{"addresses": ["192.0.2.7"]}], "ports": [{"port": 6443}]});
-        let text = how_to_join("wrn1.a.b.c", &address(&slice).unwrap(), Duration::from_secs(600));
+        let text =
+            how_to_join("wrn1.a.b.c", TokenRole::Node, &address(&slice).unwrap(), Duration::from_secs(600));
         assert!(
             text.ends_with("\nWARREN_TOKEN=wrn1.a.b.c warren join --controller 192.0.2.7:6443\n"),
             "{text}"
         );
         assert!(text.contains("within 10m"), "{text}");
+        let text = how_to_join("wrn1.a.b.c", TokenRole::Gateway, "c:6443", Duration::from_secs(600));
+        assert!(text.ends_with("--controller c:6443 --gateway\n"), "{text}");
         assert_eq!(address(&serde_json::json!({})), None);
     }
 

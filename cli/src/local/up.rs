@@ -20,7 +20,10 @@ use super::{
     progress::Progress,
     upgrade, wait,
 };
-use crate::{args::UpOptions, output};
+use crate::{
+    args::{TokenRole, UpOptions},
+    output,
+};
 
 /// How long a join token that `up` hands to a container is good for.
 const TOKEN_SECONDS: u64 = 600;
@@ -145,7 +148,8 @@ impl Up {
             // One of this name that is still known has lost its state directory: it joins as a new one.
             Some(api) => {
                 api.forget_member(&member.name).await?;
-                Some(api.create_token(TOKEN_SECONDS).await?)
+                let role = if member.role == Role::Gateway { TokenRole::Gateway } else { TokenRole::Node };
+                Some(api.create_token(role, TOKEN_SECONDS).await?)
             }
             None => None,
         };

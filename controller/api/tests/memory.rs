@@ -94,8 +94,11 @@ async fn a_list_of_ten_thousand_pods_is_sent_without_a_copy() {
         config: ClusterConfig::default(),
         connections: tokio_util::task::TaskTracker::new(),
     });
-    let admin =
-        PeerIdentity { common_name: "warren-admin".into(), organizations: vec!["system:masters".into()] };
+    let admin = PeerIdentity {
+        common_name: "warren-admin".into(),
+        organizations: vec!["system:masters".into()],
+        ..PeerIdentity::default()
+    };
     let list = async |accept: &str| {
         let request = Request::get("/api/v1/pods").header("accept", accept).extension(admin.clone());
         let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();

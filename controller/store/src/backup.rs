@@ -143,6 +143,13 @@ impl Restorer {
         }
     }
 
+    /// Leaves out every object of a resource; the answer is how many there were.
+    pub fn leave_out(&mut self, resource: &str) -> usize {
+        let before = self.objects.len();
+        self.objects.retain(|key, _| &*key.resource != resource);
+        before - self.objects.len()
+    }
+
     /// How many objects were taken in.
     pub fn len(&self) -> usize {
         self.objects.len()

@@ -13,6 +13,7 @@ pub mod heartbeat;
 pub mod identity;
 mod kept;
 pub mod private;
+pub mod rate;
 pub mod reconcile;
 pub mod tasks;
 pub mod tls;

@@ -139,7 +139,11 @@ impl Answer {
 }
 
 fn admin() -> PeerIdentity {
-    PeerIdentity { common_name: "warren-admin".into(), organizations: vec!["system:masters".into()] }
+    PeerIdentity {
+        common_name: "warren-admin".into(),
+        organizations: vec!["system:masters".into()],
+        ..PeerIdentity::default()
+    }
 }
 
 impl Server {

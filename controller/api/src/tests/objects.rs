@@ -210,6 +210,7 @@ async fn others_are_kept_out() {
     let member = PeerIdentity {
         common_name: "system:warren:node:n".into(),
         organizations: vec!["system:warren:members".into()],
+        ..PeerIdentity::default()
     };
     let refused = as_peer(Some(member), PODS).await.expect(403);
     assert_eq!(

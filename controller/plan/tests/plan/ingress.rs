@@ -19,6 +19,7 @@ fn gateway(model: &mut Model, name: &str, endpoint: Option<&str>) {
         backend: None,
         mtu: None,
         machine: None,
+        id: None,
     };
     model.write(Member::key(name), member.to_value());
 }
