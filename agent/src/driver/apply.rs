@@ -4,13 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use warren_proto::control::{Container, Hook, PodInstruction, hook::Handler};
 
-use super::{Driver, probing};
+use super::{
+    Driver,
+    probing::{self, Reach},
+    state::WITHHELD,
+};
 use crate::{
     netd::Links,
     plan::{Action, Phase, Why, events::Event, probes::ProbeKind},
     report::Subject,
     runtime::{
-        Engine, EngineError,
+        Engine, EngineError, ImageConfig,
         spec::{self, InstanceSpec},
     },
     volumes::Volumes,
@@ -223,8 +227,9 @@ impl<E: Engine, L: Links> Job<E, L> {
         let (volumes, used, wants) = (Arc::clone(&self.driver.volumes), Arc::clone(&pod), container.clone());
         let mounts = blocking(move || volumes.mounts(&used, &wants)).await?;
         let mounts = mounts.map_err(|error| config_error(error.to_string()))?;
-        let spec =
-            spec::member(&self.driver.around, &pod, &container, instance, mounts).map_err(config_error)?;
+        let image = self.image_of(name, &container.image).await?;
+        let spec = spec::member(&self.driver.around, &pod, &container, &image, instance, mounts)
+            .map_err(config_error)?;
         let created = self.driver.engine.create(spec).await;
         let id = created.map_err(|error| {
             self.warn(name, "Failed", format!("Error: {error}"));
@@ -235,10 +240,32 @@ impl<E: Engine, L: Links> Job<E, L> {
         Ok(())
     }
 
+    /// What the image says of itself, which decides about the container.
+    async fn image_of(&self, name: &str, image: &str) -> Result<ImageConfig, Trouble> {
+        let trouble = |message: String| {
+            self.warn(name, "Failed", format!("Error: {message}"));
+            Trouble::new("CreateContainerError", message)
+        };
+        match self.driver.engine.image(image).await {
+            Ok(Some(config)) => Ok(config),
+            Ok(None) => {
+                // It was there a moment ago: somebody removed it, and it is fetched again.
+                self.driver.remember(&self.subject.uid, |memory| drop(memory.images.remove(name)));
+                Err(trouble(format!(
+                    "image \"{image}\" was removed from this node before its container was made"
+                )))
+            }
+            Err(error) => Err(trouble(error.to_string())),
+        }
+    }
+
     async fn start_container(&self, id: &str, name: &str) -> Result<(), Trouble> {
         let started = self.driver.engine.start(id).await;
         self.refresh(id).await?;
         if let Err(error) = started {
+            // The engine repeats the command.
+            let withheld = self.spec_of(name).is_some_and(|spec| spec.holds_secrets);
+            let error = if withheld { EngineError::Other(WITHHELD.to_owned()) } else { error };
             self.warn(name, "Failed", format!("Error: failed to start container \"{name}\": {error}"));
             let phase = self.driver.inventory.get(id).map(|found| found.instance.phase);
             // An engine that says itself why it could not start leaves a dead container: the back-off takes over.
@@ -287,25 +314,31 @@ impl<E: Engine, L: Links> Job<E, L> {
     }
 
     async fn run_hook(&self, id: &str, hook: &Hook, limit: Duration) -> Result<(), String> {
-        let address = self.instruction.as_ref().map(|pod| pod.address.clone()).unwrap_or_default();
-        match &hook.handler {
+        let asked = match &hook.handler {
             Some(Handler::Exec(exec)) => probing::exec(&*self.driver.engine, id, exec, limit).await,
-            Some(Handler::Http(http)) => probing::http(http, &address, limit).await,
-            Some(Handler::Tcp(tcp)) => probing::tcp(tcp, &address, limit).await,
+            Some(Handler::Http(http)) => probing::http(http, &self.reach(), limit).await,
+            Some(Handler::Tcp(tcp)) => probing::tcp(tcp, &self.reach(), limit).await,
             Some(Handler::SleepSeconds(seconds)) => {
                 tokio::time::sleep(limit.min(Duration::from_secs((*seconds).into()))).await;
-                Ok(())
+                return Ok(());
             }
-            None => Ok(()),
-        }
+            None => return Ok(()),
+        };
+        asked.map(drop)
+    }
+
+    /// How probes and hooks reach the pod.
+    fn reach(&self) -> Reach {
+        let address = self.instruction.as_ref().map(|pod| pod.address.clone()).unwrap_or_default();
+        let sandbox = self.driver.find_sandbox(&self.subject.uid);
+        Reach { address, sandbox: sandbox.map(|sandbox| (sandbox.pid, sandbox.instance.id)) }
     }
 
     async fn run_probe(&self, id: &str, name: &str, kind: ProbeKind) -> Result<(), Trouble> {
         let Some(probe) = self.spec_of(name).and_then(|spec| kind.of(spec)).cloned() else {
             return Ok(());
         };
-        let address = self.instruction.as_ref().map(|pod| pod.address.clone()).unwrap_or_default();
-        let answer = probing::ask(&*self.driver.engine, id, &probe, &address).await;
+        let answer = probing::ask(&*self.driver.engine, id, &probe, &self.reach()).await;
         let (mut changed, mut run) = (false, 0);
         self.driver.remember(&self.subject.uid, |memory| {
             let tracker = memory.probes.entry((id.to_owned(), kind)).or_default();
@@ -314,10 +347,15 @@ impl<E: Engine, L: Links> Job<E, L> {
         });
         metrics::counter!("warren_agent_probes_total", "kind" => kind.title(), "ok" => answer.is_ok().to_string())
             .increment(1);
-        if let Err(problem) = answer
-            && (changed || run == 1)
-        {
-            self.warn(name, "Unhealthy", format!("{} probe failed: {problem}", kind.title()));
+        if !changed && run != 1 {
+            return Ok(());
+        }
+        match answer {
+            Ok(None) => {}
+            Ok(Some(warning)) => {
+                self.warn(name, "ProbeWarning", format!("{} probe warning: {warning}", kind.title()));
+            }
+            Err(problem) => self.warn(name, "Unhealthy", format!("{} probe failed: {problem}", kind.title())),
         }
         Ok(())
     }

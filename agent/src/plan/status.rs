@@ -18,6 +18,9 @@ use super::{
 /// How long a failed pull is called `ErrImagePull` before it is called `ImagePullBackOff`.
 pub(crate) const ERR_IMAGE_PULL_SHOWN: Duration = Duration::from_secs(2);
 
+/// What is said of a container whose end nobody saw.
+const UNSEEN: &str = "the container was removed from the engine while it ran: how it ended is not known";
+
 /// The report about one pod that is wanted.
 pub fn pod_status(
     uid: &str,
@@ -28,7 +31,8 @@ pub fn pod_status(
 ) -> PodStatus {
     let view = View { uid, instruction, pod, now };
     let (reason, message) = view.trouble();
-    let sandbox = pod.sandbox().and_then(|sandbox| match &sandbox.phase {
+    let sandbox = pod.sandbox().or_else(|| pod.latest(Kind::Sandbox, ""));
+    let sandbox = sandbox.and_then(|sandbox| match &sandbox.phase {
         Phase::Running(started) => Some(*started),
         Phase::Exited(exit) => exit.started,
         Phase::Created => None,
@@ -95,7 +99,7 @@ impl View<'_> {
             name: spec.name.clone(),
             ready,
             started,
-            restart_count: latest.map_or(0, |latest| latest.attempt),
+            restart_count: self.pod.latest_begun(kind, &spec.name).map_or(0, |begun| begun.attempt),
             image: latest.map_or(&spec.image, |latest| &latest.image).clone(),
             image_id: latest.map(|latest| format!("docker://{}", latest.image_id)).unwrap_or_default(),
             container_id: latest.map(container_id).unwrap_or_default(),
@@ -155,12 +159,7 @@ impl View<'_> {
     /// Waiting for the back-off, or simply ended.
     fn after_exit(&self, spec: &Container, instance: &Instance, exit: &Exit) -> State {
         let policy = self.instruction.restart_policy();
-        let next = backoff::next(
-            instance,
-            &spec.image,
-            policy,
-            self.pod.sandbox().map(|sandbox| sandbox.id.as_str()),
-        );
+        let next = backoff::next(instance, &spec.image, policy, self.pod.home());
         match next {
             Some(Next::Restart { delay, .. }) if !delay.is_zero() && self.waits(instance, delay) => {
                 let PodInstruction { name, namespace, .. } = self.instruction;
@@ -214,6 +213,7 @@ fn waiting(reason: &str, message: String) -> State {
 
 fn terminated(instance: &Instance, exit: &Exit) -> Terminated {
     let reason = match exit {
+        Exit { unseen: true, .. } => "ContainerStatusUnknown",
         Exit { out_of_memory: true, .. } => "OOMKilled",
         Exit { start_error, .. } if !start_error.is_empty() => "StartError",
         Exit { code: 0, .. } => "Completed",
@@ -222,7 +222,7 @@ fn terminated(instance: &Instance, exit: &Exit) -> Terminated {
     Terminated {
         exit_code: exit.code,
         reason: reason.to_owned(),
-        message: exit.start_error.clone(),
+        message: if exit.unseen { UNSEEN.to_owned() } else { exit.start_error.clone() },
         started_at: exit.started.map(seconds).unwrap_or_default(),
         finished_at: seconds(exit.finished),
         container_id: container_id(instance),

@@ -3,6 +3,7 @@
 mod convert;
 pub mod docker;
 pub mod image;
+mod log_lines;
 pub mod process;
 pub mod spec;
 pub mod watch;
@@ -77,6 +78,17 @@ pub struct EngineInfo {
     pub images: Vec<(Vec<String>, i64)>,
 }
 
+/// What an image says of itself that a container of it must be made by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// The image by content.
+    pub id: String,
+    /// `USER`: a name or number, with a group or without; empty for none, which is root.
+    pub user: String,
+    /// `VOLUME`: paths that get a volume of their own where nothing else is mounted.
+    pub volumes: Vec<String>,
+}
+
 /// How a command in a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
@@ -86,7 +98,7 @@ pub struct ExecResult {
     pub output: String,
 }
 
-/// Which part of a container's log.
+/// Which part of a container's log. Everything counts in lines as they were written, however long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// Wait for more until the container ends.
@@ -141,11 +153,11 @@ pub trait Engine: Send + Sync + 'static {
     fn signal(&self, id: &str, signal: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Removes a container, dead or alive. An unknown one is success.
     fn remove(&self, id: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
-    /// Id of an image that is present.
-    fn image_id(&self, image: &str) -> impl Future<Output = Result<Option<String>, EngineError>> + Send;
+    /// What an image says of itself; none when it is not present.
+    fn image(&self, image: &str) -> impl Future<Output = Result<Option<ImageConfig>, EngineError>> + Send;
     /// Fetches an image from its registry.
     fn pull(&self, image: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
-    /// Runs a command in a container.
+    /// Runs a command in a container. One that does not end in time is killed, with what it started.
     fn exec(
         &self,
         id: &str,

@@ -237,6 +237,12 @@ impl Bench {
         Ok(String::from_utf8(pieces.concat()).unwrap())
     }
 
+    /// Makes an image `NAME:1` like the tests' own, with these lines of a Dockerfile.
+    pub(crate) async fn import(&self, name: &str, changes: &[&str]) {
+        let changes = changes.iter().map(|change| (*change).to_owned()).collect();
+        import_image(&self.docker, &format!("{name}:1"), busybox_archive(), changes).await;
+    }
+
     pub(crate) fn has_event(&self, reason: &str, part: &str) -> bool {
         let events = self.driver.outbox().pending_events();
         events.iter().any(|event| event.reason == reason && event.message.contains(part))
@@ -296,8 +302,14 @@ fn start_agent(
         engine: Arc::new(DockerEngine::new(socket.to_str().unwrap(), scope.clone())),
         links: Arc::new(NetdLinks::new(dir.join("run/netd.sock"))),
         volumes: Volumes::new(dir, CLUSTER, node, Some(dir.join("host"))),
-        around: Surroundings { scope, cgroup_parent: None, sandbox_image: SANDBOX_IMAGE.into() },
+        around: Surroundings {
+            scope,
+            cgroup_parent: None,
+            sandbox_image: SANDBOX_IMAGE.into(),
+            pids_limit: Some(256),
+        },
         recall_file: dir.join("agent.json"),
+        past_dir: dir.join("past"),
     };
     let driver = Driver::start(&mut tasks, parts, feed);
     (driver, tokio::spawn(tasks.wait()), stop)
@@ -330,6 +342,12 @@ async fn remove_containers(docker: &Docker, node: &str) {
 
 /// Busybox with a shell, and the same with an entry point that waits for its end as the real sandbox does.
 async fn import_images(docker: &Docker) {
+    let archive = busybox_archive();
+    import_image(docker, IMAGE, archive.clone(), vec![]).await;
+    import_image(docker, SANDBOX_IMAGE, archive, vec!["ENTRYPOINT [\"/warren\"]".to_owned()]).await;
+}
+
+fn busybox_archive() -> Bytes {
     let busybox = std::fs::read("/bin/busybox").expect("the tests need the package busybox-static");
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, content: &[u8]| {
@@ -358,20 +376,22 @@ async fn import_images(docker: &Docker) {
     header.set_size(0);
     header.set_mode(0o1777);
     archive.append_data(&mut header, "tmp/", std::io::empty()).unwrap();
-    let archive = Bytes::from(archive.into_inner().unwrap());
-    for (image, changes) in [(IMAGE, vec![]), (SANDBOX_IMAGE, vec!["ENTRYPOINT [\"/warren\"]".to_owned()])] {
-        let (repository, tag) = image.split_once(':').unwrap();
-        let options = query::CreateImageOptions {
-            from_src: Some("-".into()),
-            repo: Some(repository.into()),
-            tag: Some(tag.into()),
-            changes,
-            ..Default::default()
-        };
-        let body = bollard::body_full(archive.clone());
-        let mut progress = docker.create_image(Some(options), Some(body), None).boxed();
-        while progress.try_next().await.unwrap().is_some() {}
-    }
+    Bytes::from(archive.into_inner().unwrap())
+}
+
+/// Makes an image of one layer.
+async fn import_image(docker: &Docker, image: &str, archive: Bytes, changes: Vec<String>) {
+    let (repository, tag) = image.split_once(':').unwrap();
+    let options = query::CreateImageOptions {
+        from_src: Some("-".into()),
+        repo: Some(repository.into()),
+        tag: Some(tag.into()),
+        changes,
+        ..Default::default()
+    };
+    let body = bollard::body_full(archive);
+    let mut progress = docker.create_image(Some(options), Some(body), None).boxed();
+    while progress.try_next().await.unwrap().is_some() {}
 }
 
 /// A container that runs a shell line.

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bench;
+mod commands;
+mod images;
 mod life;
+mod past;
 mod sessions;
 mod trouble;

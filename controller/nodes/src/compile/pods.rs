@@ -20,6 +20,10 @@ use super::{
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
+/// A pod's own answer to how many processes each of its containers may have.
+const PIDS_ANNOTATION: &str = "warren.dev/pids-limit";
+/// The kernel knows no more processes than this.
+const MOST_PIDS: u32 = 4_194_304;
 
 /// The instruction for a bound pod; `None` while it has no address, and once it is gone from its node.
 pub(crate) fn compile(object: &Object, snapshot: &Snapshot, config: &ClusterConfig) -> Option<FeedItem> {
@@ -61,6 +65,8 @@ impl<'a> Compilation<'a> {
         let spec = self.references.pod.spec.as_ref()?;
         let name = metadata.name.clone().unwrap_or_default();
         let (volumes, problem) = self.volumes(spec);
+        let pids_limit = pids_limit(metadata);
+        let problem = problem.or_else(|| pids_limit.as_ref().err().cloned());
         let compile = |container: &core::Container| self.container(spec, container, problem.as_deref());
         let init = spec.init_containers.as_deref().unwrap_or_default();
         // A sidecar (an init container that restarts always) runs beside the others; it comes first.
@@ -79,6 +85,8 @@ impl<'a> Compilation<'a> {
             terminate_after_seconds: terminate_after(metadata),
             labels: metadata.labels.clone().unwrap_or_default(),
             host_aliases: spec.host_aliases.iter().flatten().map(host_alias).collect(),
+            grace_seconds: spec.termination_grace_period_seconds.map(whole_seconds),
+            pids_limit: pids_limit.unwrap_or_default(),
         })
     }
 
@@ -150,7 +158,6 @@ impl<'a> Compilation<'a> {
         let lifecycle = container.lifecycle.as_ref();
         compiled.post_start = compile_hook(container, lifecycle.and_then(|hooks| hooks.post_start.as_ref()))?;
         compiled.pre_stop = compile_hook(container, lifecycle.and_then(|hooks| hooks.pre_stop.as_ref()))?;
-        refuse_root(spec, container, compiled)?;
         compiled.env = environment.into_iter().map(|(name, value)| EnvVar { name, value }).collect();
         Ok(())
     }
@@ -209,7 +216,28 @@ fn terminate_after(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Ob
     metadata.deletion_timestamp.as_ref()?;
     let grace = metadata.deletion_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     let released = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(STOP_ANNOTATION));
-    (grace <= 0 || released).then(|| u32::try_from(grace.max(0)).unwrap_or(u32::MAX))
+    (grace <= 0 || released).then(|| whole_seconds(grace))
+}
+
+/// How many processes each container may have, where the pod says so.
+fn pids_limit(
+    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> Result<Option<u32>, String> {
+    let Some(text) = metadata.annotations.as_ref().and_then(|all| all.get(PIDS_ANNOTATION)) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(limit @ 1..=MOST_PIDS) => Ok(Some(limit)),
+        _ => Err(format!(
+            "annotation {PIDS_ANNOTATION}: {:?} is not a number from 1 to {MOST_PIDS}",
+            text.chars().take(40).collect::<String>()
+        )),
+    }
+}
+
+/// Seconds that a user wrote: never negative, never more than the wire holds.
+pub(super) fn whole_seconds(seconds: i64) -> u32 {
+    u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)
 }
 
 fn restart_policy(text: Option<&str>) -> RestartPolicy {
@@ -290,20 +318,20 @@ fn security(pod: Option<&core::PodSecurityContext>, own: Option<&core::SecurityC
         capabilities_add: list(capabilities.and_then(|capabilities| capabilities.add.as_ref())),
         capabilities_drop: list(capabilities.and_then(|capabilities| capabilities.drop.as_ref())),
         no_new_privileges: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
+        // Judged by the agent, which knows the image's own user.
+        run_as_non_root: own
+            .and_then(|own| own.run_as_non_root)
+            .or(pod.and_then(|pod| pod.run_as_non_root))
+            .unwrap_or(false),
+        supplemental_groups: pod.map(groups).unwrap_or_default(),
     }
 }
 
-/// `runAsNonRoot` with an explicit user 0 can be judged here; an image's own user cannot.
-fn refuse_root(
-    spec: &core::PodSpec,
-    container: &core::Container,
-    compiled: &Container,
-) -> Result<(), String> {
-    let own = container.security_context.as_ref().and_then(|own| own.run_as_non_root);
-    let pod = || spec.security_context.as_ref().and_then(|pod| pod.run_as_non_root);
-    let user = compiled.security.as_ref().and_then(|security| security.run_as_user);
-    if own.or_else(pod) == Some(true) && user == Some(0) {
-        return Err("container's runAsUser breaks non-root policy".to_owned());
-    }
-    Ok(())
+/// `fsGroup` is a group of the pod's processes, too.
+fn groups(pod: &core::PodSecurityContext) -> Vec<i64> {
+    let mut groups: Vec<i64> =
+        pod.supplemental_groups.iter().flatten().copied().chain(pod.fs_group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }

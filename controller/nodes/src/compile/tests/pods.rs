@@ -119,10 +119,6 @@ fn a_reference_that_leads_nowhere_is_said_in_kubernetes_words() {
             json!({"livenessProbe": {"httpGet": {"port": "web"}}}),
             "liveness probe: couldn't find port: \"web\" in the container's ports",
         ),
-        (
-            json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
-            "container's runAsUser breaks non-root policy",
-        ),
     ] {
         let container = container(spec, vec![config_map("m", json!({})), secret("s", json!({}))]);
         assert_eq!(container.unresolved_reason, "CreateContainerConfigError", "{message}");
@@ -347,4 +343,56 @@ fn a_sidecar_runs_beside_the_others() {
     let names = |containers: &[Container]| containers.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&pod.containers), ["side", "c"]);
     assert_eq!(names(&pod.init_containers), ["first"]);
+}
+
+#[test]
+fn the_grace_of_a_restart_is_the_pods_and_a_probe_may_have_its_own() {
+    let graces = |spec: Value| {
+        let mut base = json!({"containers": [{"name": "c", "image": "busybox"}]});
+        let own = spec.as_object().expect("an object").clone();
+        base.as_object_mut().expect("an object").extend(own);
+        instruction(vec![pod(base)])
+    };
+    let probed = |seconds: i64| {
+        let exec = json!({"command": ["true"]});
+        let probe = json!({"exec": exec, "terminationGracePeriodSeconds": seconds});
+        json!({"terminationGracePeriodSeconds": 60, "containers": [
+            {"name": "c", "image": "busybox", "livenessProbe": probe, "startupProbe": {"exec": exec}}]})
+    };
+    assert_eq!(graces(json!({"terminationGracePeriodSeconds": 3})).grace_seconds, Some(3));
+    for (seconds, expected) in [(7, 7), (0, 0), (-1, 0), (i64::MAX, u32::MAX)] {
+        let pod = graces(probed(seconds));
+        let container = &pod.containers[0];
+        assert_eq!(pod.grace_seconds, Some(60));
+        assert_eq!(container.liveness.as_ref().expect("a probe").grace_seconds, Some(expected));
+        assert_eq!(container.startup.as_ref().expect("a probe").grace_seconds, None);
+    }
+}
+
+#[test]
+fn who_a_container_runs_as_reaches_the_agent_which_knows_the_image() {
+    let spec = json!({
+        "securityContext": {"runAsNonRoot": true, "supplementalGroups": [9, 5, 9], "fsGroup": 7},
+        "containers": [
+            {"name": "a", "image": "i"}, {"name": "b", "image": "i", "securityContext": {"runAsNonRoot": false}},
+        ],
+    });
+    let pod = instruction(vec![pod(spec)]);
+    let security = |index: usize| pod.containers[index].security.clone().expect("a context");
+    assert_eq!((security(0).run_as_non_root, security(1).run_as_non_root), (true, false));
+    assert_eq!(security(0).supplemental_groups, [5, 7, 9]);
+}
+
+#[test]
+fn a_pod_may_say_how_many_processes_it_needs() {
+    for (text, limit) in
+        [("1000", Some(1000)), ("0", None), ("-1", None), ("many", None), ("99999999999", None)]
+    {
+        let mut annotated = pod(json!({"containers": [{"name": "c", "image": "busybox"}]}));
+        annotated.value["metadata"]["annotations"] = json!({"warren.dev/pids-limit": text});
+        let pod = instruction(vec![annotated]);
+        let message = &pod.containers[0].unresolved_message;
+        assert_eq!(pod.pids_limit, limit, "{text}");
+        assert_eq!(message.contains("warren.dev/pids-limit"), limit.is_none(), "{text}: {message}");
+    }
 }
