@@ -178,7 +178,8 @@ async fn a_long_line_is_one_line() {
             assert!(begun.elapsed() < Duration::from_secs(60), "{} bytes", all.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        let words = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+        let words =
+            |text: &str| text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect::<Vec<_>>();
         let all = words(&all);
         let long = if name == "terminal" { format!("{long}wrong") } else { long.clone() };
         assert!(all.contains(&long) && all.first().is_some_and(|first| first == "55555"), "{name}");
@@ -192,7 +193,8 @@ async fn a_long_line_is_one_line() {
                 shown.iter().all(|line| line.split(' ').next().unwrap().parse::<jiff::Timestamp>().is_ok())
             );
             assert_eq!(untimed.len(), tail.min(all.len()), "{name} {tail}");
-            assert!(untimed.iter().all(|line| all.contains(line)), "{name} {tail}: a line is torn");
+            let first = all.len().saturating_sub(tail);
+            assert!(untimed == all[first..], "{name} {tail}: not the last lines");
         }
         let since = LogsRequest {
             since_time: "2001-01-01T00:00:00Z".into(),

@@ -60,9 +60,7 @@ impl DockerEngine {
             range.tail = Some(pieces.saturating_add(LEEWAY));
         }
         let pieces = self.pieces(id, tty, range).await?;
-        let mut skip = Skip::new(&start);
-        let shown = pieces.try_filter(move |piece| std::future::ready(skip.shows(piece)));
-        Ok(whole_lines(shown.boxed(), options.timestamps))
+        Ok(whole_lines(pieces, Lines::new(options.timestamps), Skip::new(&start)))
     }
 
     /// Where the last `lines` lines begin. The engine counts pieces, of which a line has one or many.
@@ -157,21 +155,18 @@ impl Reading {
     }
 }
 
-fn whole_lines(pieces: PieceStream, timestamps: bool) -> LogStream {
-    let start = (pieces, Some(Lines::new(timestamps)));
-    let lines = stream::unfold(start, |(mut pieces, lines)| async move {
+fn whole_lines(pieces: PieceStream, lines: Lines, skip: Skip) -> LogStream {
+    let start = (pieces, skip, Some(lines));
+    let lines = stream::unfold(start, |(mut pieces, mut skip, lines)| async move {
         let mut lines = lines?;
-        match pieces.next().await {
-            Some(Ok(piece)) => {
-                let done: Vec<_> = lines.push(piece).into_iter().map(Ok).collect();
-                Some((done, (pieces, Some(lines))))
-            }
-            ending => {
-                let rest = lines.finish().into_iter().map(Ok);
-                let error = ending.and_then(Result::err).map(Err);
-                Some((rest.chain(error).collect(), (pieces, None)))
-            }
-        }
+        let (mut done, error, lines) = match pieces.next().await {
+            Some(Ok(piece)) if skip.passes(&piece) => (lines.push(piece), None, Some(lines)),
+            Some(Ok(_)) => (Vec::new(), None, Some(lines)),
+            ending => (lines.finish(), ending.and_then(Result::err), None),
+        };
+        done.retain(|line| skip.shows(line));
+        let done: Vec<_> = done.into_iter().map(Ok).chain(error.map(Err)).collect();
+        Some((done, (pieces, skip, lines)))
     });
     lines.flat_map(stream::iter).boxed()
 }
