@@ -16,12 +16,12 @@ use super::{apply::Trouble, recall::Recall};
 use crate::{
     clock,
     plan::{
-        Action, Desired, Failure, Memory, Pod, Slot, Stopping, World,
+        Action, Desired, Failure, Instance, Kind, Memory, Phase, Pod, Slot, Stopping, World,
         backoff::doubling,
         model::after,
         probes::{ProbeKind, Tracker},
     },
-    runtime::Found,
+    runtime::{Found, secrecy},
 };
 
 /// What is left to SIGTERM of a grace that the stop hook used up.
@@ -105,7 +105,9 @@ impl State {
     ) -> World {
         let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
         for found in found.values() {
-            pods.entry(found.uid.clone()).or_default().instances.push(found.instance.clone());
+            let instruction = self.desired.pods.get(&found.uid);
+            let instance = discreet(found.instance.clone(), instruction.map(AsRef::as_ref));
+            pods.entry(found.uid.clone()).or_default().instances.push(instance);
             let memory = self.memories.entry(found.uid.clone()).or_default();
             if memory.name.is_empty() {
                 (memory.name, memory.namespace) = (found.pod.clone(), found.namespace.clone());
@@ -156,6 +158,20 @@ impl State {
         }
         recall
     }
+}
+
+/// An instance without what must not be repeated to everybody.
+fn discreet(mut instance: Instance, instruction: Option<&PodInstruction>) -> Instance {
+    let spec = instruction.and_then(|pod| {
+        let list = if instance.kind == Kind::Init { &pod.init_containers } else { &pod.containers };
+        list.iter().find(|spec| spec.name == instance.name)
+    });
+    if let (Phase::Exited(exit), Some(spec)) = (&mut instance.phase, spec)
+        && !exit.start_error.is_empty()
+    {
+        exit.start_error = secrecy::tell(spec, &exit.start_error);
+    }
+    instance
 }
 
 /// Notes at once what the beginning of an action means, so that the next plan knows.

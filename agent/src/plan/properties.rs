@@ -42,6 +42,7 @@ impl Model {
                     code,
                     out_of_memory: false,
                     start_error: String::new(),
+                    message: String::new(),
                     started: Some(started),
                     finished: now,
                 };

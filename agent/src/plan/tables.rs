@@ -54,7 +54,14 @@ fn instance(id: &str, kind: Kind, name: &str, phase: Phase) -> Instance {
 
 fn exited(code: i32, started: i64, finished: i64) -> Phase {
     let (started, finished) = (Some(at(started)), at(finished));
-    Phase::Exited(Exit { code, out_of_memory: false, start_error: String::new(), started, finished })
+    Phase::Exited(Exit {
+        code,
+        out_of_memory: false,
+        start_error: String::new(),
+        message: String::new(),
+        started,
+        finished,
+    })
 }
 
 /// A pod whose sandbox lives and is plugged in.

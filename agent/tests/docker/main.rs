@@ -6,5 +6,6 @@
 
 mod bench;
 mod life;
+mod paths;
 mod sessions;
 mod trouble;
