@@ -63,7 +63,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
     let mut tasks = TaskSet::new(stop.clone());
-    let volumes = Volumes::new(&config.state_dir, &config.cluster, &node, config.host_path_prefix.clone());
+    let volumes = Volumes::new(
+        &config.state_dir,
+        &config.cluster,
+        &node,
+        config.host_path_prefix.clone(),
+        &config.docker_socket,
+    );
     let kept = feeds.join("agent.bin");
     let feed = Feed::follow_sealed(&mut tasks, controller.clone(), Consumer::Agent, kept, volumes.memory());
     let scope = Scope { cluster: config.cluster.clone(), node: node.clone() };

@@ -1,23 +1,22 @@
 //! One effect per action.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use warren_proto::control::{Container, Hook, PodInstruction, hook::Handler};
 
 use super::{
     Driver,
     probing::{self, Reach},
-    state::WITHHELD,
 };
 use crate::{
     netd::Links,
     plan::{Action, Phase, Why, events::Event, probes::ProbeKind},
     report::Subject,
     runtime::{
-        Engine, EngineError, ImageConfig,
+        Engine, EngineError, ImageConfig, secrecy,
         spec::{self, InstanceSpec},
     },
-    volumes::Volumes,
+    volumes::{Mounted, Volumes},
 };
 
 /// A post-start hook that hangs must not hold the container for ever.
@@ -137,7 +136,10 @@ impl<E: Engine, L: Links> Job<E, L> {
                 "Pod sandbox changed, it will be killed and re-created.".to_owned(),
             );
         }
-        let spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod));
+        let (volumes, used) = (Arc::clone(&driver.volumes), Arc::clone(pod));
+        let hosts = blocking(move || volumes.hosts(&used)).await?;
+        let hosts = hosts.map_err(|error| self.sandbox_trouble(&error.to_string()))?;
+        let spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod), Some(hosts));
         let id = driver.engine.create(spec).await.map_err(|error| {
             let mend = match error {
                 EngineError::NotFound(_) => format!(
@@ -224,16 +226,18 @@ impl<E: Engine, L: Links> Job<E, L> {
             self.warn(name, "Failed", format!("Error: {message}"));
             Trouble::new("CreateContainerConfigError", message)
         };
-        let (volumes, used, wants) = (Arc::clone(&self.driver.volumes), Arc::clone(&pod), container.clone());
-        let mounts = blocking(move || volumes.mounts(&used, &wants)).await?;
-        let mounts = mounts.map_err(|error| config_error(error.to_string()))?;
         let image = self.image_of(name, &container.image).await?;
+        let mounted = self.mounts(&pod, &container, instance.attempt).await?;
+        let specs = mounted.map_err(config_error)?;
+        let mounts = specs.specs.clone();
         let spec = spec::member(&self.driver.around, &pod, &container, &image, instance, mounts)
             .map_err(config_error)?;
         let created = self.driver.engine.create(spec).await;
+        drop(specs);
         let id = created.map_err(|error| {
-            self.warn(name, "Failed", format!("Error: {error}"));
-            engine_trouble("CreateContainerError", &error)
+            let message = secrecy::tell(&container, &error.to_string());
+            self.warn(name, "Failed", format!("Error: {message}"));
+            Trouble::new("CreateContainerError", message)
         })?;
         self.refresh(&id).await?;
         self.say(name, "Created", format!("Created container: {name}"));
@@ -259,19 +263,49 @@ impl<E: Engine, L: Links> Job<E, L> {
         }
     }
 
+    /// What the engine is to mount, in place until the answer is dropped.
+    async fn mounts(
+        &self,
+        pod: &Arc<PodInstruction>,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<Result<Mounted, String>, Trouble> {
+        let mut held = BTreeMap::new();
+        for volume in Volumes::held_parts(pod, container) {
+            let path = self.driver.engine.volume_path(&volume).await;
+            let path = path.map_err(|error| engine_trouble("CreateContainerError", &error))?;
+            held.extend(path.map(|path| (volume, path)));
+        }
+        let (volumes, used, wants) = (Arc::clone(&self.driver.volumes), Arc::clone(pod), container.clone());
+        let mounted = blocking(move || volumes.mounts(&used, &wants, attempt, &held)).await?;
+        Ok(mounted.map_err(|error| secrecy::tell(container, &error.to_string())))
+    }
+
     async fn start_container(&self, id: &str, name: &str) -> Result<(), Trouble> {
+        let mut mounted = None;
+        if let (Some(pod), Some(container), Some(found)) =
+            (&self.instruction, self.spec_of(name), self.driver.inventory.get(id))
+        {
+            let prepared = self.mounts(pod, container, found.instance.attempt).await?;
+            mounted = Some(prepared.map_err(|message| {
+                self.warn(name, "Failed", format!("Error: failed to start container \"{name}\": {message}"));
+                Trouble::new("RunContainerError", message)
+            })?);
+        }
         let started = self.driver.engine.start(id).await;
+        drop(mounted);
         self.refresh(id).await?;
         if let Err(error) = started {
-            // The engine repeats the command.
-            let withheld = self.spec_of(name).is_some_and(|spec| spec.holds_secrets);
-            let error = if withheld { EngineError::Other(WITHHELD.to_owned()) } else { error };
-            self.warn(name, "Failed", format!("Error: failed to start container \"{name}\": {error}"));
+            let told = match self.spec_of(name) {
+                Some(spec) => secrecy::tell(spec, &error.to_string()),
+                None => error.to_string(),
+            };
+            self.warn(name, "Failed", format!("Error: failed to start container \"{name}\": {told}"));
             let phase = self.driver.inventory.get(id).map(|found| found.instance.phase);
             // An engine that says itself why it could not start leaves a dead container: the back-off takes over.
             return match phase {
                 Some(Phase::Exited(_)) => Ok(()),
-                _ => Err(engine_trouble("RunContainerError", &error)),
+                _ => Err(Trouble::new("RunContainerError", told)),
             };
         }
         self.say(name, "Started", format!("Started container {name}"));

@@ -77,7 +77,8 @@ impl<E: Engine, L: Links> Driver<E, L> {
     /// Starts the agent's core: it follows the feed and the engine until the tasks are stopped.
     pub fn start(tasks: &mut TaskSet, parts: Parts<E, L>, feed: Feed) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
-        let inventory = Arc::new(Inventory::new(Arc::clone(&parts.engine), Arc::clone(&wake)));
+        let inventory =
+            Arc::new(Inventory::new(Arc::clone(&parts.engine), parts.volumes.clone(), Arc::clone(&wake)));
         let pasts = Arc::new(pasts::Pasts::new(parts.past_dir));
         let state = State::new(Recall::load(&parts.recall_file), parts.volumes.uids(), pasts.load());
         tasks.spawn("pasts", Arc::clone(&pasts).run(tasks.stop().clone()));

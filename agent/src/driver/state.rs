@@ -21,13 +21,9 @@ use crate::{
         model::after,
         probes::{ProbeKind, Tracker},
     },
-    runtime::Found,
+    runtime::{Found, secrecy},
 };
 
-/// What is said in place of the engine's words about a container whose command may hold a Secret's value: they repeat
-/// the command, and go into statuses and events that anybody may read.
-pub(super) const WITHHELD: &str =
-    "the engine could not start it; what it says is not shown, for the container takes values from Secrets";
 /// What is left to SIGTERM of a grace that the stop hook used up.
 const AFTER_HOOK: Duration = Duration::from_secs(2);
 
@@ -203,15 +199,14 @@ fn remember(
 
 /// An instance without what must not be repeated to everybody.
 fn discreet(mut instance: Instance, instruction: Option<&PodInstruction>) -> Instance {
-    let holds_secrets = instruction.is_some_and(|pod| {
+    let spec = instruction.and_then(|pod| {
         let list = if instance.kind == Kind::Init { &pod.init_containers } else { &pod.containers };
-        list.iter().any(|spec| spec.name == instance.name && spec.holds_secrets)
+        list.iter().find(|spec| spec.name == instance.name)
     });
-    if let Phase::Exited(exit) = &mut instance.phase
-        && holds_secrets
+    if let (Phase::Exited(exit), Some(spec)) = (&mut instance.phase, spec)
         && !exit.start_error.is_empty()
     {
-        exit.start_error = WITHHELD.to_owned();
+        exit.start_error = secrecy::tell(spec, &exit.start_error);
     }
     instance
 }

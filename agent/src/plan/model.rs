@@ -115,6 +115,8 @@ pub struct Exit {
     pub out_of_memory: bool,
     /// Why it could not even be started; empty when it ran.
     pub start_error: String,
+    /// What it left as its termination message, or the end of its log in place of it.
+    pub message: String,
     /// When it began.
     #[serde(with = "past::moment::optional")]
     pub started: Option<Timestamp>,

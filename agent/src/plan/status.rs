@@ -17,6 +17,8 @@ use super::{
 
 /// How long a failed pull is called `ErrImagePull` before it is called `ImagePullBackOff`.
 pub(crate) const ERR_IMAGE_PULL_SHOWN: Duration = Duration::from_secs(2);
+/// What all containers of a pod together may say about their ends, as on Kubernetes.
+const MOST_MESSAGE_BYTES_OF_A_POD: usize = 12 * 1024;
 
 /// What is said of a container whose end nobody saw.
 const UNSEEN: &str = "the container was removed from the engine while it ran: how it ended is not known";
@@ -37,7 +39,7 @@ pub fn pod_status(
         Phase::Exited(exit) => exit.started,
         Phase::Created => None,
     });
-    PodStatus {
+    let mut status = PodStatus {
         uid: uid.to_owned(),
         namespace: instruction.namespace.clone(),
         name: instruction.name.clone(),
@@ -52,6 +54,22 @@ pub fn pod_status(
         reason,
         message,
         started_at: sandbox.map(seconds).unwrap_or_default(),
+    };
+    bound_messages(&mut status);
+    status
+}
+
+/// No container's last words take more than its share of what a pod may say.
+fn bound_messages(status: &mut PodStatus) {
+    let containers = status.containers.len() + status.init_containers.len();
+    let share = MOST_MESSAGE_BYTES_OF_A_POD / containers.max(1);
+    for container in status.containers.iter_mut().chain(&mut status.init_containers) {
+        for state in [&mut container.state, &mut container.last_state].into_iter().flatten() {
+            if let Some(State::Terminated(terminated)) = &mut state.state {
+                let cut = terminated.message.floor_char_boundary(share);
+                terminated.message.truncate(cut);
+            }
+        }
     }
 }
 
@@ -222,7 +240,11 @@ fn terminated(instance: &Instance, exit: &Exit) -> Terminated {
     Terminated {
         exit_code: exit.code,
         reason: reason.to_owned(),
-        message: if exit.unseen { UNSEEN.to_owned() } else { exit.start_error.clone() },
+        message: match exit {
+            Exit { unseen: true, .. } => UNSEEN.to_owned(),
+            Exit { start_error, .. } if !start_error.is_empty() => start_error.clone(),
+            Exit { message, .. } => message.clone(),
+        },
         started_at: exit.started.map(seconds).unwrap_or_default(),
         finished_at: seconds(exit.finished),
         container_id: container_id(instance),

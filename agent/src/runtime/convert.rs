@@ -8,7 +8,7 @@ use bollard::models::{
 use jiff::Timestamp;
 
 use super::{
-    Found, Scope,
+    Found, LastWords, Scope,
     spec::{self, ContainerSpec, MountSpec},
 };
 use crate::plan::{Exit, Instance, Kind, Phase};
@@ -37,7 +37,6 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
         dns: some(&spec.dns),
         dns_search: some(&spec.dns_search),
         dns_options: some(&spec.dns_options),
-        extra_hosts: some(&spec.extra_hosts),
         cgroup_parent: spec.cgroup_parent.clone(),
         cpu_shares: spec.cpu_shares,
         cpu_period: spec.cpu_period,
@@ -117,6 +116,8 @@ fn mount_body(scope: &Scope, uid: &str, mount: &MountSpec) -> Mount {
             let volume_options = MountVolumeOptions {
                 labels: Some(scope.labels(uid).into_iter().collect()),
                 driver_config: Some(driver),
+                // Empty, and of the mode above, whatever the image has at that place.
+                no_copy: Some(true),
                 ..Default::default()
             };
             Mount {
@@ -147,6 +148,7 @@ pub(super) fn found(scope: &Scope, response: ContainerInspectResponse) -> Option
         pod: label(spec::POD_NAME),
         namespace: label(spec::POD_NAMESPACE),
         pid: state.pid.unwrap_or_default(),
+        last_words: LastWords::parse(&label(spec::LAST_WORDS)),
         instance: Instance {
             id: response.id?,
             kind: Kind::parse(&label(spec::KIND))?,
@@ -183,6 +185,7 @@ fn phase(state: &ContainerState, created: Option<&str>) -> Option<Phase> {
             code: if code == 0 { 128 } else { code },
             out_of_memory: false,
             start_error: if error.is_empty() { "the engine could not start it".to_owned() } else { error },
+            message: String::new(),
             started: None,
             finished: created,
             unseen: false,
@@ -191,6 +194,7 @@ fn phase(state: &ContainerState, created: Option<&str>) -> Option<Phase> {
             code,
             out_of_memory: state.oom_killed.unwrap_or_default(),
             start_error: error,
+            message: String::new(),
             started,
             finished: moment(state.finished_at.as_deref()).or(started).unwrap_or(created),
             unseen: false,

@@ -264,6 +264,15 @@ impl Engine for DockerEngine {
         self.read_log(id, options).await
     }
 
+    async fn volume_path(&self, name: &str) -> Result<Option<std::path::PathBuf>, EngineError> {
+        let client = self.client()?;
+        match self.within(SHORT, "inspect volume", client.inspect_volume(name)).await {
+            Ok(volume) => Ok(Some(volume.mountpoint.into())),
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn remove_volumes(&self, uid: &str) -> Result<(), EngineError> {
         let client = self.client()?;
         let mut labels = self.label_filters();

@@ -3,8 +3,10 @@
 mod convert;
 pub mod docker;
 pub mod image;
+mod last_words;
 mod log_lines;
 pub mod process;
+pub mod secrecy;
 pub mod spec;
 pub mod watch;
 
@@ -55,6 +57,31 @@ pub struct Found {
     pub instance: Instance,
     /// Process id of a live container.
     pub pid: i64,
+    /// Where it tells why it ended.
+    pub last_words: LastWords,
+}
+
+/// Where a container tells why it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastWords {
+    /// Nowhere: an earlier version made it.
+    #[default]
+    Nowhere,
+    /// In a file of the agent's.
+    File,
+    /// In that file; when it failed and wrote nothing, the end of its log is told.
+    FileOrLog,
+}
+
+impl LastWords {
+    /// Reads the label `warren.last-words`.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "file" => Self::File,
+            "file,log" => Self::FileOrLog,
+            _ => Self::Nowhere,
+        }
+    }
 }
 
 /// What the engine says about itself.
@@ -194,6 +221,11 @@ pub trait Engine: Send + Sync + 'static {
         id: &str,
         options: LogOptions,
     ) -> impl Future<Output = Result<LogStream, EngineError>> + Send;
+    /// Where the engine has its volume mounted, in its own mount namespace; none when there is no such volume.
+    fn volume_path(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<std::path::PathBuf>, EngineError>> + Send;
     /// Removes the engine's volumes of a pod.
     fn remove_volumes(&self, uid: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// What the engine is.

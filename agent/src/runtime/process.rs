@@ -87,8 +87,8 @@ pub(super) fn kill(pid: i64, container: &str) -> io::Result<()> {
         rustix::io::Errno::SRCH => Ok(()),
         error => Err(error.into()),
     };
-    // The descriptor stays with the process that has the number now. If that is the container's, it is this one, or a
-    // later one that got the number anew and is none to spare either; no other is ever hit.
+    // From here on the descriptor means one process, whoever gets its number after it. That it is the container's is seen
+    // afterwards: a process that ended in between is signalled no more.
     let descriptor = match pidfd_open(process, PidfdFlags::empty()) {
         Ok(descriptor) => descriptor,
         Err(error) => return gone(error),

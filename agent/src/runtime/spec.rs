@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +32,8 @@ pub const KIND: &str = "warren.kind";
 pub const SANDBOX: &str = "warren.sandbox";
 /// Label: the image by the name that the instruction used.
 pub const IMAGE: &str = "warren.image";
+/// Label: where a container tells why it ended: `file`, or `file,log` when the end of a failed one's log stands in.
+pub const LAST_WORDS: &str = "warren.last-words";
 
 /// Where memory volumes appear inside the sandbox that holds them.
 const HELD_VOLUMES: &str = "/warren-volumes";
@@ -98,7 +99,6 @@ pub struct ContainerSpec {
     pub dns: Vec<String>,
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,
-    pub extra_hosts: Vec<String>,
     pub cgroup_parent: Option<String>,
     pub cpu_shares: Option<i64>,
     pub cpu_period: Option<i64>,
@@ -146,6 +146,7 @@ pub fn sandbox(
     pod: &PodInstruction,
     attempt: u32,
     memory_volumes: Vec<(String, i64)>,
+    hosts: Option<MountSpec>,
 ) -> ContainerSpec {
     let mut labels = labels(around, pod, Kind::Sandbox, "", attempt);
     labels.insert(IMAGE.to_owned(), around.sandbox_image.clone());
@@ -162,13 +163,12 @@ pub fn sandbox(
         labels,
         hostname: Some(if pod.hostname.is_empty() { pod.name.clone() } else { pod.hostname.clone() }),
         command: Some(vec!["pause".to_owned()]),
-        mounts: memory_volumes.into_iter().enumerate().map(hold).collect(),
+        mounts: memory_volumes.into_iter().enumerate().map(hold).chain(hosts).collect(),
         network_mode: "none".to_owned(),
         ipc_mode: "shareable".to_owned(),
         dns: dns.nameservers,
         dns_search: dns.searches,
         dns_options: dns.options,
-        extra_hosts: extra_hosts(pod),
         cgroup_parent: around.cgroup_parent.clone(),
         pids_limit: around.pids_limit.map(i64::from),
         ..ContainerSpec::default()
@@ -188,6 +188,10 @@ pub fn member(
     labels.insert(STREAK.to_owned(), instance.streak.to_string());
     labels.insert(SANDBOX.to_owned(), instance.sandbox.to_owned());
     labels.insert(IMAGE.to_owned(), container.image.clone());
+    if !container.termination_message_path.is_empty() {
+        let from = if container.termination_message_from_log { "file,log" } else { "file" };
+        labels.insert(LAST_WORDS.to_owned(), from.to_owned());
+    }
     let security = container.security.clone().unwrap_or_default();
     let given = |words: &Vec<String>| (!words.is_empty()).then(|| words.clone());
     let join = format!("container:{}", instance.sandbox);
@@ -245,16 +249,6 @@ fn container_name(pod: &PodInstruction, container: &str, attempt: u32) -> String
     let prefix: String = pod.uid.chars().take(8).collect();
     let name = format!("warren_{}_{}_{container}_{prefix}_{attempt}", pod.name, pod.namespace);
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect()
-}
-
-/// Lines of `/etc/hosts`: the pod itself, then its aliases.
-fn extra_hosts(pod: &PodInstruction) -> Vec<String> {
-    let hostname = if pod.hostname.is_empty() { &pod.name } else { &pod.hostname };
-    let own = pod.address.parse::<IpAddr>().is_ok().then(|| format!("{hostname}:{}", pod.address));
-    let aliases = pod.host_aliases.iter().flat_map(|alias| {
-        alias.hostnames.iter().map(|hostname| format!("{hostname}:{}", alias.ip)).collect::<Vec<_>>()
-    });
-    own.into_iter().chain(aliases).collect()
 }
 
 /// Who a container runs as: the instruction says, and where it does not, the image does. None for just as the image
@@ -333,7 +327,7 @@ fn limit(spec: &mut ContainerSpec, resources: Resources) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warren_proto::control::{Dns, EnvVar, HostAlias};
+    use warren_proto::control::{Dns, EnvVar};
 
     fn around() -> Surroundings {
         Surroundings {
@@ -356,17 +350,15 @@ mod tests {
                 searches: vec!["default.svc.cluster.local".into()],
                 options: vec!["ndots:5".into()],
             }),
-            host_aliases: vec![HostAlias { ip: "1.2.3.4".into(), hostnames: vec!["a".into(), "b".into()] }],
             ..PodInstruction::default()
         }
     }
 
     #[test]
     fn a_sandbox_owns_the_namespaces_and_the_names() {
-        let spec = sandbox(&around(), &pod(), 2, vec![("warren_v".into(), 7)]);
+        let spec = sandbox(&around(), &pod(), 2, vec![("warren_v".into(), 7)], None);
         assert_eq!(spec.name, "warren_web-0_default_POD_0123abcd_2");
         assert_eq!((spec.network_mode.as_str(), spec.ipc_mode.as_str()), ("none", "shareable"));
-        assert_eq!(spec.extra_hosts, ["web-0:10.42.1.7", "a:1.2.3.4", "b:1.2.3.4"]);
         assert_eq!(spec.dns, ["10.43.0.10"]);
         assert_eq!(spec.labels[KIND], "sandbox");
         assert_eq!(spec.labels[ATTEMPT], "2");

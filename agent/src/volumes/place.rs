@@ -7,6 +7,8 @@ use std::{
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
+use super::beneath;
+
 const MEMORY: &str = "/dev/shm";
 /// What container engines call the `/dev/shm` that they give to a container.
 const PRIVATE: &str = "shm";
@@ -26,7 +28,21 @@ pub(super) fn in_memory(cluster: &str, node: &str) -> Option<PathBuf> {
         return statfs(&place).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC).then_some(place);
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    (source_of(&mounts, MEMORY) != Some(PRIVATE)).then_some(place)
+    if source_of(&mounts, MEMORY) == Some(PRIVATE) {
+        return None;
+    }
+    match beneath::make_own(memory, &["warren", cluster, node]) {
+        Ok(()) => Some(place),
+        Err(error) => {
+            tracing::error!(
+                directory = %place.display(),
+                %error,
+                "this directory in the machine's memory is not the agent's alone: remove it (rm -r /dev/shm/warren), \
+                 then restart the agent"
+            );
+            None
+        }
+    }
 }
 
 /// What is mounted at `point`, from `/proc/self/mountinfo` (see proc(5)); the last mount covers earlier ones.

@@ -311,7 +311,7 @@ fn start_agent(
     let parts = Parts {
         engine: Arc::new(DockerEngine::new(socket.to_str().unwrap(), scope.clone())),
         links: Arc::new(NetdLinks::new(dir.join("run/netd.sock"))),
-        volumes: Volumes::new(dir, CLUSTER, node, Some(dir.join("host"))),
+        volumes: Volumes::new(dir, CLUSTER, node, Some(dir.join("host")), socket.to_str().unwrap()),
         around: Surroundings {
             scope,
             cgroup_parent: None,

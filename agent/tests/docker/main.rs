@@ -9,5 +9,6 @@ mod commands;
 mod images;
 mod life;
 mod past;
+mod paths;
 mod sessions;
 mod trouble;

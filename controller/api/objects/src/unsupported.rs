@@ -74,7 +74,6 @@ const POD_SPEC: &[Rule] = &[
     Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
     Rule("securityContext.sysctls", When::Given, STORED),
     Rule("securityContext.windowsOptions", When::Given, STORED),
-    Rule("setHostnameAsFQDN", When::True, STORED),
     Rule("shareProcessNamespace", When::True, STORED),
     Rule("topologySpreadConstraints", When::Given, STORED),
     Rule("volumes.*.emptyDir", When::That(limits_a_disk), "sizeLimit is enforced for medium Memory only"),
@@ -92,8 +91,6 @@ const CONTAINER: &[Rule] = &[
     Rule("securityContext.seLinuxOptions", When::Given, STORED),
     Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
     Rule("securityContext.windowsOptions", When::Given, STORED),
-    Rule("terminationMessagePath", When::Not(&["/dev/termination-log"]), STORED),
-    Rule("terminationMessagePolicy", When::Not(&["File"]), STORED),
     Rule("volumeMounts.*.mountPropagation", When::Not(&["None"]), STORED),
     Rule("volumeMounts.*.recursiveReadOnly", When::Not(&["Disabled"]), STORED),
 ];

@@ -15,10 +15,13 @@ use super::{
     environment::{self, expand},
     handlers::{compile_hook, compile_probe},
     references::References,
-    view, volumes,
+    secrecy, view, volumes,
 };
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+/// Of a Linux host.
+const LONGEST_HOST_NAME: usize = 64;
+const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
 /// A pod's own answer to how many processes each of its containers may have.
 const PIDS_ANNOTATION: &str = "warren.dev/pids-limit";
@@ -66,7 +69,9 @@ impl<'a> Compilation<'a> {
         let name = metadata.name.clone().unwrap_or_default();
         let (volumes, problem) = self.volumes(spec);
         let pids_limit = pids_limit(metadata);
-        let problem = problem.or_else(|| pids_limit.as_ref().err().cloned());
+        let problem = problem
+            .or_else(|| pids_limit.as_ref().err().cloned())
+            .or_else(|| self.too_long_a_name(spec, &name));
         let compile = |container: &core::Container| self.container(spec, container, problem.as_deref());
         let init = spec.init_containers.as_deref().unwrap_or_default();
         // A sidecar (an init container that restarts always) runs beside the others; it comes first.
@@ -74,7 +79,8 @@ impl<'a> Compilation<'a> {
         Some(PodInstruction {
             uid,
             namespace: self.references.namespace.to_owned(),
-            hostname: hostname(spec.hostname.as_deref().unwrap_or(&name)),
+            hostname: self.hostname(spec, &name),
+            fully_qualified_name: self.fully_qualified_name(spec, &name),
             name,
             address,
             dns: Some(self.dns(spec)),
@@ -88,6 +94,36 @@ impl<'a> Compilation<'a> {
             grace_seconds: spec.termination_grace_period_seconds.map(whole_seconds),
             pids_limit: pids_limit.unwrap_or_default(),
         })
+    }
+
+    /// What the pod's host calls itself; `setHostnameAsFQDN` makes it the full name.
+    fn hostname(&self, spec: &core::PodSpec, name: &str) -> String {
+        let full = self.fully_qualified_name(spec, name);
+        if spec.set_hostname_as_fqdn == Some(true) && (1..=LONGEST_HOST_NAME).contains(&full.len()) {
+            return full;
+        }
+        hostname(spec.hostname.as_deref().unwrap_or(name))
+    }
+
+    /// What the kernel would refuse to call the host.
+    fn too_long_a_name(&self, spec: &core::PodSpec, name: &str) -> Option<String> {
+        let full = self.fully_qualified_name(spec, name);
+        (spec.set_hostname_as_fqdn == Some(true) && full.len() > LONGEST_HOST_NAME).then(|| {
+            format!(
+                "setHostnameAsFQDN: FQDN {full} is too long ({LONGEST_HOST_NAME} characters is the max, {} characters \
+                 requested)",
+                full.len()
+            )
+        })
+    }
+
+    /// The full name of a pod that has a subdomain; empty for others.
+    fn fully_qualified_name(&self, spec: &core::PodSpec, name: &str) -> String {
+        let Some(subdomain) = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty()) else {
+            return String::new();
+        };
+        let host = hostname(spec.hostname.as_deref().unwrap_or(name));
+        format!("{host}.{subdomain}.{}.svc.{}", self.references.namespace, self.config.domain)
     }
 
     /// The volumes that can be made, and what stands in the way of the first one that cannot.
@@ -120,6 +156,13 @@ impl<'a> Compilation<'a> {
             stdin_once: container.stdin_once.unwrap_or(false),
             tty: container.tty.unwrap_or(false),
             ports: container.ports.iter().flatten().map(port).collect(),
+            termination_message_path: container
+                .termination_message_path
+                .clone()
+                .filter(|path| !path.is_empty())
+                .unwrap_or_else(|| TERMINATION_MESSAGE_PATH.to_owned()),
+            termination_message_from_log: container.termination_message_policy.as_deref()
+                == Some("FallbackToLogsOnError"),
             ..Container::default()
         };
         let outcome = problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
@@ -139,6 +182,9 @@ impl<'a> Compilation<'a> {
     ) -> Result<(), String> {
         let environment = environment::resolve(&self.references, container, &self.links)?;
         compiled.holds_secrets = environment::takes_secrets(container);
+        let secret = secrecy::variables(&self.references, container);
+        compiled.words_hold_secrets = secrecy::in_words(container, &secret);
+        compiled.secret_variables = secret.into_iter().collect();
         let expand_all = |texts: &Option<Vec<String>>| {
             let lookup = |name: &str| environment.get(name).cloned();
             texts.iter().flatten().map(|text| expand(text, lookup)).collect()
@@ -281,7 +327,9 @@ fn compile_mount(
         None => mount.sub_path.clone().unwrap_or_default(),
     };
     if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
-        return Err(format!("subPath {sub_path:?} must be relative and must not contain \"..\""));
+        // As it is written: its value may come from a Secret.
+        let written = mount.sub_path_expr.as_ref().unwrap_or(&sub_path);
+        return Err(format!("subPath {written:?} must be relative and must not contain \"..\""));
     }
     Ok(Mount {
         volume: mount.name.clone(),

@@ -142,6 +142,85 @@ fn a_container_that_takes_a_secret_is_marked() {
 }
 
 #[test]
+fn the_way_of_a_secret_through_a_container_is_known() {
+    let objects = || vec![secret("s", json!({"k": "eA==", "/": "eA=="})), config_map("m", json!({"k": "v"}))];
+    let k = |kind: &str, name: &str| json!({"name": "A", "valueFrom": {kind: {"name": name, "key": "k"}}});
+    let (from_secret, from_map) = (k("secretKeyRef", "s"), k("configMapKeyRef", "m"));
+    let mount = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "a/$(A)"}]);
+    for (spec, variables, in_words) in [
+        (json!({"env": [from_secret.clone()], "command": ["run", "$(A)"]}), vec!["A"], true),
+        (json!({"env": [from_secret.clone()], "args": ["--password=$(A)"]}), vec!["A"], true),
+        (json!({"env": [from_secret.clone()], "volumeMounts": mount}), vec!["A"], true),
+        (json!({"env": [from_secret.clone()], "command": ["run", "A", "$(B)"]}), vec!["A"], false),
+        (
+            json!({"env": [from_secret.clone(), {"name": "B", "value": "x$(A)"}], "command": ["$(B)"]}),
+            vec!["A", "B"],
+            true,
+        ),
+        (json!({"env": [from_secret, {"name": "A", "value": "b"}], "command": ["$(A)"]}), vec![], false),
+        (json!({"env": [from_map], "command": ["$(A)"]}), vec![], false),
+        (
+            json!({"envFrom": [{"secretRef": {"name": "s"}, "prefix": "P_"}], "command": ["$(P_k)"]}),
+            vec!["P_/", "P_k"],
+            true,
+        ),
+    ] {
+        let container = container(spec.clone(), objects());
+        assert_eq!(
+            (&container.secret_variables[..], container.words_hold_secrets),
+            (&variables.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>()[..], in_words),
+            "{spec}"
+        );
+    }
+}
+
+#[test]
+fn a_path_that_came_from_a_secret_is_not_repeated() {
+    let env = json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    let mounts = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)"}]);
+    let container = json!({"name": "c", "image": "busybox", "env": env, "volumeMounts": mounts});
+    let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [container]});
+    // "/hunter2"
+    let secret = secret("s", json!({"k": "L2h1bnRlcjI="}));
+    let container = instruction(vec![pod(spec), secret]).containers.remove(0);
+    assert_eq!(container.unresolved_reason, "CreateContainerConfigError");
+    assert!(container.unresolved_message.contains("$(A)"), "{}", container.unresolved_message);
+    assert!(!container.unresolved_message.contains("hunter2"), "{}", container.unresolved_message);
+}
+
+#[test]
+fn a_pod_with_a_subdomain_knows_its_full_name() {
+    let names = |spec: Value| {
+        let pod = instruction(vec![pod(spec)]);
+        let message = pod.containers[0].unresolved_message.clone();
+        (pod.hostname, pod.fully_qualified_name, message)
+    };
+    let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(names(json!({"hostname": "h"})), text("h", "", ""));
+    let full = "h.sub.shop.svc.cluster.local";
+    assert_eq!(names(json!({"hostname": "h", "subdomain": "sub"})), text("h", full, ""));
+    let spec = json!({"hostname": "h", "subdomain": "sub", "setHostnameAsFQDN": true});
+    assert_eq!(names(spec), text(full, full, ""));
+    let long = "s".repeat(60);
+    let (hostname, _, message) =
+        names(json!({"hostname": "h", "subdomain": long, "setHostnameAsFQDN": true}));
+    assert_eq!(hostname, "h");
+    assert!(message.contains("is too long (64 characters is the max, "), "{message}");
+}
+
+#[test]
+fn a_container_tells_why_it_ends() {
+    let told = |spec: Value| {
+        let container = container(spec, vec![]);
+        (container.termination_message_path, container.termination_message_from_log)
+    };
+    assert_eq!(told(json!({})), ("/dev/termination-log".to_owned(), false));
+    let spec =
+        json!({"terminationMessagePath": "/tmp/why", "terminationMessagePolicy": "FallbackToLogsOnError"});
+    assert_eq!(told(spec), ("/tmp/why".to_owned(), true));
+}
+
+#[test]
 fn an_optional_reference_may_lead_nowhere() {
     let spec = json!({
         "envFrom": [{"configMapRef": {"name": "x", "optional": true}}],
