@@ -350,8 +350,8 @@ impl<E: Engine, L: Links> Job<E, L> {
     async fn run_hook(&self, id: &str, hook: &Hook, limit: Duration) -> Result<(), String> {
         let asked = match &hook.handler {
             Some(Handler::Exec(exec)) => probing::exec(&*self.driver.engine, id, exec, limit).await,
-            Some(Handler::Http(http)) => probing::http(http, &self.reach(), limit).await,
-            Some(Handler::Tcp(tcp)) => probing::tcp(tcp, &self.reach(), limit).await,
+            Some(Handler::Http(http)) => probing::http(http, &self.reach(&http.host), limit).await,
+            Some(Handler::Tcp(tcp)) => probing::tcp(tcp, &self.reach(&tcp.host), limit).await,
             Some(Handler::SleepSeconds(seconds)) => {
                 tokio::time::sleep(limit.min(Duration::from_secs((*seconds).into()))).await;
                 return Ok(());
@@ -361,9 +361,12 @@ impl<E: Engine, L: Links> Job<E, L> {
         asked.map(drop)
     }
 
-    /// How probes and hooks reach the pod.
-    fn reach(&self) -> Reach {
+    /// How probes and hooks reach the pod, or the host that they name.
+    fn reach(&self, host: &str) -> Reach {
         let address = self.instruction.as_ref().map(|pod| pod.address.clone()).unwrap_or_default();
+        if host.is_empty() {
+            return Reach { address, sandbox: Err("it is reached by its address".to_owned()) };
+        }
         let sandbox = self.driver.find_sandbox(&self.subject.uid);
         Reach { address, sandbox: sandbox.map(|sandbox| (sandbox.pid, sandbox.instance.id)) }
     }
@@ -372,7 +375,8 @@ impl<E: Engine, L: Links> Job<E, L> {
         let Some(probe) = self.spec_of(name).and_then(|spec| kind.of(spec)).cloned() else {
             return Ok(());
         };
-        let answer = probing::ask(&*self.driver.engine, id, &probe, &self.reach()).await;
+        let reach = self.reach(probing::host_of(&probe));
+        let answer = probing::ask(&*self.driver.engine, id, &probe, &reach).await;
         let (mut changed, mut run) = (false, 0);
         self.driver.remember(&self.subject.uid, |memory| {
             let tracker = memory.probes.entry((id.to_owned(), kind)).or_default();

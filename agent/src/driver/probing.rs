@@ -38,12 +38,21 @@ const REDIRECTS_ENDED: &str = "Probe terminated redirects";
 pub(super) struct Reach {
     /// The pod's address in the overlay.
     pub(super) address: String,
-    /// Process and id of its sandbox, or why there is none.
+    /// Process and id of its sandbox, or why there is none; needed where a host is named.
     pub(super) sandbox: Result<(i64, String), String>,
 }
 
 /// An answer that will do, perhaps with a warning; or what was wrong.
 pub(super) type Answer = Result<Option<String>, String>;
+
+/// The host that a probe names; empty for the pod itself.
+pub(super) fn host_of(probe: &Probe) -> &str {
+    match &probe.handler {
+        Some(Handler::Http(target)) => &target.host,
+        Some(Handler::Tcp(target)) => &target.host,
+        Some(Handler::Exec(_)) | None => "",
+    }
+}
 
 /// Asks once.
 pub(super) async fn ask<E: Engine>(engine: &E, id: &str, probe: &Probe, reach: &Reach) -> Answer {

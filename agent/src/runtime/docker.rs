@@ -208,7 +208,6 @@ impl Engine for DockerEngine {
             Ok(image) => {
                 let config = image.config.unwrap_or_default();
                 Ok(Some(ImageConfig {
-                    id: image.id.unwrap_or_default(),
                     user: config.user.unwrap_or_default(),
                     volumes: config.volumes.unwrap_or_default(),
                 }))

@@ -108,8 +108,6 @@ pub struct EngineInfo {
 /// What an image says of itself that a container of it must be made by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageConfig {
-    /// The image by content.
-    pub id: String,
     /// `USER`: a name or number, with a group or without; empty for none, which is root.
     pub user: String,
     /// `VOLUME`: paths that get a volume of their own where nothing else is mounted.

@@ -291,9 +291,14 @@ async fn clean_up(node: &str) {
     let mut users = USERS.lock().await;
     *users -= 1;
     if *users == 0 {
-        for image in [IMAGE, SANDBOX_IMAGE] {
-            let options = query::RemoveImageOptions { force: true, ..Default::default() };
-            let _ = docker.remove_image(image, Some(options), None).await;
+        // The tests' own, and what a test that failed left.
+        let filters = [("reference".to_owned(), vec!["agenttest-*".to_owned()])];
+        let options = query::ListImagesOptions { filters: Some(filters.into()), ..Default::default() };
+        for image in docker.list_images(Some(options)).await.unwrap_or_default() {
+            for name in image.repo_tags {
+                let options = query::RemoveImageOptions { force: true, ..Default::default() };
+                let _ = docker.remove_image(&name, Some(options), None).await;
+            }
         }
         let _ = std::fs::remove_dir(&shared);
     }
