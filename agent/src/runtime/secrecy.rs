@@ -31,7 +31,12 @@ const CAUSES: [&str; 14] = [
 pub fn tell(container: &Container, text: &str) -> String {
     let values = container.env.iter().filter(|variable| container.secret_variables.contains(&variable.name));
     let mut values = values.map(|variable| variable.value.as_str()).filter(|value| !value.is_empty());
-    if !container.words_hold_secrets && !values.any(|value| !is_plain(value) || text.contains(value)) {
+    // A controller of an earlier version says only that there are some.
+    let unknown = container.holds_secrets && container.secret_variables.is_empty();
+    if !container.words_hold_secrets
+        && !unknown
+        && !values.any(|value| !is_plain(value) || text.contains(value))
+    {
         return text.to_owned();
     }
     let lower = text.to_lowercase();
@@ -82,6 +87,8 @@ mod tests {
             assert!(told.starts_with("executable file not found in $PATH; "), "{told}");
             assert!(!told.contains("hunter2"), "{told}");
         }
+        let of_old = Container { holds_secrets: true, ..Container::default() };
+        assert!(!tell(&of_old, ANSWER).contains("hunter2"), "where a Secret's value is, is not known");
         assert!(tell(&container("x", true), "hunter2 is odd").starts_with("it cannot be made or started"));
     }
 }

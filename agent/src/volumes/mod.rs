@@ -11,6 +11,7 @@ mod beneath;
 pub mod files;
 mod host_path;
 mod hosts;
+mod item;
 mod place;
 mod space;
 mod stage;
@@ -20,18 +21,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{DirBuilder, Permissions},
     io,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, PermissionsExt},
-    },
-    path::{Component, Path, PathBuf},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
 };
 
-use rustix::fs::fstatfs;
 use warren_proto::control::{Container, Mount, PodInstruction, Volume, volume::Source};
 
 use crate::runtime::spec::MountSpec;
-use beneath::Tree;
+use item::{Choice, Item, Origin, own_path, plain_sub_path, sub_path_error};
 pub use space::SpaceError;
 use stage::{Stage, Staged};
 pub use termination::MOST_BYTES as MOST_MESSAGE_BYTES;
@@ -87,27 +84,6 @@ pub struct Mounted {
     pub specs: Vec<MountSpec>,
     /// In place until the engine has made or started the container.
     _staged: Option<Staged>,
-}
-
-/// Something of a pod's choice that is opened, then mounted for the engine.
-#[derive(Debug)]
-struct Item {
-    volume: String,
-    /// Which of the container's mounts.
-    index: usize,
-    origin: Origin,
-    sub_path: PathBuf,
-}
-
-/// Where a volume begins.
-#[derive(Debug)]
-enum Origin {
-    /// A directory of the agent's.
-    Disk(PathBuf),
-    /// A volume that the engine holds in memory, where the engine mounted it.
-    Memory(PathBuf),
-    /// A path of the machine.
-    Host { prefix: Option<PathBuf>, path: String, kind: String },
 }
 
 /// The volumes of one node. All calls block on the file system.
@@ -178,7 +154,13 @@ impl Volumes {
                     self.stage.space().within(open).map_err(space)??;
                 }
                 Some(Source::Files(source)) => {
-                    let private = self.files_place(name, source.secret)?.join(&pod.uid);
+                    let place = self.files_place(name, source.secret)?;
+                    if source.secret {
+                        let space = |error| VolumeError::Space { volume: name.clone(), error };
+                        let checked = self.stage.space().within(|| place::check(place)).map_err(space)?;
+                        checked.map_err(VolumeError::io(name, "trust", place))?;
+                    }
+                    let private = place.join(&pod.uid);
                     make_private(&private).map_err(VolumeError::io(name, "create", &private))?;
                     files::write(&self.files_dir(source.secret, &pod.uid, name)?, name, &source.files)?;
                 }
@@ -381,78 +363,6 @@ fn entries(dir: &Path) -> Vec<String> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     // A hidden name is no pod's: the key of kept secrets lies here, too.
     names.filter(|name| !name.starts_with('.')).collect()
-}
-
-/// How the engine gets a mount.
-enum Choice {
-    /// By a path that no pod can change, or by the engine's own means.
-    Direct(MountSpec),
-    /// By a mount of what is opened.
-    Staged { origin: Origin, sub_path: PathBuf },
-}
-
-impl Item {
-    /// Opens what is to be mounted; what is missing and may be made is made.
-    fn open(&self) -> Result<OwnedFd, VolumeError> {
-        let name = &self.volume;
-        let tree = match &self.origin {
-            Origin::Disk(base) => Tree::beneath(base).map_err(VolumeError::io(name, "open", base))?,
-            Origin::Memory(base) => {
-                let tree = Tree::beneath(base).map_err(VolumeError::io(name, "open", base))?;
-                let fs = fstatfs(tree.base())
-                    .map_err(|error| VolumeError::io(name, "look at", base)(error.into()))?;
-                if i128::from(fs.f_type) != i128::from(nix::libc::TMPFS_MAGIC) {
-                    return Err(VolumeError::invalid(name, "the engine does not hold this volume in memory"));
-                }
-                tree
-            }
-            Origin::Host { prefix, path, kind } => {
-                Tree::of(host_path::open(name, prefix.as_deref(), path, kind)?)
-            }
-        };
-        let failed = |error| sub_path_error(name, &self.sub_path, error);
-        // As open as the volume itself, as on Kubernetes.
-        let mode = beneath::permissions(tree.base()).map_err(failed)?;
-        tree.open_or_make(&self.sub_path, mode).map_err(failed)
-    }
-}
-
-fn sub_path_error(volume: &str, sub_path: &Path, error: io::Error) -> VolumeError {
-    if beneath::leads_out(&error) {
-        let problem =
-            format!("subPath {sub_path:?} leads out of the volume, or through a link to what does not exist");
-        return VolumeError::invalid(volume, problem);
-    }
-    VolumeError::io(volume, "open subPath", sub_path)(error)
-}
-
-/// A `subPath` as a relative path; empty for the whole volume.
-fn plain_sub_path(volume: &str, sub_path: &str) -> Result<PathBuf, VolumeError> {
-    let mut plain = PathBuf::new();
-    for part in Path::new(sub_path).components() {
-        match part {
-            Component::Normal(part) => plain.push(part),
-            Component::CurDir => {}
-            _ => {
-                let problem = format!("subPath {sub_path:?} must be relative, without \"..\"");
-                return Err(VolumeError::invalid(volume, problem));
-            }
-        }
-    }
-    Ok(plain)
-}
-
-/// The real path of something in a directory to which only the agent writes.
-fn own_path(base: &Path, sub_path: &Path) -> io::Result<PathBuf> {
-    if sub_path.as_os_str().is_empty() {
-        return Ok(base.to_owned());
-    }
-    let tree = Tree::beneath(base)?;
-    let opened = tree.open(sub_path)?;
-    let real = |opened: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-    let (real_base, real) = (real(tree.base())?, real(&opened)?);
-    let inside = real.strip_prefix(&real_base).map_err(io::Error::other)?;
-    Ok(base.join(inside))
 }
 
 /// What a volume in memory may hold, as on Kubernetes: no more than its own limit and than the pod may use at all. Zero:

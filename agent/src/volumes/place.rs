@@ -1,6 +1,7 @@
 //! Where secrets lie: in memory, where the engine sees the same directory.
 
 use std::{
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -54,6 +55,14 @@ pub(super) fn in_memory(cluster: &str, node: &str) -> Option<PathBuf> {
 fn source_of<'a>(mounts: &'a str, point: &str) -> Option<&'a str> {
     let mut at_point = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(point));
     at_point.next_back()?.split_once(" - ")?.1.split(' ').nth(1)
+}
+
+/// Checks, where the engine is, that nobody else decides what lies at the directory from [`in_memory`]: in a container
+/// its parents are out of sight.
+pub(super) fn check(place: &Path) -> io::Result<()> {
+    let Ok(inside) = place.strip_prefix(MEMORY) else { return Ok(()) };
+    let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
+    beneath::make_own(Path::new(MEMORY), &parts)
 }
 
 #[cfg(test)]

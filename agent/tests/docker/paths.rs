@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -166,13 +169,25 @@ async fn names_that_are_exchanged_all_the_time_open_nothing() {
         let uid = wanted.uid.clone();
         let data = bench.dir.path().join("pods").join(&uid).join("volumes/data");
         bench.want(wanted.clone());
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| exchange(&data, &stop));
-            // Long enough for most to be made, refused, and tried again.
-            tokio::task::block_in_place(|| std::thread::sleep(Duration::from_secs(8)));
-            stop.store(true, Ordering::Relaxed);
+        let stop = Arc::new(AtomicBool::new(false));
+        let exchanging = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || exchange(&data, &stop)
         });
+        // Long enough for most to be made, refused, and tried again.
+        let all_ended = async {
+            loop {
+                let status = bench.status(&uid);
+                let ended = |index| ended(&status, &name(index)).is_some();
+                if !status.containers.is_empty() && (0..CONTAINERS).all(ended) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(10), all_ended).await;
+        stop.store(true, Ordering::Relaxed);
+        exchanging.join().unwrap();
         for index in 0..CONTAINERS {
             if ended(&bench.status(&uid), &name(index)).is_some() {
                 let log = bench.logs(&uid, &name(index), LogsRequest::default()).await.unwrap_or_default();
