@@ -379,6 +379,10 @@ pub(crate) struct PodOptions {
     /// The image of pod sandboxes [default: made from this binary].
     #[arg(long)]
     pub(crate) sandbox_image: Option<String>,
+    /// How many processes and threads each container may have at once; 0 for any number. A pod's annotation
+    /// warren.dev/pids-limit goes first.
+    #[arg(long, default_value_t = 256, env = "WARREN_POD_PIDS_LIMIT")]
+    pub(crate) pod_pids_limit: u32,
 }
 
 #[derive(Debug, Args)]

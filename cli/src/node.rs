@@ -167,6 +167,7 @@ fn agent_arguments(options: &NodeOptions, cgroup_parent: Option<String>) -> Vec<
     arguments.extend(pair("--cluster", pods.cluster.to_string()));
     arguments.extend(pods.host_path_prefix.iter().flat_map(|path| pair("--host-path-prefix", path)));
     arguments.extend(pods.sandbox_image.iter().flat_map(|image| pair("--sandbox-image", image)));
+    arguments.extend(pair("--pod-pids-limit", pods.pod_pids_limit.to_string()));
     arguments.extend(cgroup_parent.iter().flat_map(|path| pair("--cgroup-parent", path)));
     arguments
 }
@@ -203,6 +204,8 @@ mod tests {
                 "/h",
                 "--sandbox-image",
                 "i:1",
+                "--pod-pids-limit",
+                "1000",
             ],
             &["--gateway", "--http", "0.0.0.0:8080", "--https", "0.0.0.0:8443"],
         ];
@@ -214,6 +217,18 @@ mod tests {
                 assert_eq!(parsed.logging.log_format, logging.log_format);
                 assert_eq!(parsed.logging.log_level, logging.log_level);
             }
+        }
+    }
+
+    #[test]
+    fn the_agent_is_told_how_many_processes_a_container_may_have() {
+        for (line, expected) in [(&[][..], 256), (&["--pod-pids-limit", "0"][..], 0)] {
+            let (options, logging) = node(line);
+            let agent = daemons(&options, &logging).into_iter().find(|daemon| daemon.name == "agent");
+            let arguments = agent.expect("an agent").arguments;
+            let parsed = Arguments::parse_from(std::iter::once(OsString::from("warren")).chain(arguments));
+            let Command::Agent(agent) = parsed.command else { panic!("not an agent") };
+            assert_eq!(agent.pods.pod_pids_limit, expected);
         }
     }
 

@@ -13,6 +13,7 @@ use bollard::{
     query_parameters::{ListNetworksOptionsBuilder, WaitContainerOptions},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::{
     engine::{CLUSTER_LABEL, Engine},
@@ -150,6 +151,7 @@ async fn remove_directories(engine: &Engine, cluster: &ClusterName) -> anyhow::R
 /// Removes the cluster's directories, and their parents when nothing else is in them.
 pub(crate) fn erase(cluster: &ClusterName) -> anyhow::Result<()> {
     for directory in [cluster.state_root(), cluster.memory_root()] {
+        detach_mounts(&directory).with_context(|| format!("cannot unmount in {}", directory.display()))?;
         match fs::remove_dir_all(&directory) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -159,6 +161,21 @@ pub(crate) fn erase(cluster: &ClusterName) -> anyhow::Result<()> {
         }
         // Fails when another cluster is in it, or when it is a mount point: both are fine.
         let _ = directory.parent().map(fs::remove_dir);
+    }
+    Ok(())
+}
+
+/// Takes away what is mounted below: an agent mounts parts of volumes while the engine starts a container, and one that
+/// was killed in that moment left them. They are made private first, so that nothing goes with them.
+fn detach_mounts(directory: &Path) -> std::io::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let below: Vec<&Path> =
+        points.filter(|point| point.starts_with(directory) && *point != directory).collect();
+    for point in below.into_iter().rev() {
+        let nothing = None::<&str>;
+        mount(nothing, point, nothing, MsFlags::MS_PRIVATE | MsFlags::MS_REC, nothing)?;
+        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
     Ok(())
 }
@@ -189,5 +206,27 @@ async fn erase_in_container(engine: &Engine, cluster: &ClusterName) -> anyhow::R
     match ended {
         Ok(Ok(_)) => Ok(()),
         _ => bail!("cannot remove the cluster's directories: {}", log.trim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root, as all that mounts.
+    #[test]
+    fn what_a_killed_agent_left_mounted_is_not_emptied() {
+        let directory = std::env::temp_dir().join(format!("warren-down-{}", std::process::id()));
+        let (precious, place) = (directory.join("precious"), directory.join("state/mounts/k/0"));
+        fs::create_dir_all(&precious).unwrap();
+        fs::create_dir_all(&place).unwrap();
+        fs::write(precious.join("file"), "").unwrap();
+        mount(Some(&precious), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        assert!(place.join("file").exists());
+        let state = directory.join("state");
+        detach_mounts(&state).unwrap();
+        fs::remove_dir_all(&state).unwrap();
+        assert!(precious.join("file").exists());
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -38,8 +38,6 @@ enum When {
 struct Rule(&'static str, When, &'static str);
 
 const STORED: &str = "stored, but not acted upon by this version of Warren";
-const NON_ROOT: &str =
-    "this version of Warren refuses runAsUser 0, but does not look at the image's own user";
 
 /// The spec of a pod or of a template.
 const POD_SPEC: &[Rule] = &[
@@ -66,15 +64,16 @@ const POD_SPEC: &[Rule] = &[
         "Warren's scheduler leaves the pod alone: it stays Pending until a scheduler of that name binds it",
     ),
     Rule("securityContext.appArmorProfile", When::Given, STORED),
-    Rule("securityContext.fsGroup", When::Given, STORED),
+    Rule(
+        "securityContext.fsGroup",
+        When::Given,
+        "a group of the pod's processes, but volumes are not made this group's by this version of Warren",
+    ),
     Rule("securityContext.fsGroupChangePolicy", When::Given, STORED),
-    Rule("securityContext.runAsNonRoot", When::True, NON_ROOT),
     Rule("securityContext.seLinuxOptions", When::Given, STORED),
     Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
-    Rule("securityContext.supplementalGroups", When::Given, STORED),
     Rule("securityContext.sysctls", When::Given, STORED),
     Rule("securityContext.windowsOptions", When::Given, STORED),
-    Rule("setHostnameAsFQDN", When::True, STORED),
     Rule("shareProcessNamespace", When::True, STORED),
     Rule("topologySpreadConstraints", When::Given, STORED),
     Rule("volumes.*.emptyDir", When::That(limits_a_disk), "sizeLimit is enforced for medium Memory only"),
@@ -83,20 +82,15 @@ const POD_SPEC: &[Rule] = &[
 /// Each container and init container.
 const CONTAINER: &[Rule] = &[
     Rule("lifecycle.stopSignal", When::Given, STORED),
-    Rule("livenessProbe.terminationGracePeriodSeconds", When::Given, STORED),
     Rule("ports.*.hostPort", When::NotZero, "stored, but not opened on the node by this version of Warren"),
     Rule("ports.*.protocol", When::Is("SCTP"), "stored, but SCTP is not carried by this version of Warren"),
     Rule("resizePolicy", When::Given, STORED),
     Rule("resources.claims", When::Given, STORED),
     Rule("securityContext.appArmorProfile", When::Given, STORED),
     Rule("securityContext.procMount", When::Not(&["Default"]), STORED),
-    Rule("securityContext.runAsNonRoot", When::True, NON_ROOT),
     Rule("securityContext.seLinuxOptions", When::Given, STORED),
     Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
     Rule("securityContext.windowsOptions", When::Given, STORED),
-    Rule("startupProbe.terminationGracePeriodSeconds", When::Given, STORED),
-    Rule("terminationMessagePath", When::Not(&["/dev/termination-log"]), STORED),
-    Rule("terminationMessagePolicy", When::Not(&["File"]), STORED),
     Rule("volumeMounts.*.mountPropagation", When::Not(&["None"]), STORED),
     Rule("volumeMounts.*.recursiveReadOnly", When::Not(&["Disabled"]), STORED),
 ];
@@ -263,7 +257,7 @@ mod tests {
         let value = json!({"spec": {"template": {"spec": {
             "priorityClassName": "high", "topologySpreadConstraints": [{}],
             "containers": [{"name": "a"}, {"name": "b", "ports": [{"hostPort": 0}, {"hostPort": 80}],
-                "securityContext": {"runAsNonRoot": true}}]}}}});
+                "securityContext": {"procMount": "Unmasked"}}]}}}});
         let found = warnings("deployments.apps", &value);
         assert_eq!(found.len(), 4, "{found:#?}");
         assert_eq!(

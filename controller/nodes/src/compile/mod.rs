@@ -15,6 +15,7 @@ mod network;
 mod pods;
 mod references;
 mod routes;
+mod secrecy;
 pub(crate) mod view;
 mod volumes;
 
