@@ -1,7 +1,7 @@
 //! Events: what happened to an object, for people.
 
 use serde_json::{Value, json};
-use warren_store::{Key, Object, Precondition, Transaction, Write};
+use warren_store::{Key, Object, Transaction, Write};
 
 use crate::{object, resources, view::View};
 
@@ -30,16 +30,14 @@ pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Eve
     transaction.writes.push(Write::Put(key, value));
 }
 
-/// A transaction that tells what is so rather than what happens: nothing while the event is there.
-pub(crate) fn once(view: &View<'_>, event: &Event<'_>) -> Option<Transaction> {
-    let key = key(view, event).filter(|key| view.world.snapshot.get(key).is_none())?;
-    let value = first(view, event, &key);
-    let mut transaction = Transaction::new().create(key, value);
-    transaction.preconditions.push(Precondition::Exists(event.about.key.clone()));
-    Some(transaction)
+/// Adds the event unless it is there already: for what goes on, and would be counted in every pass.
+pub(crate) fn record_once(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
+    if let Some(key) = key(view, event).filter(|key| view.world.snapshot.get(key).is_none()) {
+        let value = first(view, event, &key);
+        transaction.writes.push(Write::Put(key, value));
+    }
 }
 
-/// The same for the same object, reason and message; `None` inside a namespace that is going away.
 fn key(view: &View<'_>, event: &Event<'_>) -> Option<Key> {
     let about = &event.about.key;
     let namespace = if about.namespace.is_empty() { "default" } else { &*about.namespace };
@@ -48,8 +46,7 @@ fn key(view: &View<'_>, event: &Event<'_>) -> Option<Key> {
     }
     let uid = object::uid(event.about);
     let hash = object::hex16(&[uid, event.component, event.reason, &event.message]);
-    let name = format!("{:.236}.{hash}", about.name);
-    Some(Key::new(resources::EVENTS, namespace, &name))
+    Some(Key::new(resources::EVENTS, namespace, &format!("{:.236}.{hash}", about.name)))
 }
 
 fn repeated(view: &View<'_>, existing: &Object) -> Value {

@@ -12,31 +12,48 @@ const ROUTES: &str = "controller/nodes/src/compile";
 const CLASSES: &str = "controller/plan/src";
 
 /// What is said of an Ingress that names the class of another controller.
-pub(crate) const OTHER_CLASS: &str = "stored, but Warren's gateways serve the class \"warren\" alone: nothing leads to the backends of this Ingress";
+pub(crate) const OTHER_CLASS: &str = "stored, but Warren's gateways serve this class only where an IngressClass of its name \
+     has their controller; \"warren\" has";
 
 /// What the gateways act upon. A value that they do not understand has a row of its own.
 pub const ACTED_UPON: Entries = &[
     ("kubernetes.io/ingress.class", Acts(CLASSES)),
     ("kubernetes.io/ingress.class", Warns(Not(&["warren"]), OTHER_CLASS)),
-    ("nginx.ingress.kubernetes.io/rewrite-target", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/ssl-redirect", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/force-ssl-redirect", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/permanent-redirect", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/permanent-redirect-code", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/temporal-redirect", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/proxy-connect-timeout", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/proxy-read-timeout", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/proxy-send-timeout", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/proxy-body-size", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/whitelist-source-range", Acts(ROUTES)),
     ("nginx.ingress.kubernetes.io/allowlist-source-range", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/app-root", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/auth-realm", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/auth-secret", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/auth-secret-type", Acts(ROUTES)),
     ("nginx.ingress.kubernetes.io/auth-type", Acts(ROUTES)),
     (
         "nginx.ingress.kubernetes.io/auth-type",
-        Refused(Not(&["basic"]), "the gateways know \"basic\" alone; without it everybody would be let in"),
+        Refused(
+            Not(&["basic", "Basic", "BASIC"]),
+            "the gateways know \"basic\" alone; without it everybody would be let in",
+        ),
     ),
-    ("nginx.ingress.kubernetes.io/auth-secret", Acts(ROUTES)),
-    ("nginx.ingress.kubernetes.io/auth-realm", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/backend-protocol", Acts(ROUTES)),
+    (
+        "nginx.ingress.kubernetes.io/backend-protocol",
+        Warns(
+            Not(&["HTTP", "http", "AUTO_HTTP", "auto_http", "GRPC", "grpc"]),
+            "the gateways speak HTTP and GRPC without TLS to pods: requests are answered with an error",
+        ),
+    ),
+    ("nginx.ingress.kubernetes.io/force-ssl-redirect", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/permanent-redirect", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/permanent-redirect-code", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/proxy-body-size", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/proxy-connect-timeout", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/proxy-read-timeout", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/proxy-send-timeout", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/rewrite-target", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/ssl-redirect", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/temporal-redirect", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/temporal-redirect-code", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/upstream-vhost", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/use-regex", Acts(ROUTES)),
+    ("nginx.ingress.kubernetes.io/whitelist-source-range", Acts(ROUTES)),
 ];
 
 /// Whether the gateways act upon an annotation.
@@ -48,8 +65,7 @@ const IGNORED: &str = "stored, but not acted upon by this version of Warren's ga
 const OTHERS: &str = "it is for another controller; Warren's gateways do not act upon it";
 const SNIPPET: &str =
     "stored, but never acted upon: Warren's gateways take no configuration of other programs";
-const ONE_PROTOCOL: &str =
-    "stored, but the gateway speaks HTTP/1.1 without TLS to pods in this version of Warren";
+const ONE_PROTOCOL: &str = "stored, but not acted upon: use the annotation backend-protocol";
 const CERTIFICATES: &str = "no certificate is made by it, for cert-manager cannot run on this version of Warren: put one into the Secret of \
      spec.tls";
 /// What keeps somebody out is refused, for to store it would be to let everybody in.
@@ -62,7 +78,6 @@ pub const NOT_ACTED_UPON: Entries = &[
     ("nginx.ingress.kubernetes.io/auth-tls-secret", Refused(Given, LETS_IN)),
     ("nginx.ingress.kubernetes.io/denylist-source-range", Refused(Given, LETS_IN)),
     ("nginx.ingress.kubernetes.io/enable-global-auth", Warns(Not(&["false"]), IGNORED)),
-    ("nginx.ingress.kubernetes.io/backend-protocol", Warns(Not(&["HTTP", "AUTO_HTTP"]), ONE_PROTOCOL)),
     ("nginx.ingress.kubernetes.io/secure-backends", Warns(Not(&["false"]), ONE_PROTOCOL)),
     ("nginx.ingress.kubernetes.io/grpc-backend", Warns(Not(&["false"]), ONE_PROTOCOL)),
     ("nginx.ingress.kubernetes.io/configuration-snippet", Warns(Given, SNIPPET)),
@@ -70,7 +85,7 @@ pub const NOT_ACTED_UPON: Entries = &[
     ("nginx.ingress.kubernetes.io/stream-snippet", Warns(Given, SNIPPET)),
     ("nginx.ingress.kubernetes.io/auth-snippet", Warns(Given, SNIPPET)),
     ("nginx.ingress.kubernetes.io/modsecurity-snippet", Warns(Given, SNIPPET)),
-    // canary*, affinity, session-cookie-*, cors-*, enable-cors, limit-*, proxy-*, auth-*, use-regex, app-root, ...
+    // canary*, affinity, session-cookie-*, cors-*, enable-cors, limit-*, the other proxy-* and auth-*, ...
     ("nginx.ingress.kubernetes.io/*", Warns(Given, IGNORED)),
     ("nginx.org/basic-auth-secret", Refused(Given, LETS_IN)),
     ("nginx.org/*", Warns(Given, OTHERS)),

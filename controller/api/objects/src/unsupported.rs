@@ -142,7 +142,7 @@ mod tests {
         let value = json!({"spec": {"template": {"spec": {
             "priorityClassName": "high", "topologySpreadConstraints": [{}],
             "containers": [{"name": "a"}, {"name": "b", "ports": [{"hostPort": 0}, {"hostPort": 80}],
-                "securityContext": {"runAsNonRoot": true}}]}}}});
+                "securityContext": {"procMount": "Unmasked"}}]}}}});
         let found = warnings("deployments.apps", &value);
         assert_eq!(found.len(), 4, "{found:#?}");
         let named = |text: &str| found.iter().any(|warning| warning.starts_with(text));

@@ -37,17 +37,6 @@ const SERVICE_ANNOTATIONS: Entries = &[
     ("*", Acts(COMPILER)),
 ];
 
-const CLASS_ANNOTATIONS: Entries = &[
-    (
-        "ingressclass.kubernetes.io/is-default-class",
-        Warns(
-            OneOf(&["true"]),
-            "an Ingress without a class is served by Warren's gateways, whatever class is the default",
-        ),
-    ),
-    ("*", Acts(COMPILER)),
-];
-
 /// Protocols towards pods that an HTTP proxy would have to speak.
 const SPOKEN: When =
     OneOf(&["kubernetes.io/h2c", "kubernetes.io/wss", "h2c", "http2", "grpc", "https", "HTTPS"]);
@@ -103,7 +92,7 @@ pub(super) const TYPES: &[Rows] = &[
                 "appProtocol",
                 Warns(
                     SPOKEN,
-                    "passed on, but the gateway speaks HTTP/1.1 without TLS to pods in this version of Warren",
+                    "passed on, but the gateways do not go by it: gRPC is spoken by the annotation backend-protocol",
                 ),
             ),
             Row("nodePort", Follows("spec.type")),
@@ -179,17 +168,10 @@ pub(super) const TYPES: &[Rows] = &[
     ("networking.v1", "IngressRule", &[Row("host http", Acts(COMPILER))]),
     ("networking.v1", "HTTPIngressRuleValue", &[Row("paths", Acts(COMPILER))]),
     ("networking.v1", "HTTPIngressPath", &[Row("path pathType backend", Acts(COMPILER))]),
-    (
-        "networking.v1",
-        "IngressClass",
-        &[Row("metadata spec", Acts(super::CHECKS)), Row("metadata.annotations", Keys(&[CLASS_ANNOTATIONS]))],
-    ),
+    ("networking.v1", "IngressClass", &[Row("metadata spec", Acts(super::CHECKS))]),
     (
         "networking.v1",
         "IngressClassSpec",
-        &[
-            Row("controller", Informs("names who serves the class; Warren serves the class \"warren\"")),
-            Row("parameters", Warns(Given, STORED)),
-        ],
+        &[Row("controller", Acts(PLANNERS)), Row("parameters", Warns(Given, STORED))],
     ),
 ];

@@ -7,8 +7,6 @@ use super::{
     When::{False, Given, Not, True},
 };
 
-const NON_ROOT: &str =
-    "this version of Warren refuses runAsUser 0, but does not look at the image's own user";
 const HOST: &str = "make a Service or an Ingress for what others shall reach";
 pub(super) const NO_TOKEN: &str = "stored, but this version of Warren mounts no token";
 pub(super) const NO_PULL_SECRETS: &str =
@@ -170,10 +168,16 @@ pub(super) const TYPES: &[Rows] = &[
         "core.v1",
         "PodSecurityContext",
         &[
-            Row("runAsUser runAsGroup runAsNonRoot", Acts(COMPILER)),
-            Row("runAsNonRoot", Warns(True, NON_ROOT)),
+            Row("runAsUser runAsGroup runAsNonRoot supplementalGroups fsGroup", Acts(COMPILER)),
             Row("seccompProfile appArmorProfile", Leads),
-            Row("supplementalGroups fsGroup fsGroupChangePolicy sysctls", Warns(Given, STORED)),
+            Row(
+                "fsGroup",
+                Warns(
+                    Given,
+                    "a group of the pod's processes, but volumes are not made this group's by this version of Warren",
+                ),
+            ),
+            Row("fsGroupChangePolicy sysctls", Warns(Given, STORED)),
             Row("supplementalGroupsPolicy", Warns(Not(&["Merge"]), STORED)),
             Row("seLinuxOptions seLinuxChangePolicy windowsOptions", Warns(Given, STORED)),
         ],
@@ -184,7 +188,6 @@ pub(super) const TYPES: &[Rows] = &[
         &[
             Row("capabilities privileged readOnlyRootFilesystem allowPrivilegeEscalation", Acts(COMPILER)),
             Row("runAsUser runAsGroup runAsNonRoot", Acts(COMPILER)),
-            Row("runAsNonRoot", Warns(True, NON_ROOT)),
             Row("seccompProfile appArmorProfile", Leads),
             Row("procMount", Warns(Not(&["Default"]), STORED)),
             Row("seLinuxOptions windowsOptions", Warns(Given, STORED)),

@@ -123,11 +123,13 @@ fn in_rust(name: &str) -> String {
 }
 
 /// Fields whose consumers come in with other changes of this day.
-const LANDING: [&str; 6] = [
+const LANDING: [&str; 8] = [
     "Container.terminationMessagePath",
     "Container.terminationMessagePolicy",
     "IngressSpec.tls",
     "IngressTLS.hosts",
+    "PodSecurityContext.fsGroup",
+    "PodSecurityContext.supplementalGroups",
     "PodSpec.setHostnameAsFQDN",
     "Probe.terminationGracePeriodSeconds",
 ];
