@@ -85,7 +85,7 @@ pub const NOT_ACTED_UPON: Entries = &[
     ("nginx.ingress.kubernetes.io/stream-snippet", Warns(Given, SNIPPET)),
     ("nginx.ingress.kubernetes.io/auth-snippet", Warns(Given, SNIPPET)),
     ("nginx.ingress.kubernetes.io/modsecurity-snippet", Warns(Given, SNIPPET)),
-    // canary*, affinity, session-cookie-*, cors-*, enable-cors, limit-*, the other proxy-* and auth-*, ...
+    // Canaries, affinity, CORS, limits, buffers, rewrites by snippets, and whatever comes.
     ("nginx.ingress.kubernetes.io/*", Warns(Given, IGNORED)),
     ("nginx.org/basic-auth-secret", Refused(Given, LETS_IN)),
     ("nginx.org/*", Warns(Given, OTHERS)),

@@ -37,6 +37,14 @@ const SERVICE_ANNOTATIONS: Entries = &[
     ("*", Acts(COMPILER)),
 ];
 
+const SERVICE_LABELS: Entries = &[
+    (
+        "service.kubernetes.io/service-proxy-name",
+        Warns(Given, "stored, but every node leads to the service: no other proxy can take it over"),
+    ),
+    ("*", Acts(PLANNERS)),
+];
+
 /// Protocols towards pods that an HTTP proxy would have to speak.
 const SPOKEN: When =
     OneOf(&["kubernetes.io/h2c", "kubernetes.io/wss", "h2c", "http2", "grpc", "https", "HTTPS"]);
@@ -47,6 +55,7 @@ pub(super) const TYPES: &[Rows] = &[
         "Service",
         &[
             Row("metadata spec", Acts(COMPILER)),
+            Row("metadata.labels", Keys(&[SERVICE_LABELS])),
             Row("metadata.annotations", Keys(&[SERVICE_ANNOTATIONS])),
             STATUS,
         ],
