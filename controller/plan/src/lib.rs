@@ -3,7 +3,7 @@
 //! ```text
 //!  World (snapshot, liveness, acknowledgements) + now ──► plan() ──► Plan { steps, problems, wake_at }
 //!                                                           │
-//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage
+//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  idle
 //! ```
 //!
 //! Each planner answers one question over the same immutable snapshot and knows nothing of the others: they
@@ -20,6 +20,7 @@ mod deployment;
 mod endpoints;
 mod events;
 mod garbage;
+mod idle;
 pub mod ingress;
 mod namespaces;
 mod object;
@@ -138,5 +139,6 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     ingress::plan(&view, &mut outcome);
     schedule::plan(&view, &mut outcome);
     garbage::plan(&view, &mut outcome);
+    idle::plan(&view, &mut outcome);
     outcome.into_plan()
 }

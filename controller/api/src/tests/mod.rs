@@ -10,6 +10,7 @@ mod pods;
 mod protobuf;
 mod services;
 mod streams;
+mod sweep;
 
 use std::{sync::Arc, time::Duration};
 

@@ -4,6 +4,7 @@
 mod deployments;
 mod endpoints;
 mod garbage;
+mod idle;
 mod ingress;
 mod model;
 mod nodes;

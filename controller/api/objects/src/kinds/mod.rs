@@ -120,8 +120,6 @@ pub struct Kind {
     pub(crate) validate: fn(&Value, &mut Errors),
     /// Judges a change (after `validate` of the new object).
     pub(crate) update: fn(&Value, &Value, &mut Errors),
-    /// Fields that are stored but not acted upon.
-    pub(crate) warnings: fn(&Value) -> Vec<String>,
     /// The printed columns.
     pub(crate) columns: &'static [Column],
     /// The cells of one object, one per column.
@@ -154,7 +152,6 @@ const PLAIN: Kind = Kind {
     name: validate::NameRule::Subdomain,
     validate: anything,
     update: any_change,
-    warnings: no_warnings,
     columns: table::NAME_AND_AGE,
     row: table::name_and_age,
 };
@@ -172,9 +169,6 @@ const ALL: &[&str] = &["all"];
 fn nothing(_: &mut Value) {}
 fn anything(_: &Value, _: &mut Errors) {}
 fn any_change(_: &Value, _: &Value, _: &mut Errors) {}
-fn no_warnings(_: &Value) -> Vec<String> {
-    Vec::new()
-}
 /// For an entry without a typed check, which no test lets pass.
 fn no_decoder(kind: &Kind, _: &mut Value) -> Result<Unknown, DecodeError> {
     Err(DecodeError::UnknownResource(kind.resource.to_owned()))

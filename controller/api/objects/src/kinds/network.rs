@@ -3,7 +3,7 @@
 use k8s_openapi::api::{discovery, networking};
 
 use super::{Face, Kind, PLAIN, STATUS, Source};
-use crate::{defaults, faces, strict::decode_as, table, unsupported, validate};
+use crate::{defaults, faces, strict::decode_as, table, validate};
 
 const SLICE: Kind = Kind {
     group: "discovery.k8s.io",
@@ -53,7 +53,6 @@ pub(super) const KINDS: &[Kind] = &[
         decode: decode_as::<networking::v1::Ingress>,
         defaults: defaults::service::ingress,
         validate: validate::ingress::ingress,
-        warnings: unsupported::ingress,
         columns: table::service::INGRESS_COLUMNS,
         row: table::service::ingress_row,
         ..PLAIN

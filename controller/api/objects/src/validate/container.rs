@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{
-    NOT_SUPPORTED, Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text,
-};
+use super::{Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text};
 use crate::{
     field::{Errors, Path},
     json::{at, entries, get, has, int, is_empty, items, text, truth},
@@ -54,11 +52,6 @@ fn one_container(container: &Value, path: &Path, volumes: &BTreeSet<&str>, error
     handlers::probes(container, path, errors);
     handlers::lifecycle(container, path, errors);
     security(get(container, "securityContext"), &path.child("securityContext"), errors);
-    for field in ["volumeDevices", "restartPolicy", "restartPolicyRules"] {
-        if !is_empty(get(container, field)) {
-            errors.forbidden(&path.child(field), NOT_SUPPORTED);
-        }
-    }
 }
 
 /// Init containers run to their end: nothing probes or hooks them.

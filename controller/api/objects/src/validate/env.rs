@@ -71,7 +71,7 @@ fn value_from(variable: &Value, path: &Path, errors: &mut Errors) {
             field_reference(get(source, "fieldRef"), &path.child("fieldRef"), &ENV_FIELDS, errors)
         }
         ["resourceFieldRef"] => resource_reference(source, path, errors),
-        ["fileKeyRef"] => errors.forbidden(&path.child("fileKeyRef"), super::NOT_SUPPORTED),
+        ["fileKeyRef"] => {}
         [one] => key_reference(get(source, one), &path.child(one), errors),
         [] => errors.invalid(
             path,

@@ -2,12 +2,10 @@
 
 use serde_json::Value;
 
-use super::{
-    NOT_SUPPORTED, affinity, container, formats, formed, not_negative, one_of, required_text, volume,
-};
+use super::{affinity, container, formats, formed, not_negative, one_of, required_text, volume};
 use crate::{
     field::{Errors, Path},
-    json::{at, get, is_empty, items, text, truth},
+    json::{at, get, items, text},
 };
 
 /// A pod.
@@ -41,24 +39,6 @@ pub(super) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
                 errors.invalid(&path.child("hostnames").index(index), name, message);
             }
         }
-    }
-    refused(spec, path, errors);
-}
-
-/// What would run wrongly if it were only stored.
-fn refused(spec: &Value, path: &Path, errors: &mut Errors) {
-    for field in ["hostNetwork", "hostPID", "hostIPC"] {
-        if truth(spec, field) {
-            errors.forbidden(&path.child(field), NOT_SUPPORTED);
-        }
-    }
-    for field in ["schedulingGates", "resourceClaims"] {
-        if !is_empty(get(spec, field)) {
-            errors.forbidden(&path.child(field), NOT_SUPPORTED);
-        }
-    }
-    if !["", "linux"].contains(&text(spec, "os.name")) {
-        errors.forbidden(&path.child("os").child("name"), NOT_SUPPORTED);
     }
 }
 

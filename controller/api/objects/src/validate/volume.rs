@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{NOT_SUPPORTED, Unique, container, env, formats, formed, one_of_if_set, required_text};
+use super::{Unique, container, env, formats, formed, one_of_if_set, required_text};
 use crate::{
     field::{Errors, Path},
     json::{get, int, items, text},
 };
 
-/// The sources of volumes that this version fills.
-const SUPPORTED: [&str; 6] = ["emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"];
 /// What `hostPath.type` may say.
 const HOST_PATH_TYPES: [&str; 7] =
     ["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
@@ -46,9 +44,6 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
     }
     for name in given {
         let (source, path) = (get(volume, name), path.child(name));
-        if !SUPPORTED.contains(&name) {
-            errors.forbidden(&path, NOT_SUPPORTED);
-        }
         match name {
             "emptyDir" => empty_dir(source, &path, errors),
             "hostPath" => {
@@ -72,9 +67,7 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
 fn empty_dir(source: &Value, path: &Path, errors: &mut Errors) {
     container::quantity(get(source, "sizeLimit"), &path.child("sizeLimit"), errors);
     let medium = text(source, "medium");
-    if medium.starts_with("HugePages") {
-        errors.forbidden(&path.child("medium"), NOT_SUPPORTED);
-    } else {
+    if !medium.starts_with("HugePages") {
         one_of_if_set(source, "medium", path, &["Memory"], errors);
     }
 }
@@ -110,7 +103,7 @@ fn projected(volume: &Value, path: &Path, errors: &mut Errors) {
             match name.as_str() {
                 "configMap" | "secret" => files(part, "name", &path, errors),
                 "downwardAPI" => env::downward_items(part, &path, errors),
-                _ => errors.forbidden(&path, NOT_SUPPORTED),
+                _ => {}
             }
         }
     }

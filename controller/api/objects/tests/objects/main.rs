@@ -6,5 +6,6 @@ mod more_samples;
 mod properties;
 mod protobuf;
 mod samples;
+mod sweep;
 mod tables;
 mod validation;
