@@ -14,6 +14,9 @@ use warren_proto::{
     vocabulary::{NodeName, PodCidr, WireGuardKey},
 };
 
+/// The longest `timeoutSeconds` that Kubernetes admits: a day.
+const LONGEST_AFFINITY: u32 = 86_400;
+
 /// The whole desired state of a member's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct World {
@@ -66,8 +69,8 @@ pub struct Service {
     pub endpoints: Vec<NamedEndpoint>,
     /// The target of an ExternalName service, without a dot at the end.
     pub external_name: Option<String>,
-    /// Whether a client keeps its endpoint.
-    pub client_affinity: bool,
+    /// For how many seconds without a new connection a client keeps its endpoint; `None` when it does not.
+    pub affinity_seconds: Option<u32>,
 }
 
 /// One port of a service.
@@ -238,7 +241,8 @@ fn service_of(service: &control::Service) -> Result<Service, String> {
         ports,
         endpoints: endpoints.collect::<Result<_, String>>()?,
         external_name,
-        client_affinity: service.affinity_seconds > 0,
+        affinity_seconds: (service.affinity_seconds > 0)
+            .then(|| service.affinity_seconds.min(LONGEST_AFFINITY)),
     })
 }
 

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod absent;
+mod affinity;
 mod attach;
 mod capture;
+mod entrance;
 mod firewall;
 mod lab;
 mod names;
