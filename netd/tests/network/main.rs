@@ -8,6 +8,7 @@ mod attach;
 mod capture;
 mod entrance;
 mod firewall;
+mod forwarding;
 mod lab;
 mod names;
 mod overlay;
