@@ -133,7 +133,11 @@ impl<E: Engine, L: Links> Job<E, L> {
                 "Pod sandbox changed, it will be killed and re-created.".to_owned(),
             );
         }
-        let spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod));
+        let mut spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod));
+        if let Some(dns) = &pod.dns {
+            let dns = crate::runtime::resolver::of_pod(dns, &crate::runtime::resolver::NodeResolver::read());
+            (spec.dns, spec.dns_search, spec.dns_options) = (dns.nameservers, dns.searches, dns.options);
+        }
         let id = driver.engine.create(spec).await.map_err(|error| {
             let mend = match error {
                 EngineError::NotFound(_) => format!(

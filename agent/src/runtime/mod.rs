@@ -4,6 +4,7 @@ mod convert;
 pub mod docker;
 pub mod image;
 pub mod process;
+pub mod resolver;
 pub mod spec;
 pub mod watch;
 

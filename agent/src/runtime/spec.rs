@@ -298,6 +298,7 @@ mod tests {
                 nameservers: vec!["10.43.0.10".into()],
                 searches: vec!["default.svc.cluster.local".into()],
                 options: vec!["ndots:5".into()],
+                ..Dns::default()
             }),
             host_aliases: vec![HostAlias { ip: "1.2.3.4".into(), hostnames: vec!["a".into(), "b".into()] }],
             ..PodInstruction::default()
