@@ -7,6 +7,7 @@ mod last_words;
 mod log_lines;
 pub mod process;
 pub mod secrecy;
+pub mod resolver;
 pub mod spec;
 pub mod watch;
 

@@ -352,6 +352,7 @@ mod tests {
                 nameservers: vec!["10.43.0.10".into()],
                 searches: vec!["default.svc.cluster.local".into()],
                 options: vec!["ndots:5".into()],
+                ..Dns::default()
             }),
             ..PodInstruction::default()
         }

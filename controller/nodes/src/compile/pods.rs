@@ -211,8 +211,14 @@ impl<'a> Compilation<'a> {
     fn dns(&self, spec: &core::PodSpec) -> Dns {
         let domain = &self.config.domain;
         let mut dns = match spec.dns_policy.as_deref() {
-            // Empty: the machine's own.
-            Some("Default" | "None") => Dns::default(),
+            Some("None") => Dns::default(),
+            // The machine's own, which its agent knows.
+            Some("Default") => Dns {
+                node_servers: true,
+                node_searches_after: Some(0),
+                cluster_server: self.config.dns_address.to_string(),
+                ..Dns::default()
+            },
             _ => Dns {
                 nameservers: vec![self.config.dns_address.to_string()],
                 searches: vec![
@@ -221,6 +227,9 @@ impl<'a> Compilation<'a> {
                     domain.clone(),
                 ],
                 options: vec!["ndots:5".to_owned()],
+                // Before those that the pod asks for.
+                node_searches_after: Some(3),
+                ..Dns::default()
             },
         };
         if let Some(extra) = &spec.dns_config {

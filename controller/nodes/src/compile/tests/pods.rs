@@ -363,6 +363,11 @@ fn dns_policies_and_names() {
         instruction(vec![pod(json!({"dnsPolicy": policy, "dnsConfig": extra}))]).dns.expect("dns")
     };
     assert_eq!(dns("None").nameservers, ["192.0.2.53"]);
+    assert_eq!((dns("None").node_servers, dns("None").node_searches_after), (false, None));
+    assert_eq!((dns("Default").node_servers, dns("Default").node_searches_after), (true, Some(0)));
+    assert_eq!(dns("Default").cluster_server, "10.43.0.10");
+    assert_eq!((dns("ClusterFirst").node_servers, dns("ClusterFirst").node_searches_after), (false, Some(3)));
+    assert_eq!(dns("ClusterFirst").searches[3], "example.com");
     assert_eq!(dns("Default").searches, ["example.com"]);
     assert_eq!(dns("ClusterFirst").nameservers, ["10.43.0.10", "192.0.2.53"]);
     assert_eq!(dns("ClusterFirst").options, ["ndots:2", "edns0"]);
