@@ -160,7 +160,10 @@ impl World {
                     world.services.insert((service.namespace.clone(), service.name.clone()), read);
                 }),
                 // Other views' items are not ours to judge.
-                Item::Pod(_) | Item::HttpRoute(_) => Ok(()),
+                Item::Pod(_)
+                | Item::HttpRoute(_)
+                | Item::TlsCertificate(_)
+                | Item::BasicAuthentication(_) => Ok(()),
             };
             if let Err(message) = read {
                 problems.push(Problem { item: key.clone(), message });

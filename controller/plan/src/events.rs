@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use warren_store::{Key, Object, Transaction, Write};
 
-use crate::{object, resources, view::View};
+use crate::{object, outcome::Outcome, resources, view::View};
 
 /// Something worth telling about an object.
 pub(crate) struct Event<'a> {
@@ -22,20 +22,34 @@ pub(crate) struct Event<'a> {
 /// Adds the event to a transaction: it is told if and only if the thing happens. An event of the same object,
 /// reason and message is counted. Nothing is told inside a namespace that is going away.
 pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
-    let about = &event.about.key;
-    let namespace = if about.namespace.is_empty() { "default" } else { &*about.namespace };
-    if view.namespace_terminating(namespace) {
+    if view.namespace_terminating(namespace(event)) {
         return;
     }
-    let uid = object::uid(event.about);
-    let hash = object::hex16(&[uid, event.component, event.reason, &event.message]);
-    let name = format!("{:.236}.{hash}", about.name);
-    let key = Key::new(resources::EVENTS, namespace, &name);
+    let key = key(event);
     let value = match view.world.snapshot.get(&key) {
         Some(existing) => repeated(view, existing),
         None => first(view, event, &key),
     };
     transaction.writes.push(Write::Put(key, value));
+}
+
+/// Tells it, unless it was told and is remembered: for what is so, and does not happen.
+pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome, event: &Event<'_>) {
+    if view.world.snapshot.get(&key(event)).is_none() {
+        let mut transaction = Transaction::new();
+        record(view, &mut transaction, event);
+        outcome.step(format!("event about {}", event.about.key), transaction);
+    }
+}
+
+fn namespace(event: &Event<'_>) -> &str {
+    let namespace = &*event.about.key.namespace;
+    if namespace.is_empty() { "default" } else { namespace }
+}
+
+fn key(event: &Event<'_>) -> Key {
+    let hash = object::hex16(&[object::uid(event.about), event.component, event.reason, &event.message]);
+    Key::new(resources::EVENTS, namespace(event), &format!("{:.236}.{hash}", event.about.key.name))
 }
 
 fn repeated(view: &View<'_>, existing: &Object) -> Value {
