@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::local::names::ClusterName;
 
@@ -189,6 +190,9 @@ pub(crate) struct UpOptions {
     /// The gateway's HTTPS port on 127.0.0.1 [default: 8443].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) gateway_https: Option<u16>,
+    /// Proxies before the gateway whose X-Forwarded-* headers are believed [default: none].
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) trusted_proxies: Option<Vec<IpNet>>,
 }
 
 /// Which cluster, for what its administrator asks of the controller.
@@ -439,6 +443,10 @@ pub(crate) struct Listeners {
     /// The address the gateway answers HTTPS on.
     #[arg(long)]
     pub(crate) https: Option<SocketAddr>,
+    /// Proxies before the gateway whose X-Forwarded-*, X-Real-IP and Forwarded headers are believed; those of all other
+    /// peers are replaced.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]

@@ -158,6 +158,8 @@ fn daemons(options: &NodeOptions, logging: &Logging) -> Vec<Daemon> {
 fn gateway_arguments(options: &NodeOptions) -> Vec<OsString> {
     let mut arguments = pair("--http", options.listeners.http.to_string()).to_vec();
     arguments.extend(options.listeners.https.iter().flat_map(|address| pair("--https", address.to_string())));
+    let proxies = &options.listeners.trusted_proxies;
+    arguments.extend(proxies.iter().flat_map(|network| pair("--trusted-proxies", network.to_string())));
     arguments
 }
 
@@ -207,7 +209,15 @@ mod tests {
                 "--pod-pids-limit",
                 "1000",
             ],
-            &["--gateway", "--http", "0.0.0.0:8080", "--https", "0.0.0.0:8443"],
+            &[
+                "--gateway",
+                "--http",
+                "0.0.0.0:8080",
+                "--https",
+                "0.0.0.0:8443",
+                "--trusted-proxies",
+                "10.0.0.0/8,192.0.2.1/32",
+            ],
         ];
         for line in lines {
             let (options, logging) = node(line);

@@ -164,7 +164,10 @@ impl World {
                     world.services.insert((service.namespace.clone(), service.name.clone()), read);
                 }),
                 // Other views' items are not ours to judge.
-                Item::Pod(_) | Item::HttpRoute(_) => Ok(()),
+                Item::Pod(_)
+                | Item::HttpRoute(_)
+                | Item::TlsCertificate(_)
+                | Item::BasicAuthentication(_) => Ok(()),
             };
             let messages = read.err().into_iter().chain(skipped);
             problems.extend(messages.map(|message| Problem { item: key.clone(), message }));

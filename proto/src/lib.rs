@@ -27,3 +27,28 @@ pub const ATTACH_SOCKET: &str = "run/netd.sock";
 
 /// The UDP port of the overlay.
 pub const WIREGUARD_PORT: u16 = 51820;
+
+/// The annotations of an Ingress that the gateway acts upon, below `nginx.ingress.kubernetes.io/`.
+pub const INGRESS_ANNOTATIONS: &[&str] = &[
+    "allowlist-source-range",
+    "app-root",
+    "auth-realm",
+    "auth-secret",
+    "auth-secret-type",
+    "auth-type",
+    "backend-protocol",
+    "force-ssl-redirect",
+    "permanent-redirect",
+    "permanent-redirect-code",
+    "proxy-body-size",
+    "proxy-connect-timeout",
+    "proxy-read-timeout",
+    "proxy-send-timeout",
+    "rewrite-target",
+    "ssl-redirect",
+    "temporal-redirect",
+    "temporal-redirect-code",
+    "upstream-vhost",
+    "use-regex",
+    "whitelist-source-range",
+];

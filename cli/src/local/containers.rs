@@ -18,6 +18,7 @@ pub(crate) const SPECIFICATION_LABEL: &str = "warren.specification";
 pub(crate) const API_PORT_LABEL: &str = "warren.port.api";
 pub(crate) const HTTP_PORT_LABEL: &str = "warren.port.http";
 pub(crate) const HTTPS_PORT_LABEL: &str = "warren.port.https";
+pub(crate) const PROXIES_LABEL: &str = "warren.trusted-proxies";
 
 /// Ports inside the containers; outside they are the user's choice.
 const API_PORT: u16 = 6443;
@@ -87,6 +88,8 @@ pub(crate) struct Layout {
     /// The Docker socket on this machine.
     pub(crate) socket: PathBuf,
     pub(crate) ports: Ports,
+    /// Proxies before the gateway whose word is taken, as CIDRs with commas; empty for none.
+    pub(crate) trusted_proxies: String,
 }
 
 impl Layout {
@@ -117,6 +120,9 @@ impl Layout {
             (CLUSTER_LABEL.to_owned(), self.cluster.to_string()),
             (ROLE_LABEL.to_owned(), member.role.to_string()),
         ]);
+        if member.role == Role::Gateway && !self.trusted_proxies.is_empty() {
+            labels.insert(PROXIES_LABEL.to_owned(), self.trusted_proxies.clone());
+        }
         labels.extend(published.iter().map(|port| (port.label.to_owned(), port.outside.to_string())));
         ContainerCreateBody {
             image: Some(self.image.clone()),
@@ -160,7 +166,12 @@ impl Layout {
                     .collect()
             }
             Role::Gateway => {
-                node.into_iter().chain(["--gateway", "--http", &http, "--https", &https]).collect()
+                let proxies = ["--trusted-proxies", &self.trusted_proxies];
+                let proxies = proxies.into_iter().filter(|_| !self.trusted_proxies.is_empty());
+                node.into_iter()
+                    .chain(["--gateway", "--http", &http, "--https", &https])
+                    .chain(proxies)
+                    .collect()
             }
             Role::Node => {
                 let cluster = self.cluster.as_str();
@@ -300,6 +311,7 @@ mod tests {
             image: "warren/node:1".into(),
             socket: "/run/docker.sock".into(),
             ports: Ports { api: 6443, http: 8080, https: 8443 },
+            trusted_proxies: String::new(),
         }
     }
 

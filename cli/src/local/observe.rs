@@ -12,7 +12,7 @@ use futures_util::future;
 
 use super::{
     containers::{
-        API_PORT_LABEL, HTTP_PORT_LABEL, HTTPS_PORT_LABEL, Member, Ports, ROLE_LABEL, Role,
+        API_PORT_LABEL, HTTP_PORT_LABEL, HTTPS_PORT_LABEL, Member, PROXIES_LABEL, Ports, ROLE_LABEL, Role,
         SPECIFICATION_LABEL,
     },
     engine::{CLUSTER_LABEL, Engine},
@@ -81,6 +81,19 @@ impl Sight {
     /// How many nodes there are.
     pub(crate) fn node_count(&self, cluster: &ClusterName) -> usize {
         self.members.iter().filter(|container| cluster.node_number(name(container)).is_some()).count()
+    }
+
+    /// The proxies that the gateway believes: as given, else as they are, else none.
+    pub(crate) fn trusted_proxies(&self, options: &UpOptions) -> String {
+        let gateway = options.cluster.name.gateway();
+        let known = || {
+            let mut gateways = self.members.iter().filter(|container| name(container) == gateway);
+            gateways.find_map(|container| label(container, PROXIES_LABEL))
+        };
+        match &options.trusted_proxies {
+            Some(networks) => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            None => known().unwrap_or_default().to_owned(),
+        }
     }
 
     /// The ports that the cluster's running containers hold.
@@ -224,7 +237,14 @@ pub(super) mod tests {
 
     fn options(api_port: Option<u16>) -> UpOptions {
         let cluster = ClusterOption { name: "dev".parse().unwrap() };
-        UpOptions { cluster, nodes: None, api_port, gateway_http: None, gateway_https: None }
+        UpOptions {
+            cluster,
+            nodes: None,
+            api_port,
+            gateway_http: None,
+            gateway_https: None,
+            trusted_proxies: None,
+        }
     }
 
     fn names(members: &[Member]) -> Vec<&str> {

@@ -54,7 +54,8 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
     for consequence in consequences(&sight, &ports, options.nodes, &cluster) {
         progress.done(consequence);
     }
-    let layout = Layout { cluster, image: image.name(), socket: engine.socket.clone(), ports };
+    let (socket, trusted_proxies) = (engine.socket.clone(), sight.trusted_proxies(&options));
+    let layout = Layout { cluster, image: image.name(), socket, ports, trusted_proxies };
     let desired: Vec<(Member, String)> =
         members.into_iter().map(|member| (member.clone(), layout.fingerprint(&member))).collect();
     let plan = plan::plan(&desired, &sight.observed(&engine, &layout.cluster).await?);

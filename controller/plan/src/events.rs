@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use warren_store::{Key, Object, Transaction, Write};
 
-use crate::{object, resources, view::View};
+use crate::{object, outcome::Outcome, resources, view::View};
 
 /// Something worth telling about an object.
 pub(crate) struct Event<'a> {
@@ -35,6 +35,15 @@ pub(crate) fn record_once(view: &View<'_>, transaction: &mut Transaction, event:
     if let Some(key) = key(view, event).filter(|key| view.world.snapshot.get(key).is_none()) {
         let value = first(view, event, &key);
         transaction.writes.push(Write::Put(key, value));
+    }
+}
+
+/// The same as a step of its own.
+pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome, event: &Event<'_>) {
+    let mut transaction = Transaction::new();
+    record_once(view, &mut transaction, event);
+    if !transaction.writes.is_empty() {
+        outcome.step(format!("event about {}", event.about.key), transaction);
     }
 }
 

@@ -22,12 +22,17 @@ mod volumes;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use warren_plan::{
     ClusterConfig,
     member::{Member, MemberRole},
-    resources::{CONFIGMAPS, ENDPOINTSLICES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES},
+    resources::{
+        CONFIGMAPS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES,
+    },
 };
 use warren_proto::{
     control::{Consumer, FeedItem},
@@ -104,12 +109,18 @@ pub(crate) struct Compiler {
     config: ClusterConfig,
     last: Compiled,
     pods: BTreeMap<Key, (PodStamp, Option<Arc<FeedItem>>)>,
-    traffic: Option<[Stamp; 4]>,
+    traffic: Option<Traffic>,
+    /// What the gateways' view was made from, of Secrets.
+    secrets: BTreeSet<Key>,
 }
+
+/// The inputs of services and routes: kinds as a whole, and the Secrets that routes name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Traffic([Stamp; 5], Stamp);
 
 impl Compiler {
     pub(crate) fn new(config: ClusterConfig) -> Self {
-        Self { config, last: Compiled::default(), pods: BTreeMap::new(), traffic: None }
+        Self { config, last: Compiled::default(), pods: BTreeMap::new(), traffic: None, secrets: BTreeSet::new() }
     }
 
     /// The views of a snapshot.
@@ -124,11 +135,11 @@ impl Compiler {
             gateway: Arc::clone(&self.last.gateway),
             members,
         };
-        let traffic =
-            [MEMBERS, SERVICES, ENDPOINTSLICES, INGRESSES].map(|resource| stamp(snapshot.list(resource)));
-        if self.traffic != Some(traffic) {
-            self.traffic = Some(traffic);
+        let kinds = [MEMBERS, SERVICES, ENDPOINTSLICES, INGRESSES, INGRESSCLASSES]
+            .map(|resource| stamp(snapshot.list(resource)));
+        if self.traffic != Some(Traffic(kinds, self.secrets(snapshot))) {
             self.traffic(snapshot, &mut next);
+            self.traffic = Some(Traffic(kinds, self.secrets(snapshot)));
         }
         self.last = next.clone();
         next
@@ -144,11 +155,17 @@ impl Compiler {
         configs
     }
 
-    fn traffic(&self, snapshot: &Snapshot, next: &mut Compiled) {
+    fn secrets(&self, snapshot: &Snapshot) -> Stamp {
+        stamp(self.secrets.iter().filter_map(|key| snapshot.get(key)))
+    }
+
+    fn traffic(&mut self, snapshot: &Snapshot, next: &mut Compiled) {
         let slices = Slices::of(snapshot);
         let members = next.members.values().map(Arc::as_ref);
         next.network = collect(&self.last.network, network::shared(snapshot, &slices, members));
-        next.gateway = collect(&self.last.gateway, routes::routes(snapshot, &slices));
+        let routes = routes::routes(snapshot, &slices, &self.config);
+        next.gateway = collect(&self.last.gateway, routes.items.into_iter());
+        self.secrets = routes.secrets;
     }
 
     fn agents(

@@ -86,3 +86,87 @@ fn only_our_classes_are_touched() {
         assert_eq!(addresses(&model, &key), expected, "{key}");
     }
 }
+
+fn events(model: &Model, about: &Key) -> Vec<(String, String)> {
+    let mut events: Vec<_> = model
+        .objects
+        .iter()
+        .filter(|(key, (_, value))| &*key.resource == EVENTS && value["involvedObject"]["name"] == *about.name)
+        .map(|(_, (_, value))| {
+            assert_eq!(value["count"], 1, "told once");
+            (value["reason"].as_str().unwrap().to_owned(), value["message"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    events.sort_unstable();
+    events
+}
+
+fn made(model: &mut Model, namespace: &str, name: &str, created: &str, annotations: Value, spec: Value) -> Key {
+    let key = model.put(
+        INGRESSES,
+        namespace,
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {"name": name, "annotations": annotations}, "spec": spec, "status": {},
+        }),
+    );
+    let mut value = model.get(&key).clone();
+    value["metadata"]["creationTimestamp"] = created.into();
+    model.write(key.clone(), value);
+    key
+}
+
+fn host(host: &str, path: &str) -> Value {
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    json!({"host": host, "http": {"paths": [{"path": path, "pathType": "Prefix", "backend": backend}]}})
+}
+
+#[test]
+fn who_comes_later_is_told_that_the_place_is_taken() {
+    let mut model = Model::new(1);
+    model.namespace("attack");
+    let taken = json!({
+        "rules": [host("Shop.test", "/cart/"), host("free.test", "/")],
+        "tls": [{"hosts": ["shop.test"], "secretName": "mine"}],
+    });
+    // Its namespace and name come first, and it is younger.
+    let thief = made(&mut model, "attack", "a", "2026-02-02T00:00:00Z", json!({}), taken);
+    let spec = json!({"rules": [host("shop.test", "/cart")], "tls": [{"hosts": ["shop.test"], "secretName": "web"}]});
+    let owner = made(&mut model, "default", "shop", "2026-01-01T00:00:00Z", json!({}), spec);
+    model.settle();
+    let told = events(&model, &thief);
+    let reasons: Vec<_> = told.iter().map(|(reason, _)| reason.as_str()).collect();
+    assert_eq!(reasons, ["CertificateConflict", "CertificateUnusable", "RouteConflict"]);
+    assert_eq!(
+        told[2].1,
+        "shop.test, path /cart is already routed by Ingress default/shop, which is older: the rule is not in force"
+    );
+    assert_eq!(events(&model, &owner).len(), 1, "its Secret does not exist: {:?}", events(&model, &owner));
+    assert!(!model.pass(), "stable");
+}
+
+#[test]
+fn what_is_not_served_is_said_on_the_ingress() {
+    let mut model = Model::new(1);
+    let annotations = json!({
+        "nginx.ingress.kubernetes.io/proxy-read-timeout": "soon",
+        "nginx.ingress.kubernetes.io/auth-type": "basic",
+        "nginx.ingress.kubernetes.io/auth-secret": "nobody",
+    });
+    let odd = made(&mut model, "default", "odd", "2026-01-01T00:00:00Z", annotations, json!({"rules": [host("a.test", "/")]}));
+    let other = json!({"ingressClassName": "nginx", "rules": [host("a.test", "/")]});
+    let other = made(&mut model, "default", "other", "2026-01-01T00:00:00Z", json!({}), other);
+    model.put(
+        SECRETS,
+        "default",
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half"}, "data": {"tls.crt": "eA=="}}),
+    );
+    let tls = json!({"rules": [host("b.test", "/")], "tls": [{"secretName": "half"}]});
+    let tls = made(&mut model, "default", "tls", "2026-01-01T00:00:00Z", json!({}), tls);
+    model.settle();
+    let reasons = |key: &Key| events(&model, key).into_iter().map(|(reason, _)| reason).collect::<Vec<_>>();
+    assert_eq!(reasons(&odd), ["AnnotationIgnored", "AuthenticationUnusable"]);
+    assert_eq!(reasons(&other), ["ClassNotServed"]);
+    assert_eq!(reasons(&tls), ["CertificateUnusable"]);
+    assert!(events(&model, &tls)[0].1.contains("has no key \"tls.key\""), "{:?}", events(&model, &tls));
+}
