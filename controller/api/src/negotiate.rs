@@ -142,12 +142,10 @@ pub(crate) fn decode_body(
     expected: Expected<'_>,
 ) -> Result<Decoded, Status> {
     match content_type {
-        "" | "application/json" | "*/*" => {
-            decode::json(body).map_err(|fault| unreadable("the body of the request is not valid JSON", &fault))
-        }
-        "application/yaml" | "application/x-yaml" | "text/yaml" => {
-            decode::yaml(body).map_err(|fault| unreadable("the body of the request is not valid YAML", &fault))
-        }
+        "" | "application/json" | "*/*" => decode::json(body)
+            .map_err(|fault| unreadable("the body of the request is not valid JSON", &fault)),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => decode::yaml(body)
+            .map_err(|fault| unreadable("the body of the request is not valid YAML", &fault)),
         PROTOBUF => decode_protobuf(body, expected).map(Decoded::from),
         other => Err(unsupported(other)),
     }

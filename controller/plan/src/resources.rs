@@ -28,6 +28,8 @@ pub const REPLICASETS: &str = "replicasets.apps";
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.
 pub const INGRESSES: &str = "ingresses.networking.k8s.io";
+/// Classes of ingresses.
+pub const INGRESSCLASSES: &str = "ingressclasses.networking.k8s.io";
 /// Members of the overlay; internal.
 pub const MEMBERS: &str = "members.warren.internal";
 /// Join tokens; internal.

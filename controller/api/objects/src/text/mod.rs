@@ -114,8 +114,11 @@ impl Budget {
             return Ok(());
         }
         self.exceeded = true;
-        let limits = format!("{MOST_VALUES} values, {MOST_ITEMS} objects in lists, {MOST_BYTES} bytes of text");
-        Err(Fault::TooLarge(format!("the text means more than the limit allows ({limits}), aliases included")))
+        let limits =
+            format!("{MOST_VALUES} values, {MOST_ITEMS} objects in lists, {MOST_BYTES} bytes of text");
+        Err(Fault::TooLarge(format!(
+            "the text means more than the limit allows ({limits}), aliases included"
+        )))
     }
 
     fn value(&mut self) -> Result<(), Fault> {
@@ -137,13 +140,27 @@ pub fn too_many(value: &Value) -> Option<String> {
     Weight { bytes: 0, ..Weight::of(value) }.excess()
 }
 
-/// Notes a field that is given twice.
-fn note_duplicate(duplicates: &mut Vec<String>, path: &str) {
-    let mut end = path.len().min(LONGEST_PATH);
-    while !path.is_char_boundary(end) {
+/// Whether a value's text has more bytes than that, or about as many.
+pub(crate) fn is_longer(value: &Value, bytes: usize) -> bool {
+    let weight = Weight::of(value);
+    weight.bytes.saturating_add(weight.values) > bytes
+}
+
+/// A text, or its beginning.
+pub fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut end = most;
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let shown = if end < path.len() { format!("{}...", &path[..end]) } else { path.to_owned() };
+    format!("{}...", &text[..end])
+}
+
+/// Notes a field that is given twice.
+fn note_duplicate(duplicates: &mut Vec<String>, path: &str) {
+    let shown = cut(path, LONGEST_PATH);
     if duplicates.len() < MOST_DUPLICATES && !duplicates.contains(&shown) {
         duplicates.push(shown);
     }

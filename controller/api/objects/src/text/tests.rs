@@ -150,7 +150,10 @@ fn scalars_and_tags() {
 /// A text of the largest size costs what it is long, whatever is in it.
 #[test]
 fn large_texts_are_judged_in_one_pass() {
-    let pieces = ["a", "[", "]", "{", "}", "- ", "? ", ": ", ", ", "&a ", "*a ", "\n", "\n ", "'", "\"", "#", "!!str ", "| ", "%", "---\n", "\t", "\u{feff}", "a: b\n", "[a, ", "- a\n", "  - "];
+    let pieces = [
+        "a", "[", "]", "{", "}", "- ", "? ", ": ", ", ", "&a ", "*a ", "\n", "\n ", "'", "\"", "#", "!!str ",
+        "| ", "%", "---\n", "\t", "\u{feff}", "a: b\n", "[a, ", "- a\n", "  - ",
+    ];
     for piece in pieces {
         for around in [("", ""), ("[", "]"), ("a: ", ""), ("a: |\n ", "")] {
             let text = format!("{}{}{}", around.0, piece.repeat(200_000 / piece.len()), around.1);
