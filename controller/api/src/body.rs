@@ -1,13 +1,17 @@
 //! From a request's body to a checked object.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
-use warren_objects::strict;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+use warren_objects::{ErrorKind, FieldError, strict, text};
 
 use crate::{
     decode::{self, DEEPEST, Decoded},
@@ -18,22 +22,68 @@ use crate::{
 };
 
 /// The largest body, as in Kubernetes.
-pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+pub(crate) const LIMIT: usize = text::MOST_BYTES;
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Reads the whole body.
-pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
-    let reading = Limited::new(body, LIMIT).collect();
-    let collected = tokio::time::timeout(PATIENCE, reading).await.map_err(|_| {
-        Status::timeout(format!("the body of the request did not arrive within {} s", PATIENCE.as_secs()))
-    })?;
-    collected.map(|body| body.to_bytes()).map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            return Status::too_large(LIMIT);
+/// All bodies together that administrators may have under way.
+const ROOM: usize = 64 * 1024 * 1024;
+/// The largest body of anybody else, who may ask about himself and nothing more.
+const SMALL: usize = 64 * 1024;
+/// All bodies together of everybody else.
+const SMALL_ROOM: usize = 4 * 1024 * 1024;
+
+/// Room for bodies: what is sent at the same time, and what is made of it, never adds up to more than there is memory.
+/// Administrators and others have their own, so that nobody waits for a member that has gone mad.
+pub(crate) struct Bodies {
+    masters: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        let room = |bytes: usize| Arc::new(Semaphore::new(kibibytes(bytes)));
+        Self { masters: room(ROOM), others: room(SMALL_ROOM) }
+    }
+}
+
+fn kibibytes(bytes: usize) -> usize {
+    bytes.div_ceil(1024).max(1)
+}
+
+/// A body, with the room that it takes until it is dropped.
+#[derive(Default)]
+pub(crate) struct Received {
+    pub(crate) bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    /// Reads a whole body. One that does not say its length takes the room of the largest.
+    pub(crate) async fn read(&self, body: Body, is_master: bool) -> Result<Received, Status> {
+        let (room, most) = if is_master { (&self.masters, LIMIT) } else { (&self.others, SMALL) };
+        let length = body.size_hint();
+        if length.lower() > most as u64 {
+            return Err(Status::too_large(most));
         }
-        Status::bad_request(format!("the body of the request could not be read: {error}"))
-    })
+        let claimed = length.exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(most);
+        let permits = u32::try_from(kibibytes(claimed)).unwrap_or(u32::MAX);
+        let deadline = Instant::now() + PATIENCE;
+        let taken = timeout_at(deadline, Arc::clone(room).acquire_many_owned(permits)).await;
+        let Ok(Ok(taken)) = taken else {
+            return Err(Status::too_many_requests("too many large requests are under way: try again"));
+        };
+        let collected = timeout_at(deadline, Limited::new(body, most).collect()).await.map_err(|_| {
+            Status::timeout(format!("the body of the request did not arrive within {} s", PATIENCE.as_secs()))
+        })?;
+        let collected = collected.map_err(|error| {
+            if error.downcast_ref::<LengthLimitError>().is_some() {
+                return Status::too_large(most);
+            }
+            Status::bad_request(format!("the body of the request could not be read: {error}"))
+        })?;
+        Ok(Received { bytes: collected.to_bytes(), _room: Some(taken) })
+    }
 }
 
 /// What the query of a write says.
@@ -44,9 +94,35 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
-    pub(crate) fn parse(query: &Query) -> Result<Self, Status> {
+    /// `options` is what Kubernetes calls them: `CreateOptions`.
+    pub(crate) fn parse(query: &Query, options: &str) -> Result<Self, Status> {
+        let faults = query.get("fieldManager").map(field_manager).unwrap_or_default();
+        if !faults.is_empty() {
+            return Err(Status::invalid_kind("meta.k8s.io", options, "", &faults));
+        }
         Ok(Self { dry_run: query.dry_run()?, validation: query.field_validation()? })
     }
+}
+
+/// What is wrong with the name of a field manager, by the rules of Kubernetes. It is not kept.
+fn field_manager(name: &str) -> Vec<FieldError> {
+    const LONGEST: usize = 128;
+    let fault = |kind, value: Option<&str>, detail: String| FieldError {
+        field: "fieldManager".into(),
+        kind,
+        value: value.map(Value::from),
+        detail,
+    };
+    let mut faults = Vec::new();
+    if name.len() > LONGEST {
+        faults.push(fault(ErrorKind::TooLong, None, format!("may not be more than {LONGEST} bytes")));
+    }
+    if let Some(at) = name.chars().position(char::is_control) {
+        let shown: String = name.chars().take(LONGEST).collect();
+        let detail = format!("should only contain printable characters, the one at {at} is none");
+        faults.push(fault(ErrorKind::Invalid, Some(&shown), detail));
+    }
+    faults
 }
 
 /// Decodes the options of a deletion; an empty body is an empty object.

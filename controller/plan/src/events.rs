@@ -1,7 +1,7 @@
 //! Events: what happened to an object, for people.
 
 use serde_json::{Value, json};
-use warren_store::{Key, Object, Transaction, Write};
+use warren_store::{Key, Object, Precondition, Transaction, Write};
 
 use crate::{object, outcome::Outcome, resources, view::View};
 
@@ -24,7 +24,11 @@ pub(crate) struct Event<'a> {
 pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
     let Some(key) = key(view, event) else { return };
     let value = match view.world.snapshot.get(&key) {
-        Some(existing) => repeated(view, existing),
+        Some(existing) => {
+            // One that somebody deletes meanwhile stays deleted: the step is planned anew.
+            transaction.preconditions.push(Precondition::Exists(key.clone()));
+            repeated(view, existing)
+        }
         None => first(view, event, &key),
     };
     transaction.writes.push(Write::Put(key, value));

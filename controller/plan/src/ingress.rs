@@ -1,5 +1,7 @@
 //! Where is an Ingress reached, and what of it is not in force? Every gateway's address on the underlay becomes its
 //! status; what the gateways cannot do becomes an event.
+//!
+//! Source of the rules of classes: <https://kubernetes.io/docs/concepts/services-networking/ingress/#ingress-class>.
 
 pub mod annotations;
 mod notices;
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 use warren_store::{Key, Object, Snapshot, Transaction};
 
 use crate::{
+    events::{self, Event},
     member::{Member, MemberRole},
     object,
     outcome::Outcome,
@@ -17,10 +20,14 @@ use crate::{
     view::View,
 };
 
-const CLASS: &str = "warren";
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
-/// The controller that our classes name.
+/// The class that is there in every cluster.
+pub const CLASS: &str = "warren";
+/// What an IngressClass names in `spec.controller` whose ingresses the gateways serve.
 pub const CONTROLLER: &str = "warren.dev/gateway";
+/// On an IngressClass: "true" makes it the class of every new Ingress that names none.
+pub const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
+/// On an Ingress: its class, as clients wrote it before there was a field for it.
+pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
     let snapshot = &view.world.snapshot;

@@ -54,6 +54,8 @@ pub struct ClusterConfig {
     pub dns_address: Ipv4Addr,
     /// The DNS suffix.
     pub domain: String,
+    /// The certificates (PEM) by which clients in pods know the API; every namespace gets them. Empty: none does.
+    pub ca_pem: String,
 }
 
 impl Default for ClusterConfig {
@@ -63,6 +65,7 @@ impl Default for ClusterConfig {
             service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 43, 0, 0), 16),
             dns_address: Ipv4Addr::new(10, 43, 0, 10),
             domain: "cluster.local".to_owned(),
+            ca_pem: String::new(),
         }
     }
 }

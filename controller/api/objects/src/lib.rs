@@ -17,6 +17,7 @@ pub mod quantity;
 pub mod schema;
 pub mod strict;
 pub mod table;
+pub mod text;
 pub mod unsupported;
 pub mod validate;
 

@@ -170,3 +170,64 @@ fn what_is_not_served_is_said_on_the_ingress() {
     assert_eq!(reasons(&tls), ["CertificateUnusable"]);
     assert!(events(&model, &tls)[0].1.contains("has no key \"tls.key\""), "{:?}", events(&model, &tls));
 }
+
+fn class(model: &mut Model, name: &str, controller: &str) {
+    let value = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": name, "uid": name},
+        "spec": {"controller": controller},
+    });
+    model.write(Key::new(INGRESSCLASSES, "", name), value);
+}
+
+#[test]
+fn the_controller_of_a_class_decides_whose_it_is() {
+    let mut model = Model::new(1);
+    gateway(&mut model, "gateway-1", Some("192.0.2.9:51820"));
+    class(&mut model, "own", "warren.dev/gateway");
+    class(&mut model, "nginx", "k8s.io/ingress-nginx");
+    class(&mut model, "warren", "example.com/somebody-elses");
+    let annotation = json!({"kubernetes.io/ingress.class": "own"});
+    let ours = [
+        ingress(&mut model, "own", json!("own"), json!({})),
+        ingress(&mut model, "old", Value::Null, annotation),
+        ingress(&mut model, "none", Value::Null, json!({})),
+    ];
+    let others =
+        ["nginx", "warren", "missing"].map(|class| ingress(&mut model, class, json!(class), json!({})));
+    model.settle();
+    for key in &ours {
+        assert_eq!(addresses(&model, key), json!([{"ip": "192.0.2.9"}]), "{key}");
+    }
+    for key in &others {
+        assert_eq!(addresses(&model, key), Value::Null, "{key}");
+    }
+}
+
+#[test]
+fn an_ingress_of_another_class_is_told_once() {
+    let mut model = Model::new(1);
+    class(&mut model, "nginx", "k8s.io/ingress-nginx");
+    ingress(&mut model, "web", json!("nginx"), json!({}));
+    let lost = ingress(&mut model, "lost", json!("traefik"), json!({}));
+    let told = |model: &Model, name: &str| -> Vec<Value> {
+        let world = model.world();
+        let events = world.snapshot.list(EVENTS).map(|event| event.value.clone());
+        events.filter(|event| event["involvedObject"]["name"] == name).collect()
+    };
+    model.settle();
+    assert!(!model.pass(), "stable: nothing is told again");
+    let events = told(&model, "web");
+    assert_eq!((events.len(), &events[0]["reason"]), (1, &json!("ClassNotServed")));
+    assert_eq!((&events[0]["type"], &events[0]["count"]), (&json!("Normal"), &json!(1)));
+    let message = events[0]["message"].as_str().unwrap();
+    assert!(message.contains("\"nginx\"") && message.contains("k8s.io/ingress-nginx"), "{message}");
+    let events = told(&model, "lost");
+    assert_eq!((events.len(), &events[0]["type"]), (1, &json!("Warning")));
+    assert!(events[0]["message"].as_str().unwrap().contains("there is no such class"));
+    // A new status is not news.
+    let mut value = model.get(&lost).clone();
+    value["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    model.write(lost, value);
+    model.settle();
+    assert_eq!(told(&model, "lost")[0]["count"], 1);
+}

@@ -7,6 +7,7 @@ mod garbage;
 mod idle;
 mod ingress;
 mod model;
+mod namespaces;
 mod nodes;
 mod properties;
 mod scheduling;

@@ -56,8 +56,8 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "endpoints",
         short_names: &["ep"],
         source: Source::Derived,
-        verbs: &["get", "list"],
-        refusal: "Endpoints are derived from EndpointSlices, to be read only: write or watch \
+        verbs: &["get", "list", "watch"],
+        refusal: "Endpoints are derived from EndpointSlices, to be read only: write \
                   endpointslices.discovery.k8s.io with the label kubernetes.io/service-name instead",
         decode: decode_as::<v1::Endpoints>,
         columns: table::service::ENDPOINTS_COLUMNS,

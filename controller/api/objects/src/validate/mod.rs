@@ -23,6 +23,7 @@ pub(crate) mod quota;
 pub(crate) mod review;
 pub(crate) mod service;
 pub(crate) mod stateful;
+pub(crate) mod status;
 pub(crate) mod storage;
 pub(crate) mod volume;
 pub(crate) mod workload;

@@ -48,7 +48,7 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
             "emptyDir" => empty_dir(source, &path, errors),
             "hostPath" => {
                 if required_text(source, "path", &path, errors) {
-                    formed(source, "path", &path, formats::no_backsteps, errors);
+                    formed(source, "path", &path, formats::absolute_path, errors);
                 }
                 one_of_if_set(source, "type", &path, &HOST_PATH_TYPES, errors);
             }
@@ -80,7 +80,7 @@ fn files(source: &Value, name: &str, path: &Path, errors: &mut Errors) {
         let path = path.child("items").index(index);
         required_text(item, "key", &path, errors);
         if required_text(item, "path", &path, errors) {
-            formed(item, "path", &path, formats::path_below, errors);
+            formed(item, "path", &path, formats::file_below, errors);
         }
         mode(item, "mode", &path, errors);
     }
