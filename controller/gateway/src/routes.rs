@@ -109,6 +109,7 @@ impl RouteTable {
 
     fn route(&mut self, key: &str, rule: &HttpRoute, previous: Option<&Self>) -> Arc<Route> {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(rule.endpoints.len());
+        let mut seen = BTreeSet::new();
         for endpoint in &rule.endpoints {
             let (Ok(address), Ok(port @ 1..)) =
                 (endpoint.address.parse::<IpAddr>(), u16::try_from(endpoint.port))
@@ -122,7 +123,7 @@ impl RouteTable {
             let kept = || previous.and_then(|table| table.endpoints.get(&address)).cloned();
             let known = self.endpoints.entry(address);
             let shared = known.or_insert_with(|| kept().unwrap_or_else(|| Endpoint::new(address)));
-            if !endpoints.iter().any(|earlier| Arc::ptr_eq(earlier, shared)) {
+            if seen.insert(address) {
                 endpoints.push(shared.clone());
             }
         }

@@ -22,15 +22,7 @@ pub(crate) struct Event<'a> {
 /// Adds the event to a transaction: it is told if and only if the thing happens. An event of the same object,
 /// reason and message is counted. Nothing is told inside a namespace that is going away.
 pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
-    let about = &event.about.key;
-    let namespace = if about.namespace.is_empty() { "default" } else { &*about.namespace };
-    if view.namespace_terminating(namespace) {
-        return;
-    }
-    let uid = object::uid(event.about);
-    let hash = object::hex16(&[uid, event.component, event.reason, &event.message]);
-    let name = format!("{:.236}.{hash}", about.name);
-    let key = Key::new(resources::EVENTS, namespace, &name);
+    let Some(key) = key(view, event) else { return };
     let value = match view.world.snapshot.get(&key) {
         Some(existing) => repeated(view, existing),
         None => first(view, event, &key),
@@ -38,9 +30,29 @@ pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Eve
     transaction.writes.push(Write::Put(key, value));
 }
 
+/// Adds the event unless it is there already: for what goes on, and would be counted in every pass.
+pub(crate) fn record_once(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
+    if let Some(key) = key(view, event).filter(|key| view.world.snapshot.get(key).is_none()) {
+        let value = first(view, event, &key);
+        transaction.writes.push(Write::Put(key, value));
+    }
+}
+
+fn key(view: &View<'_>, event: &Event<'_>) -> Option<Key> {
+    let about = &event.about.key;
+    let namespace = if about.namespace.is_empty() { "default" } else { &*about.namespace };
+    if view.namespace_terminating(namespace) {
+        return None;
+    }
+    let uid = object::uid(event.about);
+    let hash = object::hex16(&[uid, event.component, event.reason, &event.message]);
+    Some(Key::new(resources::EVENTS, namespace, &format!("{:.236}.{hash}", about.name)))
+}
+
 fn repeated(view: &View<'_>, existing: &Object) -> Value {
     let mut value = existing.value.clone();
-    let count = value.get("count").and_then(Value::as_i64).unwrap_or(1);
+    // A number of 32 bits in the API.
+    let count = value.get("count").and_then(Value::as_i64).unwrap_or(1).clamp(0, i64::from(i32::MAX) - 1);
     let fields = object::object_at(&mut value, &[]);
     fields.insert("count".into(), (count + 1).into());
     fields.insert("lastTimestamp".into(), object::time_text(view.now).into());

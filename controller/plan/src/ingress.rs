@@ -16,17 +16,21 @@ use crate::{
 const CLASS: &str = "warren";
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let snapshot = &view.world.snapshot;
     let wanted = addresses(snapshot.list(MEMBERS).filter_map(|object| Member::from_object(object).ok()));
-    for ingress in snapshot.list(INGRESSES).filter(|ingress| is_ours(ingress)) {
-        if published(ingress) == wanted || object::is_deleting(ingress) {
-            continue;
-        }
-        if let Some(value) = object::edited(ingress, |value| publish(value, &wanted)) {
-            let transaction = Transaction::new().replace(ingress.key.clone(), ingress.revision, value);
-            outcome.step(format!("address of {}", ingress.key), transaction);
-        }
+    for ingress in snapshot.list(INGRESSES) {
+        outcome.each(ingress, |outcome| plan_ingress(ingress, &wanted, outcome));
+    }
+}
+
+fn plan_ingress(ingress: &Object, wanted: &[Value], outcome: &mut Outcome<'_>) {
+    if !is_ours(ingress) || published(ingress) == wanted || object::is_deleting(ingress) {
+        return;
+    }
+    if let Some(value) = object::edited(ingress, |value| publish(value, wanted)) {
+        let transaction = Transaction::new().replace(ingress.key.clone(), ingress.revision, value);
+        outcome.step(format!("address of {}", ingress.key), transaction);
     }
 }
 

@@ -1,11 +1,15 @@
 //! The planners as a whole: a model of the cluster carries out their plans.
 #![allow(clippy::unwrap_used)]
 
+mod circles;
 mod deployments;
 mod endpoints;
+mod extremes;
 mod garbage;
 mod ingress;
 mod model;
+mod names;
 mod nodes;
 mod properties;
+mod quarantine;
 mod scheduling;
