@@ -346,6 +346,11 @@ pub(crate) struct ControllerOptions {
     /// Begin with the state in this backup; the data directory must hold none.
     #[arg(long, value_name = "FILE")]
     pub(crate) restore: Option<PathBuf>,
+    /// Set an object aside (RESOURCE/NAMESPACE/NAME): it is kept and can be read and deleted, but nothing is done for
+    /// it, and members do not learn of it. For an object at which the controller ends while it starts, as its log
+    /// says; may be given several times.
+    #[arg(long, value_name = "KEY", action = ArgAction::Append)]
+    pub(crate) quarantine: Vec<warren_controller::Key>,
     /// A name or address under which clients reach the controller; may be given several times.
     #[arg(long, action = ArgAction::Append)]
     pub(crate) tls_san: Vec<String>,

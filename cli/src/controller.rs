@@ -16,6 +16,7 @@ pub(crate) fn main(options: ControllerOptions, logging: &Logging) -> anyhow::Res
         advertise: options.advertise_address,
         cluster: Default::default(),
         restore: options.restore,
+        quarantine: options.quarantine,
     };
     daemon::main("controller", logging, options.metrics, |stop| warren_controller::run(config, stop))
 }

@@ -19,9 +19,11 @@ mod patience;
 mod places;
 mod planners;
 mod server;
+mod starts;
 mod streams;
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -41,6 +43,10 @@ use warren_runtime::{
 };
 use warren_store::{EmbeddedStore, Store};
 
+pub use warren_store::{Key, KeyError};
+
+use starts::{Part, Starts};
+
 /// How long clients of streams may take to read how their sessions ended.
 const SEE_OFF: Duration = Duration::from_secs(3);
 
@@ -59,6 +65,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// A backup to begin with; the data directory must then hold no state.
     pub restore: Option<PathBuf>,
+    /// Objects that are set aside: kept, and neither planned for nor told to members.
+    pub quarantine: Vec<Key>,
 }
 
 /// Starts a controller; it runs until `stop` is cancelled.
@@ -68,10 +76,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     private_directory(directory)?;
     let (data, wanted) = (directory.clone(), config.restore.clone());
     tokio::task::spawn_blocking(move || backup::restore_if_wanted(&data, wanted.as_deref())).await??;
+    let starts = Starts::begin(directory);
     let store = EmbeddedStore::open_with_keys(&directory.join("store"), &directory.join("keys"))?;
     let authority = CertificateAuthority::load_or_create(&directory.join("pki")).with_context(|| {
         format!("cannot use the certificate authority in {}", directory.join("pki").display())
     })?;
+    starts.tell(&store.snapshot(), &command_line());
+    let quarantined = quarantine(&config.quarantine, &*store);
     bootstrap::namespaces(&*store).await?;
     bootstrap::ingress_class(&*store).await?;
 
@@ -85,6 +96,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     cluster.ca_pem = authority.ca_pem().to_owned();
     let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
     let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), cluster.clone());
+    nodes.prepare(quarantined.clone(), starts.watch(Part::Compiling));
     let connections = TaskTracker::new();
     let api = warren_api::router(Api {
         store: Arc::clone(&shared),
@@ -122,10 +134,40 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     );
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
     tasks.spawn("streams", see_off(connections, stop.clone()));
-    planners::start(&mut tasks, Arc::clone(&shared), nodes, cluster)?;
+    tasks.spawn("start", finish(Arc::clone(&starts), Arc::clone(&nodes), stop.clone()));
+    planners::start(&mut tasks, Arc::clone(&shared), nodes, cluster, quarantined, starts)?;
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");
     Ok(Bound { addresses: vec![("api", address)], tasks })
+}
+
+/// The objects that are set aside. One that does not exist (any more) is no reason not to start.
+fn quarantine(keys: &[Key], store: &dyn Store) -> BTreeSet<Key> {
+    let state = store.snapshot();
+    for key in keys {
+        if state.get(key).is_some() {
+            tracing::warn!(%key, "an object is set aside: it is kept, and nothing is done for it until a start without --quarantine");
+        } else {
+            tracing::warn!(%key, "there is no such object to set aside");
+        }
+    }
+    keys.iter().cloned().collect()
+}
+
+/// By which command this process was started.
+fn command_line() -> String {
+    std::env::args().collect::<Vec<_>>().join(" ")
+}
+
+/// Sees the start to its end, or to a stop before it.
+async fn finish(starts: Arc<Starts>, nodes: Arc<Nodes>, stop: CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = nodes.compiled_once() => starts.finish(Part::Compiling),
+    }
+    stop.cancelled().await;
+    starts.stop();
+    Ok(())
 }
 
 fn private_directory(directory: &std::path::Path) -> anyhow::Result<()> {

@@ -11,9 +11,11 @@ use futures_util::future::{FutureExt as _, join_all};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use warren_nodes::Nodes;
-use warren_plan::{ClusterConfig, Problem, Step, World, resources};
+use warren_plan::{ClusterConfig, Failure, Problem, Progress, Step, World, resources};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
-use warren_store::{Change, CommitError, Store, Watch};
+use warren_store::{Change, CommitError, Key, Store, Watch};
+
+use crate::starts::{Part, Starts};
 
 /// A whole pass at least this often, whatever was or was not noticed.
 const RESYNC: Duration = Duration::from_secs(10);
@@ -57,13 +59,17 @@ pub(crate) fn start(
     store: Arc<dyn Store>,
     nodes: Arc<Nodes>,
     config: ClusterConfig,
+    quarantined: BTreeSet<Key>,
+    starts: Arc<Starts>,
 ) -> anyhow::Result<()> {
     let stop = tasks.stop().clone();
     let wake = Arc::new(Notify::new());
     tasks.spawn("planner-watch", watch(Arc::clone(&store), Arc::clone(&wake), stop.clone()));
     tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
     let released = tokio::sync::Mutex::new(Released::start(&*store)?);
-    let planner = Arc::new(Planner { store, nodes, config, released, reported: Mutex::default() });
+    let (progress, reported) = (starts.watch(Part::Planning), Mutex::default());
+    let planner = Planner { store, nodes, config, quarantined, starts, progress, released, reported };
+    let planner = Arc::new(planner);
     tasks.spawn("planner", async move {
         // A boxed future, because a lending one cannot be shown to be `Send`.
         let pass = move || Arc::clone(&planner).pass().boxed();
@@ -116,6 +122,10 @@ struct Planner {
     store: Arc<dyn Store>,
     nodes: Arc<Nodes>,
     config: ClusterConfig,
+    /// What an operator has set aside.
+    quarantined: BTreeSet<Key>,
+    starts: Arc<Starts>,
+    progress: Arc<dyn Progress>,
     released: tokio::sync::Mutex<Released>,
     /// Problems are said once, not in every pass.
     reported: Mutex<BTreeSet<String>>,
@@ -132,6 +142,12 @@ impl Planner {
             tracing::debug!(%error, "no plan");
             return Pass { retry: true, wake_after: None };
         }
+        let (snapshot, quarantined) = if self.quarantined.is_empty() {
+            (snapshot, Vec::new())
+        } else {
+            let (rest, quarantined) = snapshot.without(&self.quarantined);
+            (Arc::new(rest), quarantined)
+        };
         let world = World {
             snapshot,
             config: self.config.clone(),
@@ -139,13 +155,16 @@ impl Planner {
             acknowledged: observed.acknowledged,
             released: released.addresses.clone(),
             released_since: released.since,
+            quarantined,
+            failures: self.nodes.failures(),
         };
         drop(released);
         let started = Instant::now();
-        let plan = warren_plan::plan(&world, now);
+        let plan = warren_plan::plan_watched(&world, now, &*self.progress);
+        self.starts.finish(Part::Planning);
         let took = started.elapsed();
         metrics::histogram!("warren_plan_seconds").record(took.as_secs_f64());
-        self.report(plan.problems);
+        self.report(plan.problems, plan.failures.iter().chain(&world.failures));
         let retry = self.apply(plan.steps).await;
         tokio::time::sleep(took.min(LONGEST_REST)).await;
         let now = jiff::Timestamp::now();
@@ -159,12 +178,20 @@ impl Planner {
         join_all(commits).await.into_iter().any(|failed| failed)
     }
 
-    fn report(&self, problems: Vec<Problem>) {
-        let current: BTreeSet<String> =
+    fn report<'f>(&self, problems: Vec<Problem>, failures: impl Iterator<Item = &'f Failure>) {
+        let mut current: BTreeSet<String> =
             problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
         let mut reported = self.reported.lock();
         for problem in current.difference(&reported) {
             tracing::warn!(problem, "the planners cannot do what is wanted");
+        }
+        for Failure { stage, key, message } in failures {
+            metrics::counter!("warren_failed_objects_total", "stage" => *stage).increment(1);
+            let failure = format!("{stage} {key}: {message}");
+            if !reported.contains(&failure) {
+                tracing::error!(stage, %key, message, "an object could not be dealt with; it is left as it is");
+            }
+            current.insert(failure);
         }
         *reported = current;
     }

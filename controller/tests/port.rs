@@ -39,6 +39,7 @@ impl Fixture {
             advertise: None,
             cluster: ClusterConfig::default(),
             restore: None,
+            quarantine: Vec::new(),
         };
         let bound = warren_controller::run(config, stop.clone()).await.expect("the controller starts");
         let address = bound.address("api").expect("it listens");

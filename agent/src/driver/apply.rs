@@ -139,8 +139,7 @@ impl<E: Engine, L: Links> Job<E, L> {
         let (volumes, used) = (Arc::clone(&driver.volumes), Arc::clone(pod));
         let hosts = blocking(move || volumes.hosts(&used)).await?;
         let hosts = hosts.map_err(|error| self.sandbox_trouble(&error.to_string()))?;
-        let mut spec =
-            spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod), Some(hosts));
+        let mut spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod), Some(hosts));
         if let Some(dns) = &pod.dns {
             let dns = crate::runtime::resolver::of_pod(dns, &crate::runtime::resolver::NodeResolver::read());
             (spec.dns, spec.dns_search, spec.dns_options) = (dns.nameservers, dns.searches, dns.options);

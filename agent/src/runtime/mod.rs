@@ -6,8 +6,8 @@ pub mod image;
 mod last_words;
 mod log_lines;
 pub mod process;
-pub mod secrecy;
 pub mod resolver;
+pub mod secrecy;
 pub mod spec;
 pub mod watch;
 

@@ -179,7 +179,7 @@ pub(crate) fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
 /// One more.
 pub(crate) fn bump_generation(object: &mut Value) {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
-    of(object).insert("generation".into(), json!(generation + 1));
+    of(object).insert("generation".into(), json!(generation.saturating_add(1)));
 }
 
 fn desired(object: &Value) -> Vec<(&String, &Value)> {

@@ -44,7 +44,8 @@ pub(crate) fn next(
     let time = seconds(&event.time).unwrap_or_else(|| rfc3339(now));
     if let Some(known) = known {
         let mut value = known.clone();
-        value["count"] = (known["count"].as_u64().unwrap_or(1) + 1).into();
+        // A number of 32 bits in the API.
+        value["count"] = known["count"].as_u64().unwrap_or(1).saturating_add(1).min(i32::MAX as u64).into();
         value["lastTimestamp"] = time.into();
         return value;
     }

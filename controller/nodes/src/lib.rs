@@ -33,8 +33,8 @@ mod tokens;
 mod usage;
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -42,12 +42,13 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_plan::{ClusterConfig, member::MemberRole};
+use warren_plan::{ClusterConfig, Failure, Progress, Unwatched, guard, member::MemberRole};
 use warren_proto::control::{control_server::ControlServer, join_server::JoinServer};
 use warren_runtime::{rate::Seldom, tls::PeerIdentity};
-use warren_store::Store;
+use warren_store::{Key, Store};
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
+pub use compile::afresh;
 pub use identity::MEMBERS;
 pub use observe::Observed;
 pub use sessions::{Session, SessionError};
@@ -89,6 +90,8 @@ pub struct Nodes {
     pub(crate) compiled: watch::Sender<Option<Arc<Compiled>>>,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) networks: Mutex<BTreeMap<String, reports::Tunnel>>,
+    /// What is left out of every feed, and who learns which object is compiled.
+    preparation: OnceLock<(BTreeSet<Key>, Arc<dyn Progress>)>,
     pub(crate) usages: Mutex<BTreeMap<String, usage::Measured>>,
     /// What members have open, and what they may.
     pub(crate) calls: Arc<gate::Calls>,
@@ -117,6 +120,7 @@ impl Nodes {
             compiled: watch::Sender::new(None),
             sessions: sessions::Sessions::default(),
             networks: Mutex::default(),
+            preparation: OnceLock::new(),
             usages: Mutex::default(),
             calls: Arc::default(),
             refusals: Seldom::new(),
@@ -126,6 +130,24 @@ impl Nodes {
             closing: CancellationToken::new(),
             streams: TaskTracker::new(),
         })
+    }
+
+    /// Before [`Nodes::run`]: members are not told of these objects, and `progress` learns what is compiled.
+    pub fn prepare(&self, quarantined: BTreeSet<Key>, progress: Arc<dyn Progress>) {
+        if self.preparation.set((quarantined, progress)).is_err() {
+            tracing::error!("the nodes were prepared twice; the second time counts for nothing");
+        }
+    }
+
+    /// When the state has been compiled once.
+    pub async fn compiled_once(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.compiled.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Objects that could not be compiled.
+    pub fn failures(&self) -> Vec<Failure> {
+        self.compiled.borrow().as_ref().map(|compiled| compiled.failures.clone()).unwrap_or_default()
     }
 
     /// The gRPC services Join and Control, behind the gate. Each request that came with a client certificate must
@@ -190,7 +212,9 @@ impl Nodes {
     }
 
     async fn compile_changes(&self) -> anyhow::Result<()> {
-        let mut compiler = Compiler::new(self.config.clone());
+        let progress = self.preparation.get().map(|(_, progress)| Arc::clone(progress));
+        let mut compiler =
+            Compiler::new(self.config.clone(), progress.unwrap_or_else(|| Arc::new(Unwatched)));
         let mut snapshot = self.store.snapshot();
         loop {
             let mut watch = self.store.watch(snapshot.revision);
@@ -220,7 +244,20 @@ impl Nodes {
         }
         self.calls.end_strangers(snapshot);
         let started = Instant::now();
-        let next = Arc::new(compiler.compile(snapshot));
+        let quarantined = self.preparation.get().map(|(quarantined, _)| quarantined);
+        let next = guard::catch(|| match quarantined {
+            Some(quarantined) if !quarantined.is_empty() => {
+                compiler.compile(&snapshot.without(quarantined).0)
+            }
+            _ => compiler.compile(snapshot),
+        });
+        let next = match next {
+            Ok(next) => Arc::new(next),
+            // Between objects, so that it cannot be said of which. Members go on with what they have.
+            Err(panic) => {
+                return tracing::error!(panic, "the state could not be compiled; members keep the last one");
+            }
+        };
         metrics::histogram!("warren_nodes_compile_seconds").record(started.elapsed().as_secs_f64());
         {
             let mut cursors = self.cursors.lock();

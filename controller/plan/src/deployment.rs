@@ -25,15 +25,15 @@ use crate::{
 };
 use draft::Draft;
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     for deployment in &view.deployments {
         if !view.namespace_terminating(deployment.namespace()) {
-            plan_deployment(view, deployment, outcome);
+            outcome.each(deployment.object, |outcome| plan_deployment(view, deployment, outcome));
         }
     }
 }
 
-fn plan_deployment(view: &View<'_>, deployment: &Typed<'_, Deployment>, outcome: &mut Outcome) {
+fn plan_deployment(view: &View<'_>, deployment: &Typed<'_, Deployment>, outcome: &mut Outcome<'_>) {
     let Some(spec) = &deployment.spec else { return };
     if selector::is_empty(&spec.selector) {
         let message = "spec.selector is empty and would select all pods: give it labels of the template";

@@ -29,6 +29,8 @@ use crate::{
 
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.warren.dev";
+/// How many ports the slices of one service may name in all: each set of resolved ports has a slice of its own.
+const MOST_PORTS: usize = 100_000;
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Whether a slice is ours to write.
@@ -53,7 +55,7 @@ pub(crate) fn is_headless(slice: &Value) -> bool {
     object::label(slice, HEADLESS).is_some()
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let mut slices = BTreeMap::<(String, String), Vec<_>>::new();
     for (slice, _) in view.world.snapshot.typed::<EndpointSlice>(ENDPOINTSLICES) {
         if let (true, Some(name)) = (is_managed(&slice.value), object::label(&slice.value, SERVICE_NAME)) {
@@ -81,7 +83,7 @@ fn plan_service(
     view: &View<'_>,
     service: &Typed<'_, Service>,
     existing: &[&std::sync::Arc<warren_store::Object>],
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) {
     let mut transaction = Transaction::new();
     let wanted = wanted_slices(view, service, outcome);
@@ -115,13 +117,23 @@ fn plan_service(
 fn wanted_slices(
     view: &View<'_>,
     service: &Typed<'_, Service>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> BTreeMap<String, (Value, Vec<Value>)> {
     let pods = selected(view, service);
     let trusting = brake(view, service, &pods, outcome);
     let mut groups = BTreeMap::<Vec<Option<i32>>, Vec<Value>>::new();
+    let most = (MOST_PORTS / service_ports(service).len().max(1)).max(1);
     for pod in &pods {
-        groups.entry(targets(service, Some(pod))).or_default().push(endpoint(view, service, pod, trusting));
+        let targets = targets(service, Some(pod));
+        if groups.len() >= most && !groups.contains_key(&targets) {
+            let message = format!(
+                "its pods have given its port names more than {most} different sets of numbers: further pods get no \
+                 traffic; use the same numbers, or fewer ports"
+            );
+            outcome.problem(service.object.key.clone(), message);
+            continue;
+        }
+        groups.entry(targets).or_default().push(endpoint(view, service, pod, trusting));
     }
     if groups.is_empty() {
         groups.insert(targets(service, None), Vec::new());
@@ -159,7 +171,7 @@ fn brake(
     view: &View<'_>,
     service: &Typed<'_, Service>,
     pods: &[&PodView<'_>],
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> bool {
     let ready = || pods.iter().filter(|pod| pod.ready_when_last_heard());
     let is_trusted = |pod: &&&PodView<'_>| !pod.deleting() && !suspect(view, pod);
@@ -203,7 +215,20 @@ fn service_ports<'s>(service: &'s Typed<'_, Service>) -> &'s [ServicePort] {
 
 /// Where this pod listens for each of the service's ports.
 fn targets(service: &Typed<'_, Service>, pod: Option<&PodView<'_>>) -> Vec<Option<i32>> {
-    service_ports(service).iter().map(|port| target(port, pod)).collect()
+    let named = named_ports(pod);
+    service_ports(service).iter().map(|port| target(port, &named)).collect()
+}
+
+/// The pod's ports that have names, by name and protocol; of several the first.
+fn named_ports<'p>(pod: Option<&'p PodView<'_>>) -> BTreeMap<(&'p str, &'p str), i32> {
+    let containers = pod.and_then(|pod| pod.spec.as_ref()).into_iter().flat_map(|spec| &spec.containers);
+    let mut named = BTreeMap::new();
+    for port in containers.flat_map(|container| container.ports.iter().flatten()) {
+        if let Some(name) = &port.name {
+            named.entry((name.as_str(), protocol(port.protocol.as_deref()))).or_insert(port.container_port);
+        }
+    }
+    named
 }
 
 /// The ports of a slice; a name that its pods do not know is left out.
@@ -225,19 +250,14 @@ fn protocol(text: Option<&str>) -> &str {
     text.unwrap_or("TCP")
 }
 
-fn target(port: &ServicePort, pod: Option<&PodView<'_>>) -> Option<i32> {
-    let wanted = match &port.target_port {
-        None => return Some(port.port),
-        Some(IntOrString::Int(0)) => return Some(port.port),
-        Some(IntOrString::Int(number)) => return Some(*number),
-        Some(IntOrString::String(name)) => name,
-    };
-    let containers = pod?.spec.as_ref()?.containers.iter();
-    containers.flat_map(|container| container.ports.iter().flatten()).find_map(|candidate| {
-        let named = candidate.name.as_ref() == Some(wanted);
-        (named && protocol(candidate.protocol.as_deref()) == protocol(port.protocol.as_deref()))
-            .then_some(candidate.container_port)
-    })
+fn target(port: &ServicePort, named: &BTreeMap<(&str, &str), i32>) -> Option<i32> {
+    match &port.target_port {
+        None | Some(IntOrString::Int(0)) => Some(port.port),
+        Some(IntOrString::Int(number)) => Some(*number),
+        Some(IntOrString::String(name)) => {
+            named.get(&(name.as_str(), protocol(port.protocol.as_deref()))).copied()
+        }
+    }
 }
 
 fn new_slice(

@@ -43,7 +43,7 @@ pub(crate) fn record_once(view: &View<'_>, transaction: &mut Transaction, event:
 }
 
 /// The same as a step of its own.
-pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome, event: &Event<'_>) {
+pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome<'_>, event: &Event<'_>) {
     let mut transaction = Transaction::new();
     record_once(view, &mut transaction, event);
     if !transaction.writes.is_empty() {
@@ -64,7 +64,8 @@ fn key(view: &View<'_>, event: &Event<'_>) -> Option<Key> {
 
 fn repeated(view: &View<'_>, existing: &Object) -> Value {
     let mut value = existing.value.clone();
-    let count = value.get("count").and_then(Value::as_i64).unwrap_or(1);
+    // A number of 32 bits in the API.
+    let count = value.get("count").and_then(Value::as_i64).unwrap_or(1).clamp(0, i64::from(i32::MAX) - 1);
     let fields = object::object_at(&mut value, &[]);
     fields.insert("count".into(), (count + 1).into());
     fields.insert("lastTimestamp".into(), object::time_text(view.now).into());

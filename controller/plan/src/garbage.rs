@@ -3,6 +3,8 @@
 //! Objects whose owners are all gone (by uid), dependents of an owner that is deleted in the foreground,
 //! pods of nodes that do not exist, reserved service addresses without a service, and old events.
 
+mod circles;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,14 +12,16 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::Value;
+use warren_objects::kinds;
 use warren_store::{Key, Object, Snapshot, Transaction};
 
 use crate::{
+    events::{self, Event},
     ipam,
     member::{Member, MemberRole},
     object,
     outcome::Outcome,
-    resources::{self, EVENTS, MEMBERS, NAMESPACES, NODES, PODS, SERVICEADDRESSES, SERVICES},
+    resources::{EVENTS, MEMBERS, NAMESPACES, NODES, SERVICEADDRESSES, SERVICES},
     view::View,
 };
 
@@ -33,12 +37,16 @@ const EVENT_BATCH: usize = 256;
 struct Family<'a> {
     living: BTreeMap<&'a str, &'a Arc<Object>>,
     dependents: BTreeMap<&'a str, Vec<&'a Arc<Object>>>,
+    /// Objects that are set aside: they own what they own, and their owners wait for them.
+    quarantined: BTreeSet<&'a str>,
+    /// Objects that are deleted in the foreground and wait, in the end, for themselves.
+    circles: BTreeSet<&'a str>,
 }
 
 impl<'a> Family<'a> {
     /// Looks at every object, and at its metadata once: most have no owner and are not being deleted. The second
     /// answer is those that are one or the other, in key order.
-    fn of(snapshot: &'a Snapshot) -> (Self, Vec<&'a Arc<Object>>) {
+    fn of(snapshot: &'a Snapshot, quarantined: &'a [Arc<Object>]) -> (Self, Vec<&'a Arc<Object>>) {
         let (mut family, mut concerned) = (Self::default(), Vec::new());
         for object in snapshot.iter() {
             let Some(metadata) = object.value.get("metadata") else { continue };
@@ -50,22 +58,54 @@ impl<'a> Family<'a> {
                 concerned.push(object);
             }
         }
+        for object in quarantined {
+            family.quarantined.insert(object::uid(object));
+            for owner in object::owners(object) {
+                family.dependents.entry(object::owner_uid(owner)).or_default().push(object);
+            }
+        }
         if !family.dependents.is_empty() {
             let known = snapshot.iter().map(|object| (object::uid(object), object));
             family.living = known.filter(|(uid, _)| family.dependents.contains_key(uid)).collect();
         }
+        let waits: circles::Waits<'a> = concerned
+            .iter()
+            .filter(|object| waits_for_dependents(object))
+            .map(|object| {
+                (object::uid(object), family.blockers(object::uid(object)).map(object::uid).collect())
+            })
+            .collect();
+        family.circles = circles::of(&waits);
         (family, concerned)
+    }
+
+    fn dependents(&self, uid: &str) -> &[&'a Arc<Object>] {
+        self.dependents.get(uid).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The dependents that an owner, deleted in the foreground, waits for.
+    fn blockers(&self, owner: &'a str) -> impl Iterator<Item = &'a Object> + use<'a, '_> {
+        self.dependents(owner)
+            .iter()
+            .filter(move |dependent| blocks(dependent, owner))
+            .map(|object| &***object)
     }
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
-    let (family, concerned) = Family::of(&view.world.snapshot);
+fn waits_for_dependents(object: &Object) -> bool {
+    object::is_deleting(object) && object::finalizers(object).any(|finalizer| finalizer == FOREGROUND)
+}
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
+    let (family, concerned) = Family::of(&view.world.snapshot, &view.world.quarantined);
     for object in concerned {
-        if object::is_deleting(object) {
-            finish(&family, object, outcome);
-        } else {
-            follow(view, &family, object, outcome);
-        }
+        outcome.each(object, |outcome| {
+            if object::is_deleting(object) {
+                finish(&family, object, outcome);
+            } else {
+                follow(view, &family, object, outcome);
+            }
+        });
     }
     pods_without_node(view, outcome);
     members_without_node(view, outcome);
@@ -84,25 +124,37 @@ enum Owner {
     Gone,
 }
 
-fn judge(family: &Family<'_>, reference: &Value) -> Owner {
-    let field = |name| reference.get(name).and_then(Value::as_str).unwrap_or_default();
-    match family.living.get(object::owner_uid(reference)) {
-        Some(owner) if object::is_deleting(owner) && object::finalizers(owner).any(|f| f == FOREGROUND) => {
-            Owner::Waits
-        }
-        Some(_) => Owner::Lives,
-        None if resources::resource_of(field("apiVersion"), field("kind")).is_none() => Owner::Lives,
-        None => Owner::Gone,
+fn judge(family: &Family<'_>, dependent: &Object, reference: &Value) -> Owner {
+    let uid = object::owner_uid(reference);
+    if family.quarantined.contains(uid) {
+        return Owner::Lives;
+    }
+    match (is_within_reach(dependent, reference), family.living.get(uid)) {
+        (None, _) => Owner::Lives,
+        // In another namespace there may be anything: in its own the owner does not exist.
+        (Some(true), Some(owner)) if owner.key.namespace != dependent.key.namespace => Owner::Gone,
+        (_, Some(owner)) if waits_for_dependents(owner) => Owner::Waits,
+        (_, Some(_)) => Owner::Lives,
+        (_, None) => Owner::Gone,
     }
 }
 
+/// Whether an owner is looked for in the dependent's own namespace (or else in none); nothing when it is of a kind
+/// that is not served here, or that an object without a namespace cannot belong to.
+fn is_within_reach(dependent: &Object, reference: &Value) -> Option<bool> {
+    let field = |name| reference.get(name).and_then(Value::as_str).unwrap_or_default();
+    let kind = kinds::named(field("apiVersion"), field("kind"))?;
+    (!kind.namespaced || !dependent.key.namespace.is_empty()).then_some(kind.namespaced)
+}
+
 /// An object follows its owners when the last of them goes; while one lives, it only forgets the others.
-fn follow(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
+fn follow(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome<'_>) {
     let owners: Vec<(&Value, Owner)> =
-        object::owners(object).map(|reference| (reference, judge(family, reference))).collect();
+        object::owners(object).map(|reference| (reference, judge(family, object, reference))).collect();
     if owners.is_empty() {
         return;
     }
+    warn_of_foreign_owners(view, family, object, outcome);
     let any = |wanted: Owner| owners.iter().any(|(_, owner)| *owner == wanted);
     if any(Owner::Lives) {
         let lost = owners.iter().filter(|(_, owner)| *owner != Owner::Lives);
@@ -122,13 +174,38 @@ fn follow(view: &View<'_>, family: &Family<'_>, object: &Arc<Object>, outcome: &
     }
 }
 
+/// An owner must be in the same namespace, or in none: that somebody thought otherwise is told at the dependent.
+fn warn_of_foreign_owners(
+    view: &View<'_>,
+    family: &Family<'_>,
+    object: &Arc<Object>,
+    outcome: &mut Outcome<'_>,
+) {
+    for reference in object::owners(object) {
+        let Some(owner) = family.living.get(object::owner_uid(reference)) else { continue };
+        if owner.key.namespace.is_empty() || owner.key.namespace == object.key.namespace {
+            continue;
+        }
+        let message =
+            format!("ownerRef {} does not exist in namespace {:?}", owner.key, &*object.key.namespace);
+        let (component, reason) = ("garbage-collector-controller", "OwnerRefInvalidNamespace");
+        let mut transaction = Transaction::new();
+        let event = Event { about: object, component, reason, message, warning: true };
+        events::record_once(view, &mut transaction, &event);
+        outcome.step(format!("{} names an owner in another namespace", object.key), transaction);
+    }
+}
+
 /// Carries on with an object that is being deleted.
-fn finish(family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
+fn finish(family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome<'_>) {
     let has = |name: &str| object::finalizers(object).any(|finalizer| finalizer == name);
     let uid = object::uid(object);
-    let dependents = family.dependents.get(uid).map(Vec::as_slice).unwrap_or_default();
+    let dependents = family.dependents(uid);
     if has(ORPHAN) {
         let orphan = |dependent: &&Arc<Object>| {
+            if family.quarantined.contains(object::uid(dependent)) {
+                return None;
+            }
             let value = object::edited(dependent, |value| object::disown(value, uid))?;
             Some(Transaction::new().replace(dependent.key.clone(), dependent.revision, value))
         };
@@ -139,8 +216,11 @@ fn finish(family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
             release(object, ORPHAN, outcome);
         }
     } else if has(FOREGROUND) {
-        // The dependents see for themselves that their owner waits.
-        if !dependents.iter().any(|dependent| blocks(dependent, uid)) {
+        // The dependents see for themselves that their owner waits. In a circle nobody would ever be the first.
+        let circles = |dependent: &Object| {
+            family.circles.contains(uid) && family.circles.contains(object::uid(dependent))
+        };
+        if !dependents.iter().any(|dependent| blocks(dependent, uid) && !circles(dependent)) {
             release(object, FOREGROUND, outcome);
         }
     } else if object::finalizers(object).next().is_none() && is_finished(object) {
@@ -151,9 +231,8 @@ fn finish(family: &Family<'_>, object: &Arc<Object>, outcome: &mut Outcome) {
 /// Pods end when their agent has stopped them, namespaces when they are empty; the rest needs nothing more.
 fn is_finished(object: &Object) -> bool {
     match &*object.key.resource {
-        PODS => object::at(&object.value, "/spec/nodeName").and_then(Value::as_str).is_none_or(str::is_empty),
         NAMESPACES => false,
-        _ => true,
+        _ => object::is_let_go(object),
     }
 }
 
@@ -170,18 +249,18 @@ fn delete_in_foreground(
     family: &Family<'_>,
     dependent: &Arc<Object>,
 ) -> Option<Transaction> {
-    if !family.dependents.contains_key(object::uid(dependent)) {
+    if family.dependents(object::uid(dependent)).is_empty() {
         return object::delete(dependent, view.now);
     }
     let value = object::edited(dependent, |value| {
         object::add_finalizer(value, FOREGROUND);
-        object::mark_deleted(value, view.now, 0);
+        object::mark_deleted(value, view.now, object::grace(dependent));
     })?;
     Some(Transaction::new().replace(dependent.key.clone(), dependent.revision, value))
 }
 
 /// Takes a finalizer off; with the last one the object goes.
-fn release(object: &Arc<Object>, finalizer: &str, outcome: &mut Outcome) {
+fn release(object: &Arc<Object>, finalizer: &str, outcome: &mut Outcome<'_>) {
     let last = object::finalizers(object).all(|other| other == finalizer);
     let transaction = if last && is_finished(object) {
         object::remove(object)
@@ -194,9 +273,11 @@ fn release(object: &Arc<Object>, finalizer: &str, outcome: &mut Outcome) {
     outcome.step(format!("{finalizer} of {} is done", object.key), transaction);
 }
 
-fn pods_without_node(view: &View<'_>, outcome: &mut Outcome) {
+fn pods_without_node(view: &View<'_>, outcome: &mut Outcome<'_>) {
     // By key: a node that cannot be read exists all the same.
-    let nodes: BTreeSet<&str> = view.world.snapshot.list(NODES).map(|node| &*node.key.name).collect();
+    let set_aside = view.world.quarantined.iter().filter(|object| &*object.key.resource == NODES);
+    let nodes = view.world.snapshot.list(NODES).chain(set_aside);
+    let nodes: BTreeSet<&str> = nodes.map(|node| &*node.key.name).collect();
     for pod in &view.pods {
         let Some(node) = pod.node().filter(|node| !nodes.contains(node)) else { continue };
         let transaction = if object::finalizers(pod.object).next().is_none() {
@@ -211,20 +292,19 @@ fn pods_without_node(view: &View<'_>, outcome: &mut Outcome) {
 }
 
 /// A node's member and its Node are made in one commit: who deletes the Node expels the member.
-fn members_without_node(view: &View<'_>, outcome: &mut Outcome) {
+fn members_without_node(view: &View<'_>, outcome: &mut Outcome<'_>) {
     for object in view.world.snapshot.list(MEMBERS) {
         let Ok(member) = Member::from_object(object) else { continue };
-        if member.role == MemberRole::Node
-            && view.world.snapshot.get(&Key::new(NODES, "", &member.name)).is_none()
-        {
+        if member.role == MemberRole::Node && !view.world.exists(&Key::new(NODES, "", &member.name)) {
             outcome.step(format!("expel {}: its node was deleted", object.key), object::remove(object));
         }
     }
 }
 
 /// A service and its address are made in one commit, so a lone address was left behind.
-fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome) {
-    let services = view.world.snapshot.list(SERVICES);
+fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome<'_>) {
+    let set_aside = view.world.quarantined.iter().filter(|object| &*object.key.resource == SERVICES);
+    let services = view.world.snapshot.list(SERVICES).chain(set_aside);
     let held: BTreeSet<&str> = services.flat_map(|service| object::service_addresses(service)).collect();
     let config = &view.world.config;
     let reserved = [config.dns_address.to_string(), ipam::first_service_address(config).to_string()];
@@ -235,7 +315,7 @@ fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome) {
     }
 }
 
-fn old_events(view: &View<'_>, outcome: &mut Outcome) {
+fn old_events(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let last = |event: &Object| {
         let time =
             |pointer| object::at(&event.value, pointer).and_then(Value::as_str)?.parse::<Timestamp>().ok();

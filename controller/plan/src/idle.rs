@@ -17,7 +17,7 @@ const BURST: usize = 500;
 
 /// Looks at the objects of such kinds alone. An event that is there is left alone; it is told again when it has expired,
 /// as long as its object is there, so that who describes the object always finds it.
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let kinds = KINDS.iter().filter(|kind| !kind.idle.is_empty() && !kind.is_face());
     let objects =
         kinds.flat_map(|kind| view.world.snapshot.list(kind.resource).map(move |object| (kind, object)));

@@ -29,19 +29,23 @@ pub const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-defaul
 /// On an Ingress: its class, as clients wrote it before there was a field for it.
 pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let snapshot = &view.world.snapshot;
     let wanted = addresses(snapshot.list(MEMBERS).filter_map(|object| Member::from_object(object).ok()));
     for ingress in snapshot.list(INGRESSES).filter(|ingress| is_ours(snapshot, ingress)) {
-        if published(ingress) == wanted || object::is_deleting(ingress) {
-            continue;
-        }
-        if let Some(value) = object::edited(ingress, |value| publish(value, &wanted)) {
-            let transaction = Transaction::new().replace(ingress.key.clone(), ingress.revision, value);
-            outcome.step(format!("address of {}", ingress.key), transaction);
-        }
+        outcome.each(ingress, |outcome| publish_addresses(ingress, &wanted, outcome));
     }
     notices::plan(view, outcome);
+}
+
+fn publish_addresses(ingress: &Object, wanted: &[Value], outcome: &mut Outcome<'_>) {
+    if published(ingress) == wanted || object::is_deleting(ingress) {
+        return;
+    }
+    if let Some(value) = object::edited(ingress, |value| publish(value, wanted)) {
+        let transaction = Transaction::new().replace(ingress.key.clone(), ingress.revision, value);
+        outcome.step(format!("address of {}", ingress.key), transaction);
+    }
 }
 
 /// Whether the gateways serve an Ingress: its class is one of ours, or it names none.

@@ -8,9 +8,12 @@
 //!
 //! Each planner answers one question over the same immutable snapshot and knows nothing of the others: they
 //! meet in the store. A step is a compare-and-swap transaction that carries the revisions it was planned
-//! from; one that fails is dropped and planned anew. Children are named deterministically, so a replay
-//! creates nothing twice. There is no clock, randomness or I/O here: time is an argument.
+//! from; one that fails is dropped and planned anew, so that a replay creates nothing twice. Children are named by
+//! what they belong to; pods also by the revision that their plan was made from, for no name may come back. An object
+//! that a planner fails on is left out and named ([`Failure`]), whatever the fault. There is no clock, randomness or
+//! I/O here: time is an argument.
 
+pub mod guard;
 pub mod ipam;
 pub mod member;
 pub mod node_lifecycle;
@@ -19,6 +22,7 @@ pub mod resources;
 mod deployment;
 mod endpoints;
 mod events;
+mod failures;
 mod garbage;
 mod idle;
 pub mod ingress;
@@ -35,8 +39,9 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use warren_store::{Key, Snapshot, Transaction};
+use warren_store::{Key, Object, Snapshot, Transaction};
 
+pub use guard::{Failure, Progress, Unwatched};
 pub use node_lifecycle::{Health, health};
 pub use object::at;
 
@@ -80,7 +85,7 @@ pub struct Liveness {
 }
 
 /// Everything that a decision may depend on, besides the time.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct World {
     /// The state.
     pub snapshot: Arc<Snapshot>,
@@ -95,6 +100,18 @@ pub struct World {
     /// Since which revision `released` is complete. What was released before is unknown, so every other free
     /// address counts as released then.
     pub released_since: u64,
+    /// Objects that an operator has set aside: the snapshot lacks them and nothing is planned for them, but they
+    /// exist. Their names and addresses are taken, what they own is kept, and their namespaces are not empty.
+    pub quarantined: Vec<Arc<Object>>,
+    /// What could not be compiled for the members; it is told at the objects.
+    pub failures: Vec<Failure>,
+}
+
+impl World {
+    /// Whether an object of this key exists, set aside or not.
+    pub(crate) fn exists(&self, key: &Key) -> bool {
+        self.snapshot.get(key).is_some() || self.quarantined.iter().any(|object| object.key == *key)
+    }
 }
 
 /// One atomic change and its reason.
@@ -122,6 +139,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// To be logged and shown.
     pub problems: Vec<Problem>,
+    /// Objects that the planners failed on: a fault of ours. They were left alone.
+    pub failures: Vec<Failure>,
     /// When to plan again if nothing changes before.
     pub wake_at: Option<Timestamp>,
 }
@@ -131,17 +150,33 @@ pub struct Plan {
 /// No two steps of a plan write the same object: the later planner's step is left out, and comes with the
 /// plan that follows the earlier one's commit.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
-    let mut outcome = outcome::Outcome::new(now);
-    let view = view::View::new(world, now, &mut outcome);
-    namespaces::plan(&view, &mut outcome);
-    deployment::plan(&view, &mut outcome);
-    replicaset::plan(&view, &mut outcome);
-    node_lifecycle::plan(&view, &mut outcome);
-    endpoints::plan(&view, &mut outcome);
-    termination::plan(&view, &mut outcome);
-    ingress::plan(&view, &mut outcome);
-    schedule::plan(&view, &mut outcome);
-    garbage::plan(&view, &mut outcome);
-    idle::plan(&view, &mut outcome);
+    plan_watched(world, now, &Unwatched)
+}
+
+/// As [`plan`], and `progress` learns which object each planner turns to.
+pub fn plan_watched(world: &World, now: Timestamp, progress: &dyn Progress) -> Plan {
+    let mut outcome = outcome::Outcome::new(now, progress);
+    if let Some(view) = outcome.stage("view", |outcome| view::View::new(world, now, outcome)) {
+        for (stage, planner) in PLANNERS {
+            outcome.stage(stage, |outcome| planner(&view, outcome));
+        }
+        outcome.stage("failures", |outcome| failures::plan(&view, outcome));
+    }
     outcome.into_plan()
 }
+
+type Planner = fn(&view::View<'_>, &mut outcome::Outcome<'_>);
+
+/// In the order in which they may write: see [`plan`].
+const PLANNERS: &[(&str, Planner)] = &[
+    ("namespaces", namespaces::plan),
+    ("deployments", deployment::plan),
+    ("replica sets", replicaset::plan),
+    ("node lifecycle", node_lifecycle::plan),
+    ("endpoints", endpoints::plan),
+    ("termination", termination::plan),
+    ("ingresses", ingress::plan),
+    ("scheduling", schedule::plan),
+    ("garbage", garbage::plan),
+    ("kinds that are not run", idle::plan),
+];

@@ -10,27 +10,29 @@ use warren_store::{Key, Object, Precondition, Transaction};
 use crate::{
     object::{self, Condition},
     outcome::Outcome,
-    resources::{CONFIGMAPS, SERVICEACCOUNTS},
+    resources::{CONFIGMAPS, PODS, SERVICEACCOUNTS},
     view::{Typed, View},
 };
 
 /// The ConfigMap with the API's certificates, in each namespace.
 const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     for namespace in &view.namespaces {
-        if namespace.deleting() {
-            terminate(view, namespace, outcome);
-        } else if !view.namespace_terminating(namespace.name()) {
-            give_service_account(view, namespace, outcome);
-            give_root_certificates(view, namespace, outcome);
-        }
+        outcome.each(namespace.object, |outcome| {
+            if namespace.deleting() {
+                terminate(view, namespace, outcome);
+            } else if !view.namespace_terminating(namespace.name()) {
+                give_service_account(view, namespace, outcome);
+                give_root_certificates(view, namespace, outcome);
+            }
+        });
     }
 }
 
-fn give_service_account(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome) {
+fn give_service_account(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome<'_>) {
     let key = Key::new(SERVICEACCOUNTS, namespace.name(), "default");
-    if view.world.snapshot.get(&key).is_some() {
+    if view.world.exists(&key) {
         return;
     }
     let revision = view.world.snapshot.revision.to_string();
@@ -127,15 +129,20 @@ fn explain(namespace: &mut Value, content: &[&Arc<Object>], now: Timestamp) {
     object::set_condition(namespace, &held, now);
 }
 
-/// Deletes the content, then the namespace.
-fn terminate(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome) {
-    let content: Vec<&Arc<Object>> =
-        view.world.snapshot.iter().filter(|object| *object.key.namespace == *namespace.name()).collect();
-    for object in &content {
-        if let Some(transaction) = object::delete(object, view.now) {
+/// Deletes the pods, when they are gone all other content, then the namespace: what runs may need its configuration,
+/// its credentials and what protects it until its end.
+fn terminate(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome<'_>) {
+    let inside = |object: &&Arc<Object>| *object.key.namespace == *namespace.name();
+    let mut content: Vec<&Arc<Object>> = view.world.snapshot.iter().filter(inside).collect();
+    let is_pod = |object: &Object| &*object.key.resource == PODS;
+    let has_pods = content.iter().any(|object| is_pod(object));
+    for object in content.iter().filter(|object| !has_pods || is_pod(object)) {
+        let deletion = outcome.each(object, |_| object::delete(object, view.now));
+        if let Some(transaction) = deletion.flatten() {
             outcome.step(format!("delete {} with its namespace", object.key), transaction);
         }
     }
+    content.extend(view.world.quarantined.iter().filter(inside));
     let (key, revision) = (namespace.object.key.clone(), namespace.object.revision);
     if !content.is_empty() {
         let terminating = object::edited(namespace.object, |value| {

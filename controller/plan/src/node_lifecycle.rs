@@ -51,16 +51,18 @@ pub fn health(liveness: &Liveness) -> Health {
     }
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let silent = silent(view);
     let braked = brakes(silent, view.nodes.len());
     for node in &view.nodes {
-        // Liveness is not part of the store, so nothing but time tells us that it may have changed.
-        wake_for_silence(view, node, outcome);
-        if braked && view.health(node.name()) == Health::Lost {
-            outcome.problem(node.object.key.clone(), brake_message(silent, view.nodes.len()));
-        }
-        plan_node(view, node, braked, outcome);
+        outcome.each(node.object, |outcome| {
+            // Liveness is not part of the store, so nothing but time tells us that it may have changed.
+            wake_for_silence(view, node, outcome);
+            if braked && view.health(node.name()) == Health::Lost {
+                outcome.problem(node.object.key.clone(), brake_message(silent, view.nodes.len()));
+            }
+            plan_node(view, node, braked, outcome);
+        });
         plan_pods(view, node, braked, outcome);
     }
 }
@@ -83,7 +85,7 @@ fn brake_message(silent: usize, all: usize) -> String {
     )
 }
 
-fn wake_for_silence(view: &View<'_>, node: &Typed<'_, Node>, outcome: &mut Outcome) {
+fn wake_for_silence(view: &View<'_>, node: &Typed<'_, Node>, outcome: &mut Outcome<'_>) {
     let Some(liveness) = view.world.nodes.get(node.name()) else { return };
     for bound in [SUSPECT_AFTER, LOST_AFTER] {
         if let Some(rest) = bound.checked_sub(liveness.silent_for).filter(|rest| !rest.is_zero())
@@ -122,7 +124,7 @@ fn ready_condition(node: &Typed<'_, Node>, health: Health, liveness: &Liveness) 
     text("True", "KubeletReady", "the agent is posting ready status")
 }
 
-fn plan_node(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mut Outcome) {
+fn plan_node(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mut Outcome<'_>) {
     let Some(liveness) = view.world.nodes.get(node.name()) else { return };
     let health = view.health(node.name());
     let Some([status, reason, message]) = ready_condition(node, health, liveness) else { return };
@@ -200,43 +202,53 @@ fn set_taints(value: &mut Value, ready: &str, now: Timestamp) {
     }
 }
 
-fn plan_pods(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mut Outcome) {
+fn plan_pods(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mut Outcome<'_>) {
     let health = view.health(node.name());
     if health == Health::Suspect || (braked && health == Health::Lost) {
         return;
     }
     for pod in view.pods_on(node.name()).filter(|pod| !pod.terminal()) {
-        let evict = !pod.deleting() && is_due(view, node, pod, health, outcome);
-        let word = match health {
-            Health::Lost => pod.ready(),
-            _ => pod.marked_lost(),
-        };
-        if !evict && !word {
-            continue;
-        }
-        let Some(value) = object::edited(pod.object, |value| {
-            mark_ready(pod, value, health, view.now);
-            if evict {
-                let grace =
-                    pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
-                object::mark_deleted(value, view.now, grace.max(1));
-            }
-        }) else {
-            continue;
-        };
-        let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-        if evict {
-            let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());
-            let (about, reason) = (pod.object, "TaintManagerEviction");
-            events::record(
-                view,
-                &mut transaction,
-                &Event { about, component: COMPONENT, reason, message, warning: false },
-            );
-        }
-        let verb = if evict { "evict" } else { "update readiness of" };
-        outcome.step(format!("{verb} {} on {health:?} node {}", pod.object.key, node.name()), transaction);
+        outcome.each(pod.object, |outcome| plan_pod(view, node, pod, health, outcome));
     }
+}
+
+fn plan_pod(
+    view: &View<'_>,
+    node: &Typed<'_, Node>,
+    pod: &PodView<'_>,
+    health: Health,
+    outcome: &mut Outcome<'_>,
+) {
+    let evict = !pod.deleting() && is_due(view, node, pod, health, outcome);
+    let word = match health {
+        Health::Lost => pod.ready(),
+        _ => pod.marked_lost(),
+    };
+    if !evict && !word {
+        return;
+    }
+    let Some(value) = object::edited(pod.object, |value| {
+        mark_ready(pod, value, health, view.now);
+        if evict {
+            let grace =
+                pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+            object::mark_deleted(value, view.now, grace.max(1));
+        }
+    }) else {
+        return;
+    };
+    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
+    if evict {
+        let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());
+        let (about, reason) = (pod.object, "TaintManagerEviction");
+        events::record(
+            view,
+            &mut transaction,
+            &Event { about, component: COMPONENT, reason, message, warning: false },
+        );
+    }
+    let verb = if evict { "evict" } else { "update readiness of" };
+    outcome.step(format!("{verb} {} on {health:?} node {}", pod.object.key, node.name()), transaction);
 }
 
 /// On a lost node no pod is ready. When the node answers again, the agent's last word stands again.
@@ -258,7 +270,7 @@ fn is_due(
     node: &Typed<'_, Node>,
     pod: &PodView<'_>,
     health: Health,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> bool {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();

@@ -130,7 +130,7 @@ pub(crate) fn is_deleting(object: &Object) -> bool {
 
 /// When the deletion was asked for: `deletionTimestamp` lies a grace period later.
 pub(crate) fn deletion_began(object: &Object) -> Option<Timestamp> {
-    Some(later(time(object, "/metadata/deletionTimestamp")?, -deletion_grace(object)))
+    Some(later(time(object, "/metadata/deletionTimestamp")?, deletion_grace(object).saturating_neg()))
 }
 
 /// `metadata.deletionGracePeriodSeconds`.
@@ -235,7 +235,7 @@ pub(crate) fn annotate(value: &mut Value, name: &str, text: impl Into<String>) {
 pub(crate) fn bump_generation(value: &mut Value) {
     let metadata = object_at(value, &["metadata"]);
     let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(0);
-    metadata.insert("generation".into(), (generation + 1).into());
+    metadata.insert("generation".into(), generation.saturating_add(1).into());
 }
 
 /// Marks the object as being deleted.
@@ -298,15 +298,31 @@ pub(crate) fn set_count(value: &mut Value, name: &str, count: i64) {
 /// Deletes an object as the API would: pods gracefully, what has finalizers by marking it.
 /// `None` when nothing is left to do but to wait.
 pub(crate) fn delete(object: &Object, now: Timestamp) -> Option<Transaction> {
-    let scheduled = text(&object.value, "/spec/nodeName").is_some();
-    let graceful = &*object.key.resource == resources::PODS && scheduled;
-    if !graceful && finalizers(object).next().is_none() {
+    if is_let_go(object) && finalizers(object).next().is_none() {
         return Some(remove(object));
     }
-    let wish = at(&object.value, "/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
-    let grace = if graceful { wish.unwrap_or(30).max(1) } else { 0 };
-    let value = edited(object, |value| mark_deleted(value, now, grace))?;
+    let value = edited(object, |value| mark_deleted(value, now, grace(object)))?;
     Some(Transaction::new().replace(object.key.clone(), object.revision, value))
+}
+
+/// How long what runs gets to end: a pod that has a node its own grace period, all else nothing.
+pub(crate) fn grace(object: &Object) -> i64 {
+    if !runs_on_a_node(object) {
+        return 0;
+    }
+    let wish = at(&object.value, "/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    wish.unwrap_or(30).max(1)
+}
+
+fn runs_on_a_node(object: &Object) -> bool {
+    &*object.key.resource == resources::PODS && text(&object.value, "/spec/nodeName").is_some()
+}
+
+/// Whether no node has to end anything before the object may go. A deleted pod whose grace is zero has been let go by
+/// its node, or its deletion was not to wait for the node.
+pub(crate) fn is_let_go(object: &Object) -> bool {
+    let grace = at(&object.value, "/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64);
+    !runs_on_a_node(object) || (is_deleting(object) && grace == Some(0))
 }
 
 /// Removes an object at once, with what lives and dies with it.
@@ -318,6 +334,12 @@ pub(crate) fn remove(object: &Object) -> Transaction {
         }));
     }
     transaction
+}
+
+/// The overlay address of a pod; nothing for other objects.
+pub(crate) fn pod_address(object: &Object) -> Option<std::net::Ipv4Addr> {
+    let address = text(&object.value, "/status/podIP").filter(|_| &*object.key.resource == resources::PODS);
+    address?.parse().ok()
 }
 
 /// The addresses that a service holds.

@@ -1,6 +1,9 @@
 //! Which pods does a replica set need, and which must go?
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -18,22 +21,27 @@ use crate::{
 };
 
 const COMPONENT: &str = "replicaset-controller";
-/// How many pods one plan creates for one replica set.
-const BURST: usize = 500;
+/// How many pods of one replica set may wait for a node: more are made when these have found one. A number that
+/// nobody can run (a slip of the finger will do) must not fill the memory with pods.
+const WAITING: usize = 500;
+/// The same by the size of their template.
+const WAITING_BYTES: usize = 64 << 20;
 /// The longest prefix of a pod's name: five letters follow.
 const PREFIX: usize = 58;
 
 type Set<'a> = Typed<'a, ReplicaSet>;
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     for set in &view.replica_sets {
         if set.deleting() || view.namespace_terminating(set.namespace()) {
             continue;
         }
-        if !membership(view, set, outcome) {
-            scale(view, set, outcome);
-        }
-        status(view, set, outcome);
+        outcome.each(set.object, |outcome| {
+            if !membership(view, set, outcome) {
+                scale(view, set, outcome);
+            }
+            status(view, set, outcome);
+        });
     }
 }
 
@@ -43,13 +51,15 @@ pub(crate) fn replicas(set: &ReplicaSet) -> i64 {
 }
 
 /// Adopts pods that match and are nobody's, lets go of pods that do not match any more.
-fn membership(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) -> bool {
-    let Some(selector) = set.spec.as_ref().map(|spec| &spec.selector) else { return false };
+fn membership(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) -> bool {
+    let Some(selector) = set.spec.as_ref().map(|spec| selector::Prepared::new(&spec.selector)) else {
+        return false;
+    };
     let mut changes = false;
     let owned = view.pods_of(set.uid()).map(|pod| (pod, true));
     let orphans = view.pods_of("").filter(|pod| pod.namespace() == set.namespace()).map(|pod| (pod, false));
     for (pod, ours) in owned.chain(orphans).filter(|(pod, _)| pod.active()) {
-        let (verb, value) = match (ours, selector::matches(selector, pod.labels())) {
+        let (verb, value) = match (ours, selector.matches(pod.labels())) {
             (false, true) => ("adopt", object::edited(pod.object, |value| object::adopt(value, set.object))),
             (true, false) => {
                 ("release", object::edited(pod.object, |value| object::disown(value, set.uid())))
@@ -65,11 +75,11 @@ fn membership(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) -> bool {
     changes
 }
 
-fn scale(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) {
+fn scale(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
     let active: Vec<_> = view.pods_of(set.uid()).filter(|pod| pod.active()).collect();
     let wanted = usize::try_from(replicas(set)).unwrap_or(0);
     if wanted > active.len() {
-        create(view, set, wanted - active.len(), outcome);
+        create(view, set, &active, wanted - active.len(), outcome);
     } else {
         for pod in victims(view, &active, active.len() - wanted) {
             let Some(mut transaction) = object::delete(pod.object, view.now) else { continue };
@@ -80,26 +90,80 @@ fn scale(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) {
     }
 }
 
-fn create(view: &View<'_>, set: &Set<'_>, missing: usize, outcome: &mut Outcome) {
-    let taken = |name: &str| view.world.snapshot.get(&Key::new(PODS, set.namespace(), name)).is_some();
-    let names = (0_u64..).map(|ordinal| pod_name(set, ordinal)).filter(|name| !taken(name));
-    for name in names.take(missing.min(BURST)) {
-        let key = Key::new(PODS, set.namespace(), &name);
-        let mut transaction = Transaction::new().create(key.clone(), new_pod(view, set, &name));
-        transaction.preconditions.push(Precondition::Exists(set.object.key.clone()));
-        tell(view, &mut transaction, set, "SuccessfulCreate", format!("Created pod: {name}"));
-        outcome.step(format!("create {key}"), transaction);
+/// Makes the pods that are missing, all in one commit with a write of the set: a plan that was made from an older
+/// state of the set fails as a whole, so that no two plans make up for the same pods.
+fn create(
+    view: &View<'_>,
+    set: &Set<'_>,
+    active: &[&PodView<'_>],
+    missing: usize,
+    outcome: &mut Outcome<'_>,
+) {
+    let waiting = active.iter().filter(|pod| pod.node().is_none()).count();
+    let count = missing.min(most_waiting(set).saturating_sub(waiting));
+    if count == 0 {
+        return hold_back(view, set, waiting, missing, outcome);
     }
+    let value = object::edited(set.object, |value| {
+        let all = active.len().saturating_add(count);
+        object::object_at(value, &["status"]).insert("replicas".into(), all.into());
+    });
+    let value = value.unwrap_or_else(|| set.object.value.clone());
+    let mut transaction = Transaction::new().replace(set.object.key.clone(), set.object.revision, value);
+    let names = new_names(view, set, count);
+    for name in &names {
+        transaction = transaction.create(Key::new(PODS, set.namespace(), name), new_pod(view, set, name));
+        tell(view, &mut transaction, set, "SuccessfulCreate", format!("Created pod: {name}"));
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    outcome.step(format!("create pods of {}: {}", set.object.key, names.join(", ")), transaction);
+}
+
+/// How many pods of the set may wait for a node at the same time.
+fn most_waiting(set: &Set<'_>) -> usize {
+    (WAITING_BYTES / set.object.json().len().max(1)).clamp(1, WAITING)
+}
+
+/// Says why no more pods are made.
+fn hold_back(view: &View<'_>, set: &Set<'_>, waiting: usize, missing: usize, outcome: &mut Outcome<'_>) {
+    let message = format!(
+        "{waiting} pods wait for a node: the {missing} that are missing are made when these have found one. Add \
+         nodes, or lower spec.replicas"
+    );
+    let mut transaction = Transaction::new();
+    let event =
+        Event { about: set.object, component: COMPONENT, reason: "FailedCreate", message, warning: true };
+    events::record_once(view, &mut transaction, &event);
+    outcome.problem(set.object.key.clone(), event.message);
+    outcome.step(format!("{} makes no more pods for now", set.object.key), transaction);
 }
 
 fn prefix(set: &Set<'_>) -> String {
     let mut prefix = format!("{}-", set.name());
-    prefix.truncate(PREFIX);
+    while prefix.len() > PREFIX {
+        prefix.pop();
+    }
     prefix
 }
 
-fn pod_name(set: &Set<'_>, ordinal: u64) -> String {
-    format!("{}{}", prefix(set), object::letters(&["pod", set.uid(), &ordinal.to_string()], 5))
+/// Names that no pod of the set has had: what they end with is made of the revision that this plan is made from, which
+/// never comes again. An older pod may still run on a node that is cut off, and must not meet one of its name.
+fn new_names(view: &View<'_>, set: &Set<'_>, count: usize) -> BTreeSet<String> {
+    let snapshot = &view.world.snapshot;
+    let (epoch, revision) = (snapshot.epoch.to_string(), snapshot.revision.to_string());
+    let prefix = prefix(set);
+    let name = |ordinal: u64| {
+        let parts = ["pod", set.uid(), &epoch, &revision, &ordinal.to_string()];
+        format!("{prefix}{}", object::letters(&parts, 5))
+    };
+    let mut names = BTreeSet::new();
+    for name in (0..).map(name).filter(|name| !view.world.exists(&Key::new(PODS, set.namespace(), name))) {
+        names.insert(name);
+        if names.len() >= count {
+            break;
+        }
+    }
+    names
 }
 
 /// A complete pod. Its uid is new for each life of the name: the revision that it was planned from is part of it.
@@ -166,7 +230,7 @@ fn deletion_cost(pod: &PodView<'_>) -> i32 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) {
+fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
     let template = object::at(&set.object.value, "/spec/template/metadata/labels");
     let template: selector::Labels =
         template.and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default();
@@ -193,7 +257,7 @@ fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome) {
 }
 
 /// Whether a pod has been ready for long enough; asks for a wake-up when it only has to wait.
-pub(crate) fn is_available(pod: &PodView<'_>, wait: i32, now: Timestamp, outcome: &mut Outcome) -> bool {
+pub(crate) fn is_available(pod: &PodView<'_>, wait: i32, now: Timestamp, outcome: &mut Outcome<'_>) -> bool {
     match pod.available(wait, now) {
         Ok(()) => true,
         Err(due) => {

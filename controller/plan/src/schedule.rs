@@ -71,7 +71,8 @@ impl Place<'_> {
         self.used.add(&wish.requested);
         self.assumed.add(&wish.assumed);
         if let (true, Some(owner)) = (wish.pod.active(), wish.owner) {
-            *self.owners.entry(owner.to_owned()).or_default() += 1;
+            let count = self.owners.entry(owner.to_owned()).or_default();
+            *count = count.saturating_add(1);
         }
     }
 
@@ -80,9 +81,10 @@ impl Place<'_> {
         let mut after = self.assumed.clone();
         after.add(&wish.assumed);
         let siblings = wish.owner.and_then(|owner| self.owners.get(owner)).copied().unwrap_or(0);
-        after.load(&self.allocatable)
-            + siblings * SPREAD_WEIGHT
-            + filter::avoided(self.node, wish.pod) * AVOID_WEIGHT
+        after
+            .load(&self.allocatable)
+            .saturating_add(siblings.saturating_mul(SPREAD_WEIGHT))
+            .saturating_add(filter::avoided(self.node, wish.pod).saturating_mul(AVOID_WEIGHT))
     }
 
     /// Finds the address of the next pod.
@@ -97,7 +99,7 @@ impl Place<'_> {
     }
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let mut waiting: Vec<_> = view.pods.iter().filter(|pod| wants_place(pod)).collect();
     if waiting.is_empty() {
         return;
@@ -109,11 +111,13 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
         (pod.node().is_none(), -i64::from(priority(pod)), object::created_at(pod.object), &pod.object.key)
     });
     for pod in waiting {
-        let wish = Wish::new(pod);
-        match pod.node() {
-            Some(_) => give_address(view, &mut places, &wish, outcome),
-            None => place(view, &mut places, &wish, outcome),
-        }
+        outcome.each(pod.object, |outcome| {
+            let wish = Wish::new(pod);
+            match pod.node() {
+                Some(_) => give_address(view, &mut places, &wish, outcome),
+                None => place(view, &mut places, &wish, outcome),
+            }
+        });
     }
 }
 
@@ -124,7 +128,7 @@ fn wants_place(pod: &PodView<'_>) -> bool {
     pod.active() && (if pod.node().is_none() { ours && !gated } else { pod.address().is_none() })
 }
 
-fn places<'a>(view: &'a View<'a>, outcome: &mut Outcome) -> Vec<Place<'a>> {
+fn places<'a>(view: &'a View<'a>, outcome: &mut Outcome<'_>) -> Vec<Place<'a>> {
     let mut slices = BTreeMap::new();
     for object in view.world.snapshot.list(MEMBERS) {
         match Member::from_object(object) {
@@ -156,23 +160,28 @@ fn places<'a>(view: &'a View<'a>, outcome: &mut Outcome) -> Vec<Place<'a>> {
         // One that has ended needs nothing any more, but its address rests only when it is gone.
         place.addresses.extend(pod.address());
         if !pod.terminal() {
-            place.take(&Wish::new(pod));
+            outcome.each(pod.object, |_| place.take(&Wish::new(pod)));
         }
     }
+    let set_aside = view.world.quarantined.iter().filter_map(|object| object::pod_address(object));
+    let set_aside: Vec<Ipv4Addr> = set_aside.collect();
     let mut places: Vec<_> = places.into_values().collect();
     // An address that a slice still mentions is still sent to, though its pod is gone.
     let mentioned = endpoints::addresses(view);
     for place in &mut places {
         let cidr = place.cidr;
-        place
-            .addresses
-            .extend(mentioned.iter().filter(|a| cidr.is_some_and(|cidr| cidr.network().contains(*a))));
+        place.addresses.extend(
+            mentioned
+                .iter()
+                .chain(&set_aside)
+                .filter(|a| cidr.is_some_and(|cidr| cidr.network().contains(*a))),
+        );
     }
     places.iter_mut().for_each(|place| place.look_ahead(view));
     places
 }
 
-fn place(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome) {
+fn place(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome<'_>) {
     let pod = wish.pod;
     let mut verdicts = BTreeMap::<String, usize>::new();
     let mut best: Option<(i64, usize)> = None;
@@ -197,7 +206,7 @@ fn place(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &m
     }
 }
 
-fn give_address(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome) {
+fn give_address(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome<'_>) {
     if let Some(place) = places.iter_mut().find(|place| wish.pod.node() == Some(place.node.name())) {
         bind(view, place, wish, outcome);
     }
@@ -212,7 +221,7 @@ fn internal_address(node: &Node) -> Option<Ipv4Addr> {
     addresses.iter().find(|address| address.type_ == "InternalIP")?.address.parse().ok()
 }
 
-fn bind(view: &View<'_>, place: &mut Place<'_>, wish: &Wish<'_>, outcome: &mut Outcome) {
+fn bind(view: &View<'_>, place: &mut Place<'_>, wish: &Wish<'_>, outcome: &mut Outcome<'_>) {
     let pod = wish.pod;
     let host = internal_address(place.node);
     let address = if host_network(pod) { host } else { place.next };
@@ -252,7 +261,7 @@ fn refuse(
     nodes: usize,
     verdicts: &BTreeMap<String, usize>,
     pod: &PodView<'_>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) {
     let mut reasons: Vec<_> = verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     reasons.sort();

@@ -1,6 +1,6 @@
 //! Label selectors and requirements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::core::v1::NodeSelectorRequirement,
@@ -18,19 +18,45 @@ pub(crate) fn is_empty(selector: &LabelSelector) -> bool {
 
 /// Whether labels match a selector; an empty selector matches nothing here.
 pub(crate) fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
-    !is_empty(selector)
-        && selector.match_labels.as_ref().is_none_or(|wanted| contains(labels, wanted))
-        && selector.match_expressions.iter().flatten().all(|requirement| holds(requirement, labels))
+    Prepared::new(selector).matches(labels)
+}
+
+/// A selector that is asked of many: its lists of values, which users may make long, are searched and not read through.
+pub(crate) struct Prepared<'s> {
+    selector: &'s LabelSelector,
+    values: Vec<(&'s LabelSelectorRequirement, BTreeSet<&'s str>)>,
+}
+
+impl<'s> Prepared<'s> {
+    pub(crate) fn new(selector: &'s LabelSelector) -> Self {
+        let values = |requirement: &'s LabelSelectorRequirement| {
+            let values = requirement.values.iter().flatten().map(String::as_str).collect();
+            (requirement, values)
+        };
+        Self { selector, values: selector.match_expressions.iter().flatten().map(values).collect() }
+    }
+
+    /// As [`matches`].
+    pub(crate) fn matches(&self, labels: &Labels) -> bool {
+        let holds = |(requirement, values): &(&LabelSelectorRequirement, BTreeSet<&str>)| {
+            let actual = labels.get(&requirement.key);
+            match requirement.operator.as_str() {
+                "In" => actual.is_some_and(|actual| values.contains(actual.as_str())),
+                "NotIn" => actual.is_none_or(|actual| !values.contains(actual.as_str())),
+                "Exists" => actual.is_some(),
+                "DoesNotExist" => actual.is_none(),
+                _ => false,
+            }
+        };
+        !is_empty(self.selector)
+            && self.selector.match_labels.as_ref().is_none_or(|wanted| contains(labels, wanted))
+            && self.values.iter().all(holds)
+    }
 }
 
 /// Whether all wanted labels are there.
 pub(crate) fn contains(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
-}
-
-fn holds(requirement: &LabelSelectorRequirement, labels: &Labels) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    compare(&requirement.operator, labels.get(&requirement.key), values)
 }
 
 /// Whether a node's labels satisfy a requirement.

@@ -36,7 +36,7 @@ struct Mention {
     headless: bool,
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let waiting = |pod: &&PodView<'_>| {
         pod.deleting()
             && pod.node().is_some()
@@ -48,23 +48,27 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome) {
     }
     let mentions = mentions(view);
     for pod in waiting {
-        let mention = mentions.pods.get(pod.uid());
-        let began = object::deletion_began(pod.object).unwrap_or(view.now);
-        let longest = if mention.is_some_and(|mention| mention.headless) { DNS_TTL } else { BARRIER };
-        // In the future (times have whole seconds): the clock was set back since, and would never say that it is over.
-        let began = if began > object::later(view.now, 1) { Timestamp::UNIX_EPOCH } else { began };
-        let cap = object::later(began, longest);
-        if object::deletion_grace(pod.object) != 0 && cap > view.now && !is_forgotten(view, pod, &mentions) {
-            outcome.wake(cap);
-            continue;
-        }
-        let stopped = object::edited(pod.object, |value| {
-            object::annotate(value, STOP_ANNOTATION, object::time_text(view.now));
-        });
-        if let Some(value) = stopped {
-            let transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-            outcome.step(format!("{} may stop", pod.object.key), transaction);
-        }
+        outcome.each(pod.object, |outcome| plan_pod(view, pod, &mentions, outcome));
+    }
+}
+
+fn plan_pod(view: &View<'_>, pod: &PodView<'_>, mentions: &Mentions, outcome: &mut Outcome<'_>) {
+    let mention = mentions.pods.get(pod.uid());
+    let began = object::deletion_began(pod.object).unwrap_or(view.now);
+    let longest = if mention.is_some_and(|mention| mention.headless) { DNS_TTL } else { BARRIER };
+    // In the future (times have whole seconds): the clock was set back since, and would never say that it is over.
+    let began = if began > object::later(view.now, 1) { Timestamp::UNIX_EPOCH } else { began };
+    let cap = object::later(began, longest);
+    if object::deletion_grace(pod.object) != 0 && cap > view.now && !is_forgotten(view, pod, mentions) {
+        outcome.wake(cap);
+        return;
+    }
+    let stopped = object::edited(pod.object, |value| {
+        object::annotate(value, STOP_ANNOTATION, object::time_text(view.now));
+    });
+    if let Some(value) = stopped {
+        let transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
+        outcome.step(format!("{} may stop", pod.object.key), transaction);
     }
 }
 

@@ -155,7 +155,7 @@ fn index<T>(items: &[T], belongs_to: impl Fn(&T) -> Option<&str>) -> Index {
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(world: &'a World, now: Timestamp, outcome: &mut Outcome) -> Self {
+    pub(crate) fn new(world: &'a World, now: Timestamp, outcome: &mut Outcome<'_>) -> Self {
         let namespaces: Vec<Typed<'a, Namespace>> = typed(world, NAMESPACES, outcome);
         let pods: Vec<PodView<'a>> = typed(world, PODS, outcome);
         let replica_sets: Vec<Typed<'a, ReplicaSet>> = typed(world, REPLICASETS, outcome);
@@ -226,15 +226,18 @@ impl<'a> View<'a> {
 }
 
 /// Every object of a resource; one that does not parse becomes a problem.
-fn typed<'a, T>(world: &'a World, resource: &'a str, outcome: &mut Outcome) -> Vec<Typed<'a, T>>
+fn typed<'a, T>(world: &'a World, resource: &'a str, outcome: &mut Outcome<'_>) -> Vec<Typed<'a, T>>
 where
     T: DeserializeOwned + Send + Sync + 'static,
 {
     let mut found = Vec::new();
     for object in world.snapshot.list(resource) {
-        match object.typed::<T>() {
-            Ok(view) => found.push(Typed { object, view }),
-            Err(error) => outcome.problem(object.key.clone(), format!("stored object is malformed: {error}")),
+        match outcome.each(object, |_| object.typed::<T>()) {
+            Some(Ok(view)) => found.push(Typed { object, view }),
+            Some(Err(error)) => {
+                outcome.problem(object.key.clone(), format!("stored object is malformed: {error}"));
+            }
+            None => {}
         }
     }
     found

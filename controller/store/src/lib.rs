@@ -24,7 +24,7 @@ pub use backup::{Backup, RESTORE_LEAP, RestoreError, Restorer};
 pub use embedded::{EmbeddedStore, Rotated};
 pub use engine::OpenError;
 pub use history::{Change, Event, Expired, Watch};
-pub use object::{Key, Object, Snapshot};
+pub use object::{Key, KeyError, Object, Snapshot};
 
 use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc};
 

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt,
+    str::FromStr,
     sync::{Arc, OnceLock},
 };
 
@@ -42,6 +43,29 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a text is no [`Key`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} names no object: write RESOURCE/NAMESPACE/NAME (pods/default/web, deployments.apps/shop/cart), or \
+     RESOURCE/NAME for what is in no namespace (nodes/node-1)"
+)]
+pub struct KeyError(String);
+
+impl FromStr for Key {
+    type Err = KeyError;
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        match *parts.as_slice() {
+            _ if parts.iter().any(|part| part.is_empty()) => Err(KeyError(text.to_owned())),
+            [resource, name] => Ok(Self::new(resource, "", name)),
+            [resource, namespace, name] => Ok(Self::new(resource, namespace, name)),
+            _ => Err(KeyError(text.to_owned())),
+        }
     }
 }
 
@@ -127,6 +151,20 @@ impl Snapshot {
         state
     }
 
+    /// The state without some objects, and those of them that it holds.
+    pub fn without<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> (Self, Vec<Arc<Object>>) {
+        let mut state = self.clone();
+        let left_out = keys.into_iter().filter_map(|key| state.objects.remove(key)).collect();
+        (state, left_out)
+    }
+
+    /// The state with one more object.
+    pub fn with(&self, object: Arc<Object>) -> Self {
+        let mut state = self.clone();
+        state.objects.insert(object.key.clone(), object);
+        state
+    }
+
     /// One object.
     pub fn get(&self, key: &Key) -> Option<&Arc<Object>> {
         self.objects.get(key)
@@ -173,5 +211,36 @@ impl Snapshot {
         resource: &'a str,
     ) -> impl Iterator<Item = (&'a Arc<Object>, Arc<T>)> + 'a {
         self.list(resource).filter_map(|object| Some((object, object.typed::<T>().ok()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        for key in [Key::new("pods", "default", "web"), Key::new("nodes", "", "node-1")] {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        for text in ["", "pods", "pods/", "/a/b", "pods//web", "a/b/c/d"] {
+            let error = text.parse::<Key>().expect_err(text);
+            assert!(error.to_string().contains("RESOURCE/NAMESPACE/NAME"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_state_without_some_objects_leaves_the_others() {
+        let object = |name: &str| Object::new(Key::new("pods", "d", name), 1, json!({}));
+        let all = Snapshot::from_objects(1, [object("a"), object("b")]);
+        let (rest, out) = all.without(&[Key::new("pods", "d", "a"), Key::new("pods", "d", "absent")]);
+        let names = |objects: &mut dyn Iterator<Item = &Arc<Object>>| {
+            objects.map(|object| object.key.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!((names(&mut rest.iter()), names(&mut out.iter())), (vec!["b".into()], vec!["a".into()]));
+        assert_eq!((all.len(), rest.revision), (2, 1));
+        assert_eq!(names(&mut rest.with(Arc::clone(&out[0])).iter()), ["a", "b"]);
     }
 }

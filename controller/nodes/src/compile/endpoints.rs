@@ -1,6 +1,6 @@
 //! Where a service leads now, read from its endpoint slices.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::ServicePort,
@@ -10,33 +10,78 @@ use warren_plan::resources::{ENDPOINTSLICES, SERVICE_NAME};
 use warren_proto::control::{Endpoint, NamedEndpoint};
 use warren_store::Snapshot;
 
+/// How many endpoints one object's instruction may name: each port of a service, and each path of an Ingress, names
+/// them all again.
+pub(crate) const OBJECT_ENDPOINTS: usize = 200_000;
+
 /// Every IPv4 endpoint slice, by the service it belongs to.
-pub(crate) struct Slices(BTreeMap<(String, String), Vec<Arc<EndpointSlice>>>);
+pub(crate) struct Slices {
+    by_service: BTreeMap<(String, String), Vec<Slice>>,
+    /// How many endpoints may still be named; what comes behind gets none.
+    room: Cell<usize>,
+    exceeded: Cell<bool>,
+}
+
+struct Slice {
+    slice: Arc<EndpointSlice>,
+    /// By name and protocol.
+    ports: BTreeMap<(String, String), u32>,
+}
+
+impl Slice {
+    fn new(slice: Arc<EndpointSlice>) -> Self {
+        let mut ports = BTreeMap::new();
+        for port in slice.ports.iter().flatten() {
+            let Some(number) = port.port.and_then(|number| u32::try_from(number).ok()) else { continue };
+            ports.entry(name(port.name.as_ref(), port.protocol.as_ref())).or_insert(number);
+        }
+        Self { slice, ports }
+    }
+}
 
 impl Slices {
+    /// From now on so many endpoints may be named.
+    pub(crate) fn allow(&self, endpoints: usize) {
+        self.room.set(endpoints);
+        self.exceeded.set(false);
+    }
+
+    /// Whether that was not enough.
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded.get()
+    }
+
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
-        let mut slices = BTreeMap::<_, Vec<_>>::new();
+        let mut by_service = BTreeMap::<_, Vec<_>>::new();
         for (object, slice) in snapshot.typed::<EndpointSlice>(ENDPOINTSLICES) {
             let labels = slice.metadata.labels.as_ref();
             let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) else { continue };
             if slice.address_type == "IPv4" {
                 let key = (object.key.namespace.to_string(), service.clone());
-                slices.entry(key).or_default().push(slice);
+                by_service.entry(key).or_default().push(Slice::new(slice));
             }
         }
-        Self(slices)
+        Self { by_service, room: Cell::new(usize::MAX), exceeded: Cell::new(false) }
     }
 
-    fn service(&self, namespace: &str, service: &str) -> &[Arc<EndpointSlice>] {
-        self.0.get(&(namespace.to_owned(), service.to_owned())).map_or(&[], Vec::as_slice)
+    fn service(&self, namespace: &str, service: &str) -> &[Slice] {
+        self.by_service.get(&(namespace.to_owned(), service.to_owned())).map_or(&[], Vec::as_slice)
     }
 
     /// Endpoints of one port: the ready ones, or if there are none those that still serve while terminating.
     pub(crate) fn of_port(&self, namespace: &str, service: &str, port: &ServicePort) -> Vec<Endpoint> {
         let (mut ready, mut draining) = (Vec::new(), Vec::new());
-        for slice in self.service(namespace, service) {
-            let Some(number) = port_number(slice, port) else { continue };
-            for endpoint in &slice.endpoints {
+        let wanted = name(port.name.as_ref(), port.protocol.as_ref());
+        let slices = self.service(namespace, service);
+        let numbered = || slices.iter().filter_map(|slice| Some((slice, *slice.ports.get(&wanted)?)));
+        let all = numbered().map(|(slice, _)| slice.slice.endpoints.len()).fold(0, usize::saturating_add);
+        let Some(room) = self.room.get().checked_sub(all) else {
+            self.exceeded.set(true);
+            return Vec::new();
+        };
+        self.room.set(room);
+        for (slice, number) in numbered() {
+            for endpoint in &slice.slice.endpoints {
                 let target = if is_ready(endpoint) {
                     &mut ready
                 } else if is_draining(endpoint) {
@@ -59,7 +104,7 @@ impl Slices {
 
     /// Ready endpoints with their host names, for the records of a headless service.
     pub(crate) fn named(&self, namespace: &str, service: &str) -> Vec<NamedEndpoint> {
-        let endpoints = self.service(namespace, service).iter().flat_map(|slice| &slice.endpoints);
+        let endpoints = self.service(namespace, service).iter().flat_map(|slice| &slice.slice.endpoints);
         let mut named: Vec<_> = endpoints
             .filter(|endpoint| is_ready(endpoint))
             .filter_map(|endpoint| {
@@ -87,12 +132,7 @@ fn is_draining(endpoint: &SliceEndpoint) -> bool {
     })
 }
 
-/// The slice's number for a service port: same name, same protocol.
-fn port_number(slice: &EndpointSlice, port: &ServicePort) -> Option<u32> {
-    let protocol = |protocol: &Option<String>| protocol.clone().unwrap_or_else(|| "TCP".into());
-    let found = slice.ports.iter().flatten().find(|candidate| {
-        candidate.name.as_deref().unwrap_or("") == port.name.as_deref().unwrap_or("")
-            && protocol(&candidate.protocol) == protocol(&port.protocol)
-    })?;
-    u32::try_from(found.port?).ok()
+/// What a port of a slice and a port of a service have in common: name and protocol.
+fn name(name: Option<&String>, protocol: Option<&String>) -> (String, String) {
+    (name.cloned().unwrap_or_default(), protocol.cloned().unwrap_or_else(|| "TCP".into()))
 }

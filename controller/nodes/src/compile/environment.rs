@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Service};
 use warren_plan::resources::SERVICES;
 use warren_store::Key;
 
-use super::references::References;
+use super::{budget::Budget, references::References};
 
 type Environment = BTreeMap<String, String>;
 
@@ -16,31 +16,48 @@ pub(crate) fn kubernetes_service() -> Key {
     Key::new(SERVICES, "default", "kubernetes")
 }
 
-/// The resolved environment, or the message of the first reference that leads nowhere.
+/// The resolved environment, or the message of the first reference that leads nowhere, or of the variable that is one
+/// too many.
 pub(crate) fn resolve(
     references: &References<'_>,
     container: &Container,
     links: &Environment,
+    budget: &Budget<'_>,
 ) -> Result<Environment, String> {
     let mut environment = Environment::new();
     for source in container.env_from.iter().flatten() {
-        take_all(references, source, &mut environment)?;
+        take_all(references, source, &mut environment, budget)?;
     }
     for variable in container.env.iter().flatten() {
+        let what = format!("environment variable {}", variable.name);
         let value = match variable.value.as_deref().filter(|value| !value.is_empty()) {
             Some(value) => {
-                Some(expand(value, |name| environment.get(name).or_else(|| links.get(name)).cloned()))
+                let lookup =
+                    |name: &str| environment.get(name).or_else(|| links.get(name)).map(String::as_str);
+                Some(expand(value, lookup, &what, budget)?)
             }
             None => referenced(references, container, variable)?,
         };
         if let Some(value) = value {
+            budget.take(variable_size(&variable.name, &value), &what)?;
             environment.insert(variable.name.clone(), value);
         }
     }
     for (name, value) in links {
-        environment.entry(name.clone()).or_insert_with(|| value.clone());
+        if environment.contains_key(name) {
+            continue;
+        }
+        let what =
+            "variables for the services of the namespace (spec.enableServiceLinks: false leaves them out)";
+        budget.take(variable_size(name, value), &what)?;
+        environment.insert(name.clone(), value.clone());
     }
     Ok(environment)
+}
+
+/// As the kernel counts: `NAME=VALUE` and a zero.
+fn variable_size(name: &str, value: &str) -> usize {
+    name.len().saturating_add(value.len()).saturating_add(2)
 }
 
 /// Whether a value may come from a Secret, directly or through `$(NAME)`.
@@ -56,24 +73,28 @@ fn take_all(
     references: &References<'_>,
     source: &EnvFromSource,
     environment: &mut Environment,
+    budget: &Budget<'_>,
 ) -> Result<(), String> {
     let prefix = source.prefix.as_deref().unwrap_or_default();
-    let mut take = |name: &str, value: String| {
+    let mut take = |name: &str, value: &[u8], what: &dyn std::fmt::Display| -> Result<(), String> {
         let name = format!("{prefix}{name}");
         if is_variable_name(&name) {
-            environment.insert(name, value);
+            budget.take(name.len().saturating_add(value.len()).saturating_add(2), what)?;
+            environment.insert(name, String::from_utf8_lossy(value).into_owned());
         }
+        Ok(())
     };
     if let Some(from) = &source.config_map_ref
         && let Some(map) = references.config_map(&from.name, from.optional)?
     {
-        map.data.iter().flatten().for_each(|(name, value)| take(name, value.clone()));
+        let what = format!("envFrom ConfigMap {}", from.name);
+        map.data.iter().flatten().try_for_each(|(name, value)| take(name, value.as_bytes(), &what))?;
     }
     if let Some(from) = &source.secret_ref
         && let Some(secret) = references.secret(&from.name, from.optional)?
     {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        secret.data.iter().flatten().for_each(|(name, value)| take(name, text(&value.0)));
+        let what = format!("envFrom Secret {}", from.name);
+        secret.data.iter().flatten().try_for_each(|(name, value)| take(name, &value.0, &what))?;
     }
     Ok(())
 }
@@ -119,24 +140,52 @@ fn referenced(
     }
 }
 
-/// Replaces `$(NAME)`; `$$` is a dollar sign; a name without a value stays as it is written.
-pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
-    let mut expanded = String::with_capacity(text.len());
+/// Replaces `$(NAME)`; `$$` is a dollar sign; a name without a value stays as it is written. An error when that gets
+/// larger than what is left of the budget; nothing is taken from it.
+pub(crate) fn expand<'e>(
+    text: &str,
+    lookup: impl Fn(&str) -> Option<&'e str>,
+    what: &dyn std::fmt::Display,
+    budget: &Budget<'_>,
+) -> Result<String, String> {
+    let mut expanded = String::new();
+    let mut push = |part: &str| {
+        if expanded.len().saturating_add(part.len()) > budget.left() {
+            return budget.take(budget.left().saturating_add(1), what);
+        }
+        expanded.push_str(part);
+        Ok(())
+    };
     let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        expanded.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
+    while let Some((before, after)) = rest.split_once('$') {
+        push(before)?;
+        rest = after;
         if let Some(after) = rest.strip_prefix('$') {
-            expanded.push('$');
+            push("$")?;
             rest = after;
-        } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
-            expanded.push_str(&lookup(name).unwrap_or_else(|| format!("$({name})")));
+        } else if let Some(opened) = rest.strip_prefix('(') {
+            // Nothing closes any more: what is left stands for itself, and is not searched again from each bracket.
+            let Some((name, after)) = opened.split_once(')') else {
+                push("$")?;
+                break;
+            };
+            match lookup(name) {
+                Some(value) => push(value)?,
+                None => ["$(", name, ")"].into_iter().try_for_each(&mut push)?,
+            }
             rest = after;
         } else {
-            expanded.push('$');
+            push("$")?;
         }
     }
-    expanded + rest
+    // Behind the last bracket that is closed there may still be doubled signs.
+    for (index, part) in rest.split("$$").enumerate() {
+        if index > 0 {
+            push("$")?;
+        }
+        push(part)?;
+    }
+    Ok(expanded)
 }
 
 /// Variables for the services that existed when the pod was made: later ones must not change it.

@@ -8,6 +8,7 @@
 //!
 //! The memory is only a cache: compiling with it gives the same as compiling afresh (tested).
 
+mod budget;
 mod endpoints;
 mod environment;
 mod handlers;
@@ -27,8 +28,9 @@ use std::{
     sync::Arc,
 };
 
+use k8s_openapi::api::core::v1 as core;
 use warren_plan::{
-    ClusterConfig,
+    ClusterConfig, Failure, Progress, Unwatched, guard,
     member::{Member, MemberRole},
     resources::{
         CONFIGMAPS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES,
@@ -41,7 +43,7 @@ use warren_proto::{
 use warren_store::{Key, Object, Snapshot};
 
 use crate::{identity, json::text_at};
-use endpoints::Slices;
+use endpoints::{OBJECT_ENDPOINTS, Slices};
 use view::{Selection, View};
 
 /// All views at one revision.
@@ -53,6 +55,8 @@ pub(crate) struct Compiled {
     network: Arc<View>,
     gateway: Arc<View>,
     configs: BTreeMap<String, Arc<FeedItem>>,
+    /// Objects that could not be compiled, or only in part.
+    pub(crate) failures: Vec<Failure>,
 }
 
 impl Compiled {
@@ -104,12 +108,21 @@ struct PodStamp {
     kubernetes: u64,
 }
 
+/// What was made of a pod, from what, and why nothing better.
+struct Remembered {
+    stamp: PodStamp,
+    item: Option<Arc<FeedItem>>,
+    failure: Option<Failure>,
+}
+
 /// Compiles snapshots one after the other.
 pub(crate) struct Compiler {
     config: ClusterConfig,
+    progress: Arc<dyn Progress>,
     last: Compiled,
-    pods: BTreeMap<Key, (PodStamp, Option<Arc<FeedItem>>)>,
+    pods: BTreeMap<Key, Remembered>,
     traffic: Option<Traffic>,
+    traffic_failures: Vec<Failure>,
     /// What the gateways' view was made from, of Secrets.
     secrets: BTreeSet<Key>,
 }
@@ -119,8 +132,10 @@ pub(crate) struct Compiler {
 struct Traffic([Stamp; 5], Stamp);
 
 impl Compiler {
-    pub(crate) fn new(config: ClusterConfig) -> Self {
-        Self { config, last: Compiled::default(), pods: BTreeMap::new(), traffic: None, secrets: BTreeSet::new() }
+    /// `progress` learns which object is turned to.
+    pub(crate) fn new(config: ClusterConfig, progress: Arc<dyn Progress>) -> Self {
+        let (last, pods, secrets) = (Compiled::default(), BTreeMap::new(), BTreeSet::new());
+        Self { config, progress, last, pods, traffic: None, traffic_failures: Vec::new(), secrets }
     }
 
     /// The views of a snapshot.
@@ -134,13 +149,16 @@ impl Compiler {
             network: Arc::clone(&self.last.network),
             gateway: Arc::clone(&self.last.gateway),
             members,
+            failures: Vec::new(),
         };
         let kinds = [MEMBERS, SERVICES, ENDPOINTSLICES, INGRESSES, INGRESSCLASSES]
             .map(|resource| stamp(snapshot.list(resource)));
         if self.traffic != Some(Traffic(kinds, self.secrets(snapshot))) {
-            self.traffic(snapshot, &mut next);
+            self.traffic_failures = self.traffic(snapshot, &mut next);
             self.traffic = Some(Traffic(kinds, self.secrets(snapshot)));
         }
+        let failed_pods = self.pods.values().filter_map(|pod| pod.failure.as_ref());
+        next.failures = failed_pods.chain(&self.traffic_failures).cloned().collect();
         self.last = next.clone();
         next
     }
@@ -159,13 +177,76 @@ impl Compiler {
         stamp(self.secrets.iter().filter_map(|key| snapshot.get(key)))
     }
 
-    fn traffic(&mut self, snapshot: &Snapshot, next: &mut Compiled) {
+    fn traffic(&mut self, snapshot: &Snapshot, next: &mut Compiled) -> Vec<Failure> {
+        let mut failures = Vec::new();
         let slices = Slices::of(snapshot);
-        let members = next.members.values().map(Arc::as_ref);
-        next.network = collect(&self.last.network, network::shared(snapshot, &slices, members));
-        let routes = routes::routes(snapshot, &slices, &self.config);
+        let peers = next.members.values().filter_map(|member| network::peer(member));
+        let services = snapshot.list(SERVICES);
+        let services = services.filter_map(|object| self.service(object, &slices, &mut failures));
+        next.network = collect(&self.last.network, peers.chain(services));
+        let routes = self.routes(snapshot, &slices, &mut failures);
         next.gateway = collect(&self.last.gateway, routes.items.into_iter());
         self.secrets = routes.secrets;
+        failures
+    }
+
+    /// One service's item; as it was when we fail on it.
+    fn service(&self, object: &Object, slices: &Slices, failures: &mut Vec<Failure>) -> Option<FeedItem> {
+        const STAGE: &str = "compiling services";
+        self.progress.at(STAGE, &object.key);
+        slices.allow(OBJECT_ENDPOINTS);
+        let mut fail = |message| failures.push(Failure { stage: STAGE, key: object.key.clone(), message });
+        let compiled = guard::catch(|| network::service(&*object.typed::<core::Service>().ok()?, slices));
+        let compiled = compiled.unwrap_or_else(|message| {
+            fail(message);
+            let key = network::service_key(&object.key.namespace, &object.key.name);
+            self.last.network.get(&key).map(|item| (**item).clone())
+        });
+        if slices.exceeded() {
+            fail(too_many_endpoints("ports"));
+        }
+        compiled
+    }
+
+    /// All routes. When that fails, each Ingress is tried alone: those that fail keep the routes that they had, and
+    /// the others are compiled without them.
+    fn routes(&self, snapshot: &Snapshot, slices: &Slices, failures: &mut Vec<Failure>) -> Routes {
+        const STAGE: &str = "compiling routes";
+        self.progress.at(STAGE, &Key::new(INGRESSES, "", "all"));
+        let compile = |snapshot: &Snapshot, endpoints| {
+            slices.allow(endpoints);
+            guard::catch(|| routes::routes(snapshot, slices, &self.config))
+        };
+        match compile(snapshot, 10 * OBJECT_ENDPOINTS) {
+            Ok(routes) if !slices.exceeded() => return routes,
+            _ => {}
+        }
+        let all: Vec<Key> = snapshot.list(INGRESSES).map(|ingress| ingress.key.clone()).collect();
+        let (none, ingresses) = snapshot.without(&all);
+        let (mut failed, mut kept) = (Vec::new(), Routes::default());
+        for ingress in &ingresses {
+            self.progress.at(STAGE, &ingress.key);
+            let message = match compile(&none.with(Arc::clone(ingress)), OBJECT_ENDPOINTS) {
+                Ok(routes) if slices.exceeded() => {
+                    kept.add(routes);
+                    too_many_endpoints("paths")
+                }
+                Ok(_) => continue,
+                Err(message) => {
+                    let own = format!("route/{}/{}/", ingress.key.namespace, ingress.key.name);
+                    let known = self.last.gateway.range(own.clone()..);
+                    let known = known.take_while(|(key, _)| key.starts_with(&own));
+                    kept.items.extend(known.map(|(_, item)| (**item).clone()));
+                    message
+                }
+            };
+            failures.push(Failure { stage: STAGE, key: ingress.key.clone(), message });
+            failed.push(ingress.key.clone());
+        }
+        let good = compile(&snapshot.without(&failed).0, usize::MAX);
+        let mut good = good.or_else(|_| compile(&none, usize::MAX)).unwrap_or_default();
+        good.add(kept);
+        good
     }
 
     fn agents(
@@ -189,11 +270,11 @@ impl Compiler {
             });
             let node = revision(Key::new(NODES, "", node));
             let stamp = PodStamp { pod: object.revision, node, namespace, kubernetes };
-            let item = self.pod(snapshot, object, stamp);
-            if let Some(item) = &item {
+            let pod = self.pod(snapshot, object, stamp);
+            if let Some(item) = &pod.item {
                 view.insert(item.key.clone(), Arc::clone(item));
             }
-            memory.insert(object.key.clone(), (stamp, item));
+            memory.insert(object.key.clone(), pod);
         }
         self.pods = memory;
         let keep = |(name, view): (String, View)| {
@@ -204,17 +285,59 @@ impl Compiler {
     }
 
     /// One pod's item, from memory when none of its inputs changed.
-    fn pod(&self, snapshot: &Snapshot, object: &Object, stamp: PodStamp) -> Option<Arc<FeedItem>> {
+    fn pod(&self, snapshot: &Snapshot, object: &Object, stamp: PodStamp) -> Remembered {
+        const STAGE: &str = "compiling pods";
         let known = self.pods.get(&object.key);
-        if let Some((last, item)) = known
-            && *last == stamp
-        {
-            return item.clone();
+        if let Some(known) = known.filter(|known| known.stamp == stamp) {
+            return Remembered { stamp, item: known.item.clone(), failure: known.failure.clone() };
         }
-        let item = pods::compile(object, snapshot, &self.config)?;
-        let same = known.and_then(|(_, item)| item.as_ref()).filter(|known| ***known == item);
-        Some(same.cloned().unwrap_or_else(|| Arc::new(item)))
+        self.progress.at(STAGE, &object.key);
+        let known = known.and_then(|known| known.item.as_ref());
+        let (item, failure) = match guard::catch(|| pods::compile(object, snapshot, &self.config)) {
+            Ok(item) => (item, None),
+            Err(message) => {
+                let item = last_known(object, known).or_else(|| pods::failed(object, &message));
+                (item, Some(Failure { stage: STAGE, key: object.key.clone(), message }))
+            }
+        };
+        let shared = |item: FeedItem| {
+            known.filter(|known| ***known == item).cloned().unwrap_or_else(|| Arc::new(item))
+        };
+        Remembered { stamp, item: item.map(shared), failure }
     }
+}
+
+/// What the agent was told of this pod before, unless it is to end now: a pod that runs goes on.
+fn last_known(object: &Object, known: Option<&Arc<FeedItem>>) -> Option<FeedItem> {
+    let own = format!("pod/{}", text_at(&object.value, "/metadata/uid"));
+    let ends = !text_at(&object.value, "/metadata/deletionTimestamp").is_empty();
+    known.filter(|item| !ends && item.key == own).map(|item| (**item).clone())
+}
+
+fn too_many_endpoints(of: &str) -> String {
+    format!(
+        "its {of} lead to more than {OBJECT_ENDPOINTS} endpoints in all, and those that come last lead nowhere: \
+         divide it"
+    )
+}
+
+/// What each consumer of each member is told of a state, and what could not be compiled: for tests of those who read
+/// it.
+pub fn afresh(
+    snapshot: &Snapshot,
+    config: &ClusterConfig,
+) -> (BTreeMap<(String, Consumer), Vec<FeedItem>>, Vec<Failure>) {
+    let compiled = Compiler::new(config.clone(), Arc::new(Unwatched)).compile(snapshot);
+    let mut feeds = BTreeMap::new();
+    for member in compiled.members.keys() {
+        for consumer in [Consumer::Agent, Consumer::Netd, Consumer::Gateway] {
+            let selection = compiled.select(member, consumer).unwrap_or_default();
+            let batches = view::snapshot(&selection, compiled.cursor);
+            let items = batches.into_iter().flat_map(|batch| batch.upserts).collect();
+            feeds.insert((member.clone(), consumer), items);
+        }
+    }
+    (feeds, compiled.failures)
 }
 
 fn collect(old: &Arc<View>, items: impl Iterator<Item = FeedItem>) -> Arc<View> {

@@ -1,9 +1,8 @@
 //! netd's view: the member's own place, its peers, and every service with where it leads.
 
 use k8s_openapi::api::core::v1 as core;
-use warren_plan::{ClusterConfig, member::Member, resources::SERVICES};
+use warren_plan::{ClusterConfig, member::Member};
 use warren_proto::control::{FeedItem, NetworkConfig, Peer, Service, ServicePort, feed_item::Item};
-use warren_store::Snapshot;
 
 use super::{endpoints::Slices, view};
 
@@ -27,20 +26,13 @@ pub(crate) fn peer_key(name: &str) -> String {
     format!("peer/{name}")
 }
 
-/// Items that all members share. A member without a public key is no peer yet.
-pub(crate) fn shared<'a>(
-    snapshot: &'a Snapshot,
-    slices: &'a Slices,
-    members: impl Iterator<Item = &'a Member> + 'a,
-) -> impl Iterator<Item = FeedItem> + 'a {
-    members.filter_map(peer).chain(
-        snapshot
-            .typed::<core::Service>(SERVICES)
-            .filter_map(|(_, service)| compile_service(&service, slices)),
-    )
+/// The key of a service's item.
+pub(crate) fn service_key(namespace: &str, name: &str) -> String {
+    format!("service/{namespace}/{name}")
 }
 
-fn peer(member: &Member) -> Option<FeedItem> {
+/// A member as the others see it. Without a public key it is no peer yet.
+pub(crate) fn peer(member: &Member) -> Option<FeedItem> {
     let peer = Peer {
         name: member.name.clone(),
         public_key: member.public_key.clone()?,
@@ -52,7 +44,7 @@ fn peer(member: &Member) -> Option<FeedItem> {
 }
 
 /// `None` while the service has no address yet.
-fn compile_service(service: &core::Service, slices: &Slices) -> Option<FeedItem> {
+pub(crate) fn service(service: &core::Service, slices: &Slices) -> Option<FeedItem> {
     let namespace = service.metadata.namespace.clone().unwrap_or_default();
     let name = service.metadata.name.clone().unwrap_or_default();
     let spec = service.spec.as_ref()?;
@@ -72,7 +64,7 @@ fn compile_service(service: &core::Service, slices: &Slices) -> Option<FeedItem>
         compiled.ports = ports.map(|port| compile_port(&namespace, &name, port, slices)).collect();
         compiled.affinity_seconds = affinity(spec);
     }
-    Some(view::item(format!("service/{namespace}/{name}"), Item::Service(compiled)))
+    Some(view::item(service_key(&namespace, &name), Item::Service(compiled)))
 }
 
 fn compile_port(namespace: &str, name: &str, port: &core::ServicePort, slices: &Slices) -> ServicePort {

@@ -1,6 +1,6 @@
 //! A pod and all that it refers to, as one instruction to the agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity};
 use warren_objects::quantity;
@@ -12,6 +12,7 @@ use warren_proto::control::{
 use warren_store::{Object, Snapshot};
 
 use super::{
+    budget::Budget,
     environment::{self, expand},
     handlers::{compile_hook, compile_probe},
     references::References,
@@ -51,16 +52,53 @@ fn only_finalizers_remain(pod: &core::Pod) -> bool {
         && pod.metadata.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
+/// What the agent is told of a pod that we fail to compile: that it exists, and why none of it is started.
+pub(crate) fn failed(object: &Object, message: &str) -> Option<FeedItem> {
+    let pod = object.typed::<core::Pod>().ok()?;
+    let uid = pod.metadata.uid.clone()?;
+    let address = pod.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
+    let container = |container: &core::Container| Container {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        unresolved_reason: CONFIG_ERROR.to_owned(),
+        unresolved_message: format!("the pod could not be compiled: {message}"),
+        ..Container::default()
+    };
+    let spec = pod.spec.as_ref()?;
+    let instruction = PodInstruction {
+        uid,
+        namespace: object.key.namespace.to_string(),
+        name: object.key.name.to_string(),
+        address,
+        containers: spec.containers.iter().map(container).collect(),
+        init_containers: spec.init_containers.iter().flatten().map(container).collect(),
+        terminate_after_seconds: terminate_after(&pod.metadata),
+        ..PodInstruction::default()
+    };
+    Some(view::item(format!("pod/{}", instruction.uid), Item::Pod(instruction)))
+}
+
+/// The most that a path can have.
+const PATH_BYTES: usize = 4_096;
+
 struct Compilation<'a> {
     references: References<'a>,
     config: &'a ClusterConfig,
     links: BTreeMap<String, String>,
+    budget: Budget<'static>,
+}
+
+/// What containers must know of their pod's volumes.
+struct PodVolumes<'a> {
+    names: BTreeSet<&'a str>,
+    /// What stands in the way of the first one that cannot be made.
+    problem: Option<&'a str>,
 }
 
 impl<'a> Compilation<'a> {
     fn new(references: References<'a>, config: &'a ClusterConfig) -> Self {
         let links = environment::service_links(&references);
-        Self { references, config, links }
+        Self { references, config, links, budget: Budget::of_pod() }
     }
 
     fn instruction(&self, uid: String, address: String) -> Option<PodInstruction> {
@@ -72,7 +110,10 @@ impl<'a> Compilation<'a> {
         let problem = problem
             .or_else(|| pids_limit.as_ref().err().cloned())
             .or_else(|| self.too_long_a_name(spec, &name));
-        let compile = |container: &core::Container| self.container(spec, container, problem.as_deref());
+        let names: BTreeSet<&str> =
+            spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
+        let pod = PodVolumes { names, problem: problem.as_deref() };
+        let compile = |container: &core::Container| self.container(spec, container, &pod);
         let init = spec.init_containers.as_deref().unwrap_or_default();
         // A sidecar (an init container that restarts always) runs beside the others; it comes first.
         let (sidecars, init): (Vec<_>, Vec<_>) = init.iter().partition(|container| is_sidecar(container));
@@ -131,7 +172,11 @@ impl<'a> Compilation<'a> {
         let mut problem = None;
         let mut compiled = Vec::new();
         for volume in spec.volumes.iter().flatten() {
-            match volumes::compile(&self.references, volume) {
+            let compile = || {
+                self.budget.check(&format_args!("volume {}", volume.name))?;
+                volumes::compile(&self.references, volume, &self.budget)
+            };
+            match compile() {
                 Ok(volume) => compiled.push(volume),
                 Err(message) => problem = problem.or(Some(message)),
             }
@@ -139,12 +184,12 @@ impl<'a> Compilation<'a> {
         (compiled, problem)
     }
 
-    /// No container of a pod starts before all its volumes are there, hence `problem`.
+    /// No container of a pod starts before all its volumes are there, hence [`PodVolumes::problem`].
     fn container(
         &self,
         spec: &core::PodSpec,
         container: &core::Container,
-        problem: Option<&str>,
+        volumes: &PodVolumes<'_>,
     ) -> Container {
         let mut compiled = Container {
             name: container.name.clone(),
@@ -165,8 +210,10 @@ impl<'a> Compilation<'a> {
                 == Some("FallbackToLogsOnError"),
             ..Container::default()
         };
-        let outcome = problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
-        if let Err(message) = outcome.and_then(|()| self.resolve(spec, container, &mut compiled)) {
+        let outcome = volumes.problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
+        if let Err(message) =
+            outcome.and_then(|()| self.resolve(spec, container, &volumes.names, &mut compiled))
+        {
             compiled.unresolved_reason = CONFIG_ERROR.to_owned();
             compiled.unresolved_message = message;
         }
@@ -178,24 +225,32 @@ impl<'a> Compilation<'a> {
         &self,
         spec: &core::PodSpec,
         container: &core::Container,
+        volumes: &BTreeSet<&str>,
         compiled: &mut Container,
     ) -> Result<(), String> {
-        let environment = environment::resolve(&self.references, container, &self.links)?;
+        let budget = self.budget.of_program();
+        budget.check(&format_args!("container {}", container.name))?;
+        let environment = environment::resolve(&self.references, container, &self.links, &budget)?;
         compiled.holds_secrets = environment::takes_secrets(container);
         let secret = secrecy::variables(&self.references, container);
         compiled.words_hold_secrets = secrecy::in_words(container, &secret);
         compiled.secret_variables = secret.into_iter().collect();
-        let expand_all = |texts: &Option<Vec<String>>| {
-            let lookup = |name: &str| environment.get(name).cloned();
-            texts.iter().flatten().map(|text| expand(text, lookup)).collect()
+        let expand_all = |texts: &Option<Vec<String>>, what: &str| {
+            let lookup = |name: &str| environment.get(name).map(String::as_str);
+            let each = texts.iter().flatten().map(|text| {
+                let text = expand(text, lookup, &what, &budget)?;
+                budget.take(text.len().saturating_add(1), &what)?;
+                Ok(text)
+            });
+            each.collect::<Result<Vec<_>, String>>()
         };
-        compiled.command = expand_all(&container.command);
-        compiled.args = expand_all(&container.args);
+        compiled.command = expand_all(&container.command, "command")?;
+        compiled.args = expand_all(&container.args, "args")?;
         compiled.mounts = container
             .volume_mounts
             .iter()
             .flatten()
-            .map(|mount| compile_mount(spec, mount, &environment))
+            .map(|mount| compile_mount(volumes, mount, &environment, &budget))
             .collect::<Result<_, _>>()?;
         compiled.resources = Some(resources(container.resources.as_ref())?);
         compiled.liveness = compile_probe(container, container.liveness_probe.as_ref(), "liveness")?;
@@ -235,17 +290,24 @@ impl<'a> Compilation<'a> {
         if let Some(extra) = &spec.dns_config {
             append_new(&mut dns.nameservers, extra.nameservers.as_deref());
             append_new(&mut dns.searches, extra.searches.as_deref());
-            for option in extra.options.iter().flatten() {
-                let Some(name) = &option.name else { continue };
-                dns.options.retain(|known| known.split(':').next() != Some(name));
-                dns.options.push(match &option.value {
-                    Some(value) => format!("{name}:{value}"),
-                    None => name.clone(),
-                });
-            }
+            let options = extra.options.iter().flatten().filter_map(|option| {
+                let name = option.name.as_ref()?;
+                Some(option.value.as_ref().map_or(name.clone(), |value| format!("{name}:{value}")))
+            });
+            dns.options = last_of_each(dns.options.into_iter().chain(options).collect());
         }
         dns
     }
+}
+
+/// Resolver options, each name once: the last one counts, and keeps its place.
+fn last_of_each(options: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let name = |option: &str| option.split(':').next().unwrap_or_default().to_owned();
+    let mut kept: Vec<String> =
+        options.into_iter().rev().filter(|option| seen.insert(name(option))).collect();
+    kept.reverse();
+    kept
 }
 
 fn append_new(list: &mut Vec<String>, more: Option<&[String]>) {
@@ -324,17 +386,27 @@ fn port(port: &core::ContainerPort) -> ContainerPort {
 }
 
 fn compile_mount(
-    spec: &core::PodSpec,
+    volumes: &BTreeSet<&str>,
     mount: &core::VolumeMount,
     environment: &BTreeMap<String, String>,
+    budget: &Budget<'_>,
 ) -> Result<Mount, String> {
-    if !spec.volumes.iter().flatten().any(|volume| volume.name == mount.name) {
+    if !volumes.contains(mount.name.as_str()) {
         return Err(format!("volume mount {:?} names no volume of the pod", mount.name));
     }
     let sub_path = match &mount.sub_path_expr {
-        Some(expression) => expand(expression, |name| environment.get(name).cloned()),
+        Some(expression) => {
+            let what = format!("subPathExpr of the volume mount {:?}", mount.name);
+            let lookup = |name: &str| environment.get(name).map(String::as_str);
+            let path = expand(expression, lookup, &what, budget)?;
+            budget.take(path.len(), &what)?;
+            path
+        }
         None => mount.sub_path.clone().unwrap_or_default(),
     };
+    if sub_path.len() > PATH_BYTES {
+        return Err(format!("subPath of the volume mount {:?} has more than {PATH_BYTES} bytes", mount.name));
+    }
     if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
         // As it is written: its value may come from a Secret.
         let written = mount.sub_path_expr.as_ref().unwrap_or(&sub_path);

@@ -112,7 +112,9 @@ impl References<'_> {
         let divisor =
             selector.divisor.as_ref().map_or(1000, |divisor| quantity::parse(&divisor.0).unwrap_or(0));
         let divisor = if divisor <= 0 { 1000 } else { divisor };
-        Ok(((amount + divisor - 1) / divisor).to_string())
+        // Division goes towards zero: that is up for what is below it.
+        let (whole, rest) = (amount / divisor, amount % divisor);
+        Ok(whole.saturating_add(i128::from(rest > 0)).to_string())
     }
 
     /// In thousandths. A missing limit is what the node can give, a missing request is nothing.

@@ -6,21 +6,25 @@ use k8s_openapi::api::core::v1 as core;
 use warren_objects::quantity;
 use warren_proto::control::{EmptyDir, File, Files, HostPath, Volume, volume::Source};
 
-use super::references::References;
+use super::{budget::Budget, references::References};
 
 const DEFAULT_MODE: i32 = 0o644;
 /// Volume sources that are understood; others are named in the pod's status.
 const SUPPORTED: [&str; 6] = ["configMap", "secret", "projected", "downwardAPI", "emptyDir", "hostPath"];
 
 /// A volume, or the message of what stands in its way.
-pub(crate) fn compile(references: &References<'_>, volume: &core::Volume) -> Result<Volume, String> {
-    let source = source(references, volume)
+pub(crate) fn compile(
+    references: &References<'_>,
+    volume: &core::Volume,
+    budget: &Budget<'_>,
+) -> Result<Volume, String> {
+    let source = source(references, volume, budget)
         .map_err(|message| format!("MountVolume.SetUp failed for volume \"{}\" : {message}", volume.name))?;
     Ok(Volume { name: volume.name.clone(), source: Some(source) })
 }
 
-fn source(references: &References<'_>, volume: &core::Volume) -> Result<Source, String> {
-    let mut files = Collection { references, files: BTreeMap::new(), secret: false };
+fn source(references: &References<'_>, volume: &core::Volume, budget: &Budget<'_>) -> Result<Source, String> {
+    let mut files = Collection { references, budget, files: BTreeMap::new(), secret: false };
     if let Some(source) = &volume.config_map {
         files.config_map(&source.name, source.items.as_deref(), source.optional, source.default_mode)?;
     } else if let Some(source) = &volume.secret {
@@ -63,6 +67,7 @@ fn unsupported(volume: &core::Volume) -> Option<String> {
 /// Files by path; a later source wins, as in a projected volume.
 struct Collection<'a> {
     references: &'a References<'a>,
+    budget: &'a Budget<'a>,
     files: BTreeMap<String, (Vec<u8>, i32)>,
     secret: bool,
 }
@@ -77,14 +82,15 @@ impl Collection<'_> {
         Source::Files(Files { files: self.files.into_iter().map(file).collect(), secret: self.secret })
     }
 
-    fn add(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), String> {
+    fn add(&mut self, path: &str, content: &[u8], mode: i32) -> Result<(), String> {
         let stays_inside = !path.is_empty()
             && !path.starts_with('/')
             && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if !stays_inside {
             return Err(format!("path {path:?} must be relative and must not contain \"..\""));
         }
-        self.files.insert(path.to_owned(), (content, mode));
+        self.budget.take(path.len().saturating_add(content.len()), &format_args!("file {path:?}"))?;
+        self.files.insert(path.to_owned(), (content.to_vec(), mode));
         Ok(())
     }
 
@@ -96,9 +102,9 @@ impl Collection<'_> {
         mode: Option<i32>,
     ) -> Result<(), String> {
         let Some(map) = self.references.config_map(name, optional)? else { return Ok(()) };
-        let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-        let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
-        self.keys(text.chain(binary).collect(), items, optional, mode, "config")
+        let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
+        let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+        self.keys(&text.chain(binary).collect(), items, optional, mode, "config")
     }
 
     fn secret(
@@ -110,13 +116,13 @@ impl Collection<'_> {
     ) -> Result<(), String> {
         self.secret = true;
         let Some(secret) = self.references.secret(name, optional)? else { return Ok(()) };
-        let data = secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
-        self.keys(data.collect(), items, optional, mode, "secret")
+        let data = secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice()));
+        self.keys(&data.collect(), items, optional, mode, "secret")
     }
 
     fn keys(
         &mut self,
-        mut data: BTreeMap<String, Vec<u8>>,
+        data: &BTreeMap<&str, &[u8]>,
         items: Option<&[core::KeyToPath]>,
         optional: Option<bool>,
         mode: Option<i32>,
@@ -124,11 +130,11 @@ impl Collection<'_> {
     ) -> Result<(), String> {
         let mode = mode.unwrap_or(DEFAULT_MODE);
         let Some(items) = items.filter(|items| !items.is_empty()) else {
-            return data.into_iter().try_for_each(|(key, content)| self.add(&key, content, mode));
+            return data.iter().try_for_each(|(key, content)| self.add(key, content, mode));
         };
         for item in items {
-            match data.get_mut(&item.key) {
-                Some(content) => self.add(&item.path, content.clone(), item.mode.unwrap_or(mode))?,
+            match data.get(item.key.as_str()) {
+                Some(content) => self.add(&item.path, content, item.mode.unwrap_or(mode))?,
                 None if optional == Some(true) => {}
                 None => return Err(format!("references non-existent {kind} key: {}", item.key)),
             }
@@ -147,7 +153,7 @@ impl Collection<'_> {
                 (None, Some(resource)) => self.references.resource(resource, None)?,
                 (None, None) => String::new(),
             };
-            self.add(&item.path, value.into_bytes(), item.mode.or(mode).unwrap_or(DEFAULT_MODE))?;
+            self.add(&item.path, value.as_bytes(), item.mode.or(mode).unwrap_or(DEFAULT_MODE))?;
         }
         Ok(())
     }

@@ -7,7 +7,10 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use serde_json::Value;
 use warren_store::{Key, Object, Transaction};
 
-use super::{COMPONENT, DESIRED, MAXIMUM, REVISION, number, numbers::Numbers};
+use super::{
+    COMPONENT, DESIRED, MAXIMUM, REVISION, number,
+    numbers::{MOST, Numbers},
+};
 use crate::{
     Health,
     events::{self, Event},
@@ -68,7 +71,7 @@ impl<'a> Draft<'a> {
     pub(super) fn new(
         view: &'a View<'a>,
         deployment: &'a Typed<'a, Deployment>,
-        outcome: &mut Outcome,
+        outcome: &mut Outcome<'_>,
     ) -> Self {
         let spec = deployment.spec.as_ref().expect("the caller has looked");
         let mut sets = Vec::new();
@@ -125,6 +128,7 @@ impl<'a> Draft<'a> {
 
     /// Gives a set its size, and notes the size of the deployment on it.
     pub(super) fn resize(&mut self, index: usize, replicas: i64) {
+        let replicas = replicas.clamp(0, MOST);
         let (desired, maximum) = (self.numbers.replicas, self.numbers.maximum());
         let set = &mut self.sets[index];
         note_size(&mut set.value, desired, maximum);
@@ -141,7 +145,7 @@ impl<'a> Draft<'a> {
     }
 
     /// All changes as one step.
-    pub(super) fn finish(self, outcome: &mut Outcome) {
+    pub(super) fn finish(self, outcome: &mut Outcome<'_>) {
         let mut transaction = Transaction::new();
         for set in self.sets {
             transaction = write_set(transaction, set);
@@ -201,7 +205,7 @@ fn observe<'a>(
     view: &View<'a>,
     set: &Typed<'a, ReplicaSet>,
     min_ready_seconds: Option<i32>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> Set<'a> {
     let (mut live, mut ready, mut available, mut reliable, mut running) = (0, 0, 0, 0, 0);
     for pod in view.pods_of(set.uid()).filter(|pod| !pod.terminal()) {

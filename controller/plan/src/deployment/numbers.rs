@@ -5,7 +5,10 @@ use k8s_openapi::{api::apps::v1::DeploymentSpec, apimachinery::pkg::util::intstr
 /// What absent fields mean.
 const DEFAULT_SHARE: &str = "25%";
 
-/// The limits of a deployment.
+/// The most pods that any object may ask for: `replicas` has 32 bits.
+pub(super) const MOST: i64 = i32::MAX as i64;
+
+/// The limits of a deployment. None is negative, or greater than [`MOST`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Numbers {
     /// Wanted pods.
@@ -39,12 +42,12 @@ impl Numbers {
 
     /// How many pods there may be at most.
     pub(super) fn maximum(&self) -> i64 {
-        self.replicas + self.max_surge
+        self.replicas.saturating_add(self.max_surge).min(MOST)
     }
 
     /// How many pods must stay available.
     pub(super) fn minimum(&self) -> i64 {
-        self.replicas - self.max_unavailable
+        self.replicas.saturating_sub(self.max_unavailable)
     }
 }
 
@@ -57,7 +60,8 @@ fn share(value: Option<&IntOrString>, all: i64, up: bool) -> i64 {
             let percent =
                 text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).max(0);
             let hundredths = percent.saturating_mul(all);
-            if up { hundredths.saturating_add(99) / 100 } else { hundredths / 100 }
+            let share = if up { hundredths.saturating_add(99) / 100 } else { hundredths / 100 };
+            share.min(MOST)
         }
     }
 }
@@ -89,6 +93,10 @@ mod tests {
             (2, json!(1), json!(5), (3, 0)),
             (0, json!(1), json!(1), (1, 0)),
             (4, json!("100%"), json!(0), (8, 4)),
+            (MOST, json!("100%"), json!("100%"), (MOST, 0)),
+            (MOST, json!(i32::MAX), json!(i32::MIN), (MOST, MOST)),
+            (MOST, json!("9223372036854775807%"), json!("9223372036854775807%"), (MOST, 0)),
+            (1, json!("99999999999999999999%"), json!("-1%"), (1, 0)),
         ] {
             assert_eq!(
                 numbers(replicas, surge.clone(), unavailable.clone()),

@@ -20,6 +20,8 @@ const NOT_COPIED: [&str; 6] = [
     super::MAXIMUM,
     "deprecated.deployment.rollback.to",
 ];
+/// The longest list of revisions that a set has had.
+const HISTORY_LENGTH: usize = 2_000;
 /// How many letters of hash a set's name has.
 const HASH_LENGTH: usize = 10;
 
@@ -29,7 +31,7 @@ pub(super) fn find(draft: &mut Draft<'_>) {
     draft.new = draft.sets.iter().position(|set| template_text(&set.value) == template);
     let Some(new) = draft.new else { return };
     let newest_other = draft.old().map(|index| draft.sets[index].revision()).max().unwrap_or(0);
-    mark(draft, new, newest_other + 1);
+    mark(draft, new, newest_other.saturating_add(1));
     let wait = draft.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
     let spec = object::object_at(&mut draft.sets[new].value, &["spec"]);
     if spec.get("minReadySeconds").and_then(Value::as_i64).unwrap_or(0) != i64::from(wait) {
@@ -57,7 +59,7 @@ pub(super) fn make(draft: &mut Draft<'_>) {
         let owned = owner == draft.deployment.uid() || owner_lives(draft, owner);
         if owned && !object::is_deleting(existing) {
             object::object_at(&mut draft.value, &["status"])
-                .insert("collisionCount".into(), (collisions + 1).into());
+                .insert("collisionCount".into(), collisions.saturating_add(1).into());
             draft.why(format!("{name} is taken"));
         }
         return;
@@ -76,7 +78,7 @@ pub(super) fn make(draft: &mut Draft<'_>) {
         running: 0,
         removed: false,
     };
-    let revision = draft.sets.iter().map(Set::revision).max().unwrap_or(0) + 1;
+    let revision = draft.sets.iter().map(Set::revision).max().unwrap_or(0).saturating_add(1);
     draft.sets.push(set);
     let new = draft.sets.len() - 1;
     draft.new = Some(new);
@@ -158,11 +160,22 @@ fn mark(draft: &mut Draft<'_>, index: usize, revision: i64) {
     if current.unwrap_or(0) < revision {
         if let (true, Some(current)) = (exists, current) {
             let history = object::annotation(value, REVISION_HISTORY).filter(|text| !text.is_empty());
-            let history = history.map_or(current.to_string(), |history| format!("{history},{current}"));
+            let history = history.map_or(current.to_string(), |history| {
+                format!("{},{current}", newest_of(history, HISTORY_LENGTH))
+            });
             object::annotate(value, REVISION_HISTORY, history);
         }
         object::annotate(value, REVISION, revision.to_string());
     }
+}
+
+/// The end of a list of numbers that is not longer than this: the oldest are forgotten.
+fn newest_of(history: &str, length: usize) -> &str {
+    let Some(surplus) = history.len().checked_sub(length).filter(|surplus| *surplus > 0) else {
+        return history;
+    };
+    let comma = history.bytes().skip(surplus).position(|byte| byte == b',');
+    comma.and_then(|comma| history.get(surplus.saturating_add(comma).saturating_add(1)..)).unwrap_or_default()
 }
 
 /// The deployment carries the revision of its new set.
@@ -191,5 +204,24 @@ pub(super) fn clean(draft: &mut Draft<'_>) {
             let name = set.key.name.to_string();
             draft.why(format!("forget replica set {name}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_history_forgets_the_oldest() {
+        for (history, length, kept) in [
+            ("1,3,5", 10, "1,3,5"),
+            ("1,3,5", 5, "1,3,5"),
+            ("10,30,50", 4, "50"),
+            ("1,2,3", 3, "3"),
+            ("12345", 3, ""),
+        ] {
+            assert_eq!(newest_of(history, length), kept, "{history}");
+        }
+        assert_eq!(newest_of("ü,ü,1", 4), "1", "whatever somebody wrote there");
     }
 }

@@ -92,8 +92,34 @@ fn share(draft: &Draft<'_>, index: usize, to_add: i64, added: i64) -> i64 {
         let reported = draft.deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0);
         let before =
             number(&set.value, MAXIMUM).filter(|before| *before > 0).unwrap_or(i64::from(reported)).max(1);
-        // Rounded to the nearest.
-        (2 * set.replicas * draft.numbers.maximum() + before) / (2 * before) - set.replicas
+        proportion(set.replicas, draft.numbers.maximum(), before).saturating_sub(set.replicas)
     };
     if to_add > 0 { wanted.min(to_add - added).max(0) } else { wanted.max(to_add - added).min(0) }
+}
+
+/// `part * now / before`, rounded to the nearest. `before` is an annotation, and may be any number.
+fn proportion(part: i64, now: i64, before: i64) -> i64 {
+    let (part, now, before) = (i128::from(part), i128::from(now), i128::from(before.max(1)));
+    i64::try_from((2 * part * now + before) / (2 * before)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_and_never_overflows() {
+        for (part, now, before, expected) in [
+            (5, 13, 10, 7),
+            (5, 8, 10, 4),
+            (1, 1, 3, 0),
+            (2_147_483_647, 2_147_483_647, i64::MAX, 0),
+            (2_147_483_647, 2_147_483_647, 1, 4_611_686_014_132_420_609),
+            (i64::MAX, i64::MAX, i64::MAX, i64::MAX),
+            (i64::MAX, i64::MAX, 1, i64::MAX),
+            (3, 3, i64::MIN, 9),
+        ] {
+            assert_eq!(proportion(part, now, before), expected, "{part} * {now} / {before}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ pub(super) fn counts(draft: &mut Draft<'_>) {
 }
 
 /// Counts, and how the rollout goes.
-pub(super) fn rollout(draft: &mut Draft<'_>, outcome: &mut Outcome) {
+pub(super) fn rollout(draft: &mut Draft<'_>, outcome: &mut Outcome<'_>) {
     counts(draft);
     let Some(deadline) = deadline(draft) else {
         remove(&mut draft.value, "Progressing");

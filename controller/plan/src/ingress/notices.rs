@@ -34,7 +34,7 @@ fn warning(reason: &'static str, message: String) -> Notice {
     Notice { reason, message, warning: true }
 }
 
-pub(super) fn plan(view: &View<'_>, outcome: &mut Outcome) {
+pub(super) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let snapshot = &view.world.snapshot;
     let mut ours = Vec::new();
     for (object, ingress) in snapshot.typed::<Ingress>(INGRESSES) {
@@ -42,7 +42,10 @@ pub(super) fn plan(view: &View<'_>, outcome: &mut Outcome) {
             continue;
         }
         match class(object).filter(|class| !is_our_class(snapshot, class)) {
-            Some(class) => tell(view, outcome, object, [of_another_class(snapshot, class)]),
+            Some(class) => {
+                let notice = [of_another_class(snapshot, class)];
+                outcome.each(object, |outcome| tell(view, outcome, object, notice));
+            }
             None => ours.push((object, ingress)),
         }
     }
@@ -50,35 +53,37 @@ pub(super) fn plan(view: &View<'_>, outcome: &mut Outcome) {
     ours.sort_by_key(|(object, ingress)| (age(ingress), object::uid(object).to_owned()));
     let (mut routes, mut certificates) = (BTreeMap::new(), BTreeMap::new());
     for (object, ingress) in &ours {
-        let mut notices = Vec::new();
-        for claim in claims(ingress) {
-            let text = describe(&claim);
-            take(&mut routes, claim, object, |holder| {
-                let message = format!("{text} is already routed by Ingress {holder}, which is older: the rule is not in force");
-                notices.push(warning("RouteConflict", message));
-            });
-        }
-        for (host, secret) in tls_hosts(ingress) {
-            let text = if host.is_empty() { "any host".to_owned() } else { host.clone() };
-            let holder = format!("{}/{secret}", object.key.namespace);
-            let held = certificates.entry(host).or_insert_with(|| (holder.clone(), *object));
-            if held.0 != holder {
-                let other = name(held.1);
-                let message = format!("{text} is already served with the certificate of Ingress {other}, which is older: this one is not shown");
-                notices.push(warning("CertificateConflict", message));
+        outcome.each(object, |outcome| {
+            let mut notices = Vec::new();
+            for claim in claims(ingress) {
+                let text = describe(&claim);
+                take(&mut routes, claim, object, |holder| {
+                    let message = format!("{text} is already routed by Ingress {holder}, which is older: the rule is not in force");
+                    notices.push(warning("RouteConflict", message));
+                });
             }
-        }
-        notices.extend(secrets(snapshot, ingress));
-        notices.extend(backends(snapshot, ingress));
-        let read = annotations::read(&object.key.namespace, ingress.metadata.annotations.as_ref());
-        notices.extend(read.problems.into_iter().map(|problem| warning("AnnotationIgnored", problem)));
-        tell(view, outcome, object, notices);
+            for (host, secret) in tls_hosts(ingress) {
+                let text = if host.is_empty() { "any host".to_owned() } else { host.clone() };
+                let holder = format!("{}/{secret}", object.key.namespace);
+                let held = certificates.entry(host).or_insert_with(|| (holder.clone(), *object));
+                if held.0 != holder {
+                    let other = name(held.1);
+                    let message = format!("{text} is already served with the certificate of Ingress {other}, which is older: this one is not shown");
+                    notices.push(warning("CertificateConflict", message));
+                }
+            }
+            notices.extend(secrets(snapshot, ingress));
+            notices.extend(backends(snapshot, ingress));
+            let read = annotations::read(&object.key.namespace, ingress.metadata.annotations.as_ref());
+            notices.extend(read.problems.into_iter().map(|problem| warning("AnnotationIgnored", problem)));
+            tell(view, outcome, object, notices);
+        });
     }
 }
 
 fn tell(
     view: &View<'_>,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
     about: &Arc<Object>,
     notices: impl IntoIterator<Item = Notice>,
 ) {
@@ -157,7 +162,8 @@ fn tls_hosts(ingress: &Ingress) -> Vec<(String, String)> {
     let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
     tls.filter_map(|tls| Some((tls, tls.secret_name.clone().filter(|name| !name.is_empty())?)))
         .flat_map(|(tls, secret)| {
-            let hosts = tls.hosts.clone().filter(|hosts| !hosts.is_empty()).unwrap_or_else(|| vec![String::new()]);
+            let hosts =
+                tls.hosts.clone().filter(|hosts| !hosts.is_empty()).unwrap_or_else(|| vec![String::new()]);
             hosts.into_iter().map(move |host| (host.to_lowercase(), secret.clone()))
         })
         .collect()
@@ -170,9 +176,13 @@ fn secrets(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
     let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
     for secret in tls.filter_map(|tls| tls.secret_name.as_deref()).filter(|name| !name.is_empty()) {
         let message = match data_of(snapshot, namespace, secret) {
-            None => format!("Secret {secret:?} of spec.tls does not exist: clients see the gateway's own certificate"),
+            None => format!(
+                "Secret {secret:?} of spec.tls does not exist: clients see the gateway's own certificate"
+            ),
             Some(found) => match unfit(&found) {
-                Some(problem) => format!("Secret {secret:?} of spec.tls {problem}: clients see the gateway's own certificate"),
+                Some(problem) => format!(
+                    "Secret {secret:?} of spec.tls {problem}: clients see the gateway's own certificate"
+                ),
                 None => continue,
             },
         };
@@ -203,15 +213,19 @@ fn data_of(snapshot: &Snapshot, namespace: &str, name: &str) -> Option<Arc<Secre
 /// Why a Secret cannot hold a certificate, as far as its form tells; whether key and certificate fit, the gateway
 /// finds out.
 fn unfit(secret: &Secret) -> Option<&'static str> {
-    let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
-    let contains = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    let value =
+        |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    let contains =
+        |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     match (value("tls.crt"), value("tls.key")) {
         (None, _) => Some("has no key \"tls.crt\""),
         (_, None) => Some("has no key \"tls.key\""),
         (Some(certificate), _) if !contains(certificate, "-----BEGIN CERTIFICATE-----") => {
             Some("has no certificate in PEM in \"tls.crt\"")
         }
-        (_, Some(key)) if !contains(key, "PRIVATE KEY-----") => Some("has no private key in PEM in \"tls.key\""),
+        (_, Some(key)) if !contains(key, "PRIVATE KEY-----") => {
+            Some("has no private key in PEM in \"tls.key\"")
+        }
         _ => None,
     }
 }
@@ -223,16 +237,23 @@ fn backends(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
     let mut notices = Vec::new();
     for backend in backends {
         if let Some(resource) = &backend.resource {
-            let message = format!("backend {} {:?} is no Service: only Services are served", resource.kind, resource.name);
+            let message = format!(
+                "backend {} {:?} is no Service: only Services are served",
+                resource.kind, resource.name
+            );
             notices.push(warning("BackendNotServed", message));
         }
         let Some(service) = &backend.service else { continue };
         let found = snapshot.get(&Key::new(SERVICES, namespace, &service.name));
-        let spec = found.and_then(|object| object.typed::<Service>().ok()).and_then(|service| service.spec.clone());
+        let spec =
+            found.and_then(|object| object.typed::<Service>().ok()).and_then(|service| service.spec.clone());
         if let Some(spec) = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"))
             && leads_to_the_api(spec.external_name.as_deref().unwrap_or_default())
         {
-            let message = format!("Service {:?} is another name of the cluster's API: nothing is sent there", service.name);
+            let message = format!(
+                "Service {:?} is another name of the cluster's API: nothing is sent there",
+                service.name
+            );
             notices.push(warning("BackendNotServed", message));
         }
     }

@@ -50,8 +50,7 @@ fn node_obstacle(place: &Place<'_>, pod: &PodView<'_>) -> Option<String> {
 pub(super) fn avoided(node: &Node, pod: &PodView<'_>) -> i64 {
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let soft = taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
-    i64::try_from(soft.filter(|taint| !tolerated(tolerations(pod), taint)).count())
-        .unwrap_or(i64::MAX / 4_000_000)
+    i64::try_from(soft.filter(|taint| !tolerated(tolerations(pod), taint)).count()).unwrap_or(i64::MAX)
 }
 
 fn tolerations<'p>(pod: &'p PodView<'_>) -> &'p [Toleration] {

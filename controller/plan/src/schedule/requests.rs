@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use warren_objects::quantity;
+use warren_objects::quantity::{self, QuantityError};
 
 use crate::view::PodView;
 
@@ -102,10 +102,17 @@ impl Amounts {
     }
 }
 
-/// A quantity in the unit of its resource, rounded up; what is no quantity counts as none.
+/// A quantity in the unit of its resource, rounded up. What is no quantity counts as none; more than can be counted
+/// is the most that can be, which no node has.
 fn amount(name: &str, quantity: &Quantity) -> Option<(String, i64)> {
     let parse = if name == "cpu" { quantity::cpu_millis } else { quantity::bytes };
-    Some((name.to_owned(), parse(&quantity.0).ok()?.max(0)))
+    let amount = match parse(&quantity.0) {
+        Ok(amount) => amount.max(0),
+        Err(QuantityError::Range) if quantity.0.starts_with('-') => 0,
+        Err(QuantityError::Range) => i64::MAX,
+        Err(_) => return None,
+    };
+    Some((name.to_owned(), amount))
 }
 
 #[cfg(test)]
@@ -124,6 +131,20 @@ mod tests {
         assert!(lacking(&amounts(&[("cpu", "500m"), ("memory", "3Gi"), ("pods", "1")])).is_empty());
         assert_eq!(lacking(&amounts(&[("cpu", "501m"), ("memory", "3073Mi")])), ["cpu", "memory"]);
         assert_eq!(lacking(&amounts(&[("example.com/gpu", "1"), ("cpu", "nonsense")])), ["example.com/gpu"]);
+    }
+
+    #[test]
+    fn more_than_can_be_counted_fits_nowhere() {
+        let all = amounts(&[("cpu", "2"), ("memory", "4Gi"), ("pods", "110")]);
+        let used = amounts(&[("memory", "9223372036854775807")]);
+        for most in ["100E", "9223372036854775807", "170141183460469231731687303715884105727m", "1e999"] {
+            let wanted = amounts(&[("cpu", most), ("memory", most)]);
+            assert_eq!(wanted.lacking(&used, &all).collect::<Vec<_>>(), ["cpu", "memory"], "{most}");
+            let mut sum = wanted.clone();
+            (0..3).for_each(|_| sum.add(&wanted));
+            assert!(sum.load(&all) > 1_000_000, "{most}");
+            assert!(amounts(&[("cpu", &format!("-{most}"))]).lacking(&used, &all).next().is_none(), "{most}");
+        }
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! The planners as a whole: a model of the cluster carries out their plans.
 #![allow(clippy::unwrap_used)]
 
+mod circles;
 mod deployments;
 mod endpoints;
+mod extremes;
 mod garbage;
 mod idle;
 mod ingress;
 mod model;
+mod names;
 mod namespaces;
 mod nodes;
 mod properties;
+mod quarantine;
 mod scheduling;

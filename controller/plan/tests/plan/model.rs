@@ -209,6 +209,8 @@ impl Model {
             acknowledged: self.acknowledged,
             released: self.released.clone(),
             released_since: 0,
+            quarantined: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -258,6 +260,7 @@ impl Model {
     /// Plans and commits everything; whether there was anything. Every step of a fresh plan must succeed.
     pub(crate) fn pass(&mut self) -> bool {
         let plan = self.plan();
+        assert!(plan.failures.is_empty(), "a fault of ours: {:?}", plan.failures);
         for step in &plan.steps {
             assert!(self.commit(&step.transaction), "own plan conflicts with itself: {}", step.why);
             self.check();
@@ -282,8 +285,7 @@ impl Model {
             return false;
         }
         if !pod["metadata"]["annotations"][STOP_ANNOTATION].is_null() {
-            self.remove(key);
-            return true;
+            return self.let_go(key);
         }
         let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
         if is_ready(pod) || is_deleting(pod) || self.broken.is_some_and(|broken| image.contains(broken)) {
@@ -291,6 +293,34 @@ impl Model {
         }
         self.set_ready(&key.clone());
         true
+    }
+
+    /// The agent has ended the pod: it goes, or waits for somebody's finalizer.
+    fn let_go(&mut self, key: &Key) -> bool {
+        let mut value = self.get(key).clone();
+        if finalizers(&value).is_empty() {
+            self.remove(key);
+            return true;
+        }
+        value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+        let news = value != *self.get(key);
+        if news {
+            self.write(key.clone(), value);
+        }
+        news
+    }
+
+    /// As the API server does when a client takes a finalizer off: with the last one, what waited for it alone goes.
+    pub(crate) fn take_off(&mut self, key: &Key, finalizer: &str) {
+        let mut value = self.get(key).clone();
+        let left: Vec<_> = finalizers(&value).into_iter().filter(|other| other != finalizer).collect();
+        value["metadata"]["finalizers"] = json!(left);
+        let graceful = value["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) != 0;
+        if left.is_empty() && is_deleting(&value) && !graceful {
+            self.remove(key);
+        } else {
+            self.write(key.clone(), value);
+        }
     }
 
     pub(crate) fn set_ready(&mut self, key: &Key) {
@@ -408,6 +438,11 @@ pub(crate) fn address(pod: &Value) -> Option<Ipv4Addr> {
 
 pub(crate) fn is_deleting(value: &Value) -> bool {
     !value["metadata"]["deletionTimestamp"].is_null()
+}
+
+pub(crate) fn finalizers(value: &Value) -> Vec<String> {
+    let list = value["metadata"]["finalizers"].as_array().into_iter().flatten();
+    list.filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
 }
 
 pub(crate) fn condition<'a>(value: &'a Value, kind: &str) -> &'a Value {

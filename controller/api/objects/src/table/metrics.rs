@@ -27,8 +27,13 @@ pub(crate) fn pod_row(value: &Value, _: Timestamp) -> Vec<Value> {
 }
 
 fn cells<'a>(value: &Value, parts: impl Iterator<Item = &'a Value> + Clone) -> Vec<Value> {
-    let cpu: i64 = parts.clone().filter_map(|part| quantity::cpu_millis(text(part, "usage.cpu")).ok()).sum();
-    let bytes: i64 = parts.filter_map(|part| quantity::bytes(text(part, "usage.memory")).ok()).sum();
+    let cpu: i64 = parts
+        .clone()
+        .filter_map(|part| quantity::cpu_millis(text(part, "usage.cpu")).ok())
+        .fold(0, i64::saturating_add);
+    let bytes: i64 = parts
+        .filter_map(|part| quantity::bytes(text(part, "usage.memory")).ok())
+        .fold(0, i64::saturating_add);
     vec![
         name(value),
         format!("{cpu}m").into(),

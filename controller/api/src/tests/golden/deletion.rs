@@ -373,6 +373,83 @@ async fn a_namespace_terminates_with_its_content() {
     server.get("/api/v1/namespaces/shop").await.expect(404);
 }
 
+/// Its pods first; what a finalizer holds goes with the finalizer, and nothing is left over.
+#[tokio::test]
+async fn a_namespace_follows_its_pods_and_these_their_finalizers() {
+    let hold = "example.com/hold";
+    // How far the pod has come when its namespace is deleted, and when its finalizer goes.
+    for (bound, let_go_first) in [(false, false), (true, false), (true, true)] {
+        let server = Server::new().await;
+        server.post("/api/v1/nodes", &json!({"metadata": {"name": "n1"}})).await.expect(201);
+        server.post("/api/v1/namespaces", &json!({"metadata": {"name": "shop"}})).await.expect(201);
+        let (pods, maps) = ("/api/v1/namespaces/shop/pods", "/api/v1/namespaces/shop/configmaps");
+        let mut held = pod("held");
+        held["metadata"]["finalizers"] = json!([hold]);
+        if bound {
+            held["spec"]["nodeName"] = json!("n1");
+        }
+        server.post(pods, &held).await.expect(201);
+        server.post(maps, &config_map("config", json!({}))).await.expect(201);
+        server.settle().await;
+        ask(&server, "DELETE /api/v1/namespaces/shop", None).await.expect(200);
+        server.settle().await;
+        let path = format!("{pods}/held");
+        assert!(server.get(&path).await.expect(200)["metadata"]["deletionTimestamp"].is_string());
+        assert_eq!(names(&server.get(maps).await.expect(200)), ["config"], "after the pods");
+        // What its agent reports when it has ended the pod, as `nodes` writes it down.
+        let let_go = async || {
+            let key = Key::new("pods", "shop", "held");
+            let Some(object) = server.store.snapshot().get(&key).cloned() else { return };
+            let transaction = if object.value["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+                Transaction::new().delete(key, object.revision)
+            } else {
+                let mut value = object.value.clone();
+                value["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+                Transaction::new().replace(key, object.revision, value)
+            };
+            server.store.commit(transaction).await.unwrap();
+        };
+        if let_go_first {
+            let_go().await;
+            server.settle().await;
+        }
+        server.patch(&path, MERGE, &json!({"metadata": {"finalizers": null}})).await.expect(200);
+        if bound && !let_go_first {
+            server.get(&path).await.expect(200);
+            let_go().await;
+        }
+        server.get(&path).await.expect(404);
+        server.settle().await;
+        server.get("/api/v1/namespaces/shop").await.expect(404);
+        assert!(!server.store.snapshot().iter().any(|object| &*object.key.namespace == "shop"));
+    }
+}
+
+/// Three pods, each of which belongs to another one, as Kubernetes' conformance suite ties them.
+#[tokio::test]
+async fn a_circle_of_owners_is_deleted_in_the_foreground() {
+    let server = Server::new().await;
+    let mut uids = Vec::new();
+    for name in ["pod1", "pod2", "pod3"] {
+        uids.push(server.post(PODS, &pod(name)).await.expect(201)["metadata"]["uid"].clone());
+    }
+    for (dependent, owner) in [(0, 2), (1, 0), (2, 1)] {
+        let owners = json!([{
+            "apiVersion": "v1", "kind": "Pod", "name": format!("pod{}", owner + 1), "uid": uids[owner],
+            "controller": true, "blockOwnerDeletion": true,
+        }]);
+        let patch = json!({"metadata": {"ownerReferences": owners}});
+        server.patch(&format!("{PODS}/pod{}", dependent + 1), MERGE, &patch).await.expect(200);
+    }
+    server.settle().await;
+    assert_eq!(names(&server.get(PODS).await.expect(200)).len(), 3);
+    ask(&server, &format!("DELETE {PODS}/pod1"), json!({"propagationPolicy": "Foreground"}))
+        .await
+        .expect(200);
+    server.settle().await;
+    assert!(names(&server.get(PODS).await.expect(200)).is_empty());
+}
+
 #[tokio::test]
 async fn finalize_takes_the_finalizers_of_the_spec() {
     let server = Server::new().await;

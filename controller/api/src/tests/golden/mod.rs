@@ -123,8 +123,11 @@ impl Server {
                 acknowledged: u64::MAX,
                 released: Default::default(),
                 released_since: 0,
+                ..World::default()
             };
-            let steps = warren_plan::plan(&world, jiff::Timestamp::now()).steps;
+            let plan = warren_plan::plan(&world, jiff::Timestamp::now());
+            assert!(plan.failures.is_empty(), "{:?}", plan.failures);
+            let steps = plan.steps;
             if steps.is_empty() {
                 return;
             }

@@ -1,5 +1,6 @@
 //! Tables for the compiler: objects in, items out.
 
+mod budgets;
 mod pods;
 mod traffic;
 
@@ -35,10 +36,14 @@ fn pod(spec: Value) -> Object {
     object(PODS, "shop", 5, json!({"metadata": metadata, "spec": base, "status": status}))
 }
 
+fn compiler() -> Compiler {
+    Compiler::new(ClusterConfig::default(), Arc::new(Unwatched))
+}
+
 fn compile(objects: Vec<Object>) -> Compiled {
     let mut all = vec![member("n", "node", 1, Some("key-n")), member("gw", "gateway", 2, Some("key-gw"))];
     all.extend(objects);
-    Compiler::new(ClusterConfig::default()).compile(&Snapshot::from_objects(9, all))
+    compiler().compile(&Snapshot::from_objects(9, all))
 }
 
 fn instruction(objects: Vec<Object>) -> PodInstruction {
@@ -91,15 +96,15 @@ fn web() -> Object {
 #[test]
 fn what_did_not_change_keeps_its_place_in_memory() {
     let base = || vec![member("n", "node", 1, Some("k")), pod(json!({})), web(), slice("web", json!([]))];
-    let mut compiler = Compiler::new(ClusterConfig::default());
-    let first = compiler.compile(&Snapshot::from_objects(5, base()));
+    let mut kept = compiler();
+    let first = kept.compile(&Snapshot::from_objects(5, base()));
     let event = object("events", "shop", 6, json!({"metadata": {"name": "e"}}));
-    let second = compiler.compile(&Snapshot::from_objects(6, base().into_iter().chain([event])));
+    let second = kept.compile(&Snapshot::from_objects(6, base().into_iter().chain([event])));
     for consumer in [Consumer::Agent, Consumer::Netd, Consumer::Gateway] {
         assert!(!second.may_differ(&first, "n", consumer), "{consumer:?}");
     }
     let map = config_map("m", json!({"a": "b"}));
-    let third = compiler.compile(&Snapshot::from_objects(7, base().into_iter().chain([map])));
+    let third = kept.compile(&Snapshot::from_objects(7, base().into_iter().chain([map])));
     assert!(!third.may_differ(&second, "n", Consumer::Agent), "compiled again, to the same");
     let slice = Object::new(
         Key::new(ENDPOINTSLICES, "shop", "web-1"),
@@ -107,7 +112,7 @@ fn what_did_not_change_keeps_its_place_in_memory() {
         slice("web", json!([endpoint("10.42.1.2", true, true, false)])).value,
     );
     let changed = base().into_iter().filter(|object| &*object.key.resource != ENDPOINTSLICES).chain([slice]);
-    let fourth = compiler.compile(&Snapshot::from_objects(8, changed));
+    let fourth = kept.compile(&Snapshot::from_objects(8, changed));
     assert!(
         fourth.may_differ(&third, "n", Consumer::Netd) && !fourth.may_differ(&third, "n", Consumer::Agent)
     );
@@ -161,13 +166,13 @@ proptest! {
     #[test]
     fn memory_is_only_a_cache(steps in prop::collection::vec((0u8..8, any::<bool>()), 1..40)) {
         let mut written = BTreeMap::new();
-        let mut compiler = Compiler::new(ClusterConfig::default());
+        let mut kept = compiler();
         let mut last = Compiled::default();
         for (revision, (id, delete)) in (1u64..).zip(steps) {
             if delete { written.remove(&id); } else { written.insert(id, revision); }
             let snapshot = world(&written);
-            let stepwise = compiler.compile(&snapshot);
-            let afresh = Compiler::new(ClusterConfig::default()).compile(&snapshot);
+            let stepwise = kept.compile(&snapshot);
+            let afresh = compiler().compile(&snapshot);
             prop_assert_eq!(everything(&stepwise), everything(&afresh));
             for member in ["n", "m"] {
                 for consumer in [Consumer::Agent, Consumer::Netd, Consumer::Gateway] {

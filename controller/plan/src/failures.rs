@@ -1,0 +1,77 @@
+//! Which objects did we fail on? It is said where people look: in the object's conditions, if its kind has any, and
+//! by an event. When it goes well again, the condition says so.
+
+use std::collections::BTreeMap;
+
+use warren_store::{Key, Object, Transaction};
+
+use crate::{
+    events::{self, Event},
+    guard::Failure,
+    object::{self, Condition},
+    outcome::Outcome,
+    resources::{DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES},
+    view::View,
+};
+
+/// The condition, and the reason of the event.
+const CONDITION: &str = "warren.dev/PlanningFailed";
+const REASON: &str = "PlanningFailed";
+const COMPONENT: &str = "warren-controller";
+/// Kinds with conditions.
+const CONDITIONED: [&str; 6] = [DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES];
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
+    let mut failures = BTreeMap::<Key, Vec<Failure>>::new();
+    for failure in outcome.failures().iter().chain(&view.world.failures) {
+        failures.entry(failure.key.clone()).or_default().push(failure.clone());
+    }
+    for (key, failures) in &failures {
+        if let Some(object) = view.world.snapshot.get(key) {
+            outcome.each(object, |outcome| tell(view, object, failures, outcome));
+        }
+    }
+    for resource in CONDITIONED {
+        for object in view.world.snapshot.list(resource).filter(|object| !failures.contains_key(&object.key))
+        {
+            if object::condition(&object.value, CONDITION).is_some_and(|said| said["status"] == "True") {
+                set(view, object, "False", "Planned", "", Transaction::new(), outcome);
+            }
+        }
+    }
+}
+
+fn tell(view: &View<'_>, object: &Object, failures: &[Failure], outcome: &mut Outcome<'_>) {
+    let said: Vec<String> =
+        failures.iter().map(|failure| format!("{}: {}", failure.stage, failure.message)).collect();
+    let message = format!("this object could not be dealt with and is left as it is ({})", said.join("; "));
+    let mut transaction = Transaction::new();
+    let event = Event {
+        about: object,
+        component: COMPONENT,
+        reason: REASON,
+        message: message.clone(),
+        warning: true,
+    };
+    events::record_once(view, &mut transaction, &event);
+    set(view, object, "True", REASON, &message, transaction, outcome);
+}
+
+fn set(
+    view: &View<'_>,
+    object: &Object,
+    status: &str,
+    reason: &str,
+    message: &str,
+    mut transaction: Transaction,
+    outcome: &mut Outcome<'_>,
+) {
+    if CONDITIONED.contains(&&*object.key.resource) {
+        let wanted = Condition { kind: CONDITION, status, reason, message };
+        let value = object::edited(object, |value| object::set_condition(value, &wanted, view.now));
+        if let Some(value) = value {
+            transaction = transaction.replace(object.key.clone(), object.revision, value);
+        }
+    }
+    outcome.step(format!("{} {CONDITION}={status}", object.key), transaction);
+}
