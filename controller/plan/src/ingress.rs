@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use warren_store::{Key, Object, Snapshot, Transaction};
 
 use crate::{
-    events::{self, Event},
     member::{Member, MemberRole},
     object,
     outcome::Outcome,

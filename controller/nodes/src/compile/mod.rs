@@ -210,7 +210,7 @@ impl Compiler {
 
     /// All routes. When that fails, each Ingress is tried alone: those that fail keep the routes that they had, and
     /// the others are compiled without them.
-    fn routes(&self, snapshot: &Snapshot, slices: &Slices, failures: &mut Vec<Failure>) -> Routes {
+    fn routes(&self, snapshot: &Snapshot, slices: &Slices, failures: &mut Vec<Failure>) -> routes::Routes {
         const STAGE: &str = "compiling routes";
         self.progress.at(STAGE, &Key::new(INGRESSES, "", "all"));
         let compile = |snapshot: &Snapshot, endpoints| {
@@ -223,7 +223,7 @@ impl Compiler {
         }
         let all: Vec<Key> = snapshot.list(INGRESSES).map(|ingress| ingress.key.clone()).collect();
         let (none, ingresses) = snapshot.without(&all);
-        let (mut failed, mut kept) = (Vec::new(), Routes::default());
+        let (mut failed, mut kept) = (Vec::new(), routes::Routes::default());
         for ingress in &ingresses {
             self.progress.at(STAGE, &ingress.key);
             let message = match compile(&none.with(Arc::clone(ingress)), OBJECT_ENDPOINTS) {

@@ -212,7 +212,7 @@ impl<'a> Compilation<'a> {
         };
         let outcome = volumes.problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
         if let Err(message) =
-            outcome.and_then(|()| self.resolve(spec, container, &volumes.names, &mut compiled))
+            outcome.and_then(|()| self.resolve(container, &volumes.names, &mut compiled))
         {
             compiled.unresolved_reason = CONFIG_ERROR.to_owned();
             compiled.unresolved_message = message;
@@ -223,7 +223,6 @@ impl<'a> Compilation<'a> {
     /// Fills in all that can fail.
     fn resolve(
         &self,
-        spec: &core::PodSpec,
         container: &core::Container,
         volumes: &BTreeSet<&str>,
         compiled: &mut Container,
