@@ -245,11 +245,20 @@ mod tests {
         assert_eq!(problems, Vec::<String>::new());
         for (name, password) in [("anna", "blue"), ("bert", "password"), ("cleo", "password")] {
             assert_eq!(users.check(Some(&header(name, password))).await, Verdict::Passed, "{name}");
-            assert_eq!(users.check(Some(&header(name, password))).await, Verdict::Passed, "{name}, remembered");
+            assert_eq!(
+                users.check(Some(&header(name, password))).await,
+                Verdict::Passed,
+                "{name}, remembered"
+            );
             assert_eq!(users.check(Some(&header(name, "wrong"))).await, Verdict::Wrong, "{name}");
         }
         assert_eq!(users.passed.lock().len(), 3);
-        for header in [header("dora", "password"), header("", ""), HeaderValue::from_static("Bearer x"), HeaderValue::from_static("Basic ?")] {
+        for header in [
+            header("dora", "password"),
+            header("", ""),
+            HeaderValue::from_static("Bearer x"),
+            HeaderValue::from_static("Basic ?"),
+        ] {
             assert_eq!(users.check(Some(&header)).await, Verdict::Wrong, "{header:?}");
         }
         assert_eq!(users.check(None).await, Verdict::Wrong);

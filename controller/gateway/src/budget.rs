@@ -88,7 +88,9 @@ impl Drop for Taking {
 pub fn available_memory() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let meminfo = read("/proc/meminfo");
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let groups = read("/proc/self/cgroup");
     let limits = groups.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -117,7 +119,8 @@ mod tests {
         let client = |last: u8| IpAddr::from([192, 0, 2, last]);
         let mut greedy: Vec<_> = std::iter::from_fn(|| budget.take(client(1))).collect();
         assert_eq!(greedy.len(), 8, "half, while nobody else is there");
-        let others: Vec<_> = (2..6).flat_map(|last| [budget.take(client(last)), budget.take(client(last))]).collect();
+        let others: Vec<_> =
+            (2..6).flat_map(|last| [budget.take(client(last)), budget.take(client(last))]).collect();
         assert!(others.iter().all(Option::is_some));
         assert!(budget.take(client(9)).is_none(), "all are taken");
         greedy.pop();

@@ -61,7 +61,8 @@ impl Certificates {
         if !certificate.exists() {
             make(&directory, &certificate, &key).context("cannot make the default certificate")?;
         }
-        let mend = || format!("remove {} and a new certificate is made at the next start", directory.display());
+        let mend =
+            || format!("remove {} and a new certificate is made at the next start", directory.display());
         let chain = CertificateDer::pem_file_iter(&certificate).and_then(Iterator::collect);
         let chain: Vec<_> =
             chain.with_context(|| format!("cannot read {}: {}", certificate.display(), mend()))?;
@@ -97,7 +98,11 @@ impl Certificates {
                     let shown = self.read(certificate);
                     if let Err(problem) = &shown {
                         let secret = name.strip_prefix("tls/").unwrap_or(name);
-                        tracing::warn!(secret, problem, "a certificate is not shown; clients see the default one");
+                        tracing::warn!(
+                            secret,
+                            problem,
+                            "a certificate is not shown; clients see the default one"
+                        );
                     }
                     shown
                 }
@@ -232,14 +237,22 @@ mod tests {
     fn each_host_has_its_certificate_and_what_is_unfit_is_not_shown() {
         let state = tempfile::tempdir().expect("a temporary directory");
         let certificates = Certificates::load(state.path()).expect("made");
-        let (shop, wild, old) =
-            (certificate(&["shop.test"], 2100), certificate(&["*.shop.test"], 2100), certificate(&["old.test"], 2021));
+        let (shop, wild, old) = (
+            certificate(&["shop.test"], 2100),
+            certificate(&["*.shop.test"], 2100),
+            certificate(&["old.test"], 2021),
+        );
         let mismatched = TlsCertificate { key: shop.key.clone(), ..certificate(&["odd.test"], 2100) };
         let lost = TlsCertificate { key: Vec::new(), ..certificate(&["lost.test"], 2100) };
-        let nonsense = TlsCertificate { hosts: vec!["bad.test".into()], certificate: b"x".to_vec(), key: b"y".to_vec() };
+        let nonsense =
+            TlsCertificate { hosts: vec!["bad.test".into()], certificate: b"x".to_vec(), key: b"y".to_vec() };
         let items = [
-            ("tls/a/shop", &shop), ("tls/a/wild", &wild), ("tls/a/old", &old), ("tls/a/odd", &mismatched),
-            ("tls/a/lost", &lost), ("tls/a/bad", &nonsense),
+            ("tls/a/shop", &shop),
+            ("tls/a/wild", &wild),
+            ("tls/a/old", &old),
+            ("tls/a/odd", &mismatched),
+            ("tls/a/lost", &lost),
+            ("tls/a/bad", &nonsense),
         ];
         certificates.publish(items);
         let shown = |host: Option<&str>| {
@@ -252,12 +265,23 @@ mod tests {
             assert_eq!(shown(Some(host)), None, "{host}");
         }
         assert_eq!(shown(None), None);
-        let problems: Vec<_> = certificates.table.load().known.iter()
-            .filter_map(|(key, (_, shown))| shown.as_ref().err().map(|problem| format!("{key}: {problem}"))).collect();
+        let problems: Vec<_> = certificates
+            .table
+            .load()
+            .known
+            .iter()
+            .filter_map(|(key, (_, shown))| shown.as_ref().err().map(|problem| format!("{key}: {problem}")))
+            .collect();
         assert_eq!(problems.len(), 4, "{problems:?}");
-        assert!(problems.iter().any(|problem| problem.contains("tls/a/odd: tls.crt and tls.key do not fit")), "{problems:?}");
+        assert!(
+            problems.iter().any(|problem| problem.contains("tls/a/odd: tls.crt and tls.key do not fit")),
+            "{problems:?}"
+        );
         // A new certificate of the same secret, and one for every host.
-        let (again, any) = (certificate(&["shop.test"], 2100), TlsCertificate { hosts: Vec::new(), ..certificate(&["x"], 2100) });
+        let (again, any) = (
+            certificate(&["shop.test"], 2100),
+            TlsCertificate { hosts: Vec::new(), ..certificate(&["x"], 2100) },
+        );
         certificates.publish([("tls/a/shop", &again), ("tls/b/any", &any)]);
         assert_eq!(shown(Some("shop.test")), Some(der(&again)));
         assert_eq!((shown(Some("none.test")), shown(None)), (Some(der(&any)), Some(der(&any))));

@@ -128,11 +128,17 @@ async fn look_up(resolver: TokioResolver, shared: Arc<Shared>, wanted: Wanted) {
         let pause = match resolver.lookup_ip(absolute.as_str()).await {
             Ok(answer) => {
                 failed = false;
-                let (inside, mut addresses): (Vec<IpAddr>, Vec<IpAddr>) =
-                    answer.iter().map(|address| address.to_canonical()).partition(|address| within(&refused, *address));
+                let (inside, mut addresses): (Vec<IpAddr>, Vec<IpAddr>) = answer
+                    .iter()
+                    .map(|address| address.to_canonical())
+                    .partition(|address| within(&refused, *address));
                 if !inside.is_empty() {
                     let (name, addresses) = (&wanted.name, format!("{inside:?}"));
-                    tracing::warn!(name, addresses, "an ExternalName leads into the cluster: nothing is sent there");
+                    tracing::warn!(
+                        name,
+                        addresses,
+                        "an ExternalName leads into the cluster: nothing is sent there"
+                    );
                 }
                 addresses.sort_unstable();
                 addresses.dedup();

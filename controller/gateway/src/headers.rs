@@ -97,6 +97,9 @@ fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, &'static str>
         return Err("CONNECT is not served here");
     }
     if let Some(authority) = request.uri().authority() {
+        if request.uri().scheme().is_none() {
+            return Err("the target is neither a path nor an URL");
+        }
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
         let host = HeaderValue::try_from(host).map_err(|_| "the host is malformed")?;
         request.headers_mut().insert(HOST, host);
@@ -197,15 +200,45 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Whether a field is meant for the other end, by its definition: `Connection` cannot name it.
 pub(crate) fn is_end_to_end(name: &str) -> bool {
     const NAMES: [&str; 36] = [
-        "accept", "age", "allow", "authentication-info", "authorization", "baggage", "cache-control", "cookie",
-        "date", "dnt", "etag", "expect", "expires", "from", "host", "last-event-id", "last-modified", "link",
-        "location", "max-forwards", "origin", "pragma", "range", "referer", "retry-after", "server", "set-cookie",
-        "strict-transport-security", "traceparent", "tracestate", "trailer", "user-agent", "vary", "via", "warning",
+        "accept",
+        "age",
+        "allow",
+        "authentication-info",
+        "authorization",
+        "baggage",
+        "cache-control",
+        "cookie",
+        "date",
+        "dnt",
+        "etag",
+        "expect",
+        "expires",
+        "from",
+        "host",
+        "last-event-id",
+        "last-modified",
+        "link",
+        "location",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "range",
+        "referer",
+        "retry-after",
+        "server",
+        "set-cookie",
+        "strict-transport-security",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "user-agent",
+        "vary",
+        "via",
+        "warning",
         "www-authenticate",
     ];
-    const PREFIXES: [&str; 9] = [
-        "accept-", "access-control-", "content-", "grpc-", "if-", "sec-", "x-api-", "x-auth-", "x-csrf-",
-    ];
+    const PREFIXES: [&str; 9] =
+        ["accept-", "access-control-", "content-", "grpc-", "if-", "sec-", "x-api-", "x-auth-", "x-csrf-"];
     NAMES.binary_search(&name).is_ok()
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || forwarding::is_forwarding(name)
@@ -240,15 +273,28 @@ mod tests {
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
-        let ours = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip"];
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).filter(|name| !ours.contains(name)).collect();
+        let ours =
+            ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip"];
+        let mut names: Vec<_> =
+            headers.keys().map(HeaderName::as_str).filter(|name| !ours.contains(name)).collect();
         names.sort_unstable();
         names
     }
 
     #[test]
     fn the_tables_are_sorted() {
-        for name in ["accept", "authorization", "cookie", "host", "www-authenticate", "x-forwarded-for", "x-real-ip", "forwarded", "content-length", "true-client-ip"] {
+        for name in [
+            "accept",
+            "authorization",
+            "cookie",
+            "host",
+            "www-authenticate",
+            "x-forwarded-for",
+            "x-real-ip",
+            "forwarded",
+            "content-length",
+            "true-client-ip",
+        ] {
             assert!(is_end_to_end(name), "{name}");
         }
         for name in ["x-private", "close", "keep-alive", "te", "upgrade"] {
@@ -260,7 +306,10 @@ mod tests {
     fn hop_by_hop_fields_stay_here_and_no_others() {
         let headers = forwarded(&[
             ("host", "a"),
-            ("connection", "close, X-Private, Host, Content-Length, Authorization, Cookie, X-Forwarded-For, X-Real-IP"),
+            (
+                "connection",
+                "close, X-Private, Host, Content-Length, Authorization, Cookie, X-Forwarded-For, X-Real-IP",
+            ),
             ("connection", "http2-settings, x-api-key"),
             ("x-private", "1"),
             ("authorization", "Basic eA=="),
@@ -274,8 +323,14 @@ mod tests {
             ("trailer", "x-forwarded-for"),
             ("accept", "*/*"),
         ]);
-        assert_eq!(names(&headers), ["accept", "authorization", "content-length", "cookie", "host", "x-api-key"]);
-        assert_eq!((&headers["x-forwarded-for"], &headers["x-real-ip"]), (&headers["x-real-ip"], &headers["x-forwarded-for"]));
+        assert_eq!(
+            names(&headers),
+            ["accept", "authorization", "content-length", "cookie", "host", "x-api-key"]
+        );
+        assert_eq!(
+            (&headers["x-forwarded-for"], &headers["x-real-ip"]),
+            (&headers["x-real-ip"], &headers["x-forwarded-for"])
+        );
     }
 
     #[test]
@@ -287,7 +342,10 @@ mod tests {
     #[test]
     fn trailers_are_asked_for_when_the_client_takes_them() {
         let headers = forwarded(&[("host", "a"), ("te", "gzip;q=0.5, Trailers")]);
-        assert_eq!((&headers["te"], &headers["connection"]), (&HeaderValue::from_static("trailers"), &HeaderValue::from_static("te")));
+        assert_eq!(
+            (&headers["te"], &headers["connection"]),
+            (&HeaderValue::from_static("trailers"), &HeaderValue::from_static("te"))
+        );
         assert!(!forwarded(&[("host", "a"), ("te", "gzip")]).contains_key("te"));
         let mut response = HeaderMap::new();
         response.insert(TRAILER, HeaderValue::from_static("grpc-status"));
@@ -335,7 +393,10 @@ mod tests {
         *request.uri_mut() = Uri::from_static("/public/%2e%2E/adm%69n%24?q=/../%2e");
         let prepared = forward(&mut request, &client()).expect("a good request");
         assert_eq!(request.uri(), "/admin%24?q=/../%2e");
-        assert_eq!((prepared.target.path(), prepared.target.passed.as_str()), ("/admin$", "/admin%24?q=/../%2e"));
+        assert_eq!(
+            (prepared.target.path(), prepared.target.passed.as_str()),
+            ("/admin$", "/admin%24?q=/../%2e")
+        );
     }
 
     #[test]
@@ -368,6 +429,9 @@ mod tests {
             forward(&mut request, &client()).map(|_| request.headers().len())
         };
         assert_eq!(many(MAX_FIELDS), Ok(MAX_FIELDS + 5));
-        assert_eq!(many(MAX_FIELDS + 1).expect_err("too many").0, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert_eq!(
+            many(MAX_FIELDS + 1).expect_err("too many").0,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        );
     }
 }

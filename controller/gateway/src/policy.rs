@@ -31,6 +31,8 @@ static NONE: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
 pub(crate) struct Policy {
     /// What it was compiled from.
     source: Source,
+    /// It asks for something.
+    asks: bool,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) send_timeout: Option<Duration>,
@@ -86,7 +88,8 @@ impl Policy {
             }
             value
         };
-        let status = u16::try_from(policy.redirect_status).ok().and_then(|code| StatusCode::from_u16(code).ok());
+        let status =
+            u16::try_from(policy.redirect_status).ok().and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.filter(StatusCode::is_redirection).unwrap_or(StatusCode::FOUND);
         let redirect = value(&policy.redirect_url, "the redirect").map(|url| (status, url));
         let app_root = value(&policy.app_root, "the root");
@@ -102,19 +105,23 @@ impl Policy {
                 }
             }
         };
-        let allowed: Result<Vec<IpNet>, _> = policy.allowed_sources.iter().map(|network| network.parse()).collect();
+        let allowed: Result<Vec<IpNet>, _> =
+            policy.allowed_sources.iter().map(|network| network.parse()).collect();
         let allowed = allowed.unwrap_or_else(|_| {
             refusal.get_or_insert_with(|| "its list of sources is malformed".to_owned());
             Vec::new()
         });
         Arc::new(Self {
             source: Source(policy.clone(), users.cloned()),
+            asks: true,
             connect_timeout: seconds(policy.connect_timeout_seconds),
             read_timeout: seconds(policy.read_timeout_seconds),
             send_timeout: seconds(policy.send_timeout_seconds),
             max_body: Some(policy.max_body_bytes).filter(|bytes| *bytes > 0),
             http2: policy.http2,
-            rewrite: Some(policy.rewrite_target.as_str()).filter(|target| !target.is_empty()).map(Rewrite::parse),
+            rewrite: Some(policy.rewrite_target.as_str())
+                .filter(|target| !target.is_empty())
+                .map(Rewrite::parse),
             to_https: policy.redirect_to_https,
             redirect,
             app_root,
@@ -132,7 +139,7 @@ impl Policy {
         target: &Target,
         origin: Origin,
     ) -> Option<Response<ResponseBody>> {
-        if self.source == Source::default() {
+        if !self.asks {
             return None;
         }
         if self.to_https && !origin.https {
@@ -163,7 +170,10 @@ impl Policy {
                 }
             }
         }
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let announced = request
+            .headers()
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if let (Some(most), Some(length)) = (self.max_body, announced)
             && length > most
         {
@@ -172,8 +182,13 @@ impl Policy {
         None
     }
 
-    /// Changes what the backend gets; `captures` are found in the path that was judged.
-    pub(crate) fn apply<B>(&self, request: &mut Request<B>, target: &Target, pattern: Option<&regex::Regex>) -> Result<(), &'static str> {
+    /// Changes what the backend gets; `pattern` finds the groups in the path that was judged.
+    pub(crate) fn apply<B>(
+        &self,
+        request: &mut Request<B>,
+        target: &Target,
+        pattern: Option<&regex::Regex>,
+    ) -> Result<(), &'static str> {
         if let Some(host) = &self.upstream_host {
             request.headers_mut().insert(HOST, host.clone());
         }
@@ -195,21 +210,25 @@ impl Gate {
         let secret = policy.basic_authentication.strip_prefix("basic/").unwrap_or_default();
         let list = match users {
             Some(list) if list.lost => {
-                return Err(format!("the users in Secret {secret} are kept in memory only, and wait for the controller"));
+                return Err(format!(
+                    "the users in Secret {secret} are kept in memory only, and wait for the controller"
+                ));
             }
             Some(list) => list,
             None => return Err(format!("its users are in Secret {secret}, which is not there")),
         };
         let (users, unreadable) = Users::parse(&list.users);
         problems.extend(unreadable.into_iter().map(|problem| format!("Secret {secret}: {problem}")));
-        let realm: String = policy.realm.chars().filter(|letter| !letter.is_control() && letter.is_ascii()).collect();
+        let realm: String =
+            policy.realm.chars().filter(|letter| !letter.is_control() && letter.is_ascii()).collect();
         let realm = realm.replace('\\', "\\\\").replace('"', "\\\"");
         let challenge = HeaderValue::try_from(format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
         Ok(Self { users, challenge: challenge.unwrap_or(HeaderValue::from_static("Basic")) })
     }
 
     fn challenge(&self) -> Response<ResponseBody> {
-        let mut response = text(StatusCode::UNAUTHORIZED, "a name and a password are needed here\n".to_owned());
+        let mut response =
+            text(StatusCode::UNAUTHORIZED, "a name and a password are needed here\n".to_owned());
         response.headers_mut().insert(WWW_AUTHENTICATE, self.challenge.clone());
         response
     }

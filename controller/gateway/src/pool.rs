@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, Uri, Version, header::{CONNECTION, HOST}};
+use http::{
+    Request, Response, Uri, Version,
+    header::{CONNECTION, HOST},
+};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},

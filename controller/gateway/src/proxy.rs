@@ -239,12 +239,7 @@ struct Answered {
 }
 
 impl Answered {
-    fn pass(
-        self,
-        worker: &Arc<Worker>,
-        tunnel: Option<OnUpgrade>,
-        taking: Taking,
-    ) -> Response<ResponseBody> {
+    fn pass(self, worker: &Arc<Worker>, tunnel: Option<OnUpgrade>, taking: Taking) -> Response<ResponseBody> {
         let Self { chosen: Chosen { route, in_flight }, sender, mut response } = self;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let agreed = response.headers().get(UPGRADE).is_some_and(headers::is_websocket);

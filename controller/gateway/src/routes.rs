@@ -101,7 +101,8 @@ impl Paths {
         if let Some(route) = self.exact.get(path) {
             return Some(route);
         }
-        let matching = |route: &&Arc<Route>| route.pattern.as_ref().is_some_and(|pattern| pattern.is_match(path));
+        let matching =
+            |route: &&Arc<Route>| route.pattern.as_ref().is_some_and(|pattern| pattern.is_match(path));
         if let Some(route) = self.patterns.values().find(matching) {
             return Some(route);
         }
@@ -146,7 +147,8 @@ impl RouteTable {
     pub fn compile(revision: u64, rules: &Rules<'_>, refused: &Refused, previous: Option<&Self>) -> Self {
         let routes: BTreeMap<_, _> =
             rules.routes.iter().map(|(key, route)| (rule_order(key, route), (*key, *route))).collect();
-        let mut compilation = Compilation { rules, refused, previous, table: Self { revision, ..Self::default() } };
+        let mut compilation =
+            Compilation { rules, refused, previous, table: Self { revision, ..Self::default() } };
         for (key, rule) in routes.into_values() {
             if let Some(route) = compilation.route(key, rule) {
                 compilation.table.insert(key, rule, &route);
@@ -235,7 +237,10 @@ impl Compilation<'_> {
             PathType::Regex => match rewrite::pattern(&rule.path) {
                 Ok(pattern) => Some(pattern),
                 Err(problem) => {
-                    self.problem(format!("{key}: the path {:?} is no regular expression: {problem}", rule.path));
+                    self.problem(format!(
+                        "{key}: the path {:?} is no regular expression: {problem}",
+                        rule.path
+                    ));
                     return None;
                 }
             },

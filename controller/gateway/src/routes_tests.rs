@@ -149,7 +149,9 @@ fn a_bad_endpoint_is_left_out_and_named() {
 #[test]
 fn nothing_leads_to_the_gateway_itself() {
     let mut bad = rule("", "/", false, "a");
-    for address in ["127.0.0.1", "169.254.169.254", "224.0.0.1", "255.255.255.255", "0.0.0.0", "::ffff:127.0.0.1"] {
+    for address in
+        ["127.0.0.1", "169.254.169.254", "224.0.0.1", "255.255.255.255", "0.0.0.0", "::ffff:127.0.0.1"]
+    {
         bad.endpoints.push(Endpoint { address: address.into(), port: 9404, node: String::new() });
     }
     let table = compile(&[bad]);
@@ -163,8 +165,18 @@ fn nothing_leads_to_the_gateway_itself() {
 
 #[test]
 fn the_older_of_two_rules_for_one_host_and_path_wins_whatever_its_name() {
-    let older = HttpRoute { created: 100, uid: "z".into(), ingress: "zoo/web".into(), ..rule("a.test", "/a/", false, "old") };
-    let newer = HttpRoute { created: 200, uid: "a".into(), ingress: "attack/web".into(), ..rule("A.test", "/%61", false, "new") };
+    let older = HttpRoute {
+        created: 100,
+        uid: "z".into(),
+        ingress: "zoo/web".into(),
+        ..rule("a.test", "/a/", false, "old")
+    };
+    let newer = HttpRoute {
+        created: 200,
+        uid: "a".into(),
+        ingress: "attack/web".into(),
+        ..rule("A.test", "/%61", false, "new")
+    };
     let same_age = HttpRoute { created: 100, uid: "zz".into(), ..newer.clone() };
     let table = compile_after(
         1,
@@ -178,7 +190,10 @@ fn the_older_of_two_rules_for_one_host_and_path_wins_whatever_its_name() {
 
 #[test]
 fn regular_expressions_come_after_exact_paths_and_before_prefixes() {
-    let pattern = |path: &str, backend: &str| HttpRoute { path_type: PathType::Regex.into(), ..rule("", path, false, backend) };
+    let pattern = |path: &str, backend: &str| HttpRoute {
+        path_type: PathType::Regex.into(),
+        ..rule("", path, false, backend)
+    };
     let table = compile(&[
         rule("", "/api/", false, "prefix"),
         pattern("/api/v[0-9]+", "pattern"),

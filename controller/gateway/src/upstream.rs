@@ -96,8 +96,12 @@ impl Failure {
             Self::Malformed => (StatusCode::BAD_GATEWAY, "sent a malformed response"),
             Self::Stuck => (StatusCode::GATEWAY_TIMEOUT, "stopped taking the request"),
             Self::Client => (StatusCode::BAD_REQUEST, "did not get the whole request: its body broke off"),
-            Self::Slow => (StatusCode::REQUEST_TIMEOUT, "did not get the whole request: its body came too slowly"),
-            Self::TooLong(_) => (StatusCode::PAYLOAD_TOO_LARGE, "did not get the request: its body is too long"),
+            Self::Slow => {
+                (StatusCode::REQUEST_TIMEOUT, "did not get the whole request: its body came too slowly")
+            }
+            Self::TooLong(_) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "did not get the request: its body is too long")
+            }
         }
     }
 

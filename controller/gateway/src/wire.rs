@@ -319,8 +319,7 @@ mod tests {
     #[test]
     fn targets_are_escaped_and_nothing_else() {
         let request = "GET /a<b>?q=\"x\"`\u{e9} HTTP/1.1\r\nHost: <a>\r\nCookie: \"x\"\r\n\r\n";
-        let expected =
-            "GET /a%3Cb%3E?q=%22x%22%60%C3%A9 HTTP/1.1\r\nHost: <a>\r\nCookie: \"x\"\r\n\r\n";
+        let expected = "GET /a%3Cb%3E?q=%22x%22%60%C3%A9 HTTP/1.1\r\nHost: <a>\r\nCookie: \"x\"\r\n\r\n";
         assert_eq!(text(request.as_bytes()), expected);
         assert_eq!(text(b"GET /\xff HTTP/1.1\r\n\r\n"), "GET /%FF HTTP/1.1\r\n\r\n");
         assert_eq!(text(b"GET /{a}|b^c\\ HTTP/1.1\r\n\r\n"), "GET /{a}|b^c\\ HTTP/1.1\r\n\r\n");
@@ -333,7 +332,10 @@ mod tests {
         let stream = format!(
             "POST /<1> HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{body}\r\nPUT /<2> HTTP/1.1\nHost: a\n\nGET /<3> HTTP/1.1\r\n\r\n"
         );
-        let expected = stream.replace("POST /<1>", "POST /%3C1%3E").replace("/<2>", "/%3C2%3E").replace("/<3>", "/%3C3%3E");
+        let expected = stream
+            .replace("POST /<1>", "POST /%3C1%3E")
+            .replace("/<2>", "/%3C2%3E")
+            .replace("/<3>", "/%3C3%3E");
         assert_eq!(text(stream.as_bytes()), expected);
     }
 

@@ -42,7 +42,7 @@ pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome, event: &Event<'_>) {
     }
 }
 
-fn namespace(event: &Event<'_>) -> &str {
+fn namespace<'a>(event: &Event<'a>) -> &'a str {
     let namespace = &*event.about.key.namespace;
     if namespace.is_empty() { "default" } else { namespace }
 }

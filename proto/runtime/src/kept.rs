@@ -275,8 +275,12 @@ mod tests {
         assert_eq!(keeper().load().expect("readable"), Some(state));
         std::fs::remove_file(memory.path().join(KEY_FILE)).expect("a reboot");
         let kept = keeper().load().expect("readable").expect("a state");
-        assert!(matches!(&kept.items["tls/shop/web"], Item::TlsCertificate(lost) if lost.key.is_empty() && lost.hosts == ["shop.test"]));
-        assert!(matches!(&kept.items["basic/shop/users"], Item::BasicAuthentication(lost) if lost.lost && lost.users.is_empty()));
+        assert!(
+            matches!(&kept.items["tls/shop/web"], Item::TlsCertificate(lost) if lost.key.is_empty() && lost.hosts == ["shop.test"])
+        );
+        assert!(
+            matches!(&kept.items["basic/shop/users"], Item::BasicAuthentication(lost) if lost.lost && lost.users.is_empty())
+        );
     }
 
     #[test]

@@ -113,7 +113,8 @@ async fn strange(gateway: SocketAddr) -> TcpStream {
 }
 
 fn endless() -> Body {
-    let pieces = stream::repeat(Bytes::from(vec![7; 64 << 10])).map(|piece| Ok::<_, hyper::Error>(Frame::data(piece)));
+    let pieces =
+        stream::repeat(Bytes::from(vec![7; 64 << 10])).map(|piece| Ok::<_, hyper::Error>(Frame::data(piece)));
     BodyExt::boxed(StreamBody::new(pieces))
 }
 
@@ -127,10 +128,13 @@ async fn heads_and_bodies_without_an_end_occupy_little() {
     let mut target = Target::start().await;
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(250));
     let field = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(1 << 20));
-    let chunk = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n1;".to_owned() + &"e".repeat(100_000);
-    let trailers = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".to_owned() + &"X: y\r\n".repeat(50_000);
+    let chunk = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n1;".to_owned()
+        + &"e".repeat(100_000);
+    let trailers = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".to_owned()
+        + &"X: y\r\n".repeat(50_000);
     let slow = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx".to_owned();
-    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n".repeat(100);
+    let upgrade =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n".repeat(100);
     let pipelined = "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
     let mut kept = Vec::new();
     let mut secure = Vec::new();
@@ -250,7 +254,4 @@ async fn http2_floods_occupy_little() {
         }
         target.honest().await;
     }
-
-
-
 }

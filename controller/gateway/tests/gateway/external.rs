@@ -40,7 +40,9 @@ async fn gateway(address: &Arc<Mutex<Ipv4Addr>>) -> Gateway {
     let server = name_server(address.clone()).await;
     let mut config = NameServerConfig::udp(server.ip());
     config.connections[0].port = server.port();
-    Gateway::naming(Names::asking(ResolverConfig::from_parts(None, Vec::new(), vec![config])).expect("a resolver"))
+    Gateway::naming(
+        Names::asking(ResolverConfig::from_parts(None, Vec::new(), vec![config])).expect("a resolver"),
+    )
 }
 
 fn external(port: u16) -> HttpRoute {

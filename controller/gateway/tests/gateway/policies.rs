@@ -18,7 +18,8 @@ use crate::{
 
 async fn mirror() -> Upstream {
     Upstream::start(|request| async move {
-        let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or("-").to_owned();
+        let host =
+            request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or("-").to_owned();
         Response::new(full(format!("{} {host} {}", request.method(), request.uri())))
     })
     .await
@@ -47,17 +48,23 @@ async fn redirects_need_no_backend() {
     let gateway = Gateway::start();
     gateway
         .route([
-            asking(rule("", "/moved", &[]), policy(|policy| {
-                policy.redirect_url = "https://b.test/new".into();
-                policy.redirect_status = 301;
-            })),
+            asking(
+                rule("", "/moved", &[]),
+                policy(|policy| {
+                    policy.redirect_url = "https://b.test/new".into();
+                    policy.redirect_status = 301;
+                }),
+            ),
             asking(rule("", "/secure", &[]), policy(|policy| policy.redirect_to_https = true)),
             asking(rule("", "/", &[]), policy(|policy| policy.app_root = "/app".into())),
         ])
         .await;
     let mut client = gateway.client().await;
     assert_eq!(location(&get(&mut client, "/moved/x", &[]).await), (301, "https://b.test/new"));
-    assert_eq!(location(&get(&mut client, "/secure/a%20b?c=%22d", &[]).await), (308, "https://a.test/secure/a%20b?c=%22d"));
+    assert_eq!(
+        location(&get(&mut client, "/secure/a%20b?c=%22d", &[]).await),
+        (308, "https://a.test/secure/a%20b?c=%22d")
+    );
     // Nobody who is not believed says that it was HTTPS.
     let forged = [("x-forwarded-proto", "https".to_owned())];
     assert_eq!(get(&mut client, "/secure", &forged).await.status, StatusCode::PERMANENT_REDIRECT);
@@ -78,14 +85,18 @@ async fn redirects_need_no_backend() {
 async fn paths_and_hosts_are_rewritten() {
     let gateway = Gateway::start();
     let upstream = mirror().await;
-    let pattern = HttpRoute { path_type: PathType::Regex.into(), ..rule("", "/api(/|$)(.*)", &[upstream.address]) };
+    let pattern =
+        HttpRoute { path_type: PathType::Regex.into(), ..rule("", "/api(/|$)(.*)", &[upstream.address]) };
     gateway
         .route([
             asking(pattern, policy(|policy| policy.rewrite_target = "/$2".into())),
-            asking(rule("", "/old", &[upstream.address]), policy(|policy| {
-                policy.rewrite_target = "/new?x=y".into();
-                policy.upstream_host = "db.example".into();
-            })),
+            asking(
+                rule("", "/old", &[upstream.address]),
+                policy(|policy| {
+                    policy.rewrite_target = "/new?x=y".into();
+                    policy.upstream_host = "db.example".into();
+                }),
+            ),
             rule("", "/", &[upstream.address]),
         ])
         .await;
@@ -126,20 +137,33 @@ async fn only_users_pass() {
     assert_eq!(closed.status, StatusCode::SERVICE_UNAVAILABLE, "without a list nobody passes");
     assert!(closed.text().contains("Secret shop/users"), "{}", closed.text());
     gateway.put(guarded(), users(b"", true)).await;
-    assert_eq!(get(&mut client, "/", &credentials("bert", "password")).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        get(&mut client, "/", &credentials("bert", "password")).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
 
     gateway.put(guarded(), users(b"bert:$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00\n", false)).await;
     let asked = get(&mut client, "/", &[]).await;
     assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
     assert_eq!(asked.headers["www-authenticate"], "Basic realm=\"the \\\"shop\\\"\", charset=\"UTF-8\"");
     assert_eq!(get(&mut client, "/", &credentials("bert", "wrong")).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(get(&mut client, "/", &credentials("anna", "password")).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        get(&mut client, "/", &credentials("anna", "password")).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     assert_eq!(get(&mut client, "/", &credentials("bert", "password")).await.status, StatusCode::OK);
-    assert_eq!(get(&mut client, "/open/../", &[]).await.status, StatusCode::UNAUTHORIZED, "however it is spelt");
+    assert_eq!(
+        get(&mut client, "/open/../", &[]).await.status,
+        StatusCode::UNAUTHORIZED,
+        "however it is spelt"
+    );
     assert_eq!(get(&mut client, "/open", &[]).await.status, StatusCode::OK);
     // Who is not on the list any more does not pass any more.
     gateway.put(guarded(), users(b"cleo:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", false)).await;
-    assert_eq!(get(&mut client, "/", &credentials("bert", "password")).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        get(&mut client, "/", &credentials("bert", "password")).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     assert_eq!(get(&mut client, "/", &credentials("cleo", "password")).await.status, StatusCode::OK);
 }
 
@@ -156,7 +180,12 @@ async fn only_listed_sources_pass() {
     assert_eq!(get(&mut gateway.client().await, "/", &[]).await.status, StatusCode::OK);
     gateway.route(listed("10.0.0.0/8")).await;
     assert_eq!(get(&mut gateway.client().await, "/", &forged).await.status, StatusCode::FORBIDDEN);
-    gateway.route([asking(rule("", "/", &[upstream.address]), policy(|policy| policy.refusal = "a typo".into()))]).await;
+    gateway
+        .route([asking(
+            rule("", "/", &[upstream.address]),
+            policy(|policy| policy.refusal = "a typo".into()),
+        )])
+        .await;
     assert_eq!(get(&mut gateway.client().await, "/", &[]).await.text(), "nobody may pass here: a typo\n");
     let believing = Gateway::trusting(&["127.0.0.1/32"]);
     believing.route(listed("10.0.0.0/8")).await;
@@ -173,12 +202,24 @@ async fn bodies_are_no_longer_than_is_allowed() {
         Response::new(full(body.to_string()))
     })
     .await;
-    gateway.route([asking(rule("", "/", &[upstream.address]), policy(|policy| policy.max_body_bytes = 1000))]).await;
+    gateway
+        .route([asking(rule("", "/", &[upstream.address]), policy(|policy| policy.max_body_bytes = 1000))])
+        .await;
     assert_eq!(gateway.client().await.post("/", vec![0; 1000]).await.text(), "1000");
     let long = gateway.client().await.post("/", vec![0; 1001]).await;
-    assert_eq!((long.status, long.text()), (StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 1000 bytes, the most that is allowed here\n"));
-    let pieces = stream::iter(vec![Bytes::from(vec![0; 600]); 2]).map(|piece| Ok::<_, hyper::Error>(Frame::data(piece)));
-    let request = Request::post("/").header("host", "a").body(BodyExt::boxed(StreamBody::new(pieces))).expect("a request");
+    assert_eq!(
+        (long.status, long.text()),
+        (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is longer than 1000 bytes, the most that is allowed here\n"
+        )
+    );
+    let pieces = stream::iter(vec![Bytes::from(vec![0; 600]); 2])
+        .map(|piece| Ok::<_, hyper::Error>(Frame::data(piece)));
+    let request = Request::post("/")
+        .header("host", "a")
+        .body(BodyExt::boxed(StreamBody::new(pieces)))
+        .expect("a request");
     let unannounced = gateway.client().await.send(request).await;
     assert_eq!(unannounced.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
@@ -202,7 +243,12 @@ async fn time_outs_are_the_route_s() {
         }
     })
     .await;
-    gateway.route([asking(rule("", "/", &[upstream.address]), policy(|policy| policy.read_timeout_seconds = LIMIT))]).await;
+    gateway
+        .route([asking(
+            rule("", "/", &[upstream.address]),
+            policy(|policy| policy.read_timeout_seconds = LIMIT),
+        )])
+        .await;
     let mut client = gateway.client().await;
     assert_eq!(get(&mut client, "/hang", &[]).await.status, StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(get(&mut client, "/", &[]).await.text(), "quick");

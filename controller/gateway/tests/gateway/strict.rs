@@ -1,11 +1,7 @@
 //! What strangers send: spellings of paths and headers that say one thing here and another one there, raw characters,
 //! messages whose end is in doubt, bodies without an end. And upstreams that answer like that.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -89,7 +85,14 @@ async fn no_spelling_of_a_path_leads_past_its_rule() {
         assert_eq!(status(&answer), "200", "{target} {answer}");
         assert!(answer.ends_with(expected), "{target} {answer}");
     }
-    for target in ["/public/..%2fadmin", "/public/..%5cadmin", "/public/..\\admin", "/x%2f..%2fadmin", "/public/..;/admin", "/a%00"] {
+    for target in [
+        "/public/..%2fadmin",
+        "/public/..%5cadmin",
+        "/public/..\\admin",
+        "/x%2f..%2fadmin",
+        "/public/..;/admin",
+        "/a%00",
+    ] {
         assert_eq!(status(&raw(gateway.http, &get(target, "")).await), "400", "{target}");
     }
 }
@@ -111,7 +114,11 @@ async fn upstreams_get_what_was_judged() {
     let invalid = [&b"GET /\xff?\xfe HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"[..]].concat();
     assert_eq!(status(&raw(gateway.http, &invalid).await), "200");
     assert_eq!(seen.lock().pop().as_deref(), Some("/%FF?%FE"));
-    for control in [&b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n"[..], b"GET / x HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for control in [
+        &b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+        b"GET / x HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
         assert_eq!(status(&raw(gateway.http, control).await), "400");
     }
 }
@@ -137,7 +144,8 @@ async fn only_websockets_are_tunnelled() {
     let (upstream, _) = witness().await;
     gateway.route_all(&[upstream.address]).await;
     let fields = "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
-    let request = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\n{fields}\r\n");
+    let request =
+        format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\n{fields}\r\n");
     let answer = raw(gateway.http, request.as_bytes()).await;
     assert_eq!(status(&answer), "200", "{answer}");
     for gone in ["h2c", "http2-settings", "upgrade"] {
@@ -148,7 +156,8 @@ async fn only_websockets_are_tunnelled() {
         (&get("/", "")[..], "h2c"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n", "h2c"),
     ] {
-        let answer = format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+        let answer =
+            format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n");
         let rogue = Rogue::start(answer.into_bytes()).await;
         gateway.route_all(&[rogue.0]).await;
         assert_eq!(status(&raw(gateway.http, request).await), "502", "{protocol}");
@@ -165,7 +174,15 @@ async fn a_client_cannot_forge_or_strip_what_upstreams_rely_on() {
         X_Real_IP: 10.0.0.3\r\nForwarded: for=10.0.0.4\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Port: 443\r\nX-Original-URL: /admin\r\n";
     let answer = raw(gateway.http, &get("/", fields)).await;
     let port = format!("x-forwarded-port: {}", gateway.http.port());
-    for kept in ["authorization: Basic eA==", "cookie: a=b", "host: a.test", "x-forwarded-for: 127.0.0.1\n", "x-real-ip: 127.0.0.1\n", "x-forwarded-proto: http\n", &port] {
+    for kept in [
+        "authorization: Basic eA==",
+        "cookie: a=b",
+        "host: a.test",
+        "x-forwarded-for: 127.0.0.1\n",
+        "x-real-ip: 127.0.0.1\n",
+        "x-forwarded-proto: http\n",
+        &port,
+    ] {
         assert!(answer.contains(kept), "{kept} is not in {answer}");
     }
     for gone in ["10.0.0.", "forwarded: for", "_", "x-original-url"] {
@@ -173,8 +190,17 @@ async fn a_client_cannot_forge_or_strip_what_upstreams_rely_on() {
     }
     let believing = Gateway::trusting(&["127.0.0.0/8"]);
     believing.route_all(&[upstream.address]).await;
-    let answer = raw(believing.http, &get("/", "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX_Forwarded_For: 10.0.0.2\r\n")).await;
-    for kept in ["x-forwarded-for: 10.0.0.1, 127.0.0.1\n", "x-forwarded-proto: https\n", "x-forwarded-port: 443\n", "x-real-ip: 10.0.0.1\n"] {
+    let answer = raw(
+        believing.http,
+        &get("/", "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: https\r\nX_Forwarded_For: 10.0.0.2\r\n"),
+    )
+    .await;
+    for kept in [
+        "x-forwarded-for: 10.0.0.1, 127.0.0.1\n",
+        "x-forwarded-proto: https\n",
+        "x-forwarded-port: 443\n",
+        "x-real-ip: 10.0.0.1\n",
+    ] {
         assert!(answer.contains(kept), "{kept} is not in {answer}");
     }
     assert!(!answer.contains("10.0.0.2"), "{answer}");
@@ -204,7 +230,10 @@ async fn two_hundred_and_fifty_six_fields_pass_both_ways() {
     let answer = raw(gateway.http, &get("/", &fields(254))).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer}");
     assert_eq!(status(&raw(gateway.http, &get("/", &fields(255))).await), "431");
-    assert_eq!(status(&raw(gateway.http, &get("/", &format!("X: {}\r\n", "y".repeat(1 << 20)))).await), "431");
+    assert_eq!(
+        status(&raw(gateway.http, &get("/", &format!("X: {}\r\n", "y".repeat(1 << 20)))).await),
+        "431"
+    );
 }
 
 /// Messages that are read in two ways: none makes an upstream see a request that the gateway has not judged.
@@ -250,7 +279,10 @@ async fn nothing_is_smuggled() {
         let mut answer = String::new();
         let _ = within(fields, stream.read_to_string(&mut answer)).await;
         let targets = std::mem::take(&mut *seen.lock());
-        assert!(targets.len() <= 1 && targets.iter().all(|target| target == "/ok"), "{fields:?}: {targets:?}");
+        assert!(
+            targets.len() <= 1 && targets.iter().all(|target| target == "/ok"),
+            "{fields:?}: {targets:?}"
+        );
     }
     assert_eq!(status(&raw(gateway.http, &get("/ok", "")).await), "200");
 }
@@ -374,7 +406,10 @@ async fn a_body_that_is_slow_but_comes_is_waited_for() {
     let mut stream = TcpStream::connect(gateway.http).await.expect("the gateway listens");
     let pieces = 16;
     let piece = "x".repeat(200);
-    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", pieces * piece.len());
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        pieces * piece.len()
+    );
     stream.write_all(head.as_bytes()).await.expect("written");
     for _ in 0..pieces {
         tokio::time::sleep(BODY / 8).await;

@@ -210,6 +210,12 @@ pub(crate) fn patience(response: Duration) -> Patience {
     Patience { response, ..Patience::default() }
 }
 
+/// Plain HTTP, as in a cluster.
+pub(crate) fn plain(http: SocketAddr, threads: usize) -> Listeners {
+    let patience = Patience::default();
+    Listeners { http, https: None, threads, patience, trusted_proxies: Vec::new(), memory: 4 << 30 }
+}
+
 /// A rule that asks for something.
 pub(crate) fn asking(rule: HttpRoute, policy: HttpPolicy) -> HttpRoute {
     HttpRoute { policy: Some(policy), ..rule }

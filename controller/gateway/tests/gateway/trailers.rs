@@ -55,7 +55,10 @@ async fn trailers_of_a_response_pass_to_clients_of_both_versions() {
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a handshake");
     tokio::spawn(connection);
-    let request = Request::post("http://a.test/").header("te", "trailers").body(with_trailers("ask", "1")).expect("a request");
+    let request = Request::post("http://a.test/")
+        .header("te", "trailers")
+        .body(with_trailers("ask", "1"))
+        .expect("a request");
     let response = within("a response", sender.send_request(request)).await.expect("a response");
     assert_eq!(response.headers()["x-trailers"], "Ok(false)", "a client's trailers stay at the gateway");
     let body = within("the body", response.into_body().collect()).await.expect("whole");
@@ -82,8 +85,10 @@ async fn grpc() -> std::net::SocketAddr {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = service_fn(|request: Request<Incoming>| async move {
-                let head = format!("{:?} {} {:?} ", request.version(), request.uri(), request.headers().get("te"));
-                let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let head =
+                    format!("{:?} {} {:?} ", request.version(), request.uri(), request.headers().get("te"));
+                let body =
+                    request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
                 let text: &'static str = Box::leak(format!("{head}{}", body.len()).into_boxed_str());
                 Ok::<_, std::convert::Infallible>(Response::new(with_trailers(text, "0")))
             });
@@ -120,7 +125,10 @@ async fn grpc_reaches_backends_that_speak_it() {
             let body = within("the body", response.into_body().collect()).await.expect("whole");
             assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
             let text = String::from_utf8(body.to_bytes().to_vec()).expect("text");
-            assert_eq!(text, format!("HTTP/2.0 http://a.test/svc/{index} Some(\"trailers\") {}", index * 1000));
+            assert_eq!(
+                text,
+                format!("HTTP/2.0 http://a.test/svc/{index} Some(\"trailers\") {}", index * 1000)
+            );
         });
     }
     while let Some(done) = calls.join_next().await {

@@ -119,7 +119,13 @@ struct Traffic([Stamp; 5], Stamp);
 
 impl Compiler {
     pub(crate) fn new(config: ClusterConfig) -> Self {
-        Self { config, last: Compiled::default(), pods: BTreeMap::new(), traffic: None, secrets: BTreeSet::new() }
+        Self {
+            config,
+            last: Compiled::default(),
+            pods: BTreeMap::new(),
+            traffic: None,
+            secrets: BTreeSet::new(),
+        }
     }
 
     /// The views of a snapshot.

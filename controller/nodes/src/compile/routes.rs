@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     core::v1 as core,
-    networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec},
+    networking::v1::{
+        HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
+    },
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use warren_plan::{
@@ -68,7 +70,8 @@ fn users(snapshot: &Snapshot, key: &Key, by_key: bool) -> Option<FeedItem> {
     let secret = secret(snapshot, key)?;
     let data = secret.data.as_ref()?;
     let users = if by_key {
-        let lines = data.iter().map(|(user, hash)| [user.as_bytes(), b":", hash.0.trim_ascii(), b"\n"].concat());
+        let lines =
+            data.iter().map(|(user, hash)| [user.as_bytes(), b":", hash.0.trim_ascii(), b"\n"].concat());
         lines.collect::<Vec<_>>().concat()
     } else {
         data.get("auth")?.0.clone()

@@ -215,18 +215,29 @@ mod tests {
     use super::*;
 
     fn annotations(pairs: &[(&str, &str)]) -> Annotations {
-        let map = pairs.iter().map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned())).collect();
+        let map =
+            pairs.iter().map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned())).collect();
         read("shop", Some(&map))
     }
 
     #[test]
     fn each_annotation_has_its_meaning() {
         let read = annotations(&[
-            ("proxy-connect-timeout", "5"), ("proxy-read-timeout", "120s"), ("proxy-send-timeout", "7"),
-            ("ssl-redirect", "true"), ("force-ssl-redirect", "True"), ("temporal-redirect", "https://a.test/"),
-            ("permanent-redirect", "https://b.test/"), ("app-root", "/app"), ("rewrite-target", "/$2"),
-            ("proxy-body-size", "8m"), ("backend-protocol", "grpc"), ("upstream-vhost", "c.test:80"),
-            ("whitelist-source-range", "10.0.0.0/8, 192.0.2.1"), ("auth-type", "basic"), ("auth-secret", "shop/users"),
+            ("proxy-connect-timeout", "5"),
+            ("proxy-read-timeout", "120s"),
+            ("proxy-send-timeout", "7"),
+            ("ssl-redirect", "true"),
+            ("force-ssl-redirect", "True"),
+            ("temporal-redirect", "https://a.test/"),
+            ("permanent-redirect", "https://b.test/"),
+            ("app-root", "/app"),
+            ("rewrite-target", "/$2"),
+            ("proxy-body-size", "8m"),
+            ("backend-protocol", "grpc"),
+            ("upstream-vhost", "c.test:80"),
+            ("whitelist-source-range", "10.0.0.0/8, 192.0.2.1"),
+            ("auth-type", "basic"),
+            ("auth-secret", "shop/users"),
             ("auth-realm", "the shop"),
         ]);
         assert_eq!(read.problems, Vec::<String>::new());
@@ -255,13 +266,21 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_is_named_and_protections_hold() {
         let harmless = annotations(&[
-            ("proxy-read-timeout", "soon"), ("proxy-send-timeout", "0"), ("proxy-connect-timeout", "99999999999"),
-            ("proxy-body-size", "18446744073709551615g"), ("ssl-redirect", "yes"), ("app-root", "app"),
-            ("permanent-redirect", "javascript:x"), ("rewrite-target", "a\nb"),
+            ("proxy-read-timeout", "soon"),
+            ("proxy-send-timeout", "0"),
+            ("proxy-connect-timeout", "99999999999"),
+            ("proxy-body-size", "18446744073709551615g"),
+            ("ssl-redirect", "yes"),
+            ("app-root", "app"),
+            ("permanent-redirect", "javascript:x"),
+            ("rewrite-target", "a\nb"),
         ]);
         assert_eq!(harmless.problems.len(), 8, "{:#?}", harmless.problems);
         assert_eq!(harmless.policy, HttpPolicy::default());
-        assert!(harmless.problems[0].starts_with("annotation nginx.ingress.kubernetes.io/proxy-connect-timeout: "));
+        assert!(
+            harmless.problems[0]
+                .starts_with("annotation nginx.ingress.kubernetes.io/proxy-connect-timeout: ")
+        );
         for protection in [
             &[("whitelist-source-range", "10.0.0.0/8, somewhere")][..],
             &[("allowlist-source-range", ",")],

@@ -54,7 +54,9 @@ pub(super) fn plan(view: &View<'_>, outcome: &mut Outcome) {
         for claim in claims(ingress) {
             let text = describe(&claim);
             take(&mut routes, claim, object, |holder| {
-                let message = format!("{text} is already routed by Ingress {holder}, which is older: the rule is not in force");
+                let message = format!(
+                    "{text} is already routed by Ingress {holder}, which is older: the rule is not in force"
+                );
                 notices.push(warning("RouteConflict", message));
             });
         }
@@ -64,7 +66,9 @@ pub(super) fn plan(view: &View<'_>, outcome: &mut Outcome) {
             let held = certificates.entry(host).or_insert_with(|| (holder.clone(), *object));
             if held.0 != holder {
                 let other = name(held.1);
-                let message = format!("{text} is already served with the certificate of Ingress {other}, which is older: this one is not shown");
+                let message = format!(
+                    "{text} is already served with the certificate of Ingress {other}, which is older: this one is not shown"
+                );
                 notices.push(warning("CertificateConflict", message));
             }
         }
@@ -146,8 +150,8 @@ fn describe((host, path): &Claim) -> String {
     match path {
         None => "the default backend".to_owned(),
         Some((exact, path)) => {
-            let host = if host.is_empty() { "any host" } else { host };
-            let path = if path.is_empty() && !exact { "/" } else { path };
+            let host = if host.is_empty() { "any host" } else { host.as_str() };
+            let path = if path.is_empty() && !exact { "/" } else { path.as_str() };
             format!("{host}, path {path}")
         }
     }
@@ -157,7 +161,8 @@ fn tls_hosts(ingress: &Ingress) -> Vec<(String, String)> {
     let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
     tls.filter_map(|tls| Some((tls, tls.secret_name.clone().filter(|name| !name.is_empty())?)))
         .flat_map(|(tls, secret)| {
-            let hosts = tls.hosts.clone().filter(|hosts| !hosts.is_empty()).unwrap_or_else(|| vec![String::new()]);
+            let hosts =
+                tls.hosts.clone().filter(|hosts| !hosts.is_empty()).unwrap_or_else(|| vec![String::new()]);
             hosts.into_iter().map(move |host| (host.to_lowercase(), secret.clone()))
         })
         .collect()
@@ -170,9 +175,13 @@ fn secrets(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
     let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
     for secret in tls.filter_map(|tls| tls.secret_name.as_deref()).filter(|name| !name.is_empty()) {
         let message = match data_of(snapshot, namespace, secret) {
-            None => format!("Secret {secret:?} of spec.tls does not exist: clients see the gateway's own certificate"),
+            None => format!(
+                "Secret {secret:?} of spec.tls does not exist: clients see the gateway's own certificate"
+            ),
             Some(found) => match unfit(&found) {
-                Some(problem) => format!("Secret {secret:?} of spec.tls {problem}: clients see the gateway's own certificate"),
+                Some(problem) => format!(
+                    "Secret {secret:?} of spec.tls {problem}: clients see the gateway's own certificate"
+                ),
                 None => continue,
             },
         };
@@ -203,15 +212,19 @@ fn data_of(snapshot: &Snapshot, namespace: &str, name: &str) -> Option<Arc<Secre
 /// Why a Secret cannot hold a certificate, as far as its form tells; whether key and certificate fit, the gateway
 /// finds out.
 fn unfit(secret: &Secret) -> Option<&'static str> {
-    let value = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
-    let contains = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    let value =
+        |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+    let contains =
+        |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     match (value("tls.crt"), value("tls.key")) {
         (None, _) => Some("has no key \"tls.crt\""),
         (_, None) => Some("has no key \"tls.key\""),
         (Some(certificate), _) if !contains(certificate, "-----BEGIN CERTIFICATE-----") => {
             Some("has no certificate in PEM in \"tls.crt\"")
         }
-        (_, Some(key)) if !contains(key, "PRIVATE KEY-----") => Some("has no private key in PEM in \"tls.key\""),
+        (_, Some(key)) if !contains(key, "PRIVATE KEY-----") => {
+            Some("has no private key in PEM in \"tls.key\"")
+        }
         _ => None,
     }
 }
@@ -223,16 +236,23 @@ fn backends(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
     let mut notices = Vec::new();
     for backend in backends {
         if let Some(resource) = &backend.resource {
-            let message = format!("backend {} {:?} is no Service: only Services are served", resource.kind, resource.name);
+            let message = format!(
+                "backend {} {:?} is no Service: only Services are served",
+                resource.kind, resource.name
+            );
             notices.push(warning("BackendNotServed", message));
         }
         let Some(service) = &backend.service else { continue };
         let found = snapshot.get(&Key::new(SERVICES, namespace, &service.name));
-        let spec = found.and_then(|object| object.typed::<Service>().ok()).and_then(|service| service.spec.clone());
+        let spec =
+            found.and_then(|object| object.typed::<Service>().ok()).and_then(|service| service.spec.clone());
         if let Some(spec) = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"))
             && leads_to_the_api(spec.external_name.as_deref().unwrap_or_default())
         {
-            let message = format!("Service {:?} is another name of the cluster's API: nothing is sent there", service.name);
+            let message = format!(
+                "Service {:?} is another name of the cluster's API: nothing is sent there",
+                service.name
+            );
             notices.push(warning("BackendNotServed", message));
         }
     }

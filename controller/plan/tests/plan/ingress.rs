@@ -90,7 +90,9 @@ fn events(model: &Model, about: &Key) -> Vec<(String, String)> {
     let mut events: Vec<_> = model
         .objects
         .iter()
-        .filter(|(key, (_, value))| &*key.resource == EVENTS && value["involvedObject"]["name"] == *about.name)
+        .filter(|(key, (_, value))| {
+            &*key.resource == EVENTS && value["involvedObject"]["name"] == *about.name
+        })
         .map(|(_, (_, value))| {
             assert_eq!(value["count"], 1, "told once");
             (value["reason"].as_str().unwrap().to_owned(), value["message"].as_str().unwrap().to_owned())
@@ -100,7 +102,14 @@ fn events(model: &Model, about: &Key) -> Vec<(String, String)> {
     events
 }
 
-fn made(model: &mut Model, namespace: &str, name: &str, created: &str, annotations: Value, spec: Value) -> Key {
+fn made(
+    model: &mut Model,
+    namespace: &str,
+    name: &str,
+    created: &str,
+    annotations: Value,
+    spec: Value,
+) -> Key {
     let key = model.put(
         INGRESSES,
         namespace,
@@ -152,7 +161,14 @@ fn what_is_not_served_is_said_on_the_ingress() {
         "nginx.ingress.kubernetes.io/auth-type": "basic",
         "nginx.ingress.kubernetes.io/auth-secret": "nobody",
     });
-    let odd = made(&mut model, "default", "odd", "2026-01-01T00:00:00Z", annotations, json!({"rules": [host("a.test", "/")]}));
+    let odd = made(
+        &mut model,
+        "default",
+        "odd",
+        "2026-01-01T00:00:00Z",
+        annotations,
+        json!({"rules": [host("a.test", "/")]}),
+    );
     let other = json!({"ingressClassName": "nginx", "rules": [host("a.test", "/")]});
     let other = made(&mut model, "default", "other", "2026-01-01T00:00:00Z", json!({}), other);
     model.put(

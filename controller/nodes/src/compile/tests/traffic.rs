@@ -176,8 +176,13 @@ fn annotations_become_the_policy_of_each_route() {
         "tls": [{"hosts": ["*.test"], "secretName": "web"}],
         "rules": [one_rule("a.test", "ImplementationSpecific"), one_rule("b.org", "Exact")],
     });
-    let annotations =
-        [("ssl-redirect", "true"), ("rewrite-target", "/$1"), ("proxy-read-timeout", "90"), ("auth-type", "basic"), ("auth-secret", "users")];
+    let annotations = [
+        ("ssl-redirect", "true"),
+        ("rewrite-target", "/$1"),
+        ("proxy-read-timeout", "90"),
+        ("auth-type", "basic"),
+        ("auth-secret", "users"),
+    ];
     let compiled = compile(vec![annotated("front", THEN, &annotations, spec)]);
     let (first, second) = (route(&compiled, "0"), route(&compiled, "1"));
     assert_eq!((first.path_type(), second.path_type()), (PathType::Regex, PathType::Exact));
@@ -194,7 +199,12 @@ fn secret(name: &str, revision: u64, data: &[(&str, &str)]) -> Object {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let data: serde_json::Map<String, Value> =
         data.iter().map(|(key, value)| ((*key).to_owned(), json!(STANDARD.encode(value)))).collect();
-    object(SECRETS, "shop", revision, json!({"metadata": {"name": name}, "type": "kubernetes.io/tls", "data": data}))
+    object(
+        SECRETS,
+        "shop",
+        revision,
+        json!({"metadata": {"name": name}, "type": "kubernetes.io/tls", "data": data}),
+    )
 }
 
 fn certificate(compiled: &Compiled, key: &str) -> Option<TlsCertificate> {
@@ -213,7 +223,12 @@ fn certificates_and_users_go_to_gateways_alone_and_follow_their_secrets() {
             member("gw", "gateway", 2, Some("key-gw")),
             // By name, the newer one comes first.
             annotated("attack", LATER, &[], tls(json!(["Shop.test", "other.test"]), "mine")),
-            annotated("front", THEN, &[("auth-type", "basic"), ("auth-secret", "users"), ("auth-secret-type", "auth-map")], tls(json!(["shop.test", "*.shop.test"]), "web")),
+            annotated(
+                "front",
+                THEN,
+                &[("auth-type", "basic"), ("auth-secret", "users"), ("auth-secret-type", "auth-map")],
+                tls(json!(["shop.test", "*.shop.test"]), "web"),
+            ),
             annotated("any", THEN, &[], tls(json!([]), "web")),
             secret("web", revision, &[("tls.crt", "cert"), ("tls.key", key)]),
             secret("mine", 4, &[("tls.crt", "mine"), ("tls.key", "mine")]),
@@ -251,7 +266,8 @@ fn certificates_and_users_go_to_gateways_alone_and_follow_their_secrets() {
 fn external_names_lead_outside_or_to_another_service_and_never_to_the_api() {
     let leads = |name: &str, ports: Value| {
         let out = service("web", json!({"type": "ExternalName", "externalName": name, "ports": ports}));
-        let mut other = service("db", json!({"clusterIP": "10.43.0.22", "ports": [{"name": "http", "port": 80}]}));
+        let mut other =
+            service("db", json!({"clusterIP": "10.43.0.22", "ports": [{"name": "http", "port": 80}]}));
         other.value["metadata"]["namespace"] = "shop".into();
         let objects = vec![
             out,
