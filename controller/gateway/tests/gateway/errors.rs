@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Answer, DeadPort, Gateway, PATIENCE, Upstream, eventually, full, plain, rule, within};
+use crate::support::{Answer, DeadPort, Gateway, Upstream, eventually, full, plain, rule, within};
 
 #[tokio::test]
 async fn a_request_without_a_rule_is_told_so() {
