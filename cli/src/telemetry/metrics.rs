@@ -154,6 +154,18 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Count,
             "Requests that waited for an endpoint to become ready.",
         ),
+        (
+            Counter,
+            "warren_gateway_slow_clients_total",
+            Count,
+            "Requests that ended because their body came too slowly.",
+        ),
+        (
+            Counter,
+            "warren_gateway_refused_connections_total",
+            Count,
+            "Connections that were closed because there were too many.",
+        ),
         (Gauge, "warren_gateway_revision", Count, "Revision of the routes that are in force."),
         (Gauge, "warren_gateway_active_connections", Count, "Connections of clients that are open."),
         (Counter, "warren_netd_tunnel_dropped_total", Count, "Packets that the embedded tunnel dropped."),

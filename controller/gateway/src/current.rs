@@ -27,14 +27,19 @@ pub struct Routes {
     changes: watch::Sender<u64>,
     workers: Mutex<Vec<mpsc::UnboundedSender<Barrier>>>,
     publishing: tokio::sync::Mutex<()>,
-    refused: Refused,
+    refused: Box<dyn Fn() -> Refused + Send + Sync>,
 }
 
 impl Routes {
     /// No table yet: requests are held until the first one comes. No table leads to what is `refused`.
     pub fn new(refused: Refused) -> Arc<Self> {
+        Self::asking(move || refused.clone())
+    }
+
+    /// The same; what is refused is asked for with each table.
+    pub fn asking(refused: impl Fn() -> Refused + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
-            refused,
+            refused: Box::new(refused),
             table: ArcSwapOption::empty(),
             changes: watch::Sender::new(0),
             workers: Mutex::default(),
@@ -48,7 +53,7 @@ impl Routes {
         let rules = rules.into();
         let _one_at_a_time = self.publishing.lock().await;
         let previous = self.table.load_full();
-        let table = Arc::new(RouteTable::compile(revision, &rules, &self.refused, previous.as_deref()));
+        let table = Arc::new(RouteTable::compile(revision, &rules, &(self.refused)(), previous.as_deref()));
         self.table.store(Some(table.clone()));
         for endpoint in previous.iter().flat_map(|previous| previous.endpoints()) {
             if !table.holds(endpoint.address()) {

@@ -78,7 +78,9 @@ pub(crate) fn is_forwarding(name: &str) -> bool {
         "x-rewrite-url",
         "x-scheme",
     ];
-    name.starts_with("x-forwarded-") || NAMES.binary_search(&name).is_ok()
+    // Most names begin otherwise.
+    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b't' | b'x'))
+        && (name.starts_with("x-forwarded-") || NAMES.binary_search(&name).is_ok())
 }
 
 /// Whether a name means to some backends one that is ours, or that frames or protects the request.

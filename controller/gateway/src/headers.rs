@@ -97,6 +97,9 @@ fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, &'static str>
         return Err("CONNECT is not served here");
     }
     if let Some(authority) = request.uri().authority() {
+        if request.uri().scheme().is_none() {
+            return Err("the target is neither a path nor an URL");
+        }
         let host = authority.as_str().rsplit('@').next().unwrap_or_default();
         let host = HeaderValue::try_from(host).map_err(|_| "the host is malformed")?;
         request.headers_mut().insert(HOST, host);

@@ -105,7 +105,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         None => None,
     };
     let controller_addresses = config.controller.to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
-    let routes = Routes::new(Refused::new(own_addresses(), controller_addresses));
+    // The overlay's interface may come later than this process.
+    let routes = Routes::asking(move || Refused::new(own_addresses(), controller_addresses.clone()));
     let names = Names::system()?;
     let controller = Controller::new(&config.controller, identity, state_dir.clone());
     let mut tasks = TaskSet::new(stop.clone());

@@ -31,6 +31,8 @@ static NONE: LazyLock<Arc<Policy>> = LazyLock::new(Arc::default);
 pub(crate) struct Policy {
     /// What it was compiled from.
     source: Source,
+    /// It asks for something.
+    asks: bool,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) send_timeout: Option<Duration>,
@@ -111,6 +113,7 @@ impl Policy {
         });
         Arc::new(Self {
             source: Source(policy.clone(), users.cloned()),
+            asks: true,
             connect_timeout: seconds(policy.connect_timeout_seconds),
             read_timeout: seconds(policy.read_timeout_seconds),
             send_timeout: seconds(policy.send_timeout_seconds),
@@ -136,7 +139,7 @@ impl Policy {
         target: &Target,
         origin: Origin,
     ) -> Option<Response<ResponseBody>> {
-        if self.source == Source::default() {
+        if !self.asks {
             return None;
         }
         if self.to_https && !origin.https {
@@ -179,7 +182,7 @@ impl Policy {
         None
     }
 
-    /// Changes what the backend gets; `captures` are found in the path that was judged.
+    /// Changes what the backend gets; `pattern` finds the groups in the path that was judged.
     pub(crate) fn apply<B>(
         &self,
         request: &mut Request<B>,

@@ -148,13 +148,8 @@ impl Gateway {
         }
     }
 
-    /// Sends rules as the controller would.
-    pub(crate) fn send(&self, rules: impl IntoIterator<Item = HttpRoute>) -> u64 {
-        self.send_all(rules, [])
-    }
-
-    /// The same, with other items.
-    pub(crate) fn send_all(
+    /// Sends rules, and other items, as the controller would.
+    pub(crate) fn send(
         &self,
         rules: impl IntoIterator<Item = HttpRoute>,
         others: impl IntoIterator<Item = (String, Item)>,
@@ -178,7 +173,7 @@ impl Gateway {
         rules: impl IntoIterator<Item = HttpRoute>,
         others: impl IntoIterator<Item = (String, Item)>,
     ) {
-        let revision = self.send_all(rules, others);
+        let revision = self.send(rules, others);
         let mut acknowledged = self.acknowledged.clone();
         let reached = acknowledged.wait_for(|known| *known >= revision);
         within("the acknowledgement", reached).await.expect("the gateway lives");
@@ -208,6 +203,12 @@ impl Gateway {
 /// As in a cluster, except for how long a response may take.
 pub(crate) fn patience(response: Duration) -> Patience {
     Patience { response, ..Patience::default() }
+}
+
+/// Plain HTTP, as in a cluster.
+pub(crate) fn plain(http: SocketAddr, threads: usize) -> Listeners {
+    let patience = Patience::default();
+    Listeners { http, https: None, threads, patience, trusted_proxies: Vec::new(), memory: 4 << 30 }
 }
 
 /// A rule that asks for something.

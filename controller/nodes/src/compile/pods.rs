@@ -211,9 +211,7 @@ impl<'a> Compilation<'a> {
             ..Container::default()
         };
         let outcome = volumes.problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
-        if let Err(message) =
-            outcome.and_then(|()| self.resolve(container, &volumes.names, &mut compiled))
-        {
+        if let Err(message) = outcome.and_then(|()| self.resolve(container, &volumes.names, &mut compiled)) {
             compiled.unresolved_reason = CONFIG_ERROR.to_owned();
             compiled.unresolved_message = message;
         }

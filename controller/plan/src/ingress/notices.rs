@@ -151,8 +151,8 @@ fn describe((host, path): &Claim) -> String {
     match path {
         None => "the default backend".to_owned(),
         Some((exact, path)) => {
-            let host = if host.is_empty() { "any host" } else { host };
-            let path = if path.is_empty() && !exact { "/" } else { path };
+            let host = if host.is_empty() { "any host" } else { host.as_str() };
+            let path = if path.is_empty() && !exact { "/" } else { path.as_str() };
             format!("{host}, path {path}")
         }
     }
