@@ -32,33 +32,14 @@ pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Eve
     let name = format!("{:.236}.{hash}", about.name);
     let key = Key::new(resources::EVENTS, namespace, &name);
     let value = match view.world.snapshot.get(&key) {
-        Some(existing) => {
-            // One that somebody deletes meanwhile stays deleted: the step is planned anew.
-            transaction.preconditions.push(Precondition::Exists(key.clone()));
-            repeated(view, existing)
-        }
+        Some(existing) => repeated(view, existing),
         None => first(view, event, &key),
     };
-    transaction.writes.push(Write::Put(key, value));
-}
-
-/// On an event that is told once per generation of its object: which one that was.
-const GENERATION: &str = "warren.dev/generation";
-
-/// As [`record`], in a transaction of its own, once for each generation of the object; `None` when it was told.
-pub(crate) fn once(view: &View<'_>, event: &Event<'_>) -> Option<Transaction> {
-    let mut transaction = Transaction::new();
-    record(view, &mut transaction, event);
-    let generation = object::at(&event.about.value, "/metadata/generation").and_then(Value::as_i64);
-    let generation = generation.unwrap_or_default().to_string();
-    let Some(Write::Put(key, value)) = transaction.writes.last_mut() else { return None };
-    let told = view.world.snapshot.get(key).and_then(|told| object::annotation(&told.value, GENERATION));
-    if told == Some(&*generation) {
-        return None;
+    if view.world.snapshot.get(&key).is_some() {
+        // One that somebody deletes meanwhile stays deleted: the step is planned anew.
+        transaction.preconditions.push(Precondition::Exists(key.clone()));
     }
-    object::object_at(value, &["metadata", "annotations"]).insert(GENERATION.into(), generation.into());
-    transaction.preconditions.push(Precondition::Revision(event.about.key.clone(), event.about.revision));
-    Some(transaction)
+    transaction.writes.push(Write::Put(key, value));
 }
 
 fn repeated(view: &View<'_>, existing: &Object) -> Value {

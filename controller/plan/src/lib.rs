@@ -25,6 +25,7 @@ mod namespaces;
 mod object;
 mod outcome;
 mod replicaset;
+mod root_certificates;
 mod schedule;
 mod selector;
 mod termination;
@@ -133,6 +134,7 @@ pub fn plan(world: &World, now: Timestamp) -> Plan {
     let mut outcome = outcome::Outcome::new(now);
     let view = view::View::new(world, now, &mut outcome);
     namespaces::plan(&view, &mut outcome);
+    root_certificates::plan(&view, &mut outcome);
     deployment::plan(&view, &mut outcome);
     replicaset::plan(&view, &mut outcome);
     node_lifecycle::plan(&view, &mut outcome);

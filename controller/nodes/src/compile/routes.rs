@@ -16,7 +16,7 @@ use super::{endpoints::Slices, view};
 /// All routes.
 pub(crate) fn routes<'a>(snapshot: &'a Snapshot, slices: &'a Slices) -> impl Iterator<Item = FeedItem> + 'a {
     snapshot.typed::<Ingress>(INGRESSES).flat_map(|(object, ingress)| {
-        if ingress::is_ours(snapshot, object) {
+        if ingress::is_ours(object) {
             Compilation { snapshot, slices, ingress: &ingress }.routes()
         } else {
             Vec::new()

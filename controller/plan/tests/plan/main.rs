@@ -6,7 +6,6 @@ mod endpoints;
 mod garbage;
 mod ingress;
 mod model;
-mod namespaces;
 mod nodes;
 mod properties;
 mod scheduling;

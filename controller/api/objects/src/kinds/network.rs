@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{discovery, networking};
 
-use super::{Face, Kind, PLAIN, REFUSED, STATUS, Source};
+use super::{Face, Kind, PLAIN, STATUS, Source};
 use crate::{defaults, faces, strict::decode_as, table, unsupported, validate};
 
 const SLICE: Kind = Kind {
@@ -53,10 +53,10 @@ pub(super) const KINDS: &[Kind] = &[
         decode: decode_as::<networking::v1::Ingress>,
         defaults: defaults::service::ingress,
         validate: validate::ingress::ingress,
-        update: validate::status::balancer_update,
         warnings: unsupported::ingress,
         columns: table::service::INGRESS_COLUMNS,
         row: table::service::ingress_row,
+        update: validate::status::balancer_update,
         ..PLAIN
     },
     Kind {
@@ -64,7 +64,7 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "NetworkPolicy",
         plural: "networkpolicies",
         short_names: &["netpol"],
-        verbs: REFUSED,
+        verbs: super::REFUSED,
         refusal: "NetworkPolicies are refused by this version of Warren because it does not enforce them: \
                   a policy that is stored and lets everything through is worse than none",
         decode: decode_as::<networking::v1::NetworkPolicy>,
