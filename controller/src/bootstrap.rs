@@ -1,7 +1,7 @@
 //! What exists in every cluster from its first start.
 
 use serde_json::{Value, json};
-use warren_plan::{ingress, resources};
+use warren_plan::resources;
 use warren_store::{CommitError, Key, Store, Transaction};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -28,16 +28,16 @@ pub(crate) async fn namespaces(store: &dyn Store) -> anyhow::Result<()> {
 /// Creates the class of the ingresses that the gateways serve, which is that of every Ingress that names none. One that is
 /// there is left as it is: whoever wants another default takes the annotation from it.
 pub(crate) async fn ingress_class(store: &dyn Store) -> anyhow::Result<()> {
-    let mut metadata = metadata(ingress::CLASS, json!({}));
-    metadata["annotations"] = json!({ ingress::DEFAULT_CLASS_ANNOTATION: "true" });
+    let mut metadata = metadata(resources::INGRESS_CLASS, json!({}));
+    metadata["annotations"] = json!({ resources::DEFAULT_CLASS: "true" });
     metadata["generation"] = json!(1);
     let value = json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "IngressClass",
         "metadata": metadata,
-        "spec": {"controller": ingress::CONTROLLER},
+        "spec": {"controller": resources::INGRESS_CONTROLLER},
     });
-    let key = Key::new(resources::INGRESSCLASSES, "", ingress::CLASS);
+    let key = Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS);
     match store.commit(Transaction::new().create(key, value)).await {
         Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
         Err(error) => Err(error.into()),
@@ -66,10 +66,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path()).unwrap();
         ingress_class(&*store).await.unwrap();
-        let key = Key::new(resources::INGRESSCLASSES, "", ingress::CLASS);
+        let key = Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS);
         let class = store.snapshot().get(&key).unwrap().value.clone();
-        assert_eq!(class["metadata"]["annotations"][ingress::DEFAULT_CLASS_ANNOTATION], "true");
-        assert_eq!(class["spec"]["controller"], ingress::CONTROLLER);
+        assert_eq!(class["metadata"]["annotations"][resources::DEFAULT_CLASS], "true");
+        assert_eq!(class["spec"]["controller"], resources::INGRESS_CONTROLLER);
         let mut edited = class.clone();
         edited["metadata"].as_object_mut().unwrap().remove("annotations");
         let revision = store.snapshot().revision;

@@ -70,7 +70,7 @@ pub struct Config {
 }
 
 /// Starts a controller; it runs until `stop` is cancelled.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
+pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
     tls::install_provider();
     let directory = &config.data_dir;
     private_directory(directory)?;
@@ -85,6 +85,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let quarantined = quarantine(&config.quarantine, &*store);
     bootstrap::namespaces(&*store).await?;
     bootstrap::ingress_class(&*store).await?;
+    config.cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -92,17 +93,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let address = listener.local_addr()?;
     administrator::write_kubeconfig(directory, &authority, address)?;
 
-    let mut cluster = config.cluster;
-    cluster.ca_pem = authority.ca_pem().to_owned();
     let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), cluster.clone());
+    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), config.cluster.clone());
     nodes.prepare(quarantined.clone(), starts.watch(Part::Compiling));
     let connections = TaskTracker::new();
     let api = warren_api::router(Api {
         store: Arc::clone(&shared),
         streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
         observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
-        config: cluster.clone(),
+        config: config.cluster.clone(),
         connections: connections.clone(),
     });
     let routes = server::Routes {
@@ -119,11 +118,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let mut tasks = TaskSet::new(stop.clone());
     let advertised = config.advertise.or_else(|| api_service::advertised(address));
     let mut sans = config.sans;
-    sans.extend(api_service::names(&cluster));
+    sans.extend(api_service::names(&config.cluster));
     sans.extend(advertised.map(|address| address.to_string()));
     let certificates = server::Certificates::new(Arc::clone(&authority), sans)?;
     let reachable =
-        api_service::keep(Arc::clone(&shared), cluster.clone(), address, advertised, stop.clone());
+        api_service::keep(Arc::clone(&shared), config.cluster.clone(), address, advertised, stop.clone());
     tasks.spawn("api service", reachable);
     let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
     tasks.spawn("administrator", keeping);
@@ -135,7 +134,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
     tasks.spawn("streams", see_off(connections, stop.clone()));
     tasks.spawn("start", finish(Arc::clone(&starts), Arc::clone(&nodes), stop.clone()));
-    planners::start(&mut tasks, Arc::clone(&shared), nodes, cluster, quarantined, starts)?;
+    planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster, quarantined, starts)?;
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");
     Ok(Bound { addresses: vec![("api", address)], tasks })

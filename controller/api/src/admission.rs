@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use warren_objects::{defaults, validate};
-use warren_plan::{ingress, resources::INGRESSCLASSES};
+use warren_plan::resources::{DEFAULT_CLASS, INGRESSCLASSES};
 use warren_store::{Object, Snapshot};
 
 use crate::{kinds::Kind, meta, status::Status};
@@ -34,6 +34,9 @@ pub(crate) fn create(kind: &Kind, object: &mut Value) {
     defaults::apply(kind.resource, object);
 }
 
+/// On an Ingress: its class, as clients wrote it before there was a field for it.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
 /// Gives a new Ingress that names no class the default one, if there is one; 403 when several claim to be it.
 ///
 /// Source: <https://kubernetes.io/docs/concepts/services-networking/ingress/#default-ingress-class>.
@@ -43,14 +46,12 @@ pub(crate) fn default_ingress_class(
     ingress: &mut Value,
 ) -> Result<(), Status> {
     let annotations = &ingress["metadata"]["annotations"];
-    let is_named =
-        !ingress["spec"]["ingressClassName"].is_null() || !annotations[ingress::CLASS_ANNOTATION].is_null();
+    let is_named = !ingress["spec"]["ingressClassName"].is_null() || !annotations[CLASS_ANNOTATION].is_null();
     if is_named {
         return Ok(());
     }
     let is_default = |class: &&Arc<Object>| {
-        class.value["metadata"]["annotations"][ingress::DEFAULT_CLASS_ANNOTATION] == "true"
-            && !meta::is_terminating(&class.value)
+        class.value["metadata"]["annotations"][DEFAULT_CLASS] == "true" && !meta::is_terminating(&class.value)
     };
     let defaults: Vec<&Arc<Object>> = snapshot.list(INGRESSCLASSES).filter(is_default).collect();
     match defaults.as_slice() {

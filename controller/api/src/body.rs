@@ -220,3 +220,49 @@ fn check_type(value: &Value, field: &str, expected: &str) -> Result<(), Status> 
 fn bare(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    fn code(outcome: Result<Received, Status>) -> u16 {
+        outcome.map_or_else(|status| status.code, |_| 200)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_share_a_room_of_their_own() {
+        let bodies = Bodies::default();
+        let all = u32::try_from(kibibytes(ROOM)).unwrap();
+        let held = Arc::clone(&bodies.masters).acquire_many_owned(all).await.unwrap();
+        assert_eq!(code(bodies.read(Body::from("x"), true).await), 429, "nobody gives room in time");
+        assert_eq!(code(bodies.read(Body::from("x"), false).await), 200, "others have their own");
+        drop(held);
+        let received = bodies.read(Body::from("x"), true).await.unwrap();
+        assert_eq!((&*received.bytes, bodies.masters.available_permits()), (&b"x"[..], kibibytes(ROOM) - 1));
+        drop(received);
+        assert_eq!(bodies.masters.available_permits(), kibibytes(ROOM));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_are_bounded_in_size_and_time() {
+        let bodies = Bodies::default();
+        let pieces = |count: usize| {
+            let piece = || Ok::<_, Infallible>(Bytes::from(vec![b' '; 1024]));
+            Body::from_stream(stream::iter((0..count).map(move |_| piece())))
+        };
+        for (most, is_master) in [(LIMIT, true), (SMALL, false)] {
+            assert_eq!(code(bodies.read(Body::from(vec![b' '; most]), is_master).await), 200);
+            assert_eq!(code(bodies.read(Body::from(vec![b' '; most + 1]), is_master).await), 413);
+            // Of a body that does not say how long it is, no more is read.
+            assert_eq!(code(bodies.read(pieces(most / 1024), is_master).await), 200);
+            assert_eq!(code(bodies.read(pieces(most / 1024 + 1), is_master).await), 413);
+            let endless = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+            assert_eq!(code(bodies.read(endless, is_master).await), 504);
+        }
+        assert_eq!(bodies.others.available_permits(), kibibytes(SMALL_ROOM), "all room is given back");
+    }
+}

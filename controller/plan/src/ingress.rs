@@ -9,24 +9,18 @@ mod notices;
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::{Value, json};
-use warren_store::{Key, Object, Snapshot, Transaction};
+use warren_store::{Object, Transaction};
 
 use crate::{
     member::{Member, MemberRole},
     object,
     outcome::Outcome,
-    resources::{INGRESSCLASSES, INGRESSES, MEMBERS},
+    resources::{INGRESS_CLASS, INGRESS_CONTROLLER, INGRESSES, MEMBERS},
     view::View,
 };
 
-/// The class that is there in every cluster.
-pub const CLASS: &str = "warren";
-/// What an IngressClass names in `spec.controller` whose ingresses the gateways serve.
-pub const CONTROLLER: &str = "warren.dev/gateway";
-/// On an IngressClass: "true" makes it the class of every new Ingress that names none.
-pub const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 /// On an Ingress: its class, as clients wrote it before there was a field for it.
-pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let snapshot = &view.world.snapshot;
@@ -61,7 +55,8 @@ fn class(ingress: &Object) -> Option<&str> {
 
 /// A class is ours when its controller is; "warren" also where there is no such object.
 fn is_our_class(snapshot: &Snapshot, class: &str) -> bool {
-    controller_of(snapshot, class).map_or(class == CLASS, |controller| controller == CONTROLLER)
+    controller_of(snapshot, class)
+        .map_or(class == INGRESS_CLASS, |controller| controller == INGRESS_CONTROLLER)
 }
 
 fn controller_of<'a>(snapshot: &'a Snapshot, class: &str) -> Option<&'a str> {

@@ -30,6 +30,7 @@ mod namespaces;
 mod object;
 mod outcome;
 mod replicaset;
+mod root_certificates;
 mod schedule;
 mod selector;
 mod termination;
@@ -170,6 +171,7 @@ type Planner = fn(&view::View<'_>, &mut outcome::Outcome<'_>);
 /// In the order in which they may write: see [`plan`].
 const PLANNERS: &[(&str, Planner)] = &[
     ("namespaces", namespaces::plan),
+    ("root certificates", root_certificates::plan),
     ("deployments", deployment::plan),
     ("replica sets", replicaset::plan),
     ("node lifecycle", node_lifecycle::plan),

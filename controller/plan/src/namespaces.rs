@@ -10,12 +10,9 @@ use warren_store::{Key, Object, Precondition, Transaction};
 use crate::{
     object::{self, Condition},
     outcome::Outcome,
-    resources::{CONFIGMAPS, PODS, SERVICEACCOUNTS},
+    resources::{PODS, SERVICEACCOUNTS},
     view::{Typed, View},
 };
-
-/// The ConfigMap with the API's certificates, in each namespace.
-const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     for namespace in &view.namespaces {
@@ -24,7 +21,6 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
                 terminate(view, namespace, outcome);
             } else if !view.namespace_terminating(namespace.name()) {
                 give_service_account(view, namespace, outcome);
-                give_root_certificates(view, namespace, outcome);
             }
         });
     }
@@ -49,51 +45,6 @@ fn give_service_account(view: &View<'_>, namespace: &Typed<'_, Namespace>, outco
     let mut transaction = Transaction::new().create(key, value);
     transaction.preconditions.push(Precondition::Exists(namespace.object.key.clone()));
     outcome.step(format!("service account of namespace {}", namespace.name()), transaction);
-}
-
-/// By which pods know the API. Test suites and clients expect it in every namespace; what others do to it is undone.
-///
-/// Source: <https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/>.
-fn give_root_certificates(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome) {
-    let pem = view.world.config.ca_pem.as_str();
-    if pem.is_empty() {
-        return;
-    }
-    let key = Key::new(CONFIGMAPS, namespace.name(), ROOT_CERTIFICATES);
-    let data = json!({ "ca.crt": pem });
-    let why = format!("certificates of the API for namespace {}", namespace.name());
-    let Some(found) = view.world.snapshot.get(&key) else {
-        let revision = view.world.snapshot.revision.to_string();
-        let value = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": ROOT_CERTIFICATES,
-                "namespace": namespace.name(),
-                "uid": object::uuid(&["configmap", ROOT_CERTIFICATES, namespace.uid(), &revision]),
-                "creationTimestamp": object::time_text(view.now),
-                "annotations": {
-                    "kubernetes.io/description":
-                        "The certificates by which pods know the Kubernetes API. Kept as they are by Warren.",
-                },
-            },
-            "data": data,
-        });
-        let mut transaction = Transaction::new().create(key, value);
-        transaction.preconditions.push(Precondition::Exists(namespace.object.key.clone()));
-        return outcome.step(why, transaction);
-    };
-    if object::is_deleting(found) {
-        return;
-    }
-    let mended = object::edited(found, |value| {
-        let map = object::object_at(value, &[]);
-        map.insert("data".into(), data);
-        map.remove("binaryData");
-    });
-    if let Some(value) = mended {
-        outcome.step(why, Transaction::new().replace(key, found.revision, value));
-    }
 }
 
 /// Says in the namespace's conditions what is left in it, and which finalizers hold that.

@@ -220,8 +220,8 @@ async fn endpoints_are_watched_by_selectors() {
     assert_eq!(next(&mut events).await.1, "web");
     let (kind, _, mark) = next(&mut events).await;
     assert_eq!((&*kind, &mark["kind"]), ("BOOKMARK", &json!("Endpoints")));
-    let named = format!("/api/v1/endpoints?watch=true&fieldSelector=metadata.name%3Dapi");
-    let mut named = Events::open(&server, &named, "application/json").await;
+    let named = "/api/v1/endpoints?watch=true&fieldSelector=metadata.name%3Dapi";
+    let mut named = Events::open(&server, named, "application/json").await;
     assert_eq!(next(&mut named).await.1, "api");
     // Labels are those of the service: the selection is left and entered with them.
     let relabel = async |name: &str, tier: &str| {

@@ -10,7 +10,6 @@ mod idle;
 mod ingress;
 mod model;
 mod names;
-mod namespaces;
 mod nodes;
 mod properties;
 mod quarantine;

@@ -53,9 +53,9 @@ pub(super) const KINDS: &[Kind] = &[
         decode: decode_as::<networking::v1::Ingress>,
         defaults: defaults::service::ingress,
         validate: validate::ingress::ingress,
-        update: validate::status::balancer_update,
         columns: table::service::INGRESS_COLUMNS,
         row: table::service::ingress_row,
+        update: validate::status::balancer_update,
         ..PLAIN
     },
     Kind {
@@ -63,7 +63,7 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "NetworkPolicy",
         plural: "networkpolicies",
         short_names: &["netpol"],
-        verbs: REFUSED,
+        verbs: super::REFUSED,
         refusal: "NetworkPolicies are refused by this version of Warren because it does not enforce them: \
                   a policy that is stored and lets everything through is worse than none",
         decode: decode_as::<networking::v1::NetworkPolicy>,
