@@ -303,6 +303,17 @@ async fn a_pod_finds_itself_by_its_full_name() {
     bench.end().await;
 }
 
+fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files_below(&entry.path()),
+            Ok(kind) if kind.is_file() => vec![entry.path()],
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_in_a_command_that_cannot_start_is_not_repeated() {
     let mut bench = Bench::new("secrecy").await;
@@ -329,5 +340,14 @@ async fn a_secret_in_a_command_that_cannot_start_is_not_repeated() {
     assert!(!format!("{status:?}").contains("hunter2"), "{status:#?}");
     let events = format!("{:?}", bench.driver.outbox().pending_events());
     assert!(events.contains("withheld") && !events.contains("hunter2"), "{events}");
+    // Nor is it in anything that the agent keeps.
+    bench.stop_agent().await;
+    let kept = files_below(bench.dir.path());
+    assert!(kept.iter().any(|file| file.ends_with("agent.json")), "{kept:?}");
+    for file in kept {
+        let content = std::fs::read(&file).unwrap();
+        assert!(!String::from_utf8_lossy(&content).contains("hunter2"), "{file:?}");
+    }
+    bench.start_agent();
     bench.end().await;
 }
