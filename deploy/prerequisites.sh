@@ -154,7 +154,7 @@ check_tun
 if [ $tests = yes ]; then
     # shellcheck disable=SC2046
     install_packages $(missing ip:iproute2 nft:nftables iptables:iptables nginx:nginx-light nc:netcat-openbsd curl:curl \
-        tcpdump:tcpdump)
+        tcpdump:tcpdump promtool:prometheus)
     { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; } || install_packages busybox-static
     unpack_kubectl
     unpack_newest_kubectl

@@ -45,7 +45,7 @@ pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        telemetry::start_metrics(options.metrics);
+        telemetry::start_metrics("node", options.metrics);
         daemon::cancel_on_signal(&stop)?;
         let joined = tokio::select! {
             joined = join_once(&options.member, options.token.as_deref(), &options.name, options.gateway) => joined,

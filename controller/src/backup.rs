@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -252,23 +252,28 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
     let mut archive = tar::Archive::new(archive);
     let (mut summary, mut restorer) = (None::<Summary>, None::<Restorer>);
     let (mut files, mut digest, mut ended) = (Vec::new(), Sha256::new(), false);
-    for entry in archive.entries().context("this is no backup of Warren's")? {
-        let mut entry = entry.context("this is no backup of Warren's, or it is damaged")?;
-        let name = entry.path()?.to_str().context("a name in the backup is not text")?.to_owned();
+    // The errors of readers quote what they read, and this may be any file of the user's, or hold Secrets: they are not
+    // passed on.
+    let damaged = |_| anyhow!("this is no backup of Warren's, or it is damaged");
+    for entry in archive.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        let name =
+            entry.path().map_err(damaged)?.to_str().context("a name in the backup is not text")?.to_owned();
         ensure!(!ended, "there is something after the backup's end");
         ensure!(
             summary.is_some() || name == HEAD,
             "this is no backup of Warren's: it does not begin with {HEAD}"
         );
-        ensure!(entry.size() <= LARGEST_ENTRY, "{name} in the backup is too large");
+        ensure!(entry.size() <= LARGEST_ENTRY, "a file in the backup is too large");
         let mut content = Vec::new();
         let size = entry.size();
-        entry.read_to_end(&mut content).with_context(|| format!("the backup is cut off within {name}"))?;
-        ensure!(content.len() as u64 == size, "the backup is cut off within {name}");
+        entry.read_to_end(&mut content).context("the backup is cut off")?;
+        ensure!(content.len() as u64 == size, "the backup is cut off");
         let sum_before = hexadecimal(&digest);
         take_in(&mut digest, &name, &content);
         if name == HEAD {
-            let head: Summary = serde_json::from_slice(&content).context("the backup's head is damaged")?;
+            let head: Summary =
+                serde_json::from_slice(&content).map_err(|_| anyhow!("the backup's head is damaged"))?;
             ensure!(
                 head.format == FORMAT,
                 "the backup has format {}, this version of Warren reads format {FORMAT}",
@@ -279,7 +284,8 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
             let text = std::str::from_utf8(&content).context("the key file is not text")?;
             restorer = Some(Restorer::new(text).context("the backup is damaged")?);
         } else if name == END {
-            let end: End = serde_json::from_slice(&content).context("the backup's end is damaged")?;
+            let end: End =
+                serde_json::from_slice(&content).map_err(|_| anyhow!("the backup's end is damaged"))?;
             ensure!(end.sha256 == sum_before, "the backup is damaged: its check sum is wrong");
             ended = true;
         } else if name == KUBECONFIG || name.strip_prefix("pki/").is_some_and(is_plain) {
@@ -287,12 +293,12 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
         } else if name.strip_prefix("store/").is_some_and(|part| is_plain(part) && part.ends_with(".jsonl")) {
             let restorer = restorer.as_mut().context("the backup's objects come before their key")?;
             let text =
-                std::str::from_utf8(&content).with_context(|| format!("the backup is damaged in {name}"))?;
+                std::str::from_utf8(&content).map_err(|_| anyhow!("the backup is damaged in {name}"))?;
             text.lines()
                 .try_for_each(|line| restorer.line(line))
                 .with_context(|| format!("the backup is damaged in {name}"))?;
         } else {
-            bail!("the backup holds {name}, which this version of Warren does not know");
+            bail!("the backup holds a file that this version of Warren does not know");
         }
     }
     ensure!(ended, "the backup is not whole: it was cut off, or it is no backup of Warren's");
@@ -483,6 +489,42 @@ mod tests {
             fs::write(&file, damaged).expect("written");
             restore_if_wanted(to.path(), Some(&file)).expect_err("damaged");
             assert_eq!(fs::read_dir(to.path()).expect("a directory").count(), 0, "damage {number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_error_repeats_what_the_file_holds() {
+        let secret = "hunter2-in-the-clear";
+        let of = |name: &str, content: &str| {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            builder.append_data(&mut header, name, content.as_bytes()).expect("appended");
+            builder.into_inner().expect("whole")
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let whole = archive(directory.path()).await;
+        let mut parsed = tar::Archive::new(&whole[..]);
+        let head = parsed.entries().expect("entries").next().expect("a head");
+        let mut text = String::new();
+        head.expect("a head").read_to_string(&mut text).expect("text");
+        let begin = of(HEAD, &text);
+        let begun =
+            |name: &str, content: &str| [&begin[..begin.len() - 1_024], &of(name, content)[..]].concat();
+        let files = [
+            secret.repeat(100).into_bytes(),
+            format!("{secret}\n").repeat(512).into_bytes(),
+            of(secret, secret),
+            of(HEAD, &format!("{{\"format\": \"{secret}\"}}")),
+            of(HEAD, &format!("\"{secret}\"")),
+            begun(KEYS, secret),
+            begun(secret, secret),
+            begun(END, &format!("\"{secret}\"")),
+            begun("store/000001.jsonl", &format!("\"{secret}\"")),
+        ];
+        for (number, file) in files.iter().enumerate() {
+            let error = format!("{:?}", verify(&file[..]).expect_err("no backup"));
+            assert!(!error.contains("hunter2"), "{number}: {error}");
         }
     }
 

@@ -216,10 +216,13 @@ fn labels(
     labels
 }
 
+/// How the names of all containers begin that an agent makes.
+pub const CONTAINER_PREFIX: &str = "warren_";
+
 /// A name that people recognise and that no other instance has.
 fn container_name(pod: &PodInstruction, container: &str, attempt: u32) -> String {
     let prefix: String = pod.uid.chars().take(8).collect();
-    let name = format!("warren_{}_{}_{container}_{prefix}_{attempt}", pod.name, pod.namespace);
+    let name = format!("{CONTAINER_PREFIX}{}_{}_{container}_{prefix}_{attempt}", pod.name, pod.namespace);
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).collect()
 }
 

@@ -21,6 +21,11 @@ pub(super) fn in_memory(cluster: &str, node: &str) -> Option<PathBuf> {
     if !statfs(memory).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) {
         return None;
     }
+    // Every user may make directories in /dev/shm.
+    if let Err(error) = warren_runtime::private::is_ours_so_far(&place) {
+        tracing::error!(error = format!("{error:#}"), "secrets cannot be kept in memory");
+        return None;
+    }
     let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
     if device(&place).is_some() && device(&place) != device(memory) {
         return statfs(&place).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC).then_some(place);

@@ -15,7 +15,6 @@ use bollard::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    containers::Role,
     engine::{CLUSTER_LABEL, Engine},
     image,
     image::Image,
@@ -34,16 +33,16 @@ pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
     let progress = Progress::new();
     let engine = Engine::connect().await?;
     let label = format!("{CLUSTER_LABEL}={cluster}");
-    let containers = engine.containers(&label).await?;
+    let containers = ours(&engine, &label, cluster).await?;
     let images: BTreeSet<String> =
         containers.iter().filter_map(|container| container.image_id.clone()).collect();
     let any = !containers.is_empty() || cluster.state_root().exists() || cluster.memory_root().exists();
 
     progress.now("stopping nodes");
-    let nodes = containers.iter().filter(|container| observe::role(container) == Some(Role::Node));
+    let nodes = containers.iter().filter(|container| cluster.node_number(observe::name(container)).is_some());
     remove(&engine, nodes).await?;
     progress.now("removing containers");
-    let count = remove_all(&engine, &label).await?;
+    let count = remove_all(&engine, &label, cluster).await?;
     let networks = remove_networks(&engine, &label).await?;
     let volumes = engine.remove_volumes(&label).await?;
     progress.now("removing state");
@@ -60,6 +59,21 @@ pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The containers of the cluster. A label alone says little: those of an image become its containers' own, so somebody
+/// else's may bear ours.
+async fn ours(engine: &Engine, label: &str, cluster: &ClusterName) -> anyhow::Result<Vec<ContainerSummary>> {
+    let mut containers = engine.containers(label).await?;
+    containers.retain(|container| {
+        let named = container.names.iter().flatten().next().is_some();
+        observe::is_member(container, cluster)
+            || observe::is_pods(container)
+            || cluster.helpers().contains(&observe::name(container).to_owned())
+            // One that is on its way out has lost its name already.
+            || !named
+    });
+    Ok(containers)
+}
+
 async fn remove<'a>(
     engine: &Engine,
     containers: impl Iterator<Item = &'a ContainerSummary>,
@@ -72,17 +86,17 @@ async fn remove<'a>(
 }
 
 /// Removes all containers with the label; no node is left that could make new ones.
-async fn remove_all(engine: &Engine, label: &str) -> anyhow::Result<usize> {
+async fn remove_all(engine: &Engine, label: &str, cluster: &ClusterName) -> anyhow::Result<usize> {
     let mut removed = 0;
     for _ in 0..ROUNDS {
-        let containers = engine.containers(label).await?;
+        let containers = ours(engine, label, cluster).await?;
         if containers.is_empty() {
             return Ok(removed);
         }
         removed += containers.len();
         remove(engine, containers.iter()).await?;
     }
-    let left = engine.containers(label).await?;
+    let left = ours(engine, label, cluster).await?;
     ensure!(
         left.is_empty(),
         "{} containers cannot be removed: see docker ps -a --filter label={label}",
@@ -152,7 +166,7 @@ pub(crate) fn erase(cluster: &ClusterName) -> anyhow::Result<()> {
 async fn erase_in_container(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
     let image = Image::of_this_binary()?;
     image.ensure(engine).await?;
-    let name = format!("{cluster}-erase");
+    let name = cluster.eraser();
     let parents = [cluster.state_root(), cluster.memory_root()];
     let parents = parents.iter().filter_map(|directory| directory.parent()).map(Path::display);
     let body = ContainerCreateBody {

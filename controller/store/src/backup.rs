@@ -129,7 +129,9 @@ impl Restorer {
     }
 
     fn object(&self, line: &str) -> Result<Object, String> {
-        let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        // The parser's own words would quote the object.
+        let line: Line = serde_json::from_str(line)
+            .map_err(|error| format!("it is not as Warren writes them (column {})", error.column()))?;
         let key = Key::new(&line.resource, &line.namespace, &line.name);
         match (line.value, line.sealed) {
             (Some(value), None) => Ok(Object::new(key, line.revision, value)),

@@ -124,17 +124,18 @@ impl Keeper {
 }
 
 fn key_in(directory: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    crate::private::is_ours(directory)?;
     let path = directory.join(KEY_FILE);
     if let Some(key) =
         std::fs::read(&path).ok().map(Zeroizing::new).and_then(|bytes| bytes[..].try_into().ok())
     {
         return Ok(Zeroizing::new(key));
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
     let key = Zeroizing::new(rand::random::<[u8; 32]>());
     write_private(&path, &key[..])?;
     Ok(key)

@@ -219,7 +219,7 @@ impl Bare {
 
     /// A join token, as an administrator makes it at the controller.
     pub fn token(&self) -> String {
-        self.administrated(&["token", "create"]).trim().to_owned()
+        self.administrated(&["token", "create", "--token-only"]).trim().to_owned()
     }
 
     /// Gives every engine what is in an archive of images.
