@@ -180,6 +180,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
         ),
         (
             Counter,
+            "warren_netd_dns_cached_total",
+            Count,
+            "Questions that were answered from what name servers said before.",
+        ),
+        (
+            Counter,
             "warren_netd_dns_failed_total",
             Count,
             "Questions that the machine's name servers did not answer.",

@@ -35,8 +35,8 @@ const COUNTS: &str = "counts";
 const SLOTS: &str = "slots";
 const HAIRPIN: &str = "hairpin";
 const CLIENTS: &str = "clients";
-/// Clients that are remembered at most; further ones are spread by their address. About 20 MiB of the kernel's.
-const MOST_CLIENTS: u32 = 131_072;
+/// Clients that are remembered at most; further ones are spread by their address. About 10 MiB of the kernel's.
+const MOST_CLIENTS: u32 = 65_536;
 /// The rules of a chain for clients that keep their pods.
 pub(super) const CLIENT_RULES: usize = 3;
 /// Clients that cannot be remembered are spread alike on every member, and after every repair.

@@ -166,3 +166,47 @@ fn services_with_their_own_times_and_sizes_share_a_node() {
     lab.publish_services(vec![]);
     assert_eq!(remembered(&lab.nodes[0].space), 0);
 }
+
+#[test]
+fn clients_beyond_those_that_can_be_remembered_are_served_by_their_address() {
+    const MOST: u32 = 65_536;
+    let mut lab = Lab::new(1);
+    let servers = pods(&lab, 2..6);
+    let clients: Vec<Pod> = (20..26).map(|host| lab.nodes[0].pod(host)).collect();
+    let all: Vec<&Pod> = servers.iter().collect();
+    lab.publish_services(vec![sticky(&all, LONG)]);
+    let known = answering(&clients[0].space, 1);
+    // All other places are taken, by clients of living pods.
+    let space = lab.nodes[0].space.clone();
+    let file = lab.nodes[0].state.path().join("clients.nft");
+    let element = |n: u32| {
+        let (client, pod) = (Ipv4Addr::from(0x0b00_0000 + n), servers[n as usize % servers.len()].address);
+        format!("{WEB} . tcp . 80 . {client} timeout 1h : {pod} . 8080")
+    };
+    let lines: Vec<String> = (1..MOST)
+        .collect::<Vec<_>>()
+        .chunks(1_000)
+        .map(|chunk| {
+            let elements: Vec<_> = chunk.iter().map(|n| element(*n)).collect();
+            format!("add element ip warren clients {{ {} }}\n", elements.join(", "))
+        })
+        .collect();
+    std::fs::write(&file, lines.concat()).expect("written");
+    space.shell(&format!("nft -f {}", file.display()));
+    assert_eq!(answering(&clients[0].space, 6), known, "a known client was moved");
+    let homes = homes(&clients[1..]);
+    assert!(homes.values().collect::<BTreeSet<_>>().len() > 1, "all are sent to one pod: {homes:?}");
+    let is_remembered = |client: &Pod| {
+        let element = format!("{WEB} . tcp . 80 . {}", client.address);
+        let got = space.shell(&format!("nft get element ip warren clients '{{ {element} }}' 2>&1 || true"));
+        got.contains("expires")
+    };
+    assert!(is_remembered(&clients[0]) && !is_remembered(&clients[1]), "there was a place left");
+    // A pod leaves: its clients make room, and the others stay.
+    let living: Vec<&Pod> = servers.iter().skip(1).collect();
+    lab.publish_services(vec![sticky(&living, LONG)]);
+    let left = remembered(&space);
+    assert!(left > 45_000 && left < 50_000, "{left} of {MOST} are remembered");
+    answering(&clients[1].space, 1);
+    assert!(is_remembered(&clients[1]), "there is a place now");
+}
