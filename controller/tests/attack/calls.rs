@@ -65,20 +65,22 @@ pub async fn swell(who: Who) {
 
 /// Many calls on one connection, none of which is ever finished. All must end.
 pub async fn leave_unfinished(who: Who, count: usize) {
+    let mut calls = tokio::task::JoinSet::new();
     for method in methods().filter(|method| who.label != "guest" || method.path == JOIN) {
-        let mut calls = tokio::task::JoinSet::new();
-        let Ok(sender) = who.connect().await else { continue };
+        let sender = who.connect().await.expect("connected");
         for number in 0..count {
             // Some promise more than may be, some as much as may be.
             let promised = if number % 2 == 0 { 14 * MEBIBYTE } else { 900 };
             let mut begin = prefix(promised);
             begin.extend(vec![0x0a; 800]);
-            let (mut sender, request) = (sender.clone(), head(method.path));
-            calls.spawn(async move { send(&mut sender, request, unfinished(begin, None)).await });
+            let (mut sender, who) = (sender.clone(), who.clone());
+            calls.spawn(async move {
+                judge(&who, method, send(&mut sender, head(method.path), unfinished(begin, None)).await);
+            });
         }
-        while let Some(ended) = calls.join_next().await {
-            judge(&who, method, ended.expect("no panic"));
-        }
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended.expect("judged");
     }
 }
 

@@ -47,7 +47,7 @@ pub fn unfinished(begin: Vec<u8>, drip: Option<Duration>) -> Body {
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(data))), None))
     });
     // A stream may move to another thread, but two must not look at it.
-    BodyExt::boxed(StreamBody::new(sync(stream)))
+    StreamBody::new(sync(stream)).boxed()
 }
 
 fn sync<S: futures_util::Stream + Send>(
