@@ -217,7 +217,16 @@ async fn answer_beats(
     answers: mpsc::Sender<Result<HeartbeatResponse, Status>>,
 ) {
     let (nodes, caller) = (seat.nodes, seat.caller);
-    while let Ok(Some(beat)) = beats.message().await {
+    loop {
+        let beat = match beats.message().await {
+            Ok(Some(beat)) => beat,
+            Ok(None) => return,
+            Err(status) => {
+                // The member may have hung up; that is not its fault then, and nobody hears it.
+                let _ = answers.try_send(Err(status));
+                return;
+            }
+        };
         let counted = caller
             .check(&nodes.store.snapshot())
             .and_then(|()| caller.consumer(beat.consumer))

@@ -8,17 +8,17 @@ use warren_proto::bounded::{METHODS, Method};
 use crate::fixture::{Answer, Who, send, unfinished, url, whole};
 
 /// The codes of gRPC.
-pub const UNAUTHENTICATED: i32 = 16;
+pub(crate) const UNAUTHENTICATED: i32 = 16;
 const PERMISSION_DENIED: i32 = 7;
 const JOIN: &str = "/warren.control.v1.Join/Join";
 const MEBIBYTE: usize = 1 << 20;
 
 /// The methods that the controller serves; those of netd are not on this port.
-pub fn methods() -> impl Iterator<Item = &'static Method> {
+pub(crate) fn methods() -> impl Iterator<Item = &'static Method> {
     METHODS.iter().filter(|method| method.path.starts_with("/warren.control."))
 }
 
-pub fn head(path: &str) -> http::request::Builder {
+pub(crate) fn head(path: &str) -> http::request::Builder {
     Request::post(url(path))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -54,7 +54,7 @@ fn judge(who: &Who, method: &Method, answer: Result<Answer, String>) {
 }
 
 /// Messages that swell when they are decoded.
-pub async fn swell(who: Who) {
+pub(crate) async fn swell(who: Who) {
     for method in methods() {
         for size in [MEBIBYTE / 4, MEBIBYTE, 4 * MEBIBYTE, 14 * MEBIBYTE] {
             let answer = who.ask(head(method.path), whole(bomb(method, size))).await;
@@ -64,26 +64,28 @@ pub async fn swell(who: Who) {
 }
 
 /// Many calls on one connection, none of which is ever finished. All must end.
-pub async fn leave_unfinished(who: Who, count: usize) {
+pub(crate) async fn leave_unfinished(who: Who, count: usize) {
+    let mut calls = tokio::task::JoinSet::new();
     for method in methods().filter(|method| who.label != "guest" || method.path == JOIN) {
-        let mut calls = tokio::task::JoinSet::new();
-        let Ok(sender) = who.connect().await else { continue };
+        let sender = who.connect().await.expect("connected");
         for number in 0..count {
             // Some promise more than may be, some as much as may be.
             let promised = if number % 2 == 0 { 14 * MEBIBYTE } else { 900 };
             let mut begin = prefix(promised);
             begin.extend(vec![0x0a; 800]);
-            let (mut sender, request) = (sender.clone(), head(method.path));
-            calls.spawn(async move { send(&mut sender, request, unfinished(begin, None)).await });
+            let (mut sender, who) = (sender.clone(), who.clone());
+            calls.spawn(async move {
+                judge(&who, method, send(&mut sender, head(method.path), unfinished(begin, None)).await);
+            });
         }
-        while let Some(ended) = calls.join_next().await {
-            judge(&who, method, ended.expect("no panic"));
-        }
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended.expect("judged");
     }
 }
 
 /// A message that comes byte by byte. All must end.
-pub async fn drip(who: Who) {
+pub(crate) async fn drip(who: Who) {
     let mut calls = tokio::task::JoinSet::new();
     for method in methods() {
         let (who, request) = (who.clone(), head(method.path));
@@ -98,7 +100,7 @@ pub async fn drip(who: Who) {
 }
 
 /// Joins with long names, which the log must not repeat.
-pub async fn shout(who: Who) {
+pub(crate) async fn shout(who: Who) {
     let name = "x\n\u{1b}[2J".repeat(2_000);
     let mut message = vec![0x12];
     prost::encoding::encode_varint(name.len() as u64, &mut message);

@@ -4,14 +4,14 @@ use std::{fs, path::PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     directory: PathBuf,
     is_unified: bool,
 }
 
 impl Cgroup {
     /// A new one, which may hold so many bytes and no swap.
-    pub fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         let root = PathBuf::from(ROOT);
         let is_unified = root.join("cgroup.controllers").exists();
         let parent = if is_unified { root } else { root.join("memory") };
@@ -42,19 +42,19 @@ impl Cgroup {
     }
 
     /// Where a process that writes its identifier becomes a member.
-    pub fn procs(&self) -> PathBuf {
+    pub(crate) fn procs(&self) -> PathBuf {
         self.directory.join("cgroup.procs")
     }
 
     /// How many processes the kernel killed because they wanted too much.
-    pub fn killed(&self) -> u64 {
+    pub(crate) fn killed(&self) -> u64 {
         let counters = self.read(if self.is_unified { "memory.events" } else { "memory.oom_control" });
         let counter = counters.lines().find_map(|line| line.strip_prefix("oom_kill "));
         counter.and_then(|count| count.trim().parse().ok()).expect("the kernel counts whom it kills")
     }
 
     /// The most that was held at once, in MiB; with the cache of files, which goes when it must.
-    pub fn peak(&self) -> u64 {
+    pub(crate) fn peak(&self) -> u64 {
         let peak = self.read(if self.is_unified { "memory.peak" } else { "memory.max_usage_in_bytes" });
         peak.trim().parse::<u64>().unwrap_or_default() >> 20
     }

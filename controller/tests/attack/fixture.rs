@@ -25,16 +25,16 @@ use warren_runtime::identity::{Identity, join};
 use crate::cgroup::Cgroup;
 
 /// Longer than any attack is let go on.
-pub const PATIENCE: Duration = Duration::from_secs(150);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
-pub type Body = BoxBody<Bytes, Infallible>;
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
-pub fn whole(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()
 }
 
 /// What comes, and then byte after byte without end; or nothing more.
-pub fn unfinished(begin: Vec<u8>, drip: Option<Duration>) -> Body {
+pub(crate) fn unfinished(begin: Vec<u8>, drip: Option<Duration>) -> Body {
     let stream = futures_util::stream::unfold(Some(begin), move |begin| async move {
         let data = match (begin, drip) {
             (Some(begin), _) => begin,
@@ -47,7 +47,7 @@ pub fn unfinished(begin: Vec<u8>, drip: Option<Duration>) -> Body {
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(data))), None))
     });
     // A stream may move to another thread, but two must not look at it.
-    BodyExt::boxed(StreamBody::new(sync(stream)))
+    StreamBody::new(sync(stream)).boxed()
 }
 
 fn sync<S: futures_util::Stream + Send>(
@@ -68,21 +68,21 @@ fn sync<S: futures_util::Stream + Send>(
 
 /// Somebody who dials.
 #[derive(Clone)]
-pub struct Who {
-    pub label: &'static str,
+pub(crate) struct Who {
+    pub(crate) label: &'static str,
     address: SocketAddr,
     config: Arc<ClientConfig>,
 }
 
-pub struct Answer {
-    pub code: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) code: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
     /// Of a call.
-    pub fn grpc_status(&self) -> Option<i32> {
+    pub(crate) fn grpc_status(&self) -> Option<i32> {
         self.headers.get("grpc-status")?.to_str().ok()?.parse().ok()
     }
 }
@@ -107,7 +107,7 @@ impl Who {
         Self { label, address, config: Arc::new(config) }
     }
 
-    pub async fn dial(&self) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn dial(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").expect("a name");
         TlsConnector::from(Arc::clone(&self.config))
             .connect(name, TcpStream::connect(self.address).await?)
@@ -115,7 +115,7 @@ impl Who {
     }
 
     /// A connection of its own.
-    pub async fn connect(&self) -> Result<SendRequest<Body>, String> {
+    pub(crate) async fn connect(&self) -> Result<SendRequest<Body>, String> {
         let stream = self.dial().await.map_err(|error| error.to_string())?;
         let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
         // As hostile as may be: whatever the server says about headers, they are sent.
@@ -127,21 +127,21 @@ impl Who {
     }
 
     /// One request on a connection of its own. An error is an end, too: many attacks are answered by hanging up.
-    pub async fn ask(&self, request: http::request::Builder, body: Body) -> Result<Answer, String> {
+    pub(crate) async fn ask(&self, request: http::request::Builder, body: Body) -> Result<Answer, String> {
         send(&mut self.connect().await?, request, body).await
     }
 
-    pub async fn get(&self, path: &str) -> Result<Answer, String> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, String> {
         self.ask(Request::get(url(path)), whole("")).await
     }
 }
 
-pub fn url(path: &str) -> String {
+pub(crate) fn url(path: &str) -> String {
     format!("https://localhost{path}")
 }
 
 /// What is answered within patience.
-pub async fn send(
+pub(crate) async fn send(
     sender: &mut SendRequest<Body>,
     request: http::request::Builder,
     body: Body,
@@ -162,9 +162,9 @@ pub async fn send(
 }
 
 /// The controller, killed when dropped.
-pub struct Controller {
-    pub address: SocketAddr,
-    pub cgroup: Cgroup,
+pub(crate) struct Controller {
+    pub(crate) address: SocketAddr,
+    pub(crate) cgroup: Cgroup,
     child: Child,
     directory: tempfile::TempDir,
 }
@@ -191,7 +191,7 @@ fn port() -> u16 {
 }
 
 impl Controller {
-    pub async fn start(limit: u64) -> Self {
+    pub(crate) async fn start(limit: u64) -> Self {
         warren_runtime::tls::install_provider();
         let directory = tempfile::tempdir().expect("a directory");
         let cgroup = Cgroup::new(limit);
@@ -228,7 +228,7 @@ impl Controller {
     }
 
     /// The very process that was started, and nobody of its group was killed.
-    pub fn assert_lives(&mut self) {
+    pub(crate) fn assert_lives(&mut self) {
         let ended = self.child.try_wait().expect("it can be asked");
         let killed = self.cgroup.killed();
         if ended.is_some() || killed > 0 {
@@ -237,13 +237,13 @@ impl Controller {
     }
 
     /// The last of what it wrote.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let log = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(4_096)..]).into_owned()
     }
 
     /// How much it wrote.
-    pub fn log_length(&self) -> u64 {
+    pub(crate) fn log_length(&self) -> u64 {
         std::fs::metadata(self.directory.path().join("log")).map(|log| log.len()).unwrap_or_default()
     }
 
@@ -258,18 +258,18 @@ impl Controller {
         Some((ca, certificate, decode("client-key-data:")?))
     }
 
-    pub fn administrator(&self) -> Who {
+    pub(crate) fn administrator(&self) -> Who {
         let (ca, certificate, key) = self.kubeconfig().expect("a kubeconfig");
         Who::new("administrator", self.address, &ca, Some((&certificate, &key)))
     }
 
-    pub fn guest(&self) -> Who {
+    pub(crate) fn guest(&self) -> Who {
         let (ca, ..) = self.kubeconfig().expect("a kubeconfig");
         Who::new("guest", self.address, &ca, None)
     }
 
     /// A node that joins; its identity, for clients that know the protocol, and for those that do not care.
-    pub async fn member(&self, name: &str) -> (Who, Identity) {
+    pub(crate) async fn member(&self, name: &str) -> (Who, Identity) {
         let request = Request::post(url("/warren/v1/tokens"));
         let answer = self.administrator().ask(request, whole("")).await.expect("a token");
         let answer: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
@@ -280,7 +280,7 @@ impl Controller {
     }
 
     /// A place for a member's state.
-    pub fn state(&self, name: &str) -> PathBuf {
+    pub(crate) fn state(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }

@@ -15,7 +15,7 @@ use tonic::Status;
 
 use super::{
     calls::{Call, Ended},
-    policy::{Policy, WHOLE},
+    policy::{Policy, Who},
 };
 
 /// The frame around a message: a flag and a length.
@@ -125,7 +125,9 @@ impl http_body::Body for Incoming {
             return Poll::Ready(Some(Err(ended.status())));
         }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            let limit = if this.messages.is_within() { Some(WHOLE) } else { this.policy.silence };
+            // A stranger's has begun with its head.
+            let is_within = this.messages.is_within() || this.policy.who == Who::Anyone;
+            let limit = if is_within { Some(this.policy.who.patience()) } else { this.policy.silence };
             let Some(limit) = limit else { return Poll::Pending };
             ready!(this.patience.poll_end(context, limit));
             let late = Status::deadline_exceeded("the next message did not come in time");
@@ -251,7 +253,7 @@ mod tests {
             }
         };
         assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
-        assert!(begun.elapsed() < WHOLE + Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < policy.who.patience() + Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -52,8 +52,16 @@ pub(crate) struct Policy {
 const KIBIBYTE: usize = 1 << 10;
 /// The longest message of all.
 pub(crate) const LONGEST: usize = 2_048 * KIBIBYTE;
-/// For a message that has begun to be whole. Our own slowness does not count.
-pub(crate) const WHOLE: Duration = Duration::from_secs(30);
+
+impl Who {
+    /// For a message that has begun to be whole. Our own slowness does not count.
+    pub(crate) fn patience(self) -> Duration {
+        match self {
+            Self::Anyone => Duration::from_secs(5),
+            Self::Member | Self::Node => Duration::from_secs(30),
+        }
+    }
+}
 
 /// Streams into the pods of one node: as many as an agent serves, and those that it tells that they are too many.
 const SESSIONS: usize = 576;
