@@ -9,13 +9,13 @@ mod notices;
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::{Value, json};
-use warren_store::{Object, Transaction};
+use warren_store::{Key, Object, Snapshot, Transaction};
 
 use crate::{
     member::{Member, MemberRole},
     object,
     outcome::Outcome,
-    resources::{INGRESS_CLASS, INGRESS_CONTROLLER, INGRESSES, MEMBERS},
+    resources::{INGRESS_CLASS, INGRESS_CONTROLLER, INGRESSCLASSES, INGRESSES, MEMBERS},
     view::View,
 };
 

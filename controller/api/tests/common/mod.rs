@@ -66,7 +66,11 @@ pub(crate) fn router(objects: impl IntoIterator<Item = Object>) -> Router {
 }
 
 pub(crate) fn admin() -> PeerIdentity {
-    PeerIdentity { common_name: "warren-admin".into(), organizations: vec!["system:masters".into()] }
+    PeerIdentity {
+        common_name: "warren-admin".into(),
+        organizations: vec!["system:masters".into()],
+        ..PeerIdentity::default()
+    }
 }
 
 /// The most memory that this process has had since [`forget_peak`], in bytes.

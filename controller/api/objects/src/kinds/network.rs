@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{discovery, networking};
 
-use super::{Face, Kind, PLAIN, REFUSED, STATUS, Source};
+use super::{Face, Kind, PLAIN, STATUS, Source};
 use crate::{defaults, faces, strict::decode_as, table, validate};
 
 const SLICE: Kind = Kind {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{affinity, container, env, formats, formed, not_negative, one_of, required_text, volume};
+use super::{affinity, container, formats, formed, not_negative, one_of, required_text, volume};
 use crate::{
     field::{Errors, Path},
     json::{at, get, items, text},
@@ -41,22 +41,6 @@ pub(super) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
                 errors.invalid(&path.child("hostnames").index(index), name, message);
             }
         }
-    }
-    env::resource_containers(spec, path, errors);
-    no_nul(spec, path, errors);
-}
-
-/// No text of a process, a path or a name can have this character: the kernel ends it there.
-fn no_nul(value: &Value, path: &Path, errors: &mut Errors) {
-    match value {
-        Value::String(text) if text.contains('\0') => {
-            errors.invalid(path, text.as_str(), "must not contain the character NUL");
-        }
-        Value::Array(list) => {
-            list.iter().enumerate().for_each(|(index, item)| no_nul(item, &path.index(index), errors));
-        }
-        Value::Object(map) => map.iter().for_each(|(key, item)| no_nul(item, &path.child(key), errors)),
-        _ => {}
     }
 }
 

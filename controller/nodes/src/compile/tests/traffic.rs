@@ -236,7 +236,7 @@ fn certificates_and_users_go_to_gateways_alone_and_follow_their_secrets() {
             secret("unused", 4, &[("tls.crt", "unused"), ("tls.key", "unused")]),
         ]
     };
-    let mut compiler = Compiler::new(ClusterConfig::default());
+    let mut compiler = Compiler::new(ClusterConfig::default(), Arc::new(Unwatched));
     let compiled = compiler.compile(&Snapshot::from_objects(9, base(4, "key")));
     let web = certificate(&compiled, "tls/shop/web").expect("the older one's");
     assert_eq!(web.hosts, ["*.shop.test", "shop.test"]);
