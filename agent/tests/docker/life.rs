@@ -51,6 +51,7 @@ fn furnished() -> PodInstruction {
         nameservers: vec!["10.43.0.10".into()],
         searches: vec!["default.svc.cluster.local".into()],
         options: vec!["ndots:5".into()],
+        ..Dns::default()
     });
     wanted.volumes = vec![
         volume("config", files(false, "app.conf", "colour=blue", 0)),
