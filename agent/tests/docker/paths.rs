@@ -115,12 +115,12 @@ fn attacker(n: u8, target: &str, sub_path: &str) -> PodInstruction {
 async fn a_link_in_a_volume_opens_nothing_and_makes_nothing() {
     let mut bench = Bench::new("links").await;
     let outside = tempfile::tempdir().unwrap();
-    let target = outside.path().to_str().unwrap().to_owned();
+    let target = outside.path().to_str().unwrap();
     let all = [
-        attacker(21, "/", "x"),
-        attacker(22, &target, "x/made/by/root"),
-        attacker(23, "../../../../../../../../../../..", "x"),
-        attacker(24, "/proc/1/root", "x"),
+        attacker(21, target, "x"),
+        attacker(22, target, "x/made/by/root"),
+        attacker(23, &format!("../../../../../../../../../../..{target}"), "x"),
+        attacker(24, &format!("/proc/1/root{target}"), "x"),
     ];
     let uids = all.each_ref().map(|pod| pod.uid.clone());
     for pod in all {
@@ -128,9 +128,9 @@ async fn a_link_in_a_volume_opens_nothing_and_makes_nothing() {
     }
     // A hostPath below the node's prefix, in which an earlier pod left a link.
     std::fs::create_dir_all(bench.dir.path().join("host")).unwrap();
-    std::os::unix::fs::symlink("/", bench.dir.path().join("host/out")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), bench.dir.path().join("host/out")).unwrap();
     let mut host = pod(25, vec![with(container("app", STAY), vec![part("host", "/m", "")])]);
-    let source = HostPath { path: "/out/etc".into(), r#type: "DirectoryOrCreate".into() };
+    let source = HostPath { path: "/out/made".into(), r#type: "DirectoryOrCreate".into() };
     host.volumes = vec![volume("host", Source::HostPath(source))];
     let host_uid = host.uid.clone();
     bench.want(host);
@@ -148,18 +148,21 @@ async fn a_link_in_a_volume_opens_nothing_and_makes_nothing() {
     bench.end().await;
 }
 
-/// The attack of the review: `x`, a directory, and a link to `/` are exchanged all the time, while containers that
-/// mount `x` are started. Not one may see the machine. The exchanging is done from here, on the same file system:
-/// faster than a container could.
+/// The attack of the review: `x`, a directory, and a link that leads out are exchanged all the time, while containers
+/// that mount `x` are started. Not one may see what is outside. The exchanging is done from here, on the same file
+/// system: faster than a container could. (The link leads to a directory of the test, not to `/`: should this ever
+/// fail, whatever cleans up must not find the machine.)
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a minute"]
 async fn names_that_are_exchanged_all_the_time_open_nothing() {
     const CONTAINERS: usize = 8;
     let mut bench = Bench::new("exchange").await;
     let (mut inside, mut number) = (0, 0);
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("treasure"), "gold").unwrap();
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
-        let look = "if test -e /m/proc || test -e /m/etc; then echo OUTSIDE; else echo inside; fi";
+        let look = "if test -e /m/treasure; then echo OUTSIDE; else echo inside; fi";
         let name = |index: usize| format!("app-{index}");
         let app = |index| with(container(&name(index), look), vec![part("data", "/m", "x")]);
         number += 1;
@@ -171,8 +174,8 @@ async fn names_that_are_exchanged_all_the_time_open_nothing() {
         bench.want(wanted.clone());
         let stop = Arc::new(AtomicBool::new(false));
         let exchanging = std::thread::spawn({
-            let stop = Arc::clone(&stop);
-            move || exchange(&data, &stop)
+            let (stop, outside) = (Arc::clone(&stop), outside.path().to_owned());
+            move || exchange(&data, &outside, &stop)
         });
         // Long enough for most to be made, refused, and tried again.
         let all_ended = async {
@@ -191,7 +194,7 @@ async fn names_that_are_exchanged_all_the_time_open_nothing() {
         for index in 0..CONTAINERS {
             if ended(&bench.status(&uid), &name(index)).is_some() {
                 let log = bench.logs(&uid, &name(index), LogsRequest::default()).await.unwrap_or_default();
-                assert!(!log.contains("OUTSIDE"), "{} of pod {number} saw the machine", name(index));
+                assert!(!log.contains("OUTSIDE"), "{} of pod {number} saw what is outside", name(index));
                 inside += usize::from(log.contains("inside"));
             }
         }
@@ -204,7 +207,7 @@ async fn names_that_are_exchanged_all_the_time_open_nothing() {
     bench.end().await;
 }
 
-fn exchange(data: &Path, stop: &AtomicBool) {
+fn exchange(data: &Path, outside: &Path, stop: &AtomicBool) {
     while !data.exists() {
         if stop.load(Ordering::Relaxed) {
             return;
@@ -213,7 +216,7 @@ fn exchange(data: &Path, stop: &AtomicBool) {
     }
     let base = std::fs::File::open(data).unwrap();
     std::fs::create_dir_all(data.join("x")).unwrap();
-    std::os::unix::fs::symlink("/", data.join("y")).unwrap();
+    std::os::unix::fs::symlink(outside, data.join("y")).unwrap();
     while !stop.load(Ordering::Relaxed) {
         rustix::fs::renameat_with(&base, "x", &base, "y", rustix::fs::RenameFlags::EXCHANGE).unwrap();
     }
