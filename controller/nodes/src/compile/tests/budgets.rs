@@ -168,7 +168,7 @@ fn ports_times_endpoints_are_bounded_and_named() {
     let failures: Vec<String> =
         compiled.failures.iter().map(|failure| format!("{}: {}", failure.key, failure.message)).collect();
     assert!(
-        matches!(&failures[..], [one, ..] if one.starts_with("services/shop/wide: its ports lead to more than 200000 endpoints")),
+        matches!(&failures[..], [one, ..] if one.starts_with("services/shop/wide: its ports lead to more than 50000 endpoints")),
         "{failures:?}"
     );
     let Some(Item::Service(wide)) = compiled.network["service/shop/wide"].item.clone() else {
@@ -176,7 +176,7 @@ fn ports_times_endpoints_are_bounded_and_named() {
     };
     assert_eq!(
         (wide.ports.len(), wide.ports.iter().map(|port| port.endpoints.len()).sum::<usize>()),
-        (1_000, 200_000)
+        (1_000, OBJECT_ENDPOINTS)
     );
     let Some(Item::Service(web)) = compiled.network["service/shop/web"].item.clone() else {
         panic!("no service")
