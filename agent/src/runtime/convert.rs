@@ -134,6 +134,10 @@ fn mount_body(scope: &Scope, uid: &str, mount: &MountSpec) -> Mount {
 
 /// Reads a container back from its labels and state; none when it is not one of this node's.
 pub(super) fn found(scope: &Scope, response: ContainerInspectResponse) -> Option<Found> {
+    // Labels of an image become those of its containers, and this may be somebody else's: only our names are ours.
+    if !response.name?.trim_start_matches('/').starts_with(spec::CONTAINER_PREFIX) {
+        return None;
+    }
     let config = response.config?;
     let labels = config.labels.unwrap_or_default();
     let label = |key: &str| labels.get(key).cloned().unwrap_or_default();

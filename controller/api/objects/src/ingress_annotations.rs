@@ -7,7 +7,7 @@ use crate::classes::{
 };
 
 /// Where they are compiled into routes.
-const ROUTES: &str = "controller/nodes/src/compile";
+const ROUTES: &str = "controller/plan/src/ingress";
 /// Where classes are told apart.
 const CLASSES: &str = "controller/plan/src";
 
@@ -127,6 +127,13 @@ pub const NOT_ACTED_UPON: Entries = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_to_act_is_what_the_gateways_know() {
+        let nginx = ACTED_UPON.iter().filter(|(_, class)| matches!(class, Acts(_)));
+        let said: Vec<_> = nginx.filter_map(|(name, _)| name.strip_prefix("nginx.ingress.kubernetes.io/")).collect();
+        assert_eq!(said, warren_proto::INGRESS_ANNOTATIONS);
+    }
 
     #[test]
     fn what_is_acted_upon_is_asked_by_name() {
