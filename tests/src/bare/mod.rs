@@ -178,7 +178,7 @@ impl Bare {
             command.args(["node", "--join", &format!("{CONTROLLER}:6443"), "--name", name, "--state-dir"]);
             command.arg(machine.state());
             if machine.name == gateway {
-                command.arg("--gateway");
+                command.args(["--gateway", "--https", "0.0.0.0:443"]);
             } else {
                 command.arg("--docker-socket").arg(machine.socket()).args(["--cluster", cluster]);
             }

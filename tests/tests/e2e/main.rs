@@ -3,6 +3,7 @@
 //!
 //! A binary of its own (no libtest) because each cluster is shared and must be taken down at the end.
 
+mod charts;
 mod clocks;
 mod engines;
 mod faults;
@@ -85,6 +86,10 @@ const LONG: &[(&str, Scenario)] = &[
     (
         "the_guestbook_survives_updates_and_lost_nodes",
         guestbook::the_guestbook_survives_updates_and_lost_nodes,
+    ),
+    (
+        "helm_installs_what_is_served_and_removes_all_of_it",
+        charts::helm_installs_what_is_served_and_removes_all_of_it,
     ),
     ("attacks_cost_the_guestbook_nothing", hostile::attacks_cost_the_guestbook_nothing),
 ];

@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn what_is_said_to_act_is_what_the_gateways_know() {
         let nginx = ACTED_UPON.iter().filter(|(_, class)| matches!(class, Acts(_)));
-        let said: Vec<_> = nginx.filter_map(|(name, _)| name.strip_prefix("nginx.ingress.kubernetes.io/")).collect();
+        let said: Vec<_> =
+            nginx.filter_map(|(name, _)| name.strip_prefix("nginx.ingress.kubernetes.io/")).collect();
         assert_eq!(said, warren_proto::INGRESS_ANNOTATIONS);
     }
 
