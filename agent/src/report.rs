@@ -8,9 +8,9 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::sync::Notify;
 use tonic::transport::Channel;
-use prost::Message as _;
 use warren_proto::control::{
     EventReport, PodStatus, PodsReport, container_state::State, control_client::ControlClient,
 };
@@ -258,7 +258,8 @@ mod tests {
             let waiting = Waiting { message: "ä".repeat(1 << 20), ..Waiting::default() };
             let state = Some(ContainerState { state: Some(State::Waiting(waiting)) });
             let container = ContainerStatus { state, ..ContainerStatus::default() };
-            let status = PodStatus { uid: uid.clone(), containers: vec![container; 60], ..PodStatus::default() };
+            let status =
+                PodStatus { uid: uid.clone(), containers: vec![container; 60], ..PodStatus::default() };
             (uid, status)
         };
         outbox.publish((0..40).map(|number| long(format!("uid-{number}"))).collect());
