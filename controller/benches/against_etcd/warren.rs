@@ -40,6 +40,7 @@ pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
         cluster: ClusterConfig::default(),
         advertise: None,
         restore: None,
+        quarantine: Vec::new(),
     };
     let bound = warren_controller::run(config, CancellationToken::new()).await?;
     println!("{}", bound.addresses[0].1);

@@ -302,12 +302,12 @@ fn too_many_endpoints(of: &str) -> String {
     )
 }
 
+/// What each consumer of each member is told.
+pub type Feeds = BTreeMap<(String, Consumer), Vec<FeedItem>>;
+
 /// What each consumer of each member is told of a state, and what could not be compiled: for tests of those who read
 /// it.
-pub fn afresh(
-    snapshot: &Snapshot,
-    config: &ClusterConfig,
-) -> (BTreeMap<(String, Consumer), Vec<FeedItem>>, Vec<Failure>) {
+pub fn afresh(snapshot: &Snapshot, config: &ClusterConfig) -> (Feeds, Vec<Failure>) {
     let compiled = Compiler::new(config.clone(), Arc::new(Unwatched)).compile(snapshot);
     let mut feeds = BTreeMap::new();
     for member in compiled.members.keys() {
