@@ -59,7 +59,7 @@ test:
 
 # The same with the long tests.
 test-full:
-	@deploy/prerequisites.sh --test
+	@deploy/prerequisites.sh --full
 	@$(MAKE) --no-print-directory build
 	WARREN_BIN=$(CURDIR)/$(BINARY) cargo test --workspace --release --locked -- --include-ignored
 	controller/api/fuzz/run.sh $(FUZZ_SECONDS)

@@ -166,7 +166,9 @@ remove() {
     # What netd left in force in the kernel goes too; without these programs a reboot does it.
     if live; then
         ip link delete warren0 2>/dev/null || :
-        nft delete table ip warren 2>/dev/null || :
+        for family in ip ip6 arp; do
+            nft delete table "$family" warren 2>/dev/null || :
+        done
     fi
     say "removed settings and state"
 }

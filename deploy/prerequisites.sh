@@ -1,17 +1,18 @@
 #!/bin/sh
 # Installs what a fresh Debian 12 lacks to build Warren and to run it on this machine: Rust (with rustup, unless cargo
 # is new enough), a Docker engine (unless one answers), a C linker, kubectl. With --test also what the tests need, with
-# --bench what the benchmarks compare with.
+# --full what the long ones do, with --bench what the benchmarks compare with.
 # Idempotent; installs nothing that is there.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-tests=no benchmarks=no
+tests=no benchmarks=no full=no
 case "${1:-}" in
 "") ;;
 --test) tests=yes ;;
+--full) tests=yes full=yes ;;
 --bench) tests=yes benchmarks=yes ;;
-*) echo "usage: $0 [--test | --bench]" >&2; exit 2 ;;
+*) echo "usage: $0 [--test | --full | --bench]" >&2; exit 2 ;;
 esac
 
 say() { echo "prerequisites: $*" >&2; }
@@ -144,6 +145,20 @@ unpack_newest_kubectl() {
             "(echo kubectl >$tools/.packages)"
 }
 
+# Helm 3, from its Go module; by the machine's Go if that is new enough, else by Debian sid's, unpacked beside.
+build_helm() {
+    tools=$here/target/tools/helm
+    [ -x "$tools/helm" ] && return
+    go=go
+    if ! have go || [ "$(printf '%s\n1.24\n' "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -n1)" != 1.24 ]; then
+        "$here/deploy/unpack-sid.sh" "$here/target/tools/go-sid" golang-go || fail "Helm needs Go 1.24 or newer"
+        go=$(echo "$here"/target/tools/go-sid/usr/lib/go-*/bin/go)
+    fi
+    say "building Helm"
+    (cd / && GOBIN=$tools GOTOOLCHAIN=local CGO_ENABLED=0 "$go" install -trimpath helm.sh/helm/v3/cmd/helm@v3.19.0) >&2 ||
+        fail "Helm cannot be built: see above"
+}
+
 install_rust
 # shellcheck disable=SC2046
 install_packages $(missing cc:gcc kubectl:kubernetes-client)
@@ -154,11 +169,12 @@ check_tun
 if [ $tests = yes ]; then
     # shellcheck disable=SC2046
     install_packages $(missing ip:iproute2 nft:nftables iptables:iptables nginx:nginx-light nc:netcat-openbsd curl:curl \
-        tcpdump:tcpdump)
+        tcpdump:tcpdump promtool:prometheus)
     { [ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1; } || install_packages busybox-static
     unpack_kubectl
     unpack_newest_kubectl
 fi
+[ $full = no ] || build_helm
 if [ $benchmarks = yes ]; then
     # shellcheck disable=SC2046
     install_packages $(missing wrk:wrk etcd:etcd-server)

@@ -2,8 +2,8 @@
 //!
 //! It follows the controller's feed, compares it with what the container engine holds ([`plan`], pure), and starts
 //! what is missing ([`driver`]). It knows neither Kubernetes nor netlink: instructions arrive fully resolved, and
-//! netd plugs pods into the overlay. What it must remember lies in the labels of its containers and in a small
-//! file, so that it can be restarted at any time without a pod noticing.
+//! netd plugs pods into the overlay. What it must remember lies in the labels of its containers and in small files,
+//! so that it can be restarted at any time without a pod noticing.
 
 mod clock;
 pub mod driver;
@@ -47,6 +47,8 @@ pub struct Config {
     pub host_path_prefix: Option<PathBuf>,
     /// The image of sandboxes, run with the command `pause`.
     pub sandbox_image: String,
+    /// How many processes each container may have whose pod does not say; none for any number.
+    pub pids_limit: Option<u32>,
 }
 
 /// Starts the agent. It runs until `stop` is cancelled.
@@ -61,7 +63,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
     let mut tasks = TaskSet::new(stop.clone());
-    let volumes = Volumes::new(&config.state_dir, &config.cluster, &node, config.host_path_prefix.clone());
+    let volumes = Volumes::new(
+        &config.state_dir,
+        &config.cluster,
+        &node,
+        config.host_path_prefix.clone(),
+        &config.docker_socket,
+    );
     let kept = feeds.join("agent.bin");
     let feed = Feed::follow_sealed(&mut tasks, controller.clone(), Consumer::Agent, kept, volumes.memory());
     let scope = Scope { cluster: config.cluster.clone(), node: node.clone() };
@@ -74,8 +82,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
             scope,
             cgroup_parent: config.cgroup_parent.clone(),
             sandbox_image: config.sandbox_image.clone(),
+            pids_limit: config.pids_limit,
         },
         recall_file: config.state_dir.join("agent.json"),
+        past_dir: config.state_dir.join("past"),
     };
     let driver = Driver::start(&mut tasks, parts, feed);
     let outbox = Arc::clone(driver.outbox());

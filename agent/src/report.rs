@@ -10,13 +10,20 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tonic::transport::Channel;
-use warren_proto::control::{EventReport, PodStatus, PodsReport, control_client::ControlClient};
+use prost::Message as _;
+use warren_proto::control::{
+    EventReport, PodStatus, PodsReport, container_state::State, control_client::ControlClient,
+};
 use warren_runtime::{CancellationToken, connection::Controller};
 
 use crate::plan::{events::Event, status::seconds};
 
-/// Statuses and events per message: far below the limit of a message.
+/// Statuses and events per message.
 const BATCH: usize = 50;
+/// What all statuses of a message may take, in bytes: half of what the controller reads.
+const BATCH_BYTES: usize = 1 << 20;
+/// The longest text of a status or an event; the controller keeps no more. An engine's errors can be of any length.
+const TEXT: usize = 4_096;
 /// Events kept while the controller is away; older ones are dropped.
 const EVENTS_KEPT: usize = 1000;
 /// Pods that are gone, kept to be reported again after a reconnection.
@@ -53,7 +60,8 @@ struct Inner {
 
 impl Outbox {
     /// Replaces all statuses; wakes the reporter when something differs.
-    pub fn publish(&self, statuses: BTreeMap<String, PodStatus>) {
+    pub fn publish(&self, mut statuses: BTreeMap<String, PodStatus>) {
+        statuses.values_mut().for_each(shorten);
         let mut inner = self.inner.lock();
         if inner.current != statuses {
             inner.current = statuses;
@@ -62,7 +70,8 @@ impl Outbox {
     }
 
     /// The last word about a pod that nobody wants any more.
-    pub fn depart(&self, status: PodStatus) {
+    pub fn depart(&self, mut status: PodStatus) {
+        shorten(&mut status);
         let mut inner = self.inner.lock();
         inner.departed.retain(|other| other.uid != status.uid);
         inner.departed.push_back(status);
@@ -88,7 +97,7 @@ impl Outbox {
             message = event.message,
             "event"
         );
-        let report = EventReport {
+        let mut report = EventReport {
             pod_uid: subject.uid.clone(),
             pod_namespace: subject.namespace.clone(),
             pod_name: subject.name.clone(),
@@ -98,6 +107,7 @@ impl Outbox {
             message: event.message,
             time: seconds(Timestamp::now()),
         };
+        cut(&mut report.message);
         let mut inner = self.inner.lock();
         if inner.events.len() >= EVENTS_KEPT {
             inner.events.pop_front();
@@ -123,7 +133,13 @@ impl Outbox {
         let inner = self.inner.lock();
         let all = inner.current.values().chain(&inner.departed);
         let fresh = all.filter(|status| inner.sent.get(&status.uid) != Some(status));
-        let pods: Vec<PodStatus> = fresh.take(BATCH).cloned().collect();
+        let mut bytes = 0;
+        let fits = |status: &&PodStatus| {
+            let first = bytes == 0;
+            bytes += status.encoded_len();
+            first || bytes <= BATCH_BYTES
+        };
+        let pods: Vec<PodStatus> = fresh.take(BATCH).take_while(fits).cloned().collect();
         let events: Vec<EventReport> = inner.events.iter().take(BATCH).cloned().collect();
         (!pods.is_empty() || !events.is_empty()).then_some(PodsReport { pods, events })
     }
@@ -142,6 +158,25 @@ impl Outbox {
         let Inner { current, departed, sent, .. } = &mut *inner;
         sent.retain(|uid, _| current.contains_key(uid) || departed.iter().any(|status| status.uid == *uid));
     }
+}
+
+/// Cuts the texts of a status, so that no status is too long to be taken.
+fn shorten(status: &mut PodStatus) {
+    cut(&mut status.message);
+    for container in status.containers.iter_mut().chain(&mut status.init_containers) {
+        let states = [&mut container.state, &mut container.last_state];
+        for state in states.into_iter().flatten().filter_map(|state| state.state.as_mut()) {
+            match state {
+                State::Waiting(waiting) => cut(&mut waiting.message),
+                State::Terminated(terminated) => cut(&mut terminated.message),
+                State::Running(_) => {}
+            }
+        }
+    }
+}
+
+fn cut(text: &mut String) {
+    text.truncate(text.floor_char_boundary(TEXT));
 }
 
 /// Sends what the outbox holds, until `stop`.
@@ -213,5 +248,26 @@ mod tests {
         assert_eq!(send(), Some(vec!["c".to_owned(), "a".to_owned()]));
         outbox.forget_sent();
         assert_eq!(send().map(|uids| uids.len()), Some(3));
+    }
+
+    #[test]
+    fn no_message_is_longer_than_the_controller_reads() {
+        use warren_proto::control::{ContainerState, ContainerStatus, Waiting};
+        let outbox = Outbox::default();
+        let long = |uid: String| {
+            let waiting = Waiting { message: "ä".repeat(1 << 20), ..Waiting::default() };
+            let state = Some(ContainerState { state: Some(State::Waiting(waiting)) });
+            let container = ContainerStatus { state, ..ContainerStatus::default() };
+            let status = PodStatus { uid: uid.clone(), containers: vec![container; 60], ..PodStatus::default() };
+            (uid, status)
+        };
+        outbox.publish((0..40).map(|number| long(format!("uid-{number}"))).collect());
+        let mut told = 0;
+        while let Some(report) = outbox.next() {
+            assert!(report.encoded_len() <= 2 * BATCH_BYTES, "{}", report.encoded_len());
+            told += report.pods.len();
+            outbox.sent(report);
+        }
+        assert_eq!(told, 40);
     }
 }

@@ -303,6 +303,7 @@ mod tests {
                 phase: Phase::Created,
             },
             pid: 1,
+            last_words: crate::runtime::LastWords::default(),
         };
         let sample = |time, cpu_nanos, names: &[&str]| Sample {
             time,

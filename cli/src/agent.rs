@@ -31,6 +31,7 @@ pub(crate) fn main(options: AgentOptions, logging: &Logging) -> anyhow::Result<(
         cgroup_parent: options.cgroup_parent,
         host_path_prefix: options.pods.host_path_prefix,
         sandbox_image,
+        pids_limit: Some(options.pods.pod_pids_limit).filter(|limit| *limit > 0),
     };
     daemon::main("agent", logging, options.metrics, |stop| {
         if let Some(image) = own {

@@ -3,15 +3,27 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::local::names::ClusterName;
 
+/// The version, the commit and its date.
+pub(crate) const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("WARREN_COMMIT"),
+    ", ",
+    env!("WARREN_COMMIT_DATE"),
+    ")"
+);
+
 /// Turns Linux machines that have Docker into one computer.
 #[derive(Debug, Parser)]
-#[command(name = "warren", version, propagate_version = true)]
+#[command(name = "warren", version = VERSION, propagate_version = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) logging: Logging,
@@ -48,15 +60,77 @@ pub(crate) enum Command {
     /// Run a node (or a gateway): join the cluster, then supervise its daemons.
     Node(NodeOptions),
     /// Run the network daemon of a member (started by `warren node`).
+    #[command(hide = true)]
     Netd(NetdOptions),
     /// Run the pod daemon of a node (started by `warren node`).
+    #[command(hide = true)]
     Agent(AgentOptions),
     /// Run the gateway (started by `warren node --gateway`).
+    #[command(hide = true)]
     Gateway(GatewayOptions),
     /// Run the who-am-I server of the demonstration.
     Echo(EchoOptions),
     /// Hold a pod's namespaces: process 1 of a sandbox.
+    #[command(hide = true)]
     Pause,
+    /// Print the version, the commit that this program was built from, and its date.
+    Version(OutputOption),
+    /// Print what a shell needs to complete warren's command lines.
+    ///
+    /// bash: source <(warren completion bash). zsh: warren completion zsh > a directory of $fpath/_warren.
+    /// fish: warren completion fish > ~/.config/fish/completions/warren.fish.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one per command, into a directory.
+    Man {
+        /// The directory, which must exist (such as /usr/local/share/man/man1).
+        directory: PathBuf,
+    },
+}
+
+/// In which form a command prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputOption {
+    /// The form of the result.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// A span of time as people write it: `90s`, `5m`, `1h30m`, `7d`; a bare number is seconds.
+///
+/// # Errors
+/// When it is no span of time, or a negative one; the text says what is expected.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "expected a span of time such as 90s, 5m, 1h30m or 7d";
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    // A day is 24 hours here: tokens know no time zones.
+    let span: jiff::Span = text.parse().map_err(|_| EXPECTED.to_owned())?;
+    let relative = jiff::SpanRelativeTo::days_are_24_hours();
+    let duration = span.to_duration(relative).map_err(|_| EXPECTED.to_owned())?;
+    Duration::try_from(duration).map_err(|_| EXPECTED.to_owned())
+}
+
+/// How long a join token may live.
+fn token_lifetime(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3_600);
+    let lifetime = duration(text)?;
+    if lifetime < Duration::from_secs(1) || lifetime > LONGEST {
+        return Err("a token lives from 1s to 7d".to_owned());
+    }
+    Ok(lifetime)
 }
 
 /// The cluster on this machine.
@@ -67,9 +141,9 @@ pub(crate) enum LocalCommand {
     /// Remove every trace of a cluster from this machine.
     Down(ClusterOption),
     /// Print a kubeconfig for the cluster's administrator.
-    Kubeconfig(ClusterOption),
+    Kubeconfig(KubeconfigOptions),
     /// Show the cluster's nodes, pods, services and overlay.
-    Status(AccessOptions),
+    Status(StatusOptions),
     /// Create, list and revoke join tokens.
     Token(TokenOptions),
     /// Save the controller's state (objects, certificates, keys) to a file.
@@ -85,7 +159,7 @@ pub(crate) enum LocalCommand {
     Restore(RestoreOptions),
     /// Manage the encryption of Secrets at rest.
     Secrets(SecretsOptions),
-    /// Remove a member (node or gateway) from the cluster for good.
+    /// List the members (nodes and gateways), and remove one for good.
     Member(MembershipOptions),
     /// Remove a cluster's directories; `down` runs it in a container when it lacks the rights itself.
     #[command(hide = true)]
@@ -116,6 +190,9 @@ pub(crate) struct UpOptions {
     /// The gateway's HTTPS port on 127.0.0.1 [default: 8443].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) gateway_https: Option<u16>,
+    /// Proxies before the gateway whose X-Forwarded-* headers are believed [default: none].
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) trusted_proxies: Option<Vec<IpNet>>,
 }
 
 /// Which cluster, for what its administrator asks of the controller.
@@ -131,9 +208,30 @@ pub(crate) struct AccessOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct KubeconfigOptions {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOption,
+    /// Write it to this file, which its owner alone can read, instead of printing it. Whoever can read it has the
+    /// cluster.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
+    #[command(flatten)]
+    pub(crate) output: OutputOption,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct BackupOptions {
     /// The file to write. Whoever can read it has the cluster.
     pub(crate) file: PathBuf,
+    /// Overwrite the file if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) access: AccessOptions,
 }
@@ -175,16 +273,42 @@ pub(crate) struct TokenOptions {
     pub(crate) action: TokenAction,
 }
 
+/// What a join token is good for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenRole {
+    /// A node, which runs pods.
+    #[default]
+    Node,
+    /// The gateway.
+    Gateway,
+}
+
+impl TokenRole {
+    /// As the controller calls it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenAction {
     /// Create a single-use token with which one member can join.
     Create {
-        /// For how many seconds the token is valid.
-        #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=604_800))]
-        lifetime: u64,
+        /// What the member that joins with it becomes.
+        #[arg(long, value_enum, default_value_t)]
+        role: TokenRole,
+        /// For how long the token is valid, from 1s to 7d.
+        #[arg(long, default_value = "10m", value_parser = token_lifetime)]
+        lifetime: Duration,
+        /// Print the token alone, not the command with which a machine joins.
+        #[arg(long)]
+        token_only: bool,
     },
     /// List the tokens that were created and neither used nor revoked.
-    List,
+    List(OutputOption),
     /// Revoke a token.
     Revoke {
         /// The token, or its identifier as listed.
@@ -202,6 +326,8 @@ pub(crate) struct MembershipOptions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MemberAction {
+    /// List the members with their roles, networks and daemons.
+    List(OutputOption),
     /// Make the member's certificate useless, free its network and its name. Stop the machine first.
     Remove {
         /// The member's name, as `warren status` shows it.
@@ -262,6 +388,10 @@ pub(crate) struct PodOptions {
     /// The image of pod sandboxes [default: made from this binary].
     #[arg(long)]
     pub(crate) sandbox_image: Option<String>,
+    /// How many processes and threads each container may have at once; 0 for any number. A pod's annotation
+    /// warren.dev/pids-limit goes first.
+    #[arg(long, default_value_t = 256, env = "WARREN_POD_PIDS_LIMIT")]
+    pub(crate) pod_pids_limit: u32,
 }
 
 #[derive(Debug, Args)]
@@ -318,6 +448,10 @@ pub(crate) struct Listeners {
     /// The address the gateway answers HTTPS on.
     #[arg(long)]
     pub(crate) https: Option<SocketAddr>,
+    /// Proxies before the gateway whose X-Forwarded-*, X-Real-IP and Forwarded headers are believed; those of all other
+    /// peers are replaced.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]
@@ -412,6 +546,34 @@ mod tests {
             };
             assert!(with(&[]) && !with(&["--name", "dev"]), "{line:?}");
         }
+    }
+
+    #[test]
+    fn spans_of_time_are_read_as_people_write_them() {
+        for (text, seconds) in
+            [("600", 600), ("90s", 90), ("5m", 300), ("1h30m", 5_400), ("1h 30m", 5_400), ("7d", 604_800)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "5 parsecs", "-5m", "99999999999999999999", "99999999999999h", "m5"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        for bad in ["0", "8d", "500ms"] {
+            assert!(token_lifetime(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn inner_commands_are_hidden_and_explain_themselves() {
+        let help = Arguments::command().render_help().to_string();
+        let shown =
+            |command: &str| help.lines().any(|line| line.trim_start().starts_with(&format!("{command} ")));
+        for inner in ["pause", "erase", "agent", "netd", "gateway"] {
+            assert!(!shown(inner), "{inner} is shown:\n{help}");
+            let asked = Arguments::try_parse_from(["warren", inner, "--help"]).unwrap_err();
+            assert_eq!(asked.kind(), clap::error::ErrorKind::DisplayHelp, "{inner}");
+        }
+        assert!(shown("up") && shown("version") && shown("completion"), "{help}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ where
         .build()
         .context("cannot start the runtime")?;
     let ended = runtime.block_on(async {
-        telemetry::start_metrics(metrics);
+        telemetry::start_metrics(process, metrics);
         let stop = CancellationToken::new();
         cancel_on_signal(&stop)?;
         let bound = run(stop).await.with_context(|| format!("cannot start the {process}"))?;

@@ -16,6 +16,7 @@ pub(crate) fn main(options: GatewayOptions, logging: &Logging) -> anyhow::Result
         threads: options.threads.unwrap_or_else(cores).max(1),
         state_dir: options.member.state_dir,
         controller: options.member.controller,
+        trusted_proxies: options.listeners.trusted_proxies,
         descriptors: Descriptors::inherited(),
     };
     daemon::main("gateway", logging, options.metrics, |stop| warren_gateway::run(config, stop))

@@ -24,10 +24,9 @@ fn check_against(state_dir: &Path, machine: &str) -> anyhow::Result<()> {
         Ok(kept) if kept.trim() == machine => Ok(()),
         Ok(_) => anyhow::bail!(
             "{} belongs to another machine and was copied here: clear it and join this machine with a new token \
-             (`warren token create`) and a name of its own. If this machine takes the other's place for good, and the \
-             other never starts again, remove {} instead",
-            state_dir.display(),
-            path.display()
+             (`warren token create`) and a name of its own. If this machine takes the other's place for good, remove \
+             the other first (`warren member remove`); then its name can join again",
+            state_dir.display()
         ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             fs::write(&path, machine).with_context(|| format!("cannot write {}", path.display()))

@@ -22,9 +22,10 @@ mod telemetry;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, Output};
 
 /// The controller's objects are trees of small pieces, made by one thread and freed by another: glibc's allocator took a
 /// fifth of its time (`make bench`).
@@ -57,5 +58,32 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::Echo(options) => echo::main(options, &logging),
         Command::Local(command) => local::main(command, &logging),
         Command::Pause => Ok(()),
+        Command::Version(form) => {
+            output::print(version(form.output));
+            Ok(())
+        }
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "warren", &mut script);
+            output::print(String::from_utf8_lossy(&script));
+            Ok(())
+        }
+        Command::Man { directory } => clap_mangen::generate_to(Arguments::command(), &directory)
+            .with_context(|| format!("cannot write manual pages into {}", directory.display())),
+    }
+}
+
+/// What `warren version` prints.
+fn version(form: Output) -> String {
+    match form {
+        Output::Table => format!("warren {}\n", args::VERSION),
+        Output::Json => {
+            let fields = serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "commit": env!("WARREN_COMMIT"),
+                "commitDate": env!("WARREN_COMMIT_DATE"),
+            });
+            format!("{fields:#}\n")
+        }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        telemetry::start_metrics(options.metrics);
+        telemetry::start_metrics("node", options.metrics);
         daemon::cancel_on_signal(&stop)?;
         let joined = tokio::select! {
             joined = join_once(&options.member, options.token.as_deref(), &options.name, options.gateway) => joined,
@@ -158,6 +158,8 @@ fn daemons(options: &NodeOptions, logging: &Logging) -> Vec<Daemon> {
 fn gateway_arguments(options: &NodeOptions) -> Vec<OsString> {
     let mut arguments = pair("--http", options.listeners.http.to_string()).to_vec();
     arguments.extend(options.listeners.https.iter().flat_map(|address| pair("--https", address.to_string())));
+    let proxies = &options.listeners.trusted_proxies;
+    arguments.extend(proxies.iter().flat_map(|network| pair("--trusted-proxies", network.to_string())));
     arguments
 }
 
@@ -167,6 +169,7 @@ fn agent_arguments(options: &NodeOptions, cgroup_parent: Option<String>) -> Vec<
     arguments.extend(pair("--cluster", pods.cluster.to_string()));
     arguments.extend(pods.host_path_prefix.iter().flat_map(|path| pair("--host-path-prefix", path)));
     arguments.extend(pods.sandbox_image.iter().flat_map(|image| pair("--sandbox-image", image)));
+    arguments.extend(pair("--pod-pids-limit", pods.pod_pids_limit.to_string()));
     arguments.extend(cgroup_parent.iter().flat_map(|path| pair("--cgroup-parent", path)));
     arguments
 }
@@ -203,8 +206,18 @@ mod tests {
                 "/h",
                 "--sandbox-image",
                 "i:1",
+                "--pod-pids-limit",
+                "1000",
             ],
-            &["--gateway", "--http", "0.0.0.0:8080", "--https", "0.0.0.0:8443"],
+            &[
+                "--gateway",
+                "--http",
+                "0.0.0.0:8080",
+                "--https",
+                "0.0.0.0:8443",
+                "--trusted-proxies",
+                "10.0.0.0/8,192.0.2.1/32",
+            ],
         ];
         for line in lines {
             let (options, logging) = node(line);
@@ -214,6 +227,18 @@ mod tests {
                 assert_eq!(parsed.logging.log_format, logging.log_format);
                 assert_eq!(parsed.logging.log_level, logging.log_level);
             }
+        }
+    }
+
+    #[test]
+    fn the_agent_is_told_how_many_processes_a_container_may_have() {
+        for (line, expected) in [(&[][..], 256), (&["--pod-pids-limit", "0"][..], 0)] {
+            let (options, logging) = node(line);
+            let agent = daemons(&options, &logging).into_iter().find(|daemon| daemon.name == "agent");
+            let arguments = agent.expect("an agent").arguments;
+            let parsed = Arguments::parse_from(std::iter::once(OsString::from("warren")).chain(arguments));
+            let Command::Agent(agent) = parsed.command else { panic!("not an agent") };
+            assert_eq!(agent.pods.pod_pids_limit, expected);
         }
     }
 

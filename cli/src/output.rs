@@ -1,6 +1,6 @@
 //! What a person reads: results on standard output, errors on standard error.
 
-use std::{fmt, io::Write as _};
+use std::{borrow::Cow, fmt, io::Write as _};
 
 /// Prints a result. A closed pipe (`warren status | head -1`) is the reader's choice, not an error.
 pub(crate) fn print(text: impl fmt::Display) {
@@ -13,9 +13,25 @@ pub(crate) fn note(text: impl fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Whether a terminal shows a character and does nothing else: neither a control character nor one that turns the
+/// direction of the text around it.
+pub(crate) fn is_printable(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with everything escaped that a terminal would act upon: it may come from a pod, a peer or a file.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if is_printable(c) { c.to_string() } else { c.escape_default().to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
 /// Prints an error as one line, its causes joined.
 pub(crate) fn error(error: &anyhow::Error) {
-    note(format_args!("error: {}", chain(error)));
+    note(format_args!("error: {}", printable(&chain(error))));
 }
 
 /// The error and its causes on one line; a cause that its parent already quotes is not repeated.
@@ -42,7 +58,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
     let line = |row: &Vec<String>| {
         let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell))).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     std::iter::once(&header).chain(rows).map(line).collect()
@@ -60,6 +76,13 @@ mod tests {
         let error = Err::<(), _>(error).context("cannot reach the engine: connection refused");
         let error = error.context("cannot start\nthe cluster").unwrap_err();
         assert_eq!(chain(&error), "cannot start the cluster: cannot reach the engine: connection refused");
+    }
+
+    #[test]
+    fn what_a_terminal_would_act_upon_is_escaped() {
+        assert_eq!(printable("a\u{1b}[2J\u{202e}b\n"), "a\\u{1b}[2J\\u{202e}b\\n");
+        assert!(matches!(printable("näme 名"), Cow::Borrowed(_)));
+        assert!(!table(&["A"], &[vec!["\u{1b}]0;x\u{7}".into()]]).contains('\u{1b}'));
     }
 
     #[test]

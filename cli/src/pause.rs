@@ -11,11 +11,12 @@ use nix::{
     },
 };
 
-/// Whether the command line asks for the pause process: by subcommand, or by the name it was called.
+/// Whether the command line asks for the pause process: by subcommand, or by the name it was called, and nothing else.
+/// With anything more (`--help`) it is a person's, and answered as any other.
 pub(crate) fn is_meant(mut arguments: impl Iterator<Item = OsString>) -> bool {
     let called = arguments.next().unwrap_or_default();
-    called.as_encoded_bytes().rsplit(|byte| *byte == b'/').next() == Some(b"pause")
-        || arguments.next().is_some_and(|first| first == "pause")
+    let by_name = called.as_encoded_bytes().rsplit(|byte| *byte == b'/').next() == Some(b"pause");
+    (by_name || arguments.next().is_some_and(|first| first == "pause")) && arguments.next().is_none()
 }
 
 /// Sleeps until SIGTERM or SIGINT. Allocates nothing and starts no thread.
@@ -59,6 +60,7 @@ mod tests {
         assert!(meant(&["/warren", "pause"]));
         assert!(meant(&["/usr/bin/pause"]));
         assert!(meant(&["pause"]));
+        assert!(!meant(&["/warren", "pause", "--help"]) && !meant(&["pause", "--help"]));
         assert!(!meant(&["/warren", "up", "pause"]));
         assert!(!meant(&["/warren"]));
         assert!(!meant(&[]));

@@ -1,9 +1,10 @@
 //! Logs and metrics of a process: tracing to standard error, Prometheus on a local address.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+mod metrics;
+
+use std::fmt;
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::{Event, Subscriber, field::Field, field::Visit};
 use tracing_subscriber::{
     EnvFilter,
@@ -11,10 +12,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::args::{LogFormat, Logging};
+use crate::{
+    args::{LogFormat, Logging},
+    output,
+};
 
-/// How often old samples are folded, and a taken address is tried again.
-const METRICS_PERIOD: Duration = Duration::from_secs(2);
+pub(crate) use self::metrics::start_metrics;
 
 /// Starts logging for the process called `process`; events below `default_level` are dropped unless
 /// the operator says otherwise.
@@ -24,10 +27,12 @@ pub(crate) fn start_logs(
     logging: &Logging,
 ) -> anyhow::Result<()> {
     let wanted = logging.log_level.as_deref().unwrap_or(default_level);
-    // Two lines per DNS query would drown everything else; an explicit directive still wins.
-    let filter =
-        EnvFilter::try_new(format!("hickory_server=warn,hickory_proto=warn,hickory_resolver=warn,{wanted}"))
-            .with_context(|| format!("--log-level {wanted:?} is not a level or a list of directives"))?;
+    // Two lines per DNS query would drown everything else, and what a client fails at its caller says; an explicit
+    // directive still wins.
+    let filter = EnvFilter::try_new(format!(
+        "hickory_server=warn,hickory_proto=warn,hickory_resolver=warn,kube_client=off,{wanted}"
+    ))
+    .with_context(|| format!("--log-level {wanted:?} is not a level or a list of directives"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -37,44 +42,6 @@ pub(crate) fn start_logs(
         .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
-}
-
-/// Serves metrics on `address`. A taken address costs the metrics, not the process.
-/// Must be called inside a runtime.
-pub(crate) fn start_metrics(address: SocketAddr) {
-    match PrometheusBuilder::new().install_recorder() {
-        Ok(metrics) => drop(tokio::spawn(serve_metrics(address, metrics))),
-        Err(error) => tracing::warn!(%address, %error, "metrics are not served"),
-    }
-}
-
-async fn serve_metrics(address: SocketAddr, metrics: PrometheusHandle) {
-    let mut warned = false;
-    let listener = loop {
-        match tokio::net::TcpListener::bind(address).await {
-            Ok(listener) => break listener,
-            // The process whose place this one takes holds the address until it has finished its work.
-            Err(error) if !warned => tracing::warn!(%address, %error, "metrics are not served yet"),
-            Err(_) => {}
-        }
-        warned = true;
-        tokio::time::sleep(METRICS_PERIOD).await;
-    };
-    tracing::info!(%address, "metrics are served");
-    let rendered = metrics.clone();
-    let answer = axum::Router::new().fallback(move || std::future::ready(rendered.render()));
-    let upkeep = async {
-        loop {
-            tokio::time::sleep(METRICS_PERIOD).await;
-            metrics.run_upkeep();
-        }
-    };
-    tokio::select! {
-        ended = async { axum::serve(listener, answer).await } => if let Err(error) = ended {
-            tracing::warn!(%address, %error, "metrics are not served any more");
-        },
-        () = upkeep => {}
-    }
 }
 
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
@@ -112,13 +79,15 @@ where
         let now = jiff::Timestamp::now();
         match self.format {
             LogFormat::Text => {
-                write!(writer, "{now:.3} {level:>5} {} {target}: {}", self.process, fields.message)?;
+                let message = output::printable(&fields.message);
+                write!(writer, "{now:.3} {level:>5} {} {target}: {message}", self.process)?;
                 for (name, value) in &fields.others {
                     match value {
                         serde_json::Value::String(text) if is_plain(text) => {
                             write!(writer, " {name}={text}")?
                         }
-                        value => write!(writer, " {name}={value}")?,
+                        // JSON leaves some of them as they are (DEL, the second set of controls, marks of direction).
+                        value => write!(writer, " {name}={}", output::printable(&value.to_string()))?,
                     }
                 }
                 writeln!(writer)
@@ -133,15 +102,27 @@ where
                 let others =
                     fields.others.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 line.insert("fields".into(), serde_json::Value::Object(others));
-                writeln!(writer, "{}", serde_json::Value::Object(line))
+                writeln!(writer, "{}", escaped(&serde_json::Value::Object(line).to_string()))
             }
         }
     }
 }
 
+/// JSON in which what a terminal would act upon is escaped too: a log is read by people as well.
+fn escaped(json: &str) -> String {
+    let escape = |c: char| match c {
+        c if output::is_printable(c) => c.to_string(),
+        c => {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        }
+    };
+    json.chars().map(escape).collect()
+}
+
 /// Whether a text value needs no quotes in a text log.
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"')
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || !output::is_printable(c) || c == '"')
 }
 
 #[derive(Default)]
@@ -211,13 +192,7 @@ mod tests {
     }
 
     fn logged(format: LogFormat) -> String {
-        let sink = Sink::default();
-        let writer = sink.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .event_format(Line { process: "netd", format })
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
+        log_of(format, || {
             let error = anyhow::anyhow!("no route").context("cannot reach it");
             tracing::info!(
                 peer = "node 2",
@@ -225,7 +200,17 @@ mod tests {
                 error = &*error as &dyn std::error::Error,
                 "peer added"
             );
-        });
+        })
+    }
+
+    fn log_of(format: LogFormat, logs: impl FnOnce()) -> String {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .event_format(Line { process: "netd", format })
+            .finish();
+        tracing::subscriber::with_default(subscriber, logs);
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -237,6 +222,20 @@ mod tests {
             line.ends_with(": peer added peer=\"node 2\" mtu=1420 error=\"cannot reach it: no route\"\n"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn nobody_forges_a_line_of_the_log() {
+        let forged = "x\n2026-01-01T00:00:00.000 INFO controller\u{1b}[2J\u{9b}\u{202e}\u{7f}\r";
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let line = log_of(format, || {
+                tracing::info!(image = forged, error = %forged, list = ?[forged], "pulled {forged}");
+            });
+            assert_eq!(line.lines().count(), 1, "{line:?}");
+            let text = line.trim_end_matches('\n');
+            let bad = |c: char| c.is_control() || (format == LogFormat::Text && !output::is_printable(c));
+            assert!(!text.contains(bad), "{line:?}");
+        }
     }
 
     #[test]

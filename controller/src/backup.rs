@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use warren_plan::resources::TOKENS;
 use warren_store::{Backup, EmbeddedStore, Restorer};
 
 use crate::operations::{administrators_only, refused, status};
@@ -252,23 +253,28 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
     let mut archive = tar::Archive::new(archive);
     let (mut summary, mut restorer) = (None::<Summary>, None::<Restorer>);
     let (mut files, mut digest, mut ended) = (Vec::new(), Sha256::new(), false);
-    for entry in archive.entries().context("this is no backup of Warren's")? {
-        let mut entry = entry.context("this is no backup of Warren's, or it is damaged")?;
-        let name = entry.path()?.to_str().context("a name in the backup is not text")?.to_owned();
+    // The errors of readers quote what they read, and this may be any file of the user's, or hold Secrets: they are not
+    // passed on.
+    let damaged = |_| anyhow!("this is no backup of Warren's, or it is damaged");
+    for entry in archive.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        let name =
+            entry.path().map_err(damaged)?.to_str().context("a name in the backup is not text")?.to_owned();
         ensure!(!ended, "there is something after the backup's end");
         ensure!(
             summary.is_some() || name == HEAD,
             "this is no backup of Warren's: it does not begin with {HEAD}"
         );
-        ensure!(entry.size() <= LARGEST_ENTRY, "{name} in the backup is too large");
+        ensure!(entry.size() <= LARGEST_ENTRY, "a file in the backup is too large");
         let mut content = Vec::new();
         let size = entry.size();
-        entry.read_to_end(&mut content).with_context(|| format!("the backup is cut off within {name}"))?;
-        ensure!(content.len() as u64 == size, "the backup is cut off within {name}");
+        entry.read_to_end(&mut content).context("the backup is cut off")?;
+        ensure!(content.len() as u64 == size, "the backup is cut off");
         let sum_before = hexadecimal(&digest);
         take_in(&mut digest, &name, &content);
         if name == HEAD {
-            let head: Summary = serde_json::from_slice(&content).context("the backup's head is damaged")?;
+            let head: Summary =
+                serde_json::from_slice(&content).map_err(|_| anyhow!("the backup's head is damaged"))?;
             ensure!(
                 head.format == FORMAT,
                 "the backup has format {}, this version of Warren reads format {FORMAT}",
@@ -279,7 +285,8 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
             let text = std::str::from_utf8(&content).context("the key file is not text")?;
             restorer = Some(Restorer::new(text).context("the backup is damaged")?);
         } else if name == END {
-            let end: End = serde_json::from_slice(&content).context("the backup's end is damaged")?;
+            let end: End =
+                serde_json::from_slice(&content).map_err(|_| anyhow!("the backup's end is damaged"))?;
             ensure!(end.sha256 == sum_before, "the backup is damaged: its check sum is wrong");
             ended = true;
         } else if name == KUBECONFIG || name.strip_prefix("pki/").is_some_and(is_plain) {
@@ -287,12 +294,12 @@ fn read(archive: impl Read) -> anyhow::Result<Contents> {
         } else if name.strip_prefix("store/").is_some_and(|part| is_plain(part) && part.ends_with(".jsonl")) {
             let restorer = restorer.as_mut().context("the backup's objects come before their key")?;
             let text =
-                std::str::from_utf8(&content).with_context(|| format!("the backup is damaged in {name}"))?;
+                std::str::from_utf8(&content).map_err(|_| anyhow!("the backup is damaged in {name}"))?;
             text.lines()
                 .try_for_each(|line| restorer.line(line))
                 .with_context(|| format!("the backup is damaged in {name}"))?;
         } else {
-            bail!("the backup holds {name}, which this version of Warren does not know");
+            bail!("the backup holds a file that this version of Warren does not know");
         }
     }
     ensure!(ended, "the backup is not whole: it was cut off, or it is no backup of Warren's");
@@ -330,8 +337,10 @@ pub(crate) fn restore_if_wanted(directory: &Path, wanted: Option<&Path>) -> anyh
 fn restore(directory: &Path, file: &Path) -> anyhow::Result<()> {
     let shown = file.display();
     let archive = fs::File::open(file).with_context(|| format!("cannot open the backup {shown}"))?;
-    let contents = read(io::BufReader::new(archive))
+    let mut contents = read(io::BufReader::new(archive))
         .with_context(|| format!("cannot restore {shown}; nothing was changed"))?;
+    // Some of them were used since, or revoked, and nobody can tell any more.
+    let tokens = contents.restorer.leave_out(TOKENS);
     let staging = directory.join(STAGING);
     remove(&staging)?;
     let summary = contents.summary.clone();
@@ -347,7 +356,7 @@ fn restore(directory: &Path, file: &Path) -> anyhow::Result<()> {
     remove(&staging)?;
     tracing::info!(
         backup = %shown, taken = summary.taken, revision = summary.revision, objects = summary.objects, epoch,
-        "restored"
+        dropped_tokens = tokens, "restored"
     );
     Ok(())
 }
@@ -419,6 +428,9 @@ mod tests {
             let create = Transaction::new().create(Key::new("secrets", "default", &name), value);
             store.commit(create).await.expect("committed");
         }
+        let token = json!({"metadata": {"name": "t"}, "spec": {"secretSha256": "00", "expires": "2999-01-01T00:00:00Z"}});
+        let create = Transaction::new().create(Key::new(TOKENS, "", "t"), token);
+        store.commit(create).await.expect("committed");
         let mut out = Vec::new();
         let files = [("pki/ca.pem".to_owned(), b"CA".to_vec()), (KUBECONFIG.to_owned(), b"config".to_vec())];
         write(&mut out, &store.backup(), &files, Timestamp::UNIX_EPOCH).expect("written");
@@ -432,7 +444,7 @@ mod tests {
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let bytes = archive(from.path()).await;
         let summary = verify(&bytes[..]).expect("whole");
-        assert_eq!((summary.objects, summary.revision), (30, 31));
+        assert_eq!((summary.objects, summary.revision), (31, 32));
         let file = from.path().join("b.tar");
         fs::write(&file, &bytes).expect("written");
         restore_if_wanted(to.path(), Some(&file)).expect("restored");
@@ -441,6 +453,7 @@ mod tests {
         let store = open().expect("a store");
         let snapshot = store.snapshot();
         assert_eq!(snapshot.list("secrets").count(), 30);
+        assert_eq!(snapshot.list(TOKENS).count(), 0, "a token that was used since would open again");
         assert!(snapshot.epoch > summary.epoch && snapshot.revision > summary.revision);
         store.close();
         drop(store);
@@ -483,6 +496,42 @@ mod tests {
             fs::write(&file, damaged).expect("written");
             restore_if_wanted(to.path(), Some(&file)).expect_err("damaged");
             assert_eq!(fs::read_dir(to.path()).expect("a directory").count(), 0, "damage {number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_error_repeats_what_the_file_holds() {
+        let secret = "hunter2-in-the-clear";
+        let of = |name: &str, content: &str| {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            builder.append_data(&mut header, name, content.as_bytes()).expect("appended");
+            builder.into_inner().expect("whole")
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let whole = archive(directory.path()).await;
+        let mut parsed = tar::Archive::new(&whole[..]);
+        let head = parsed.entries().expect("entries").next().expect("a head");
+        let mut text = String::new();
+        head.expect("a head").read_to_string(&mut text).expect("text");
+        let begin = of(HEAD, &text);
+        let begun =
+            |name: &str, content: &str| [&begin[..begin.len() - 1_024], &of(name, content)[..]].concat();
+        let files = [
+            secret.repeat(100).into_bytes(),
+            format!("{secret}\n").repeat(512).into_bytes(),
+            of(secret, secret),
+            of(HEAD, &format!("{{\"format\": \"{secret}\"}}")),
+            of(HEAD, &format!("\"{secret}\"")),
+            begun(KEYS, secret),
+            begun(secret, secret),
+            begun(END, &format!("\"{secret}\"")),
+            begun("store/000001.jsonl", &format!("\"{secret}\"")),
+        ];
+        for (number, file) in files.iter().enumerate() {
+            let error = format!("{:?}", verify(&file[..]).expect_err("no backup"));
+            assert!(!error.contains("hunter2"), "{number}: {error}");
         }
     }
 

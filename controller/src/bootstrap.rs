@@ -25,6 +25,25 @@ pub(crate) async fn namespaces(store: &dyn Store) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Creates the class of the ingresses that the gateways serve, which is that of every Ingress that names none. One that is
+/// there is left as it is: whoever wants another default takes the annotation from it.
+pub(crate) async fn ingress_class(store: &dyn Store) -> anyhow::Result<()> {
+    let mut metadata = metadata(resources::INGRESS_CLASS, json!({}));
+    metadata["annotations"] = json!({ resources::DEFAULT_CLASS: "true" });
+    metadata["generation"] = json!(1);
+    let value = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": metadata,
+        "spec": {"controller": resources::INGRESS_CONTROLLER},
+    });
+    let key = Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS);
+    match store.commit(Transaction::new().create(key, value)).await {
+        Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Metadata of an object that the controller makes itself.
 pub(crate) fn metadata(name: &str, labels: Value) -> Value {
     json!({
@@ -33,4 +52,36 @@ pub(crate) fn metadata(name: &str, labels: Value) -> Value {
         "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         "labels": labels,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use warren_store::EmbeddedStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_users_made_of_the_class_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        ingress_class(&*store).await.unwrap();
+        let key = Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS);
+        let class = store.snapshot().get(&key).unwrap().value.clone();
+        assert_eq!(class["metadata"]["annotations"][resources::DEFAULT_CLASS], "true");
+        assert_eq!(class["spec"]["controller"], resources::INGRESS_CONTROLLER);
+        let mut edited = class.clone();
+        edited["metadata"].as_object_mut().unwrap().remove("annotations");
+        let revision = store.snapshot().revision;
+        store.commit(Transaction::new().replace(key.clone(), revision, edited)).await.unwrap();
+        ingress_class(&*store).await.unwrap();
+        let kept = store.snapshot().get(&key).unwrap().value.clone();
+        assert!(kept["metadata"].get("annotations").is_none(), "{kept}");
+        // One that was deleted comes back with the next start.
+        let mut removal = Transaction::new();
+        removal.writes.push(warren_store::Write::Delete(key.clone()));
+        store.commit(removal).await.unwrap();
+        ingress_class(&*store).await.unwrap();
+        assert!(store.snapshot().get(&key).is_some());
+    }
 }

@@ -2,17 +2,21 @@
 //!
 //! Whoever dials in is a guest until the TLS handshake has proven more. When there are too many, the source with
 //! the most of them loses its oldest: a flood displaces itself, and who shows a certificate within moments (members,
-//! administrators) is never among the oldest. Guests are few by nature: joining machines and health checks.
+//! administrators) is never among the oldest. Guests are few by nature: joining machines and health checks. Who shows
+//! the certificate of a member that was removed is one of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
     time::Instant,
 };
 
 use parking_lot::Mutex;
-use warren_runtime::CancellationToken;
+use warren_runtime::{
+    CancellationToken,
+    rate::{Bucket, Rate},
+};
 
 /// How many sources are remembered; beyond that the quiet ones are forgotten.
 const MOST_SOURCES: usize = 4_096;
@@ -26,11 +30,21 @@ pub(crate) struct Allowance {
     pub(crate) burst: f64,
     /// Requests per second from one source, in the long run.
     pub(crate) rate: f64,
+    /// Requests at a time from one source.
+    pub(crate) open_of_one: usize,
+    /// Requests at a time from all.
+    pub(crate) open: usize,
+}
+
+impl Allowance {
+    fn rate(&self) -> Rate {
+        Rate { burst: self.burst, per_second: self.rate }
+    }
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { connections: 512, burst: 200.0, rate: 100.0 }
+        Self { connections: 512, burst: 200.0, rate: 100.0, open_of_one: 16, open: 256 }
     }
 }
 
@@ -48,13 +62,16 @@ struct Inner {
     /// By source, by order of arrival.
     sources: HashMap<IpAddr, BTreeMap<u64, CancellationToken>>,
     buckets: HashMap<IpAddr, Bucket>,
+    /// Requests that are not answered yet, by source.
+    asking: HashMap<IpAddr, usize>,
+    open: usize,
 }
 
-/// How much a source may still ask.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    left: f64,
-    at: Instant,
+/// A guest's request; its place is given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    guests: Arc<Guests>,
+    source: IpAddr,
 }
 
 /// One guest's place; given back when dropped.
@@ -86,27 +103,29 @@ impl Guests {
         Guest { guests: Arc::clone(self), source, arrival, leave }
     }
 
-    /// Whether a source may ask once more now.
-    pub(crate) fn may_ask(&self, address: IpAddr, now: Instant) -> bool {
-        let Allowance { burst, rate, .. } = self.allowance;
+    /// Lets a source ask once more now, if it may.
+    pub(crate) fn ask(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Asking> {
+        let rate = self.allowance.rate();
+        let source = source(address);
         let mut inner = self.inner.lock();
-        let refilled = |bucket: &Bucket| {
-            (bucket.left + now.saturating_duration_since(bucket.at).as_secs_f64() * rate).min(burst)
-        };
         if inner.buckets.len() >= MOST_SOURCES {
-            inner.buckets.retain(|_, bucket| refilled(bucket) < burst);
+            inner.buckets.retain(|_, bucket| !bucket.is_full(rate, now));
             // More sources than that at once is a flood from everywhere: all begin anew.
             if inner.buckets.len() >= MOST_SOURCES {
                 inner.buckets.clear();
             }
         }
-        let bucket = inner.buckets.entry(source(address)).or_insert(Bucket { left: burst, at: now });
-        *bucket = Bucket { left: refilled(bucket), at: now };
-        let allowed = bucket.left >= 1.0;
-        if allowed {
-            bucket.left -= 1.0;
+        let bucket = inner.buckets.entry(source).or_insert_with(|| Bucket::new(rate, now));
+        if !bucket.take(1.0, rate, now) || inner.open >= self.allowance.open {
+            return None;
         }
-        allowed
+        let of_one = inner.asking.entry(source).or_default();
+        if *of_one >= self.allowance.open_of_one {
+            return None;
+        }
+        *of_one += 1;
+        inner.open += 1;
+        Some(Asking { guests: Arc::clone(self), source })
     }
 
     #[cfg(test)]
@@ -147,6 +166,19 @@ impl Drop for Guest {
     }
 }
 
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut inner = self.guests.inner.lock();
+        inner.open = inner.open.saturating_sub(1);
+        if let Entry::Occupied(mut asking) = inner.asking.entry(self.source) {
+            *asking.get_mut() -= 1;
+            if *asking.get() == 0 {
+                asking.remove();
+            }
+        }
+    }
+}
+
 /// What counts as one source: an IPv4 address, or the network of an IPv6 host, which has addresses without number.
 fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -166,7 +198,7 @@ mod tests {
     }
 
     fn guests(connections: usize) -> Arc<Guests> {
-        Guests::new(Allowance { connections, burst: 3.0, rate: 2.0 })
+        Guests::new(Allowance { connections, burst: 3.0, rate: 2.0, open_of_one: 8, open: 10 })
     }
 
     #[test]
@@ -191,14 +223,28 @@ mod tests {
         let guests = guests(10);
         let start = Instant::now();
         for expected in [true, true, true, false] {
-            assert_eq!(guests.may_ask(address(1), start), expected);
+            assert_eq!(guests.ask(address(1), start).is_some(), expected);
         }
-        assert!(guests.may_ask(address(2), start));
-        assert!(guests.may_ask(address(1), start + Duration::from_millis(600)));
-        assert!(!guests.may_ask(address(1), start + Duration::from_millis(700)));
+        assert!(guests.ask(address(2), start).is_some());
+        assert!(guests.ask(address(1), start + Duration::from_millis(600)).is_some());
+        assert!(guests.ask(address(1), start + Duration::from_millis(700)).is_none());
         let network = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
-        assert!((0..3).all(|last| guests.may_ask(network(last), start)));
-        assert!(!guests.may_ask(network(9), start), "one network, one source");
+        assert!((0..3).all(|last| guests.ask(network(last), start).is_some()));
+        assert!(guests.ask(network(9), start).is_none(), "one network, one source");
+    }
+
+    #[test]
+    fn open_requests_are_counted_per_source_and_in_all() {
+        let allowance = Allowance { connections: 10, burst: 1_000.0, rate: 1.0, open_of_one: 3, open: 5 };
+        let (guests, start) = (Guests::new(allowance), Instant::now());
+        let open: Vec<_> = (0..4).filter_map(|_| guests.ask(address(1), start)).collect();
+        assert_eq!(open.len(), 3);
+        let others: Vec<_> = (0..4).filter_map(|_| guests.ask(address(2), start)).collect();
+        assert_eq!(others.len(), 2, "five in all");
+        drop(open);
+        assert!(guests.ask(address(2), start).is_some());
+        drop(others);
+        assert!(guests.inner.lock().asking.is_empty());
     }
 
     #[test]
@@ -206,7 +252,7 @@ mod tests {
         let guests = guests(10);
         let start = Instant::now();
         for number in 0..20_000_u32 {
-            guests.may_ask(IpAddr::from(number.to_be_bytes()), start);
+            guests.ask(IpAddr::from(number.to_be_bytes()), start);
         }
         assert!(guests.inner.lock().buckets.len() <= MOST_SOURCES);
     }

@@ -16,6 +16,7 @@ mod bootstrap;
 mod guests;
 mod operations;
 mod patience;
+mod places;
 mod planners;
 mod server;
 mod starts;
@@ -69,7 +70,7 @@ pub struct Config {
 }
 
 /// Starts a controller; it runs until `stop` is cancelled.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
+pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
     tls::install_provider();
     let directory = &config.data_dir;
     private_directory(directory)?;
@@ -83,6 +84,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     starts.tell(&store.snapshot(), &command_line());
     let quarantined = quarantine(&config.quarantine, &*store);
     bootstrap::namespaces(&*store).await?;
+    bootstrap::ingress_class(&*store).await?;
+    config.cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -106,6 +109,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
             .merge(backup::router(Arc::clone(&store), directory.clone()))
             .merge(api),
         grpc: nodes.services().into_axum_router(),
+        standing: {
+            let nodes = Arc::clone(&nodes);
+            Arc::new(move |peer| nodes.standing(peer))
+        },
     };
 
     let mut tasks = TaskSet::new(stop.clone());

@@ -5,18 +5,21 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::{Path, Request, State},
+    extract::{DefaultBodyLimit, Path, Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get},
 };
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use warren_nodes::{Nodes, TokenError, TokenInfo};
+use warren_plan::member::MemberRole;
 use warren_runtime::tls::PeerIdentity;
 use warren_store::CommitError;
 
 const DEFAULT_LIFETIME: u64 = 3_600;
+const LONGEST_BODY: usize = 16 << 10;
 const LONGEST_LIFETIME: u64 = 30 * 24 * 3_600;
 
 /// `/warren/v1/...`; every path demands the group system:masters.
@@ -27,6 +30,7 @@ pub(crate) fn router(nodes: Arc<Nodes>) -> Router {
         .route("/warren/v1/members/{name}", delete(remove_member))
         .route("/warren/v1/overlay", get(overlay))
         .route_layer(middleware::from_fn(administrators_only))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(nodes)
 }
 
@@ -57,11 +61,11 @@ pub(crate) async fn administrators_only(
 }
 
 async fn create_token(State(nodes): State<Arc<Nodes>>, body: Bytes) -> Response {
-    let seconds = match lifetime(&body) {
-        Ok(seconds) => seconds,
+    let (role, seconds) = match wanted(&body) {
+        Ok(wanted) => wanted,
         Err(problem) => return status(StatusCode::BAD_REQUEST, "BadRequest", problem),
     };
-    match nodes.create_token(Duration::from_secs(seconds)).await {
+    match nodes.create_token(role, Duration::from_secs(seconds)).await {
         Ok(token) => (StatusCode::CREATED, Json(json!({"token": token}))).into_response(),
         Err(TokenError::Store(error)) => refused(&error),
         Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
@@ -78,25 +82,33 @@ pub(crate) fn refused(error: &CommitError) -> Response {
     status(code, reason, error.to_string())
 }
 
-/// `{"lifetimeSeconds": N}`; an empty body means the default.
-fn lifetime(body: &[u8]) -> Result<u64, String> {
-    if body.is_empty() {
-        return Ok(DEFAULT_LIFETIME);
-    }
-    let body: Value =
-        serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
-    match body.get("lifetimeSeconds") {
-        None => Ok(DEFAULT_LIFETIME),
+/// `{"role": "node", "lifetimeSeconds": N}`; what is left out has its default.
+fn wanted(body: &[u8]) -> Result<(MemberRole, u64), String> {
+    let body: Value = match body {
+        [] => json!({}),
+        body => serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?,
+    };
+    let role = match body.get("role") {
+        None => MemberRole::Node,
+        Some(value) => MemberRole::deserialize(value).map_err(|_| {
+            format!("role: Unsupported value: {value}: supported values: \"node\", \"gateway\"")
+        })?,
+    };
+    let seconds = match body.get("lifetimeSeconds") {
+        None => DEFAULT_LIFETIME,
         Some(value) => {
-            value.as_u64().filter(|seconds| (1..=LONGEST_LIFETIME).contains(seconds)).ok_or_else(|| {
+            let seconds = value.as_u64().filter(|seconds| (1..=LONGEST_LIFETIME).contains(seconds));
+            seconds.ok_or_else(|| {
                 format!("lifetimeSeconds: Invalid value: {value}: must be from 1 to {LONGEST_LIFETIME}")
-            })
+            })?
         }
-    }
+    };
+    Ok((role, seconds))
 }
 
 async fn list_tokens(State(nodes): State<Arc<Nodes>>) -> Response {
-    let token = |token: TokenInfo| json!({"id": token.id, "expires": token.expires.to_string()});
+    let token =
+        |token: TokenInfo| json!({"id": token.id, "role": token.role, "expires": token.expires.to_string()});
     let tokens: Vec<Value> = nodes.list_tokens().into_iter().map(token).collect();
     Json(json!({"tokens": tokens})).into_response()
 }
@@ -127,13 +139,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lifetime_is_checked_and_the_field_named() {
-        assert_eq!(lifetime(b""), Ok(DEFAULT_LIFETIME));
-        assert_eq!(lifetime(br#"{"lifetimeSeconds": 600}"#), Ok(600));
+    fn what_is_wanted_is_checked_and_the_field_named() {
+        assert_eq!(wanted(b""), Ok((MemberRole::Node, DEFAULT_LIFETIME)));
+        assert_eq!(wanted(br#"{"lifetimeSeconds": 600}"#), Ok((MemberRole::Node, 600)));
+        assert_eq!(wanted(br#"{"role": "gateway"}"#), Ok((MemberRole::Gateway, DEFAULT_LIFETIME)));
         for bad in ["0", "-1", "\"x\"", "99999999999"] {
-            let error = lifetime(format!("{{\"lifetimeSeconds\": {bad}}}").as_bytes()).expect_err(bad);
+            let error = wanted(format!("{{\"lifetimeSeconds\": {bad}}}").as_bytes()).expect_err(bad);
             assert!(error.starts_with("lifetimeSeconds: Invalid value"), "{error}");
         }
-        assert!(lifetime(b"{").is_err());
+        let error = wanted(br#"{"role": "controller"}"#).expect_err("no such role");
+        assert!(error.starts_with("role: Unsupported value: \"controller\""), "{error}");
+        assert!(wanted(b"{").is_err());
     }
 }

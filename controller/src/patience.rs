@@ -1,4 +1,4 @@
-//! A connection whose other end must take what it is sent.
+//! The other end is waited for, but not for ever: to take what it is sent, and to send what it began.
 
 use std::{
     io,
@@ -84,6 +84,48 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 }
 
+/// A request's body that must be whole in time, whoever reads it.
+#[derive(Debug)]
+pub(crate) struct Punctual<B> {
+    body: B,
+    end: Pin<Box<Sleep>>,
+}
+
+impl<B> Punctual<B> {
+    pub(crate) fn new(body: B, patience: Duration) -> Self {
+        Self { body, end: Box::pin(sleep(patience)) }
+    }
+}
+
+impl<B> http_body::Body for Punctual<B>
+where
+    B: http_body::Body + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = B::Data;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<B::Data>, Self::Error>>> {
+        // First: a body that drips always has something.
+        if self.end.as_mut().poll(context).is_ready() {
+            let late = io::Error::new(io::ErrorKind::TimedOut, "the body did not arrive in time");
+            return Poll::Ready(Some(Err(late.into())));
+        }
+        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -105,5 +147,21 @@ mod tests {
         }
         let error = writing.await.expect("no panic").expect_err("nobody reads the rest");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_not_waited_for() {
+        use http_body_util::BodyExt as _;
+        let drip = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            Some((Ok::<_, io::Error>(axum::body::Bytes::from_static(b"x")), ()))
+        });
+        let body = Punctual::new(axum::body::Body::from_stream(drip), Duration::from_secs(60));
+        let begun = tokio::time::Instant::now();
+        let error = body.collect().await.expect_err("it never ends").to_string();
+        assert!(
+            error.contains("did not arrive in time") && begun.elapsed() <= Duration::from_secs(65),
+            "{error}"
+        );
     }
 }

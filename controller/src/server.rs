@@ -26,15 +26,18 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::{Service as _, ServiceExt as _};
-use warren_nodes::CertificateAuthority;
+use warren_nodes::{CertificateAuthority, Standing};
 use warren_runtime::{CancellationToken, tls::PeerIdentity};
 
 use crate::{
     guests::{Allowance, Guest, Guests},
     operations,
-    patience::Patient,
+    patience::{Patient, Punctual},
+    places::{Place, Places},
 };
 
+/// How long a removed member has to read that it was.
+const GOODBYE: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(3);
 const REISSUE_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -47,9 +50,13 @@ pub(crate) struct Limits {
     head: Duration,
     /// Until the first request, whatever protocol is spoken.
     first_request: Duration,
+    /// For the body of a request that is no call.
+    body: Duration,
     /// To take some of what is sent.
     stall: Duration,
     guests: Allowance,
+    /// Connections of one member: some for each of its processes, and one for each session into a pod.
+    of_member: usize,
 }
 
 impl Default for Limits {
@@ -58,9 +65,12 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
             first_request: Duration::from_secs(30),
+            // A little more than the API allows, which says so in its own words.
+            body: Duration::from_secs(70),
             // Somebody may read a log in a pager. What such a client makes us hold is little.
             stall: Duration::from_secs(600),
             guests: Allowance::default(),
+            of_member: 640,
         }
     }
 }
@@ -70,6 +80,7 @@ impl Default for Limits {
 pub(crate) struct Routes {
     pub(crate) http: Router,
     pub(crate) grpc: Router,
+    pub(crate) standing: Arc<dyn Fn(&PeerIdentity) -> Standing + Send + Sync>,
 }
 
 /// The server's own certificate, issued by the embedded CA, renewed daily without a restart.
@@ -157,6 +168,7 @@ pub(crate) async fn serve(
     let graceful = Arc::new(GracefulShutdown::new());
     let connections = tokio_util::task::TaskTracker::new();
     let guests = Guests::new(limits.guests);
+    let members = Places::new(limits.of_member);
     loop {
         let (stream, address) = tokio::select! {
             () = stop.cancelled() => break,
@@ -171,7 +183,12 @@ pub(crate) async fn serve(
             },
         };
         let guest = guests.arrive(address.ip());
-        let client = Client { address: address.ip(), limits, guests: Arc::clone(&guests) };
+        let client = Client {
+            address: address.ip(),
+            limits,
+            guests: Arc::clone(&guests),
+            members: Arc::clone(&members),
+        };
         let connection =
             connection(stream, client, guest, acceptor.clone(), routes.clone(), Arc::clone(&graceful));
         connections.spawn(connection);
@@ -190,6 +207,45 @@ struct Client {
     address: IpAddr,
     limits: Limits,
     guests: Arc<Guests>,
+    members: Arc<Places>,
+}
+
+/// How a connection is treated, by what its certificate is worth when it is made.
+enum Treatment {
+    Guest(Guest),
+    User,
+    Member { life: CancellationToken, _place: Place },
+}
+
+impl Treatment {
+    /// `None` for a member that has too many already.
+    fn of(peer: Option<&PeerIdentity>, guest: Guest, routes: &Routes, members: &Arc<Places>) -> Option<Self> {
+        // Whoever has shown a certificate that is good is no guest any more.
+        match peer.map(|peer| (routes.standing)(peer)) {
+            None | Some(Standing::Stranger) => Some(Self::Guest(guest)),
+            Some(Standing::User) => Some(Self::User),
+            Some(Standing::Member { name, life }) => {
+                Some(Self::Member { life, _place: members.take(&name)? })
+            }
+        }
+    }
+
+    /// Resolves when the connection must end, with the reason.
+    async fn must_end(&self) -> &'static str {
+        match self {
+            Self::Guest(guest) => {
+                guest.told_to_leave().await;
+                "a connection without a certificate was displaced by newer ones"
+            }
+            Self::User => std::future::pending().await,
+            Self::Member { life, .. } => {
+                life.cancelled().await;
+                // Its streams end with a word about it, which is to arrive.
+                tokio::time::sleep(GOODBYE).await;
+                "a connection of a member that was removed ended"
+            }
+        }
+    }
 }
 
 async fn connection(
@@ -213,18 +269,29 @@ async fn connection(
     };
     let peer =
         stream.get_ref().1.peer_certificates().and_then(|chain| PeerIdentity::from_der(chain.first()?));
-    // Whoever has shown a certificate is no guest any more.
-    let guest = peer.is_none().then_some(guest);
+    let Some(treatment) = Treatment::of(peer.as_ref(), guest, &routes, &client.members) else {
+        metrics::counter!("warren_member_connections_refused_total").increment(1);
+        return tracing::debug!("a member has too many connections");
+    };
+    let is_guest = matches!(treatment, Treatment::Guest(_));
+    let builder = protocols(&limits, &treatment, stream.get_ref().1.alpn_protocol());
     let asked = Arc::new(AtomicBool::new(false));
     let service = {
         let asked = Arc::clone(&asked);
         tower::service_fn(move |request: Request<hyper::body::Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            let refused = peer.is_none() && !client.guests.may_ask(client.address, Instant::now());
-            answer(request, peer.clone(), routes.clone(), refused)
+            let asking = is_guest.then(|| client.guests.ask(client.address, Instant::now()));
+            let (peer, routes) = (peer.clone(), routes.clone());
+            async move {
+                let _place = match asking {
+                    None => None,
+                    Some(Some(place)) => Some(place),
+                    Some(None) => return Ok(refusal()),
+                };
+                answer(request, peer, routes, limits.body).await
+            }
         })
     };
-    let builder = protocols(&limits);
     let serving =
         builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     let serving = graceful.watch(serving.into_owned());
@@ -233,28 +300,49 @@ async fn connection(
         ended = serving => if let Err(error) = ended {
             tracing::debug!(error, "a connection ended with an error");
         },
-        () = must_go(guest.as_ref()) => tracing::debug!("a connection without a certificate was displaced by newer ones"),
+        why = treatment.must_end() => tracing::debug!(why, "a connection was ended"),
         () = silence(limits.first_request, &asked) => tracing::debug!("a client connected and asked nothing"),
     }
 }
 
-fn protocols(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
+/// What is spoken, and how much of it at a time. TLS has settled the protocol: nothing is guessed from the first bytes,
+/// which may come one by one.
+fn protocols(
+    limits: &Limits,
+    treatment: &Treatment,
+    protocol: Option<&[u8]>,
+) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = if protocol == Some(b"h2") { builder.http2_only() } else { builder.http1_only() };
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).max_buf_size(256 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(10))
+        .max_header_list_size(16 << 10)
         .max_concurrent_streams(1_000);
-    builder
-}
-
-async fn must_go(guest: Option<&Guest>) {
-    match guest {
-        Some(guest) => guest.told_to_leave().await,
-        None => std::future::pending().await,
+    match treatment {
+        Treatment::User => {}
+        Treatment::Guest(_) => {
+            builder.http1().max_buf_size(16 << 10);
+            builder
+                .http2()
+                .max_header_list_size(8 << 10)
+                .max_concurrent_streams(8)
+                .initial_stream_window_size(16 << 10)
+                .initial_connection_window_size(64 << 10)
+                .max_send_buf_size(16 << 10);
+        }
+        Treatment::Member { .. } => {
+            builder
+                .http2()
+                .max_concurrent_streams(64)
+                .initial_stream_window_size(128 << 10)
+                .initial_connection_window_size(256 << 10);
+        }
     }
+    builder
 }
 
 /// Resolves when nothing was asked in time.
@@ -265,34 +353,40 @@ async fn silence(patience: Duration, asked: &AtomicBool) {
     }
 }
 
+/// For a guest that asks too much.
+fn refusal() -> axum::response::Response {
+    metrics::counter!("warren_guests_refused_total").increment(1);
+    let message = "too many requests without a client certificate come from this address";
+    let mut response = operations::status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+    response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+    response
+}
+
 async fn answer(
     mut request: Request<hyper::body::Incoming>,
     peer: Option<PeerIdentity>,
     routes: Routes,
-    refused: bool,
+    patience: Duration,
 ) -> Result<axum::response::Response, std::convert::Infallible> {
-    if refused {
-        metrics::counter!("warren_guests_refused_total").increment(1);
-        let message = "too many requests without a client certificate come from this address";
-        let mut response = operations::status(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
-        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
-        return Ok(response);
-    }
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }
-    dispatch(routes, request.map(Body::new)).await
+    if is_call(&request) {
+        return dispatch(routes.grpc, request.map(Body::new)).await;
+    }
+    dispatch(routes.http, request.map(|body| Body::new(Punctual::new(body, patience)))).await
+}
+
+/// A call's body is bounded by the gate before the services.
+fn is_call<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 async fn dispatch(
-    routes: Routes,
+    router: Router,
     request: Request,
 ) -> Result<axum::response::Response, std::convert::Infallible> {
-    let is_grpc = request
-        .headers()
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    let router = if is_grpc { routes.grpc } else { routes.http };
     let mut service = router.into_service();
     service.ready().await?.call(request).await
 }

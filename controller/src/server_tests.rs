@@ -17,8 +17,17 @@ const NEVER: Duration = Duration::from_secs(3_600);
 const SHORT: Duration = Duration::from_millis(300);
 
 fn patient() -> Limits {
-    let guests = Allowance { connections: 50, burst: 1_000_000.0, rate: 1.0 };
-    Limits { handshake: NEVER, head: NEVER, first_request: NEVER, stall: NEVER, guests }
+    let guests =
+        Allowance { connections: 50, burst: 1_000_000.0, rate: 1.0, open_of_one: 1_000, open: 1_000 };
+    Limits {
+        handshake: NEVER,
+        head: NEVER,
+        first_request: NEVER,
+        body: NEVER,
+        stall: NEVER,
+        guests,
+        of_member: 40,
+    }
 }
 
 /// The server, and how many endless answers it is giving.
@@ -26,6 +35,8 @@ struct Fixture {
     address: SocketAddr,
     authority: Arc<CertificateAuthority>,
     endless: Arc<AtomicUsize>,
+    /// Of the one member.
+    life: CancellationToken,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<anyhow::Result<()>>,
     _directory: tempfile::TempDir,
@@ -75,9 +86,20 @@ impl Fixture {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let routes = Routes { http, grpc: Router::new() };
+        let life = CancellationToken::new();
+        let standing = {
+            let life = life.clone();
+            move |peer: &PeerIdentity| match peer.organizations.first() {
+                Some(group) if group == warren_nodes::MEMBERS && !life.is_cancelled() => {
+                    Standing::Member { name: peer.common_name.clone(), life: life.clone() }
+                }
+                Some(group) if group == warren_nodes::MEMBERS => Standing::Stranger,
+                _ => Standing::User,
+            }
+        };
+        let routes = Routes { http, grpc: Router::new(), standing: Arc::new(standing) };
         let serving = tokio::spawn(serve(listener, certificates, routes, limits, stop.clone()));
-        Self { address, authority, endless: count, stop, serving, _directory: directory }
+        Self { address, authority, endless: count, life, stop, serving, _directory: directory }
     }
 
     async fn end(self) {
@@ -158,6 +180,12 @@ async fn who_says_nothing_is_not_waited_for() {
     ask(&mut idle, "/ok").await;
     assert!(answer_of(&mut idle).await.starts_with("HTTP/1.1 200"));
     until_closed(idle).await;
+    // Byte by byte, as long as it does not ask.
+    for protocol in [&b"h2"[..], b"http/1.1"] {
+        let mut fragment = fixture.connect(&fixture.connector(false, protocol)).await.expect("a handshake");
+        fragment.write_all(b"P").await.expect("written");
+        until_closed(fragment).await;
+    }
     let mut preface = fixture.connect(&fixture.connector(true, b"h2")).await.expect("a handshake");
     preface.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("written");
     until_closed(preface).await;
@@ -231,7 +259,7 @@ async fn until_closed_at_last(mut stream: impl AsyncRead + Unpin) {
 
 #[tokio::test]
 async fn strangers_may_ask_so_much_and_members_as_they_like() {
-    let guests = Allowance { connections: 50, burst: 5.0, rate: 0.001 };
+    let guests = Allowance { connections: 50, burst: 5.0, rate: 0.001, open_of_one: 10, open: 10 };
     let fixture = Fixture::start(Limits { guests, ..patient() }).await;
     let mut stranger = fixture.connect(&fixture.connector(false, b"http/1.1")).await.expect("a handshake");
     for _ in 0..5 {
@@ -250,5 +278,51 @@ async fn strangers_may_ask_so_much_and_members_as_they_like() {
         ask(&mut member, "/ok").await;
         assert!(answer_of(&mut member).await.starts_with("HTTP/1.1 200"));
     }
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_removed_member_loses_its_connections_and_is_a_guest_from_then_on() {
+    let guests = Allowance { connections: 50, burst: 2.0, rate: 0.001, open_of_one: 10, open: 10 };
+    let fixture = Fixture::start(Limits { guests, ..patient() }).await;
+    let member = fixture.connector(true, b"http/1.1");
+    let mut watch = fixture.connect(&member).await.expect("a handshake");
+    ask(&mut watch, "/watch").await;
+    fixture.until_endless(1).await;
+    fixture.life.cancel();
+    fixture.until_endless(0).await;
+    until_closed(watch).await;
+    let mut late = fixture.connect(&member).await.expect("a handshake");
+    for expected in ["200", "200", "429"] {
+        ask(&mut late, "/ok").await;
+        assert!(answer_of(&mut late).await.starts_with(&format!("HTTP/1.1 {expected}")), "{expected}");
+    }
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn one_member_has_so_many_connections() {
+    let fixture = Fixture::start(Limits { of_member: 3, ..patient() }).await;
+    let member = fixture.connector(true, b"http/1.1");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = fixture.connect(&member).await.expect("a handshake");
+        ask(&mut stream, "/ok").await;
+        assert!(answer_of(&mut stream).await.starts_with("HTTP/1.1 200"));
+        open.push(stream);
+    }
+    until_closed(fixture.connect(&member).await.expect("a handshake")).await;
+    open.pop();
+    let again = async {
+        loop {
+            let mut stream = fixture.connect(&member).await.expect("a handshake");
+            let _ = stream.write_all(b"GET /ok HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+            let mut buffer = vec![0; 4_096];
+            if matches!(stream.read(&mut buffer).await, Ok(length) if length > 0) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("a place that was given back");
     fixture.end().await;
 }

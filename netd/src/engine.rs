@@ -82,6 +82,8 @@ struct State {
     zone: Option<Zone>,
     written: Written,
     problems: Vec<String>,
+    /// Protocol families in which the kernel cannot keep the overlay's entrance.
+    unfiltered: Vec<&'static str>,
 }
 
 /// Why a pod was not attached.
@@ -274,6 +276,13 @@ impl Engine {
         if state.skeleton.as_ref() != Some(&skeleton) {
             state.tables = None;
         }
+        if thorough || state.skeleton.as_ref() != Some(&skeleton) {
+            let unfiltered = self.ruleset.keep_entrance(&skeleton).await?;
+            if state.unfiltered != unfiltered {
+                tracing::warn!(families = ?unfiltered, "this kernel cannot keep the overlay apart in these families");
+                state.unfiltered = unfiltered;
+            }
+        }
         let observed = match state.tables.take() {
             Some(tables) => Some(tables),
             None => self.ruleset.observe(&skeleton).await?,
@@ -294,6 +303,16 @@ impl Engine {
             let forgotten = conntrack::forget_stale(network.service_cidr, &desired.targets()).await?;
             if forgotten > 0 {
                 tracing::info!(flows = forgotten, "forgot UDP flows to pods that left");
+            }
+        }
+        // A client that was sent to a pod that leaves finds another one; a look now and then finds what came in
+        // between the change and this.
+        let sticky_left = |key: &services::ServiceKey| old.counts.get(key).is_some_and(|it| it.remembers());
+        let left = changes.slots_gone.iter().map(|(key, _)| key).chain(&changes.counts_gone);
+        if thorough || left.into_iter().any(sticky_left) {
+            let forgotten = self.ruleset.forget_clients(&desired).await?;
+            if forgotten > 0 {
+                tracing::info!(clients = forgotten, "forgot clients of pods that left");
             }
         }
         state.skeleton = Some(skeleton);

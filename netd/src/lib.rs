@@ -4,7 +4,7 @@
 //! ```text
 //!  feed ──► world ──► plan/ (pure) ──► engine ──► kernel/  links, routes, nftables, conntrack
 //!                                        │   └──► tunnel/  WireGuard in the kernel, or embedded
-//!  agent ── attach socket ── server ─────┘   └──► dns/     hickory, on a thread of its own
+//!  agent ── attach socket ── server ─────┘   └──► dns/     names, on a thread of its own
 //!                       controller ◄── report
 //! ```
 
@@ -19,6 +19,7 @@ pub mod tunnel;
 pub mod world;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -146,7 +147,8 @@ async fn reconcile(
     wake: Arc<Notify>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let reconciler = Arc::new(Reconciler { engine, feed, enforced: Mutex::new(None) });
+    let (enforced, known) = (Mutex::new(None), Mutex::default());
+    let reconciler = Arc::new(Reconciler { engine, feed, enforced, known });
     // A boxed future, because a lending one cannot be shown to be `Send`.
     let pass = move || -> BoxFuture<'static, Pass> {
         let reconciler = Arc::clone(&reconciler);
@@ -161,6 +163,8 @@ struct Reconciler {
     feed: Feed,
     /// What is in force; `None` after a failure.
     enforced: Mutex<Option<Cursor>>,
+    /// What was said to be unusable: each is said once.
+    known: Mutex<BTreeSet<String>>,
 }
 
 impl Reconciler {
@@ -168,10 +172,10 @@ impl Reconciler {
         let Some(state) = self.feed.current() else { return Pass::default() };
         let enforced = *self.enforced.lock();
         let (world, unusable) = World::read(&state.items);
-        if enforced != Some(state.cursor) {
-            for problem in unusable {
-                tracing::error!(%problem, "the controller sent something unusable");
-            }
+        let unusable: BTreeSet<_> = unusable.iter().map(ToString::to_string).collect();
+        let known = std::mem::replace(&mut *self.known.lock(), unusable.clone());
+        for problem in unusable.difference(&known) {
+            tracing::error!(problem, "the controller sent something unusable");
         }
         // Without news, or after a failure, the kernel is looked at anew.
         let thorough = enforced.is_none_or(|cursor| cursor == state.cursor);

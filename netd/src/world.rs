@@ -14,6 +14,9 @@ use warren_proto::{
     vocabulary::{NodeName, PodCidr, WireGuardKey},
 };
 
+/// The longest `timeoutSeconds` that Kubernetes admits: a day.
+const LONGEST_AFFINITY: u32 = 86_400;
+
 /// The whole desired state of a member's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct World {
@@ -66,8 +69,8 @@ pub struct Service {
     pub endpoints: Vec<NamedEndpoint>,
     /// The target of an ExternalName service, without a dot at the end.
     pub external_name: Option<String>,
-    /// Whether a client keeps its endpoint.
-    pub client_affinity: bool,
+    /// For how many seconds without a new connection a client keeps its endpoint; `None` when it does not.
+    pub affinity_seconds: Option<u32>,
 }
 
 /// One port of a service.
@@ -151,20 +154,23 @@ impl World {
     pub fn read(items: &BTreeMap<String, Item>) -> (Self, Vec<Problem>) {
         let (mut world, mut problems) = (Self::default(), Vec::new());
         for (key, item) in items {
+            let mut skipped = Vec::new();
             let read = match item {
                 Item::Network(network) => network_of(network).map(|network| world.network = Some(network)),
                 Item::Peer(peer) => peer_of(peer).map(|(name, peer)| {
                     world.peers.insert(name, peer);
                 }),
-                Item::Service(service) => service_of(service).map(|read| {
+                Item::Service(service) => service_of(service, &mut skipped).map(|read| {
                     world.services.insert((service.namespace.clone(), service.name.clone()), read);
                 }),
                 // Other views' items are not ours to judge.
-                Item::Pod(_) | Item::HttpRoute(_) => Ok(()),
+                Item::Pod(_)
+                | Item::HttpRoute(_)
+                | Item::TlsCertificate(_)
+                | Item::BasicAuthentication(_) => Ok(()),
             };
-            if let Err(message) = read {
-                problems.push(Problem { item: key.clone(), message });
-            }
+            let messages = read.err().into_iter().chain(skipped);
+            problems.extend(messages.map(|message| Problem { item: key.clone(), message }));
         }
         (world, problems)
     }
@@ -219,47 +225,69 @@ fn peer_of(peer: &control::Peer) -> Result<(NodeName, Peer), String> {
     Ok((field("name", &peer.name)?, read))
 }
 
-fn service_of(service: &control::Service) -> Result<Service, String> {
+/// What of a service cannot be used is skipped, and said.
+fn service_of(service: &control::Service, skipped: &mut Vec<String>) -> Result<Service, String> {
     let address = match service.address.as_str() {
         "" => None,
         text => Some(field("address", text)?),
     };
-    let ports = service.ports.iter().map(port_of).collect::<Result<_, _>>()?;
-    let endpoints = service.endpoints.iter().map(|endpoint| {
-        let address = field("endpoints.address", &endpoint.address)?;
-        Ok(NamedEndpoint { address, hostname: endpoint.hostname.to_ascii_lowercase() })
+    let ports = service.ports.iter().filter_map(|port| {
+        let read = port_of(port, skipped);
+        read.map_err(|message| skipped.push(message)).ok()
     });
+    let ports = ports.collect();
+    let endpoints = service.endpoints.iter().filter_map(|endpoint| {
+        let address = endpoint_address("endpoints.address", &endpoint.address);
+        let address = address.map_err(|message| skipped.push(message)).ok()?;
+        Some(NamedEndpoint { address, hostname: endpoint.hostname.to_ascii_lowercase() })
+    });
+    let endpoints = endpoints.collect();
     let external_name = match service.external_name.trim_end_matches('.') {
         "" => None,
         name => Some(name.to_ascii_lowercase()),
     };
-    Ok(Service {
-        address,
-        ports,
-        endpoints: endpoints.collect::<Result<_, String>>()?,
-        external_name,
-        client_affinity: service.affinity_seconds > 0,
-    })
+    let affinity = service.affinity_seconds;
+    let affinity_seconds = (affinity > 0).then(|| affinity.min(LONGEST_AFFINITY));
+    Ok(Service { address, ports, endpoints, external_name, affinity_seconds })
 }
 
-fn port_of(port: &control::ServicePort) -> Result<Port, String> {
+fn port_of(port: &control::ServicePort, skipped: &mut Vec<String>) -> Result<Port, String> {
     let protocol = match port.protocol.as_str() {
         "TCP" | "" => Protocol::Tcp,
         "UDP" => Protocol::Udp,
         other => return Err(format!("ports.protocol: {other:?} is neither TCP nor UDP")),
     };
-    let targets = port.endpoints.iter().map(|endpoint| {
-        Ok(Target {
-            address: field("ports.endpoints.address", &endpoint.address)?,
-            port: port_field("ports.endpoints.port", endpoint.port)?,
-        })
+    let number = port_field("ports.port", port.port)?;
+    let targets = port.endpoints.iter().filter_map(|endpoint| {
+        let target = target_of(endpoint);
+        target.map_err(|message| skipped.push(message)).ok()
     });
-    Ok(Port {
-        name: port.name.to_ascii_lowercase(),
-        protocol,
-        port: port_field("ports.port", port.port)?,
-        targets: targets.collect::<Result<_, String>>()?,
+    let targets = targets.collect();
+    Ok(Port { name: port.name.to_ascii_lowercase(), protocol, port: number, targets })
+}
+
+fn target_of(endpoint: &control::Endpoint) -> Result<Target, String> {
+    Ok(Target {
+        address: endpoint_address("ports.endpoints.address", &endpoint.address)?,
+        port: port_field("ports.endpoints.port", endpoint.port)?,
     })
+}
+
+/// Where a service may lead: Kubernetes refuses addresses that mean something else on every machine, since a service
+/// would open what listens there to all. They may have been stored before that was checked.
+fn endpoint_address(name: &str, text: &str) -> Result<Ipv4Addr, String> {
+    let address: Ipv4Addr = field(name, text)?;
+    let special = [
+        (address.octets()[0] == 0, "unspecified"),
+        (address.is_loopback(), "a loopback address"),
+        (address.is_link_local(), "a link-local address"),
+        (address.is_multicast(), "a multicast address"),
+        (address.is_broadcast(), "the broadcast address"),
+    ];
+    match special.into_iter().find(|(is, _)| *is) {
+        Some((_, what)) => Err(format!("{name}: {address} is {what}; it is left out")),
+        None => Ok(address),
+    }
 }
 
 #[cfg(test)]
@@ -302,9 +330,62 @@ mod tests {
 
     #[test]
     fn ports_outside_of_the_range_are_refused() {
-        for port in [0, 65_536] {
+        for port in [0, 65_536, u32::MAX] {
             let port = control::ServicePort { port, protocol: "TCP".into(), ..Default::default() };
-            assert!(port_of(&port).is_err());
+            assert!(port_of(&port, &mut Vec::new()).is_err());
         }
+    }
+
+    #[test]
+    fn what_of_a_service_cannot_be_used_is_left_out_and_named() {
+        let special = [
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "224.0.0.1",
+            "239.1.2.3",
+            "255.255.255.255",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::1",
+            "nowhere",
+        ];
+        let endpoint =
+            |address: &str, port| control::Endpoint { address: address.into(), port, ..Default::default() };
+        let port = |port, protocol: &str, endpoints| control::ServicePort {
+            port,
+            protocol: protocol.into(),
+            endpoints,
+            ..Default::default()
+        };
+        let mut endpoints: Vec<_> = special.iter().map(|address| endpoint(address, 80)).collect();
+        endpoints.extend([
+            endpoint("10.42.1.2", 8080),
+            endpoint("10.42.1.3", 0),
+            endpoint("10.42.1.4", 70_000),
+        ]);
+        let named = special.iter().chain(&["10.42.1.2", "8.8.8.8"]);
+        let named =
+            named.map(|address| control::NamedEndpoint { address: (*address).into(), ..Default::default() });
+        let service = control::Service {
+            namespace: "default".into(),
+            name: "web".into(),
+            ports: vec![port(80, "TCP", endpoints), port(0, "TCP", vec![]), port(81, "SCTP", vec![])],
+            endpoints: named.collect(),
+            affinity_seconds: u32::MAX,
+            ..Default::default()
+        };
+        let items = BTreeMap::from([("service/default/web".to_owned(), Item::Service(service))]);
+        let (world, problems) = World::read(&items);
+        let read = world.services.values().next().expect("the rest is read");
+        assert_eq!(read.ports.len(), 1);
+        let target = Target { address: Ipv4Addr::new(10, 42, 1, 2), port: 8080 };
+        assert_eq!(read.ports[0].targets, [target]);
+        let named: Vec<_> = read.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+        assert_eq!(named, ["10.42.1.2", "8.8.8.8"]);
+        assert_eq!(read.affinity_seconds, Some(86_400));
+        assert_eq!(problems.len(), 2 * special.len() + 4, "{problems:#?}");
+        let text = "service/default/web: ports.endpoints.address: 169.254.169.254 is a link-local address; it is left out";
+        assert!(problems.iter().any(|problem| problem.to_string() == text), "{problems:#?}");
     }
 }

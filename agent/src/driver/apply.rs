@@ -1,19 +1,22 @@
 //! One effect per action.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use warren_proto::control::{Container, Hook, PodInstruction, hook::Handler};
 
-use super::{Driver, probing};
+use super::{
+    Driver,
+    probing::{self, Reach},
+};
 use crate::{
     netd::Links,
     plan::{Action, Phase, Why, events::Event, probes::ProbeKind},
     report::Subject,
     runtime::{
-        Engine, EngineError,
+        Engine, EngineError, ImageConfig, secrecy,
         spec::{self, InstanceSpec},
     },
-    volumes::Volumes,
+    volumes::{Mounted, Volumes},
 };
 
 /// A post-start hook that hangs must not hold the container for ever.
@@ -133,7 +136,14 @@ impl<E: Engine, L: Links> Job<E, L> {
                 "Pod sandbox changed, it will be killed and re-created.".to_owned(),
             );
         }
-        let spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod));
+        let (volumes, used) = (Arc::clone(&driver.volumes), Arc::clone(pod));
+        let hosts = blocking(move || volumes.hosts(&used)).await?;
+        let hosts = hosts.map_err(|error| self.sandbox_trouble(&error.to_string()))?;
+        let mut spec = spec::sandbox(&driver.around, pod, attempt, Volumes::memory_volumes(pod), Some(hosts));
+        if let Some(dns) = &pod.dns {
+            let dns = crate::runtime::resolver::of_pod(dns, &crate::runtime::resolver::NodeResolver::read());
+            (spec.dns, spec.dns_search, spec.dns_options) = (dns.nameservers, dns.searches, dns.options);
+        }
         let id = driver.engine.create(spec).await.map_err(|error| {
             let mend = match error {
                 EngineError::NotFound(_) => format!(
@@ -220,31 +230,86 @@ impl<E: Engine, L: Links> Job<E, L> {
             self.warn(name, "Failed", format!("Error: {message}"));
             Trouble::new("CreateContainerConfigError", message)
         };
-        let (volumes, used, wants) = (Arc::clone(&self.driver.volumes), Arc::clone(&pod), container.clone());
-        let mounts = blocking(move || volumes.mounts(&used, &wants)).await?;
-        let mounts = mounts.map_err(|error| config_error(error.to_string()))?;
-        let spec =
-            spec::member(&self.driver.around, &pod, &container, instance, mounts).map_err(config_error)?;
+        let image = self.image_of(name, &container.image).await?;
+        let mounted = self.mounts(&pod, &container, instance.attempt).await?;
+        let specs = mounted.map_err(config_error)?;
+        let mounts = specs.specs.clone();
+        let spec = spec::member(&self.driver.around, &pod, &container, &image, instance, mounts)
+            .map_err(config_error)?;
         let created = self.driver.engine.create(spec).await;
+        drop(specs);
         let id = created.map_err(|error| {
-            self.warn(name, "Failed", format!("Error: {error}"));
-            engine_trouble("CreateContainerError", &error)
+            let message = secrecy::tell(&container, &error.to_string());
+            self.warn(name, "Failed", format!("Error: {message}"));
+            Trouble::new("CreateContainerError", message)
         })?;
         self.refresh(&id).await?;
         self.say(name, "Created", format!("Created container: {name}"));
         Ok(())
     }
 
+    /// What the image says of itself, which decides about the container.
+    async fn image_of(&self, name: &str, image: &str) -> Result<ImageConfig, Trouble> {
+        let trouble = |message: String| {
+            self.warn(name, "Failed", format!("Error: {message}"));
+            Trouble::new("CreateContainerError", message)
+        };
+        match self.driver.engine.image(image).await {
+            Ok(Some(config)) => Ok(config),
+            Ok(None) => {
+                // It was there a moment ago: somebody removed it, and it is fetched again.
+                self.driver.remember(&self.subject.uid, |memory| drop(memory.images.remove(name)));
+                Err(trouble(format!(
+                    "image \"{image}\" was removed from this node before its container was made"
+                )))
+            }
+            Err(error) => Err(trouble(error.to_string())),
+        }
+    }
+
+    /// What the engine is to mount, in place until the answer is dropped.
+    async fn mounts(
+        &self,
+        pod: &Arc<PodInstruction>,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<Result<Mounted, String>, Trouble> {
+        let mut held = BTreeMap::new();
+        for volume in Volumes::held_parts(pod, container) {
+            let path = self.driver.engine.volume_path(&volume).await;
+            let path = path.map_err(|error| engine_trouble("CreateContainerError", &error))?;
+            held.extend(path.map(|path| (volume, path)));
+        }
+        let (volumes, used, wants) = (Arc::clone(&self.driver.volumes), Arc::clone(pod), container.clone());
+        let mounted = blocking(move || volumes.mounts(&used, &wants, attempt, &held)).await?;
+        Ok(mounted.map_err(|error| secrecy::tell(container, &error.to_string())))
+    }
+
     async fn start_container(&self, id: &str, name: &str) -> Result<(), Trouble> {
+        let mut mounted = None;
+        if let (Some(pod), Some(container), Some(found)) =
+            (&self.instruction, self.spec_of(name), self.driver.inventory.get(id))
+        {
+            let prepared = self.mounts(pod, container, found.instance.attempt).await?;
+            mounted = Some(prepared.map_err(|message| {
+                self.warn(name, "Failed", format!("Error: failed to start container \"{name}\": {message}"));
+                Trouble::new("RunContainerError", message)
+            })?);
+        }
         let started = self.driver.engine.start(id).await;
+        drop(mounted);
         self.refresh(id).await?;
         if let Err(error) = started {
-            self.warn(name, "Failed", format!("Error: failed to start container \"{name}\": {error}"));
+            let told = match self.spec_of(name) {
+                Some(spec) => secrecy::tell(spec, &error.to_string()),
+                None => error.to_string(),
+            };
+            self.warn(name, "Failed", format!("Error: failed to start container \"{name}\": {told}"));
             let phase = self.driver.inventory.get(id).map(|found| found.instance.phase);
             // An engine that says itself why it could not start leaves a dead container: the back-off takes over.
             return match phase {
                 Some(Phase::Exited(_)) => Ok(()),
-                _ => Err(engine_trouble("RunContainerError", &error)),
+                _ => Err(Trouble::new("RunContainerError", told)),
             };
         }
         self.say(name, "Started", format!("Started container {name}"));
@@ -287,25 +352,35 @@ impl<E: Engine, L: Links> Job<E, L> {
     }
 
     async fn run_hook(&self, id: &str, hook: &Hook, limit: Duration) -> Result<(), String> {
-        let address = self.instruction.as_ref().map(|pod| pod.address.clone()).unwrap_or_default();
-        match &hook.handler {
+        let asked = match &hook.handler {
             Some(Handler::Exec(exec)) => probing::exec(&*self.driver.engine, id, exec, limit).await,
-            Some(Handler::Http(http)) => probing::http(http, &address, limit).await,
-            Some(Handler::Tcp(tcp)) => probing::tcp(tcp, &address, limit).await,
+            Some(Handler::Http(http)) => probing::http(http, &self.reach(&http.host), limit).await,
+            Some(Handler::Tcp(tcp)) => probing::tcp(tcp, &self.reach(&tcp.host), limit).await,
             Some(Handler::SleepSeconds(seconds)) => {
                 tokio::time::sleep(limit.min(Duration::from_secs((*seconds).into()))).await;
-                Ok(())
+                return Ok(());
             }
-            None => Ok(()),
+            None => return Ok(()),
+        };
+        asked.map(drop)
+    }
+
+    /// How probes and hooks reach the pod, or the host that they name.
+    fn reach(&self, host: &str) -> Reach {
+        let address = self.instruction.as_ref().map(|pod| pod.address.clone()).unwrap_or_default();
+        if host.is_empty() {
+            return Reach { address, sandbox: Err("it is reached by its address".to_owned()) };
         }
+        let sandbox = self.driver.find_sandbox(&self.subject.uid);
+        Reach { address, sandbox: sandbox.map(|sandbox| (sandbox.pid, sandbox.instance.id)) }
     }
 
     async fn run_probe(&self, id: &str, name: &str, kind: ProbeKind) -> Result<(), Trouble> {
         let Some(probe) = self.spec_of(name).and_then(|spec| kind.of(spec)).cloned() else {
             return Ok(());
         };
-        let address = self.instruction.as_ref().map(|pod| pod.address.clone()).unwrap_or_default();
-        let answer = probing::ask(&*self.driver.engine, id, &probe, &address).await;
+        let reach = self.reach(probing::host_of(&probe));
+        let answer = probing::ask(&*self.driver.engine, id, &probe, &reach).await;
         let (mut changed, mut run) = (false, 0);
         self.driver.remember(&self.subject.uid, |memory| {
             let tracker = memory.probes.entry((id.to_owned(), kind)).or_default();
@@ -314,10 +389,15 @@ impl<E: Engine, L: Links> Job<E, L> {
         });
         metrics::counter!("warren_agent_probes_total", "kind" => kind.title(), "ok" => answer.is_ok().to_string())
             .increment(1);
-        if let Err(problem) = answer
-            && (changed || run == 1)
-        {
-            self.warn(name, "Unhealthy", format!("{} probe failed: {problem}", kind.title()));
+        if !changed && run != 1 {
+            return Ok(());
+        }
+        match answer {
+            Ok(None) => {}
+            Ok(Some(warning)) => {
+                self.warn(name, "ProbeWarning", format!("{} probe warning: {warning}", kind.title()));
+            }
+            Err(problem) => self.warn(name, "Unhealthy", format!("{} probe failed: {problem}", kind.title())),
         }
         Ok(())
     }

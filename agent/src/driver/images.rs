@@ -76,7 +76,7 @@ impl<E: Engine, L: Links> Job<E, L> {
             reason: "ErrImagePull",
             message: format!("Failed to pull image \"{image}\": {error}{mend}"),
         };
-        let present = engine.image_id(image).await.map_err(|error| failed(&error, ""))?.is_some();
+        let present = engine.image(image).await.map_err(|error| failed(&error, ""))?.is_some();
         if present && policy != PullPolicy::Always {
             self.say(name, "Pulled", format!("Container image \"{image}\" already present on machine"));
             return Ok(());

@@ -3,6 +3,7 @@
 mod apply;
 mod images;
 mod links;
+mod pasts;
 mod probing;
 mod recall;
 mod state;
@@ -29,7 +30,7 @@ use warren_runtime::{
 use crate::{
     clock::Clock,
     netd::Links,
-    plan::{self, Planned, World, status},
+    plan::{self, Instance, Planned, World, status},
     report::{Outbox, Subject},
     runtime::{Engine, Found, spec::Surroundings, watch::Inventory},
     volumes::Volumes,
@@ -51,6 +52,8 @@ pub struct Parts<E, L> {
     pub around: Surroundings,
     /// What a restarted agent must know though the engine does not remember it.
     pub recall_file: PathBuf,
+    /// Where it is kept, per pod, what became of its containers.
+    pub past_dir: PathBuf,
 }
 
 /// The agent of one node.
@@ -60,6 +63,7 @@ pub struct Driver<E, L> {
     volumes: Arc<Volumes>,
     around: Surroundings,
     recall_file: PathBuf,
+    pasts: Arc<pasts::Pasts>,
     inventory: Arc<Inventory<E>>,
     state: Mutex<State>,
     pulls: images::Pulls,
@@ -73,14 +77,18 @@ impl<E: Engine, L: Links> Driver<E, L> {
     /// Starts the agent's core: it follows the feed and the engine until the tasks are stopped.
     pub fn start(tasks: &mut TaskSet, parts: Parts<E, L>, feed: Feed) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
-        let inventory = Arc::new(Inventory::new(Arc::clone(&parts.engine), Arc::clone(&wake)));
-        let state = State::new(Recall::load(&parts.recall_file), parts.volumes.uids());
+        let inventory =
+            Arc::new(Inventory::new(Arc::clone(&parts.engine), parts.volumes.clone(), Arc::clone(&wake)));
+        let pasts = Arc::new(pasts::Pasts::new(parts.past_dir));
+        let state = State::new(Recall::load(&parts.recall_file), parts.volumes.uids(), pasts.load());
+        tasks.spawn("pasts", Arc::clone(&pasts).run(tasks.stop().clone()));
         let driver = Arc::new(Self {
             engine: parts.engine,
             links: parts.links,
             volumes: Arc::new(parts.volumes),
             around: parts.around,
             recall_file: parts.recall_file,
+            pasts,
             inventory,
             state: Mutex::new(state),
             pulls: images::Pulls::default(),
@@ -139,6 +147,9 @@ impl<E: Engine, L: Links> Driver<E, L> {
         let mut state = self.state.lock();
         state.take_in(&wanted.items);
         let world = state.world(found, now, Timestamp::now());
+        for (uid, past) in state.changed_pasts() {
+            self.pasts.save(&uid, past);
+        }
         let plan = plan::plan(&state.desired, &world, now);
         let statuses = describe(&state, &world, &plan.gone, now);
         for (uid, after) in &statuses {
@@ -151,6 +162,7 @@ impl<E: Engine, L: Links> Driver<E, L> {
                 continue;
             }
             let memory = state.memories.remove(uid).unwrap_or_default();
+            self.pasts.forget(uid);
             self.outbox.depart(status::gone_status(uid, &memory.namespace, &memory.name));
         }
         let recall = state.recall(&statuses, &world);
@@ -230,16 +242,29 @@ impl<E: Engine, L: Links> Driver<E, L> {
     /// The container whose log is meant: the latest, or the one before it that is dead.
     pub fn find_for_logs(&self, uid: &str, container: &str, previous: bool) -> Result<Found, String> {
         let found = self.inventory.current()?;
-        let of_name = found.into_values().filter(|found| {
-            found.uid == uid && found.instance.name == container && found.instance.kind != plan::Kind::Sandbox
-        });
-        let candidates: Vec<Found> =
-            of_name.filter(|found| !previous || found.instance.exit().is_some()).collect();
-        let latest = candidates.into_iter().max_by_key(|found| found.instance.attempt);
-        latest.ok_or_else(|| match previous {
-            true => format!("previous terminated container \"{container}\" in pod \"{uid}\" not found"),
-            false => format!("container \"{container}\" in pod \"{uid}\" is waiting to start"),
-        })
+        let past = self.state.lock().memories.get(uid).map(|memory| memory.past.clone()).unwrap_or_default();
+        let is_meant = |instance: &Instance| {
+            instance.name == container
+                && instance.kind != plan::Kind::Sandbox
+                && (!previous || instance.exit().is_some())
+        };
+        let held = found.into_values().filter(|found| found.uid == uid && is_meant(&found.instance));
+        let latest = held.max_by_key(|found| found.instance.attempt);
+        let known = past.instances().iter().filter(|instance| is_meant(instance));
+        let known = known.map(|instance| instance.attempt).max();
+        match latest {
+            // What the engine still has may be older than what is asked for.
+            Some(latest) if known.is_none_or(|known| known <= latest.instance.attempt) => Ok(latest),
+            _ if known.is_some() => Err(format!(
+                "the log of {}container \"{container}\" in pod \"{uid}\" is gone: it went with the container, which was \
+                 removed from the node's Docker engine (docker rm, docker container prune)",
+                if previous { "the previous terminated " } else { "" }
+            )),
+            _ if previous => {
+                Err(format!("previous terminated container \"{container}\" in pod \"{uid}\" not found"))
+            }
+            _ => Err(format!("container \"{container}\" in pod \"{uid}\" is waiting to start")),
+        }
     }
 
     /// The running instance of a container.

@@ -16,12 +16,12 @@ use super::{apply::Trouble, recall::Recall};
 use crate::{
     clock,
     plan::{
-        Action, Desired, Failure, Memory, Pod, Slot, Stopping, World,
+        self, Action, Desired, Failure, Instance, Kind, Memory, Past, Phase, Pod, Slot, Stopping, World,
         backoff::doubling,
         model::after,
         probes::{ProbeKind, Tracker},
     },
-    runtime::Found,
+    runtime::{Found, secrecy},
 };
 
 /// What is left to SIGTERM of a grace that the stop hook used up.
@@ -38,14 +38,19 @@ pub(super) struct State {
     recalled: Option<Recall>,
     /// What the file says.
     pub(super) kept: Recall,
+    /// Pods whose past has changed since it was last asked for.
+    unsaved: BTreeSet<String>,
     /// Counts attachments and detachments, so that an older listing is not believed.
     pub(super) link_changes: u64,
 }
 
 impl State {
     /// The state of an agent that has just started.
-    pub(super) fn new(recalled: Recall, with_data: BTreeSet<String>) -> Self {
+    pub(super) fn new(recalled: Recall, with_data: BTreeSet<String>, pasts: BTreeMap<String, Past>) -> Self {
         let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
+        for (uid, past) in pasts {
+            memories.entry(uid).or_default().past = past;
+        }
         for uid in with_data {
             memories.entry(uid).or_default().has_data = true;
         }
@@ -59,6 +64,7 @@ impl State {
             memories,
             statuses: BTreeMap::new(),
             kept: recalled.clone(),
+            unsaved: BTreeSet::new(),
             recalled: Some(recalled),
             link_changes: 0,
         }
@@ -105,14 +111,12 @@ impl State {
     ) -> World {
         let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
         for found in found.values() {
-            pods.entry(found.uid.clone()).or_default().instances.push(found.instance.clone());
+            let instruction = self.desired.pods.get(&found.uid);
+            let instance = discreet(found.instance.clone(), instruction.map(AsRef::as_ref));
+            pods.entry(found.uid.clone()).or_default().instances.push(instance);
             let memory = self.memories.entry(found.uid.clone()).or_default();
             if memory.name.is_empty() {
                 (memory.name, memory.namespace) = (found.pod.clone(), found.namespace.clone());
-            }
-            if let Some((key, said)) = found.instance.last_change() {
-                // Judged once, when it is new: the machine's clock may be set later.
-                memory.moments.entry(key).or_insert_with(|| clock::moment(now, machine, said));
             }
         }
         if let Some(recalled) = self.recalled.take() {
@@ -121,10 +125,31 @@ impl State {
         for (uid, memory) in &mut self.memories {
             memory.stopping.retain(|id, _| found.contains_key(id));
             memory.probes.retain(|(id, _), _| found.contains_key(id));
-            memory.moments.retain(|(id, _), _| found.contains_key(id));
-            pods.entry(uid.clone()).or_default().memory = memory.clone();
+            let pod = pods.entry(uid.clone()).or_default();
+            if remember(memory, self.desired.pods.get(uid).map(AsRef::as_ref), &pod.instances, machine) {
+                self.unsaved.insert(uid.clone());
+            }
+            let known: BTreeMap<_, _> = memory
+                .past
+                .instances()
+                .iter()
+                .chain(&pod.instances)
+                .filter_map(Instance::last_change)
+                .collect();
+            memory.moments.retain(|key, _| known.contains_key(key));
+            for (key, said) in known {
+                // Judged once, when it is new: the machine's clock may be set later.
+                memory.moments.entry(key).or_insert_with(|| clock::moment(now, machine, said));
+            }
+            pod.memory = memory.clone();
         }
         World { pods }
+    }
+
+    /// The pasts that have changed since the last call.
+    pub(super) fn changed_pasts(&mut self) -> Vec<(String, Past)> {
+        let changed = std::mem::take(&mut self.unsaved).into_iter();
+        changed.filter_map(|uid| Some((uid.clone(), self.memories.get(&uid)?.past.clone()))).collect()
     }
 
     /// Readiness is kept over a restart of the agent: nobody notices.
@@ -156,6 +181,34 @@ impl State {
         }
         recall
     }
+}
+
+/// Notes what became of a pod's containers. True when that is news. Of a pod that nobody wants nothing is noted, for it
+/// will not be started again.
+fn remember(
+    memory: &mut Memory,
+    instruction: Option<&PodInstruction>,
+    found: &[Instance],
+    machine: Timestamp,
+) -> bool {
+    let Some(instruction) = instruction else { return false };
+    let before = memory.past.clone();
+    memory.past.observe(found, machine, |kind, name| plan::wants(instruction, kind, name));
+    memory.past != before
+}
+
+/// An instance without what must not be repeated to everybody.
+fn discreet(mut instance: Instance, instruction: Option<&PodInstruction>) -> Instance {
+    let spec = instruction.and_then(|pod| {
+        let list = if instance.kind == Kind::Init { &pod.init_containers } else { &pod.containers };
+        list.iter().find(|spec| spec.name == instance.name)
+    });
+    if let (Phase::Exited(exit), Some(spec)) = (&mut instance.phase, spec)
+        && !exit.start_error.is_empty()
+    {
+        exit.start_error = secrecy::tell(spec, &exit.start_error);
+    }
+    instance
 }
 
 /// Notes at once what the beginning of an action means, so that the next plan knows.

@@ -2,12 +2,13 @@
 //!
 //! [`plan`] compares the instructions of the controller with what runs, and answers with the next actions.
 //! It is synchronous and pure: the clock is an argument, and everything that a decision rests on is in
-//! [`World`], most of it read back from the engine (labels carry attempt and crash streak), so that a
-//! restarted agent decides as its predecessor would have.
+//! [`World`], most of it read back from the engine (labels carry attempt and crash streak) or from what was kept of
+//! what the engine once held ([`past`]), so that a restarted agent decides as its predecessor would have.
 
 pub mod backoff;
 pub mod events;
 pub mod model;
+pub mod past;
 mod pod;
 pub mod probes;
 #[cfg(test)]
@@ -19,6 +20,9 @@ mod tables;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+
+pub use past::Past;
+pub use pod::wants;
 
 pub use model::{
     Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, Memory, Phase, Planned, Pod, Slot,

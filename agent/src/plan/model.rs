@@ -7,9 +7,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use warren_proto::control::{PodInstruction, PullPolicy};
 
-use super::probes::{ProbeKind, Tracker};
+use super::{
+    past::{self, Past},
+    probes::{ProbeKind, Tracker},
+};
 
 /// The pods that the controller wants on this node.
 #[derive(Clone, Debug, Default)]
@@ -37,13 +41,14 @@ pub struct Pod {
 }
 
 /// What a container is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// Owns the pod's namespaces.
     Sandbox,
     /// Runs to completion before the others start.
     Init,
     /// One of `spec.containers`.
+    #[default]
     App,
 }
 
@@ -62,8 +67,9 @@ impl Kind {
     }
 }
 
-/// One container of the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One container of the engine, or one that it had.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Instance {
     /// The engine's id.
     pub id: String,
@@ -88,18 +94,20 @@ pub struct Instance {
 }
 
 /// Where in its life a container is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Made, never started.
+    #[default]
     Created,
     /// Alive since.
-    Running(Timestamp),
+    Running(#[serde(with = "past::moment")] Timestamp),
     /// Dead.
     Exited(Exit),
 }
 
 /// How a container ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Exit {
     /// As the engine reports it: 128 + signal for a killed process.
     pub code: i32,
@@ -107,10 +115,16 @@ pub struct Exit {
     pub out_of_memory: bool,
     /// Why it could not even be started; empty when it ran.
     pub start_error: String,
+    /// What it left as its termination message, or the end of its log in place of it.
+    pub message: String,
     /// When it began.
+    #[serde(with = "past::moment::optional")]
     pub started: Option<Timestamp>,
     /// When it ended.
+    #[serde(with = "past::moment")]
     pub finished: Timestamp,
+    /// Nobody saw it end: the engine does not know the container any more, and it ran when it was last seen.
+    pub unseen: bool,
 }
 
 impl Instance {
@@ -142,23 +156,44 @@ impl Pod {
         let (key, said) = instance.last_change()?;
         Some(self.memory.moments.get(&key).copied().unwrap_or(said))
     }
-    /// The latest instance of a name.
+    /// The latest instance of a name, whether the engine still holds it or not.
     pub fn latest(&self, kind: Kind, name: &str) -> Option<&Instance> {
-        self.of(kind, name).max_by_key(|instance| instance.attempt)
+        self.known(kind, name).max_by_key(|instance| instance.attempt)
     }
-    /// The latest dead instance of a name.
+    /// The latest dead instance of a name, whether the engine still holds it or not.
     pub fn latest_dead(&self, kind: Kind, name: &str) -> Option<&Instance> {
-        self.of(kind, name)
+        self.known(kind, name)
             .filter(|instance| instance.exit().is_some())
             .max_by_key(|instance| instance.attempt)
     }
-    /// Every instance of a name.
+    /// The latest instance of a name that the engine tried to start, whether it still holds it or not.
+    pub fn latest_begun(&self, kind: Kind, name: &str) -> Option<&Instance> {
+        self.known(kind, name)
+            .filter(|instance| instance.phase != Phase::Created)
+            .max_by_key(|instance| instance.attempt)
+    }
+    /// Every instance of a name that is known of; those that the engine holds come last.
+    fn known<'a>(&'a self, kind: Kind, name: &str) -> impl Iterator<Item = &'a Instance> {
+        self.all_known().filter(move |instance| instance.kind == kind && instance.name == name)
+    }
+    /// Every instance that is known of; those that the engine holds come last.
+    pub fn all_known(&self) -> impl Iterator<Item = &Instance> {
+        let is_held = |id: &str| self.instances.iter().any(|instance| instance.id == id);
+        let past = self.memory.past.instances().iter().filter(move |instance| !is_held(&instance.id));
+        past.chain(&self.instances)
+    }
+    /// Every instance of a name that the engine holds.
     pub fn of<'a>(&'a self, kind: Kind, name: &str) -> impl Iterator<Item = &'a Instance> {
         self.instances.iter().filter(move |instance| instance.kind == kind && instance.name == name)
     }
     /// The sandbox that counts: a live one, else the latest.
     pub fn sandbox(&self) -> Option<&Instance> {
         self.of(Kind::Sandbox, "").max_by_key(|instance| (instance.is_live(), instance.attempt))
+    }
+    /// The id of the sandbox that counts, though the engine may hold it no more.
+    pub fn home(&self) -> Option<&str> {
+        let sandbox = self.sandbox().or_else(|| self.latest(Kind::Sandbox, ""));
+        sandbox.map(|sandbox| sandbox.id.as_str())
     }
     /// Containers that live, without the sandbox.
     pub fn live_members(&self) -> impl Iterator<Item = &Instance> {
@@ -179,6 +214,8 @@ pub struct Memory {
     pub name: String,
     /// The pod's namespace.
     pub namespace: String,
+    /// What became of its containers.
+    pub past: Past,
     /// Volumes are on the disk as the instruction wants them.
     pub volumes_ready: bool,
     /// Something of the pod is on the disk.

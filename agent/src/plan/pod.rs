@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
-use warren_proto::control::{Container, PodInstruction, PullPolicy, RestartPolicy};
+use warren_proto::control::{Container, PodInstruction, Probe, PullPolicy, RestartPolicy};
 
 use super::{
     backoff::{self, Next},
@@ -12,10 +12,8 @@ use super::{
     probes::{ProbeKind, Tracker},
 };
 
-/// The grace of a container that is restarted while its pod stays.
-pub(crate) const RESTART_GRACE: Duration = Duration::from_secs(30);
-/// The grace of containers whose sandbox is dead: their network is gone, they cannot do much good.
-pub(crate) const SANDBOX_GONE_GRACE: Duration = Duration::from_secs(5);
+/// The grace of a container that is restarted while its pod stays, where the instruction names none.
+const RESTART_GRACE: Duration = Duration::from_secs(30);
 /// How often a process that does not die is killed again.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -44,7 +42,7 @@ pub(super) fn plan(instruction: Option<&PodInstruction>, pod: &Pod, now: Timesta
 /// Whether the pod has run to its end: nothing of it will be started again.
 pub(crate) fn is_finished(instruction: &PodInstruction, pod: &Pod) -> bool {
     let policy = instruction.restart_policy();
-    let sandbox = pod.sandbox().map(|sandbox| sandbox.id.as_str());
+    let sandbox = pod.home();
     let is_done = |kind: Kind, spec: &Container| {
         let latest = pod.latest(kind, &spec.name);
         latest.is_some_and(|latest| backoff::next(latest, &spec.image, policy, sandbox) == Some(Next::Done))
@@ -63,12 +61,11 @@ pub(crate) fn is_finished(instruction: &PodInstruction, pod: &Pod) -> bool {
 
 /// Whether all init containers have done their work for the present sandbox.
 pub(crate) fn is_initialised(instruction: &PodInstruction, pod: &Pod) -> bool {
-    let Some(sandbox) = pod.sandbox().map(|sandbox| sandbox.id.as_str()) else {
+    let Some(sandbox) = pod.home() else {
         return instruction.init_containers.is_empty();
     };
-    // A container that joined this sandbox proves it, though somebody may have pruned dead containers.
-    let begun =
-        pod.instances.iter().any(|instance| instance.kind == Kind::App && instance.sandbox == sandbox);
+    // A container that joined this sandbox proves it.
+    let begun = pod.all_known().any(|instance| instance.kind == Kind::App && instance.sandbox == sandbox);
     begun
         || instruction.init_containers.iter().all(|spec| {
             let latest = pod.latest(Kind::Init, &spec.name);
@@ -216,16 +213,16 @@ impl<'a> Planner<'a> {
 
     /// Stops what should not run: unwanted names, older copies, containers of another sandbox.
     fn stop_strangers(&mut self, instruction: &PodInstruction) {
-        let pod = self.pod;
+        let (pod, grace) = (self.pod, restart_grace(instruction, None));
         let wanted = wanted_names(instruction);
         let home = pod.sandbox().filter(|sandbox| sandbox.is_live()).map(|sandbox| sandbox.id.as_str());
         for instance in pod.live_members() {
             let is_latest =
                 pod.latest(instance.kind, &instance.name).is_some_and(|latest| latest.id == instance.id);
             if !wanted.contains(&(instance.kind, instance.name.as_str())) || !is_latest {
-                self.stop(instance, RESTART_GRACE, Why::NotWanted);
+                self.stop(instance, grace, Why::NotWanted);
             } else if home != Some(instance.sandbox.as_str()) {
-                self.stop(instance, SANDBOX_GONE_GRACE, Why::SandboxGone);
+                self.stop(instance, grace, Why::SandboxGone);
             }
         }
     }
@@ -243,16 +240,17 @@ impl<'a> Planner<'a> {
             let verdict = |kind| {
                 pod.memory.probes.get(&(instance.id.clone(), kind)).and_then(|tracker| tracker.verdict)
             };
-            let failed = |kind: ProbeKind| kind.of(spec).is_some() && verdict(kind) == Some(false);
+            let failed = |kind: ProbeKind| kind.of(spec).filter(|_| verdict(kind) == Some(false));
+            let grace = |probe| restart_grace(instruction, probe);
             if instance.image != spec.image {
-                self.stop(instance, RESTART_GRACE, Why::ImageChanged);
-            } else if failed(ProbeKind::Startup) {
-                self.stop(instance, RESTART_GRACE, Why::Startup);
-            } else if failed(ProbeKind::Liveness) {
-                self.stop(instance, RESTART_GRACE, Why::Liveness);
+                self.stop(instance, grace(None), Why::ImageChanged);
+            } else if let Some(probe) = failed(ProbeKind::Startup) {
+                self.stop(instance, grace(Some(probe)), Why::Startup);
+            } else if let Some(probe) = failed(ProbeKind::Liveness) {
+                self.stop(instance, grace(Some(probe)), Why::Liveness);
             } else if pod.memory.stopping.contains_key(&instance.id) {
                 // Asked to stop for a reason that has passed; the signal cannot be taken back.
-                self.stop(instance, RESTART_GRACE, Why::NotWanted);
+                self.stop(instance, grace(None), Why::NotWanted);
             } else if pod.is_attached() && !self.is_busy(&Slot::Container(spec.name.clone())) {
                 let up = ProbeKind::Startup.of(spec).is_none() || verdict(ProbeKind::Startup) == Some(true);
                 self.probe(spec, instance, started, up);
@@ -280,7 +278,9 @@ impl<'a> Planner<'a> {
         let pod = self.pod;
         let Some(sandbox) = pod.sandbox() else {
             if pod.live_members().next().is_none() {
-                self.act(Action::CreateSandbox { attempt: 0 });
+                let before = pod.latest(Kind::Sandbox, "");
+                let attempt = before.map_or(0, |before| before.attempt.saturating_add(1));
+                self.act(Action::CreateSandbox { attempt });
             }
             return None;
         };
@@ -371,6 +371,22 @@ impl<'a> Planner<'a> {
                 self.act(Action::PullImage { name, attempt, image, policy });
             }
         }
+    }
+}
+
+/// What a container has between SIGTERM and SIGKILL when it is restarted: the failed probe's own grace, else the pod's.
+fn restart_grace(instruction: &PodInstruction, probe: Option<&Probe>) -> Duration {
+    let seconds = probe.and_then(|probe| probe.grace_seconds).or(instruction.grace_seconds);
+    seconds.map_or(RESTART_GRACE, |seconds| Duration::from_secs(seconds.into()))
+}
+
+/// Whether the instruction knows a container of that name, the sandbox among them.
+pub fn wants(instruction: &PodInstruction, kind: Kind, name: &str) -> bool {
+    let has = |list: &[Container]| list.iter().any(|spec| spec.name == name);
+    match kind {
+        Kind::Sandbox => name.is_empty(),
+        Kind::Init => has(&instruction.init_containers),
+        Kind::App => has(&instruction.containers),
     }
 }
 

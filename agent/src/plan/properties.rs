@@ -12,7 +12,7 @@ use warren_proto::control::{Container, PodInstruction, RestartPolicy};
 
 use super::{
     Action, Desired, Exit, Image, ImageState, Instance, Kind, Phase, Pod, Slot, Stopping, World,
-    model::after, plan,
+    model::after, plan, status::pod_status, wants,
 };
 
 /// An engine, netd and disk in memory. Effects are immediate; processes obey or ignore SIGTERM by their name.
@@ -21,11 +21,30 @@ struct Model {
     pods: BTreeMap<String, Pod>,
     now: Timestamp,
     next_id: u32,
+    /// The highest restart count that was ever reported, by pod and container.
+    restarts: BTreeMap<(String, String), u32>,
 }
 
 impl Model {
-    fn world(&self) -> World {
+    /// Looks at the engine, as the driver does before each plan.
+    fn world(&mut self, desired: &Desired) -> World {
+        for (uid, instruction) in &desired.pods {
+            let Some(pod) = self.pods.get_mut(uid) else { continue };
+            let is_wanted = |kind, name: &str| wants(instruction, kind, name);
+            pod.memory.past.observe(&pod.instances, self.now, is_wanted);
+            self.restarts_only_grow(uid, instruction);
+        }
         World { pods: self.pods.clone() }
+    }
+
+    fn restarts_only_grow(&mut self, uid: &str, instruction: &PodInstruction) {
+        let status = pod_status(uid, instruction, &self.pods[uid], false, self.now);
+        for container in status.containers.iter().chain(&status.init_containers) {
+            let key = (uid.to_owned(), container.name.clone());
+            let highest = self.restarts.entry(key).or_default();
+            assert!(container.restart_count >= *highest, "{uid}: {} from {highest}", container.restart_count);
+            *highest = container.restart_count;
+        }
     }
 
     fn fresh_id(&mut self) -> String {
@@ -38,13 +57,7 @@ impl Model {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         for instance in pod.instances.iter_mut().filter(|instance| instance.id == id) {
             if let Phase::Running(started) = instance.phase {
-                let exit = Exit {
-                    code,
-                    out_of_memory: false,
-                    start_error: String::new(),
-                    started: Some(started),
-                    finished: now,
-                };
+                let exit = Exit { code, started: Some(started), finished: now, ..Exit::default() };
                 instance.phase = Phase::Exited(exit);
             }
         }
@@ -153,7 +166,7 @@ impl Model {
     /// `pick` chooses the order; init containers end with success once everything else is settled.
     fn settle(&mut self, desired: &Desired, mut pick: impl FnMut(usize) -> usize) -> usize {
         for round in 0..2000 {
-            let outcome = plan(desired, &self.world(), self.now);
+            let outcome = plan(desired, &self.world(desired), self.now);
             let mut actions: Vec<_> = outcome
                 .actions
                 .into_iter()
@@ -180,7 +193,15 @@ impl Model {
                 _ => return round,
             }
         }
-        panic!("it does not converge: {:?}", plan(desired, &self.world(), self.now).actions);
+        let world = self.world(desired);
+        panic!("it does not converge: {:?}", plan(desired, &world, self.now).actions);
+    }
+
+    /// Somebody removes all containers but these.
+    fn prune(&mut self, is_spared: impl Fn(&Instance) -> bool) {
+        for pod in self.pods.values_mut() {
+            pod.instances.retain(&is_spared);
+        }
     }
 
     /// A restarted agent: what only its memory held is lost, containers and disk are not.
@@ -226,6 +247,10 @@ enum Blow {
     Die(usize, i32),
     /// Somebody removes the n-th container by force.
     Vanish(usize),
+    /// Somebody removes every container that does not run, as every night.
+    Prune,
+    /// The engine's directory is lost, with all that ran.
+    LoseEngine,
     /// netd lost the n-th pod's link; the agent knows already that it cannot be had back, or not yet.
     Unlink(usize, bool),
     /// The agent starts anew.
@@ -242,6 +267,8 @@ fn blows() -> impl Strategy<Value = Vec<Blow>> {
     let blow = prop_oneof![
         (0usize..12, prop_oneof![Just(0), Just(1), Just(137)]).prop_map(|(n, code)| Blow::Die(n, code)),
         (0usize..12).prop_map(Blow::Vanish),
+        Just(Blow::Prune),
+        Just(Blow::LoseEngine),
         (0usize..4, any::<bool>()).prop_map(|(n, known)| Blow::Unlink(n, known)),
         Just(Blow::Restart),
         Just(Blow::PowerCut),
@@ -273,6 +300,8 @@ fn strike(model: &mut Model, desired: &Desired, blow: &Blow) {
                 pod.instances.retain(|instance| instance.id != *id);
             }
         }
+        Blow::Prune => model.prune(Instance::is_live),
+        Blow::LoseEngine => model.prune(|_| false),
         Blow::Unlink(n, known) => {
             if let Some(pod) = model.pods.values_mut().nth(*n) {
                 let memory = &mut pod.memory;
@@ -294,7 +323,7 @@ fn strike(model: &mut Model, desired: &Desired, blow: &Blow) {
         }
         Blow::Work(steps) => {
             for _ in 0..*steps {
-                let outcome = plan(desired, &model.world(), model.now);
+                let outcome = plan(desired, &model.world(desired), model.now);
                 let Some(next) = outcome.actions.into_iter().next() else { break };
                 model.apply(&next.uid, desired, &next.action);
             }
@@ -381,10 +410,10 @@ proptest! {
         let mut order = order.into_iter().cycle();
         model.settle(&desired, |_| order.next().unwrap_or(0));
         assert_right(&model, &desired);
-        let again = plan(&desired, &model.world(), model.now);
+        let again = plan(&desired, &model.world(&desired), model.now);
         prop_assert!(again.actions.is_empty(), "{:?}", again.actions);
         let later = after(model.now, Duration::from_secs(3600));
-        let again = plan(&desired, &model.world(), later);
+        let again = plan(&desired, &model.world(&desired), later);
         prop_assert!(again.actions.is_empty(), "an hour later: {:?}", again.actions);
     }
 
@@ -397,6 +426,66 @@ proptest! {
         model.forget();
         model.settle(&desired, |_| 0);
         assert_right(&model, &desired);
+    }
+
+    /// Whatever has happened: when somebody removes the dead containers, the next decision is the same, and what is
+    /// reported, too, but for the removals that are no longer needed.
+    #[test]
+    fn pruning_changes_no_decision_and_no_report(
+        pods in pods(), blows in blows(), passing in 0u64..700, restarted: bool,
+    ) {
+        let desired = desired(&pods);
+        let mut model = Model::default();
+        for blow in &blows {
+            strike(&mut model, &desired, blow);
+        }
+        model.world(&desired);
+        let mut pruned = model.clone();
+        pruned.prune(|instance| instance.exit().is_none());
+        if restarted {
+            model.forget();
+            pruned.forget();
+        }
+        for model in [&mut model, &mut pruned] {
+            model.now = after(model.now, Duration::from_secs(passing));
+        }
+        let decide = |model: &mut Model| {
+            let outcome = plan(&desired, &model.world(&desired), model.now);
+            let is_removal = |action: &Action| matches!(action, Action::RemoveContainer { .. });
+            let kept = outcome.actions.into_iter().filter(|planned| !is_removal(&planned.action));
+            (kept.collect::<Vec<_>>(), outcome.wake_at)
+        };
+        prop_assert_eq!(decide(&mut model), decide(&mut pruned));
+        for (uid, pod) in &model.pods {
+            let report = |pod| pod_status(uid, &desired.pods[uid], pod, false, model.now);
+            prop_assert_eq!(report(pod), report(&pruned.pods[uid]));
+        }
+    }
+
+    /// A pod that has ended never runs again, whatever is taken from the engine.
+    #[test]
+    fn what_has_ended_never_begins_again(pods in pods(), codes in prop::collection::vec(0i32..2, 12), blows in blows()) {
+        let desired = desired(&pods);
+        let mut model = Model::default();
+        model.settle(&desired, |_| 0);
+        for code in codes {
+            strike(&mut model, &desired, &Blow::Die(0, code));
+            model.settle(&desired, |_| 0);
+        }
+        let ended = |model: &Model| -> BTreeMap<String, u32> {
+            let finished = model.pods.iter().filter(|(uid, pod)| super::pod::is_finished(&desired.pods[*uid], pod));
+            let newest = |pod: &Pod| pod.all_known().map(|instance| instance.attempt).sum();
+            finished.map(|(uid, pod)| (uid.clone(), newest(pod))).collect()
+        };
+        let before = ended(&model);
+        for blow in &blows {
+            strike(&mut model, &desired, blow);
+        }
+        model.settle(&desired, |_| 0);
+        let after = ended(&model);
+        for (uid, attempts) in &before {
+            prop_assert_eq!(after.get(uid), Some(attempts), "{}", uid);
+        }
     }
 
     /// Pods that are deleted, or unknown, leave nothing behind, and are reported gone only then.
@@ -421,7 +510,7 @@ proptest! {
         for pod in model.pods.values() {
             prop_assert!(pod.instances.is_empty() && !pod.memory.linked && !pod.memory.has_data);
         }
-        let end = plan(&leaving, &model.world(), model.now);
+        let end = plan(&leaving, &model.world(&leaving), model.now);
         prop_assert!(model.pods.keys().all(|uid| end.gone.contains(uid)));
     }
 
@@ -433,12 +522,12 @@ proptest! {
         for blow in &blows {
             strike(&mut model, &desired, blow);
         }
-        let first = plan(&desired, &model.world(), model.now);
+        let first = plan(&desired, &model.world(&desired), model.now);
         for planned in &first.actions {
             let pod = model.pods.entry(planned.uid.clone()).or_default();
             pod.memory.busy.insert(planned.action.slot());
         }
-        let second = plan(&desired, &model.world(), model.now);
+        let second = plan(&desired, &model.world(&desired), model.now);
         for planned in &second.actions {
             let busy: &BTreeSet<Slot> = &model.pods[&planned.uid].memory.busy;
             prop_assert!(!busy.contains(&planned.action.slot()), "{:?}", planned.action);

@@ -17,6 +17,11 @@ use super::{
 
 /// How long a failed pull is called `ErrImagePull` before it is called `ImagePullBackOff`.
 pub(crate) const ERR_IMAGE_PULL_SHOWN: Duration = Duration::from_secs(2);
+/// What all containers of a pod together may say about their ends, as on Kubernetes.
+const MOST_MESSAGE_BYTES_OF_A_POD: usize = 12 * 1024;
+
+/// What is said of a container whose end nobody saw.
+const UNSEEN: &str = "the container was removed from the engine while it ran: how it ended is not known";
 
 /// The report about one pod that is wanted.
 pub fn pod_status(
@@ -28,12 +33,13 @@ pub fn pod_status(
 ) -> PodStatus {
     let view = View { uid, instruction, pod, now };
     let (reason, message) = view.trouble();
-    let sandbox = pod.sandbox().and_then(|sandbox| match &sandbox.phase {
+    let sandbox = pod.sandbox().or_else(|| pod.latest(Kind::Sandbox, ""));
+    let sandbox = sandbox.and_then(|sandbox| match &sandbox.phase {
         Phase::Running(started) => Some(*started),
         Phase::Exited(exit) => exit.started,
         Phase::Created => None,
     });
-    PodStatus {
+    let mut status = PodStatus {
         uid: uid.to_owned(),
         namespace: instruction.namespace.clone(),
         name: instruction.name.clone(),
@@ -48,6 +54,22 @@ pub fn pod_status(
         reason,
         message,
         started_at: sandbox.map(seconds).unwrap_or_default(),
+    };
+    bound_messages(&mut status);
+    status
+}
+
+/// No container's last words take more than its share of what a pod may say.
+fn bound_messages(status: &mut PodStatus) {
+    let containers = status.containers.len() + status.init_containers.len();
+    let share = MOST_MESSAGE_BYTES_OF_A_POD / containers.max(1);
+    for container in status.containers.iter_mut().chain(&mut status.init_containers) {
+        for state in [&mut container.state, &mut container.last_state].into_iter().flatten() {
+            if let Some(State::Terminated(terminated)) = &mut state.state {
+                let cut = terminated.message.floor_char_boundary(share);
+                terminated.message.truncate(cut);
+            }
+        }
     }
 }
 
@@ -95,7 +117,7 @@ impl View<'_> {
             name: spec.name.clone(),
             ready,
             started,
-            restart_count: latest.map_or(0, |latest| latest.attempt),
+            restart_count: self.pod.latest_begun(kind, &spec.name).map_or(0, |begun| begun.attempt),
             image: latest.map_or(&spec.image, |latest| &latest.image).clone(),
             image_id: latest.map(|latest| format!("docker://{}", latest.image_id)).unwrap_or_default(),
             container_id: latest.map(container_id).unwrap_or_default(),
@@ -155,12 +177,7 @@ impl View<'_> {
     /// Waiting for the back-off, or simply ended.
     fn after_exit(&self, spec: &Container, instance: &Instance, exit: &Exit) -> State {
         let policy = self.instruction.restart_policy();
-        let next = backoff::next(
-            instance,
-            &spec.image,
-            policy,
-            self.pod.sandbox().map(|sandbox| sandbox.id.as_str()),
-        );
+        let next = backoff::next(instance, &spec.image, policy, self.pod.home());
         match next {
             Some(Next::Restart { delay, .. }) if !delay.is_zero() && self.waits(instance, delay) => {
                 let PodInstruction { name, namespace, .. } = self.instruction;
@@ -214,6 +231,7 @@ fn waiting(reason: &str, message: String) -> State {
 
 fn terminated(instance: &Instance, exit: &Exit) -> Terminated {
     let reason = match exit {
+        Exit { unseen: true, .. } => "ContainerStatusUnknown",
         Exit { out_of_memory: true, .. } => "OOMKilled",
         Exit { start_error, .. } if !start_error.is_empty() => "StartError",
         Exit { code: 0, .. } => "Completed",
@@ -222,7 +240,11 @@ fn terminated(instance: &Instance, exit: &Exit) -> Terminated {
     Terminated {
         exit_code: exit.code,
         reason: reason.to_owned(),
-        message: exit.start_error.clone(),
+        message: match exit {
+            Exit { unseen: true, .. } => UNSEEN.to_owned(),
+            Exit { start_error, .. } if !start_error.is_empty() => start_error.clone(),
+            Exit { message, .. } => message.clone(),
+        },
         started_at: exit.started.map(seconds).unwrap_or_default(),
         finished_at: seconds(exit.finished),
         container_id: container_id(instance),

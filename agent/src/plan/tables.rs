@@ -53,8 +53,7 @@ fn instance(id: &str, kind: Kind, name: &str, phase: Phase) -> Instance {
 }
 
 fn exited(code: i32, started: i64, finished: i64) -> Phase {
-    let (started, finished) = (Some(at(started)), at(finished));
-    Phase::Exited(Exit { code, out_of_memory: false, start_error: String::new(), started, finished })
+    Phase::Exited(Exit { code, started: Some(at(started)), finished: at(finished), ..Exit::default() })
 }
 
 /// A pod whose sandbox lives and is plugged in.
@@ -242,6 +241,138 @@ fn a_failed_liveness_probe_stops_the_container_and_kills_it_after_its_grace() {
         decide(&wanted, &failed, 40).0,
         [Action::KillContainer { id: "c".into(), name: "web".into() }]
     );
+}
+
+#[test]
+fn the_grace_of_a_restart_is_the_probes_own_else_the_pods() {
+    let running = || pod(vec![instance("c", Kind::App, "web", Phase::Running(at(0)))]);
+    // (the pod's, the probe's, what is kept to)
+    for (pods, probes, seconds) in [
+        (None, None, 30),
+        (Some(3), None, 3),
+        (Some(60), None, 60),
+        (Some(60), Some(5), 5),
+        (Some(3), Some(40), 40),
+    ] {
+        let mut wanted = PodInstruction { grace_seconds: pods, ..instruction() };
+        let probe = Probe { grace_seconds: probes, ..probe() };
+        (wanted.containers[0].liveness, wanted.containers[0].startup) = (Some(probe.clone()), Some(probe));
+        let grace_of = |wanted: &PodInstruction, pod: &Pod| match &decide(wanted, pod, 10).0[..] {
+            [Action::StopContainer { grace, .. }] => grace.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        for kind in [ProbeKind::Startup, ProbeKind::Liveness] {
+            assert_eq!(grace_of(&wanted, &with_verdict(running(), kind, false)), seconds, "{kind:?}");
+        }
+        // Another image, a name that is wanted no more, a sandbox that died: the pod's.
+        let pods = u64::from(pods.unwrap_or(30));
+        wanted.containers[0].image = "nginx:2".into();
+        assert_eq!(grace_of(&wanted, &running()), pods);
+        wanted.containers[0].name = "other".into();
+        let stopped = decide(&wanted, &running(), 10).0.remove(0);
+        assert!(
+            matches!(stopped, Action::StopContainer { grace, .. } if grace.as_secs() == pods),
+            "{stopped:?}"
+        );
+        let mut homeless = running();
+        homeless.instances[0].phase = exited(137, 0, 5);
+        wanted.containers[0].name = "web".into();
+        assert_eq!(grace_of(&wanted, &homeless), pods);
+    }
+}
+
+/// The pod after one look at the engine, and then another at which all that does not live is gone.
+fn pruned(wanted: &PodInstruction, mut pod: Pod, now: i64) -> Pod {
+    let is_wanted = |kind, name: &str| super::wants(wanted, kind, name);
+    pod.memory.past.observe(&pod.instances, at(now), is_wanted);
+    pod.instances.retain(Instance::is_live);
+    pod.memory.past.observe(&pod.instances, at(now), is_wanted);
+    pod
+}
+
+#[test]
+fn a_pruned_pod_stays_as_it_was() {
+    let init = || instance("i", Kind::Init, "init", exited(0, 0, 2));
+    let crashed = |attempt: u32| Instance {
+        attempt,
+        streak: attempt,
+        ..instance("c", Kind::App, "web", exited(1, 1000, 1001))
+    };
+    let mut wanted = instruction();
+    wanted.init_containers =
+        vec![Container { name: "init".into(), image: "nginx:1".into(), ..Container::default() }];
+    // It runs: initialised, ready, left alone.
+    let running = pod(vec![init(), instance("c", Kind::App, "web", Phase::Running(at(3)))]);
+    let after = pruned(&wanted, running.clone(), 4);
+    assert_eq!(decide(&wanted, &after, 5), (vec![], None));
+    assert_eq!(report(&wanted, &after, 5), report(&wanted, &running, 5));
+    assert!(report(&wanted, &after, 5).init_containers[0].ready);
+    // It crashed eight times: the count and the wait stay.
+    let crashing = pod(vec![init(), crashed(8)]);
+    let after = pruned(&wanted, crashing.clone(), 1002);
+    assert_eq!(decide(&wanted, &after, 1002), (vec![], Some(1301)));
+    assert_eq!(report(&wanted, &after, 1002), report(&wanted, &crashing, 1002));
+    assert_eq!(report(&wanted, &after, 1002).containers[0].restart_count, 8);
+    // It has ended.
+    for (policy, code) in
+        [(RestartPolicy::Never, 0), (RestartPolicy::Never, 3), (RestartPolicy::OnFailure, 0)]
+    {
+        let wanted = PodInstruction { restart_policy: policy.into(), ..wanted.clone() };
+        let after =
+            pruned(&wanted, pod(vec![init(), instance("c", Kind::App, "web", exited(code, 3, 5))]), 6);
+        assert_eq!(decide(&wanted, &after, 60).0, [Action::Detach], "{policy:?} {code}");
+        let mut lost = after;
+        lost.instances.clear();
+        let again = pruned(&wanted, lost, 70);
+        assert_eq!(decide(&wanted, &again, 80).0, [Action::Detach], "the engine lost the sandbox, too");
+        let state = state_of(&report(&wanted, &again, 80));
+        assert!(matches!(state, State::Terminated(ended) if ended.exit_code == code));
+    }
+}
+
+#[test]
+fn a_lost_engine_restarts_what_ran_by_its_policy_and_counts_on() {
+    let mut wanted = instruction();
+    wanted.init_containers =
+        vec![Container { name: "init".into(), image: "nginx:1".into(), ..Container::default() }];
+    let mut web = instance("c", Kind::App, "web", Phase::Running(at(3)));
+    web.attempt = 4;
+    let mut lost = pod(vec![instance("i", Kind::Init, "init", exited(0, 0, 2)), web]);
+    lost.instances[0].attempt = 2;
+    lost = pruned(&wanted, lost, 9);
+    lost.instances.clear();
+    lost = pruned(&wanted, lost, 10);
+    assert_eq!(decide(&wanted, &lost, 10).0, [Action::CreateSandbox { attempt: 3 }]);
+    let status = report(&wanted, &lost, 10);
+    let State::Terminated(ended) = state_of(&status) else { panic!("{status:?}") };
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "ContainerStatusUnknown"));
+    assert_eq!((status.containers[0].restart_count, ended.finished_at.as_str()), (4, "1970-01-01T00:00:10Z"));
+    // In a new sandbox the init container runs again, as on Kubernetes, and the others only after it.
+    let mut fresh = instance("box2", Kind::Sandbox, "", Phase::Running(at(11)));
+    fresh.attempt = 3;
+    lost.instances.push(fresh);
+    lost.memory.attached_to = Some("box2".into());
+    let actions = decide(&wanted, &lost, 12).0;
+    assert!(
+        matches!(&actions[..], [Action::PullImage { name, attempt: 1, .. }] if name == "init"),
+        "{actions:?}"
+    );
+    let again = Instance {
+        attempt: 1,
+        sandbox: "box2".into(),
+        ..instance("i2", Kind::Init, "init", exited(0, 12, 13))
+    };
+    lost.instances.push(again);
+    let actions = decide(&wanted, &lost, 13).0;
+    assert!(
+        matches!(&actions[..], [Action::PullImage { name, attempt: 5, .. }] if name == "web"),
+        "{actions:?}"
+    );
+    // Whoever must not be restarted is not.
+    let never = PodInstruction { restart_policy: RestartPolicy::Never.into(), ..wanted };
+    lost.instances.clear();
+    lost = pruned(&never, lost, 20);
+    assert_eq!(decide(&never, &lost, 20).0, [Action::Detach]);
 }
 
 #[test]

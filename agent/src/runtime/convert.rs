@@ -1,16 +1,14 @@
 //! Between Warren's words and bollard's.
 
-use std::collections::HashMap;
-
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig,
-    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HealthConfig,
+    HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use jiff::Timestamp;
 
 use super::{
-    Found, Scope,
+    Found, LastWords, Scope,
     spec::{self, ContainerSpec, MountSpec},
 };
 use crate::plan::{Exit, Instance, Kind, Phase};
@@ -29,11 +27,16 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
     let host = HostConfig {
         network_mode: Some(spec.network_mode.clone()),
         ipc_mode: Some(spec.ipc_mode.clone()),
-        mounts: Some(spec.mounts.iter().map(|mount| mount_body(scope, &uid, mount)).collect()),
+        mounts: Some(
+            spec.mounts
+                .iter()
+                .map(|mount| mount_body(scope, &uid, mount))
+                .chain(spec.image_volumes.iter().map(|target| image_volume(scope, &uid, target)))
+                .collect(),
+        ),
         dns: some(&spec.dns),
         dns_search: some(&spec.dns_search),
         dns_options: some(&spec.dns_options),
-        extra_hosts: some(&spec.extra_hosts),
         cgroup_parent: spec.cgroup_parent.clone(),
         cpu_shares: spec.cpu_shares,
         cpu_period: spec.cpu_period,
@@ -42,6 +45,8 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
         // The same as memory: no swap on top, as on Kubernetes.
         memory_swap: spec.memory,
         oom_score_adj: spec.oom_score_adjust,
+        group_add: some(&spec.groups),
+        pids_limit: spec.pids_limit,
         cap_add: some(&spec.capabilities_add),
         cap_drop: some(&spec.capabilities_drop),
         privileged: spec.privileged.then_some(true),
@@ -69,9 +74,22 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
         tty: spec.tty.then_some(true),
         open_stdin: spec.stdin.then_some(true),
         stdin_once: spec.stdin_once.then_some(true),
+        // Probes are the pod's to ask for, not the image's.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         labels: Some(spec.labels.clone().into_iter().collect()),
         host_config: Some(host),
         ..ContainerCreateBody::default()
+    }
+}
+
+/// A volume without a name: the engine fills it with what the image has there, and removes it with the container.
+fn image_volume(scope: &Scope, uid: &str, target: &str) -> Mount {
+    let labels = Some(scope.labels(uid).into_iter().collect());
+    Mount {
+        typ: Some(MountType::VOLUME),
+        target: Some(target.to_owned()),
+        volume_options: Some(MountVolumeOptions { labels, ..Default::default() }),
+        ..Mount::default()
     }
 }
 
@@ -95,10 +113,11 @@ fn mount_body(scope: &Scope, uid: &str, mount: &MountSpec) -> Mount {
                 name: Some("local".to_owned()),
                 options: Some(options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
             };
-            let labels: HashMap<_, _> = scope.labels(uid).into_iter().collect();
             let volume_options = MountVolumeOptions {
-                labels: Some(labels),
+                labels: Some(scope.labels(uid).into_iter().collect()),
                 driver_config: Some(driver),
+                // Empty, and of the mode above, whatever the image has at that place.
+                no_copy: Some(true),
                 ..Default::default()
             };
             Mount {
@@ -115,6 +134,10 @@ fn mount_body(scope: &Scope, uid: &str, mount: &MountSpec) -> Mount {
 
 /// Reads a container back from its labels and state; none when it is not one of this node's.
 pub(super) fn found(scope: &Scope, response: ContainerInspectResponse) -> Option<Found> {
+    // Labels of an image become those of its containers, and this may be somebody else's: only our names are ours.
+    if !response.name?.trim_start_matches('/').starts_with(spec::CONTAINER_PREFIX) {
+        return None;
+    }
     let config = response.config?;
     let labels = config.labels.unwrap_or_default();
     let label = |key: &str| labels.get(key).cloned().unwrap_or_default();
@@ -129,6 +152,7 @@ pub(super) fn found(scope: &Scope, response: ContainerInspectResponse) -> Option
         pod: label(spec::POD_NAME),
         namespace: label(spec::POD_NAMESPACE),
         pid: state.pid.unwrap_or_default(),
+        last_words: LastWords::parse(&label(spec::LAST_WORDS)),
         instance: Instance {
             id: response.id?,
             kind: Kind::parse(&label(spec::KIND))?,
@@ -165,15 +189,19 @@ fn phase(state: &ContainerState, created: Option<&str>) -> Option<Phase> {
             code: if code == 0 { 128 } else { code },
             out_of_memory: false,
             start_error: if error.is_empty() { "the engine could not start it".to_owned() } else { error },
+            message: String::new(),
             started: None,
             finished: created,
+            unseen: false,
         })),
         ContainerStateStatusEnum::EXITED => Some(Phase::Exited(Exit {
             code,
             out_of_memory: state.oom_killed.unwrap_or_default(),
             start_error: error,
+            message: String::new(),
             started,
             finished: moment(state.finished_at.as_deref()).or(started).unwrap_or(created),
+            unseen: false,
         })),
         ContainerStateStatusEnum::DEAD
         | ContainerStateStatusEnum::REMOVING

@@ -1,16 +1,12 @@
 //! The Docker engine through bollard.
 
+mod commands;
 mod interactive;
+mod logs;
 
 use std::{collections::HashMap, future::Future, time::Duration};
 
-use bollard::{
-    Docker,
-    container::LogOutput,
-    errors::Error as BollardError,
-    exec::{CreateExecOptions, StartExecResults},
-    query_parameters as query,
-};
+use bollard::{Docker, errors::Error as BollardError, query_parameters as query};
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -18,7 +14,8 @@ use tokio::sync::Semaphore;
 use warren_proto::control::{ContainerStreams, TerminalSize};
 
 use super::{
-    Engine, EngineError, EngineInfo, ExecResult, Found, LogOptions, LogStream, Process, ProcessHandle, Scope,
+    Engine, EngineError, EngineInfo, ExecResult, Found, ImageConfig, LogOptions, LogStream, Process,
+    ProcessHandle, Scope,
     convert::{container_body, found},
     image::ImageName,
     spec::{self, ContainerSpec},
@@ -32,8 +29,6 @@ const LONG: Duration = Duration::from_secs(60);
 const PULL_SILENCE: Duration = Duration::from_secs(120);
 /// How far back events are asked for, so that none falls between two subscriptions.
 const EVENT_OVERLAP_SECONDS: i64 = 5;
-/// How much of a command's output is kept.
-const EXEC_OUTPUT: usize = 10 * 1024;
 
 /// The engine behind a unix socket, restricted to one node of one cluster.
 pub struct DockerEngine {
@@ -205,10 +200,18 @@ impl Engine for DockerEngine {
         }
     }
 
-    async fn image_id(&self, image: &str) -> Result<Option<String>, EngineError> {
+    async fn image(&self, image: &str) -> Result<Option<ImageConfig>, EngineError> {
+        // It becomes part of a path.
+        ImageName::parse(image).map_err(EngineError::Other)?;
         let client = self.client()?;
         match self.within(SHORT, "inspect image", client.inspect_image(image)).await {
-            Ok(image) => Ok(image.id),
+            Ok(image) => {
+                let config = image.config.unwrap_or_default();
+                Ok(Some(ImageConfig {
+                    user: config.user.unwrap_or_default(),
+                    volumes: config.volumes.unwrap_or_default(),
+                }))
+            }
             Err(EngineError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -228,28 +231,7 @@ impl Engine for DockerEngine {
     }
 
     async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Result<ExecResult, EngineError> {
-        let client = self.client()?;
-        let options = CreateExecOptions {
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(command.to_vec()),
-            ..Default::default()
-        };
-        let work = async {
-            let exec = client.create_exec(id, options).await?;
-            let mut output = Vec::new();
-            if let StartExecResults::Attached { output: mut stream, .. } =
-                client.start_exec(&exec.id, None).await?
-            {
-                while let Some(piece) = stream.try_next().await? {
-                    let piece = piece.into_bytes();
-                    output.extend_from_slice(&piece[..piece.len().min(EXEC_OUTPUT - output.len())]);
-                }
-            }
-            let code = client.inspect_exec(&exec.id).await?.exit_code.unwrap_or(-1);
-            Ok(ExecResult { code, output: String::from_utf8_lossy(&output).into_owned() })
-        };
-        self.within(timeout, "exec", work).await
+        self.run_command(id, command, timeout).await
     }
 
     async fn open_exec(
@@ -278,23 +260,16 @@ impl Engine for DockerEngine {
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, EngineError> {
+        self.read_log(id, options).await
+    }
+
+    async fn volume_path(&self, name: &str) -> Result<Option<std::path::PathBuf>, EngineError> {
         let client = self.client()?;
-        let options = query::LogsOptions {
-            follow: options.follow,
-            stdout: true,
-            stderr: true,
-            // The client counts in 32 bits: later is the latest that it knows, not the beginning.
-            since: options.since.map_or(0, |since| i32::try_from(since.max(0)).unwrap_or(i32::MAX)),
-            timestamps: options.timestamps,
-            tail: options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
-            ..Default::default()
-        };
-        let socket = self.socket.clone();
-        let describe = move |error: BollardError| match error {
-            BollardError::DockerResponseServerError { message, .. } => EngineError::Other(message),
-            error => EngineError::Other(format!("the Docker engine at {socket} broke off the log: {error}")),
-        };
-        Ok(client.logs(id, Some(options)).map_ok(LogOutput::into_bytes).map_err(describe).boxed())
+        match self.within(SHORT, "inspect volume", client.inspect_volume(name)).await {
+            Ok(volume) => Ok(Some(volume.mountpoint.into())),
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn remove_volumes(&self, uid: &str) -> Result<(), EngineError> {

@@ -3,7 +3,11 @@
 mod convert;
 pub mod docker;
 pub mod image;
+mod last_words;
+mod log_lines;
 pub mod process;
+pub mod resolver;
+pub mod secrecy;
 pub mod spec;
 pub mod watch;
 
@@ -54,6 +58,31 @@ pub struct Found {
     pub instance: Instance,
     /// Process id of a live container.
     pub pid: i64,
+    /// Where it tells why it ended.
+    pub last_words: LastWords,
+}
+
+/// Where a container tells why it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastWords {
+    /// Nowhere: an earlier version made it.
+    #[default]
+    Nowhere,
+    /// In a file of the agent's.
+    File,
+    /// In that file; when it failed and wrote nothing, the end of its log is told.
+    FileOrLog,
+}
+
+impl LastWords {
+    /// Reads the label `warren.last-words`.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "file" => Self::File,
+            "file,log" => Self::FileOrLog,
+            _ => Self::Nowhere,
+        }
+    }
 }
 
 /// What the engine says about itself.
@@ -77,6 +106,15 @@ pub struct EngineInfo {
     pub images: Vec<(Vec<String>, i64)>,
 }
 
+/// What an image says of itself that a container of it must be made by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// `USER`: a name or number, with a group or without; empty for none, which is root.
+    pub user: String,
+    /// `VOLUME`: paths that get a volume of their own where nothing else is mounted.
+    pub volumes: Vec<String>,
+}
+
 /// How a command in a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecResult {
@@ -86,7 +124,7 @@ pub struct ExecResult {
     pub output: String,
 }
 
-/// Which part of a container's log.
+/// Which part of a container's log. Everything counts in lines as they were written, however long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     /// Wait for more until the container ends.
@@ -141,11 +179,11 @@ pub trait Engine: Send + Sync + 'static {
     fn signal(&self, id: &str, signal: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Removes a container, dead or alive. An unknown one is success.
     fn remove(&self, id: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
-    /// Id of an image that is present.
-    fn image_id(&self, image: &str) -> impl Future<Output = Result<Option<String>, EngineError>> + Send;
+    /// What an image says of itself; none when it is not present.
+    fn image(&self, image: &str) -> impl Future<Output = Result<Option<ImageConfig>, EngineError>> + Send;
     /// Fetches an image from its registry.
     fn pull(&self, image: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
-    /// Runs a command in a container.
+    /// Runs a command in a container. One that does not end in time is killed, with what it started.
     fn exec(
         &self,
         id: &str,
@@ -182,6 +220,11 @@ pub trait Engine: Send + Sync + 'static {
         id: &str,
         options: LogOptions,
     ) -> impl Future<Output = Result<LogStream, EngineError>> + Send;
+    /// Where the engine has its volume mounted, in its own mount namespace; none when there is no such volume.
+    fn volume_path(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<std::path::PathBuf>, EngineError>> + Send;
     /// Removes the engine's volumes of a pod.
     fn remove_volumes(&self, uid: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// What the engine is.

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use warren_runtime::CancellationToken;
 
-use super::{Engine, EngineError, Found};
+use super::{Engine, EngineError, Found, last_words};
+use crate::volumes::Volumes;
 
 /// A listing though nothing was heard: events can be lost.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -20,6 +21,7 @@ const NOT_ASKED: &str = "the Docker engine was not asked yet";
 /// The containers of this node, by id.
 pub struct Inventory<E> {
     engine: Arc<E>,
+    volumes: Volumes,
     found: Mutex<BTreeMap<String, Found>>,
     /// Why the picture cannot be trusted; none when it can.
     trouble: watch::Sender<Option<String>>,
@@ -30,10 +32,11 @@ pub struct Inventory<E> {
 
 impl<E: Engine> Inventory<E> {
     /// An inventory that has not looked yet. `changed` is notified whenever the picture changes.
-    pub fn new(engine: Arc<E>, changed: Arc<Notify>) -> Self {
+    pub fn new(engine: Arc<E>, volumes: Volumes, changed: Arc<Notify>) -> Self {
         let trouble = Some(NOT_ASKED.to_owned());
         Self {
             engine,
+            volumes,
             found: Mutex::default(),
             trouble: watch::Sender::new(trouble),
             look: tokio::sync::Mutex::new(()),
@@ -73,7 +76,11 @@ impl<E: Engine> Inventory<E> {
     /// Looks at one container again.
     pub async fn refresh(&self, id: &str) -> Result<(), EngineError> {
         let _look = self.look.lock().await;
-        let now = self.engine.inspect(id).await?;
+        let before = self.get(id);
+        let mut now = self.engine.inspect(id).await?;
+        if let Some(now) = &mut now {
+            last_words::take(&*self.engine, &self.volumes, before.as_ref(), now).await;
+        }
         let changed = {
             let mut all = self.found.lock();
             let before = match &now {
@@ -90,7 +97,11 @@ impl<E: Engine> Inventory<E> {
 
     async fn list(&self) -> Result<(), EngineError> {
         let _look = self.look.lock().await;
-        let found = self.engine.list().await?;
+        let mut found = self.engine.list().await?;
+        let known = self.found.lock().clone();
+        for found in &mut found {
+            last_words::take(&*self.engine, &self.volumes, known.get(&found.instance.id), found).await;
+        }
         let found: BTreeMap<_, _> =
             found.into_iter().map(|found| (found.instance.id.clone(), found)).collect();
         let before = std::mem::replace(&mut *self.found.lock(), found.clone());

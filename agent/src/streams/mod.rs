@@ -30,7 +30,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Frames under way; beyond this the engine's log is not read further.
 const WINDOW: usize = 8;
 /// Larger pieces are cut: a message has a limit.
-const FRAME: usize = 256 * 1024;
+const FRAME: usize = 64 * 1024;
 /// Streams into this node's pods at a time: each has a connection to the controller, and most one to the engine.
 const MOST_SESSIONS: usize = 512;
 /// Beyond these, so many are told that they are too many.

@@ -4,17 +4,14 @@
 //! on 127.0.0.1 alone can be reached, too.
 
 use std::{
-    fs::File,
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream as BlockingStream},
+    net::{Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
-use nix::sched::{CloneFlags, setns};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
 };
 use warren_proto::control::SessionFrame;
 
@@ -22,7 +19,10 @@ use super::{End, GONE};
 use crate::{
     driver::Driver,
     netd::Links,
-    runtime::{Engine, process::network_namespace},
+    runtime::{
+        Engine,
+        process::{connect_inside, network_namespace},
+    },
 };
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -39,33 +39,10 @@ pub(super) async fn connect<E: Engine, L: Links>(
     let namespace = network_namespace(sandbox.pid, &sandbox.instance.id).map_err(|error| {
         format!("cannot enter the network of pod {}/{}: {error}", sandbox.namespace, sandbox.pod)
     })?;
-    let stream = connect_inside(namespace, port).await.map_err(|error| error.to_string())?;
-    stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)).map_err(|error| error.to_string())
-}
-
-/// A namespace belongs to a thread: one is made for the purpose, and ends with it.
-async fn connect_inside(namespace: File, port: u16) -> io::Result<BlockingStream> {
-    let (answer, answered) = oneshot::channel();
-    let work = move || {
-        let entered = setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
-        let _ = answer.send(entered.and_then(|()| connect_here(port)));
-    };
-    std::thread::Builder::new().name("port-forward".to_owned()).spawn(work)?;
-    answered.await.unwrap_or_else(|_| Err(io::Error::other("the thread that connects has died")))
-}
-
-fn connect_here(port: u16) -> io::Result<BlockingStream> {
-    let connect = |address: SocketAddr| BlockingStream::connect_timeout(&address, CONNECT);
-    connect((Ipv4Addr::LOCALHOST, port).into()).or_else(|first| {
-        connect((Ipv6Addr::LOCALHOST, port).into()).map_err(|second| {
-            let kind = first.kind();
-            let text = format!(
-                "failed to connect to localhost:{port} inside the pod, IPv4: 127.0.0.1:{port}: {first}, \
-                 IPv6: [::1]:{port}: {second}"
-            );
-            io::Error::new(kind, text)
-        })
-    })
+    let addresses = vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
+    connect_inside(namespace, addresses, CONNECT)
+        .await
+        .map_err(|error| format!("failed to connect to localhost:{port} inside the pod: {error}"))
 }
 
 /// Carries bytes until both directions have ended.
@@ -98,20 +75,4 @@ pub(super) async fn carry(
     };
     tokio::try_join!(outwards, inwards)?;
     Ok(End::default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_refusal_names_both_addresses_and_a_server_is_reached() {
-        let own = || File::open("/proc/self/ns/net").unwrap();
-        let server = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = server.local_addr().unwrap().port();
-        assert!(connect_inside(own(), port).await.is_ok());
-        drop(server);
-        let refused = connect_inside(own(), port).await.unwrap_err().to_string();
-        assert!(refused.contains(&format!("localhost:{port}")) && refused.contains("[::1]"), "{refused}");
-    }
 }

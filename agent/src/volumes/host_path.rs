@@ -2,48 +2,70 @@
 
 use std::{
     io,
-    os::unix::fs::FileTypeExt,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Component, Path, PathBuf},
 };
 
-use super::{VolumeError, make_open};
+use rustix::fs::FileType;
 
-/// The path on the machine; below the prefix, when nodes that share a machine must not share it.
-pub(super) fn resolve(prefix: Option<&Path>, path: &str) -> PathBuf {
-    let Some(prefix) = prefix else { return PathBuf::from(path) };
-    let inside = Path::new(path).components().filter(|part| matches!(part, Component::Normal(_)));
-    prefix.join(inside.collect::<PathBuf>())
-}
+use super::{
+    VolumeError,
+    beneath::{self, Tree},
+};
 
-/// Checks, or makes, what the type of the volume promises.
-pub(super) fn check(volume: &str, path: &Path, kind: &str) -> Result<(), VolumeError> {
-    if !path.is_absolute() {
-        return Err(VolumeError::invalid(volume, format!("hostPath {} must be absolute", path.display())));
+/// Opens the path, checks what the type of the volume promises, and makes what it says shall be made. What was
+/// opened is what was checked.
+///
+/// Below a prefix, when nodes that share a machine must not share its paths, nothing leads out of the prefix. The
+/// machine's own paths follow the machine's links, as on Kubernetes.
+pub(super) fn open(
+    volume: &str,
+    prefix: Option<&Path>,
+    path: &str,
+    kind: &str,
+) -> Result<OwnedFd, VolumeError> {
+    if !path.starts_with('/') {
+        return Err(VolumeError::invalid(volume, format!("hostPath {path} must be absolute")));
     }
-    let make_dir = || make_open(path, 0o755).map_err(VolumeError::io(volume, "create", path));
-    let exists = path.exists();
-    let meta = || path.metadata().map_err(VolumeError::io(volume, "look at", path));
-    let (is_right, what) = match kind {
+    let failed = |error| failure(volume, prefix, path, error);
+    let tree = tree(prefix).map_err(failed)?;
+    let inside: PathBuf =
+        Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let opened = match kind {
         // No check was asked for; the engine wants the path to exist.
-        "" if exists => return Ok(()),
-        "" => return make_dir(),
-        "DirectoryOrCreate" if !exists => return make_dir(),
-        "FileOrCreate" if !exists => {
-            return create_file(path).map_err(VolumeError::io(volume, "create", path));
-        }
-        "Directory" | "DirectoryOrCreate" => (meta()?.is_dir(), "a directory"),
-        "File" | "FileOrCreate" => (meta()?.is_file(), "a file"),
-        "Socket" => (meta()?.file_type().is_socket(), "a socket"),
-        "CharDevice" => (meta()?.file_type().is_char_device(), "a character device"),
-        "BlockDevice" => (meta()?.file_type().is_block_device(), "a block device"),
+        "" | "DirectoryOrCreate" => tree.open_or_make(&inside, 0o755),
+        "FileOrCreate" => tree.open_or_make_file(&inside, 0o644),
+        "Directory" | "File" | "Socket" | "CharDevice" | "BlockDevice" => tree.open(&inside),
         other => return Err(VolumeError::invalid(volume, format!("hostPath type {other:?} is not known"))),
     };
-    if is_right {
-        return Ok(());
+    let opened = opened.map_err(failed)?;
+    let (right, what) = match kind {
+        "" => return Ok(opened),
+        "File" | "FileOrCreate" => (FileType::RegularFile, "a file"),
+        "Socket" => (FileType::Socket, "a socket"),
+        "CharDevice" => (FileType::CharacterDevice, "a character device"),
+        "BlockDevice" => (FileType::BlockDevice, "a block device"),
+        _ => (FileType::Directory, "a directory"),
+    };
+    if beneath::kind(&opened).map_err(failed)? == right {
+        return Ok(opened);
     }
-    Err(VolumeError::invalid(volume, format!("hostPath type check failed: {} is not {what}", path.display())))
+    Err(VolumeError::invalid(volume, format!("hostPath type check failed: {path} is not {what}")))
 }
 
-fn create_file(path: &Path) -> io::Result<()> {
-    std::fs::OpenOptions::new().create(true).append(true).open(path).map(drop)
+fn tree(prefix: Option<&Path>) -> io::Result<Tree> {
+    let Some(prefix) = prefix else { return Tree::machine() };
+    // The umask is 0 here.
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(prefix)?;
+    Tree::beneath(prefix)
+}
+
+fn failure(volume: &str, prefix: Option<&Path>, path: &str, error: io::Error) -> VolumeError {
+    match prefix {
+        Some(prefix) if beneath::leads_out(&error) => VolumeError::invalid(
+            volume,
+            format!("hostPath {path} leads out of {} by a link, which is this node's part", prefix.display()),
+        ),
+        _ => VolumeError::io(volume, "open hostPath", Path::new(path))(error),
+    }
 }

@@ -1,11 +1,14 @@
 //! Where secrets lie: in memory, where the engine sees the same directory.
 
 use std::{
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+use super::beneath;
 
 const MEMORY: &str = "/dev/shm";
 /// What container engines call the `/dev/shm` that they give to a container.
@@ -21,18 +24,45 @@ pub(super) fn in_memory(cluster: &str, node: &str) -> Option<PathBuf> {
     if !statfs(memory).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) {
         return None;
     }
+    // Every user may make directories in /dev/shm.
+    if let Err(error) = warren_runtime::private::is_ours_so_far(&place) {
+        tracing::error!(error = format!("{error:#}"), "secrets cannot be kept in memory");
+        return None;
+    }
     let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
     if device(&place).is_some() && device(&place) != device(memory) {
         return statfs(&place).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC).then_some(place);
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    (source_of(&mounts, MEMORY) != Some(PRIVATE)).then_some(place)
+    if source_of(&mounts, MEMORY) == Some(PRIVATE) {
+        return None;
+    }
+    match beneath::make_own(memory, &["warren", cluster, node]) {
+        Ok(()) => Some(place),
+        Err(error) => {
+            tracing::error!(
+                directory = %place.display(),
+                %error,
+                "this directory in the machine's memory is not the agent's alone: remove it (rm -r /dev/shm/warren), \
+                 then restart the agent"
+            );
+            None
+        }
+    }
 }
 
 /// What is mounted at `point`, from `/proc/self/mountinfo` (see proc(5)); the last mount covers earlier ones.
 fn source_of<'a>(mounts: &'a str, point: &str) -> Option<&'a str> {
     let mut at_point = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(point));
     at_point.next_back()?.split_once(" - ")?.1.split(' ').nth(1)
+}
+
+/// Checks, where the engine is, that nobody else decides what lies at the directory from [`in_memory`]: in a container
+/// its parents are out of sight.
+pub(super) fn check(place: &Path) -> io::Result<()> {
+    let Ok(inside) = place.strip_prefix(MEMORY) else { return Ok(()) };
+    let parts: Vec<&str> = inside.iter().filter_map(|part| part.to_str()).collect();
+    beneath::make_own(Path::new(MEMORY), &parts)
 }
 
 #[cfg(test)]

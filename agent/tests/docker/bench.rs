@@ -237,6 +237,22 @@ impl Bench {
         Ok(String::from_utf8(pieces.concat()).unwrap())
     }
 
+    /// Makes an image `NAME:1` like the tests' own, with these lines of a Dockerfile.
+    pub(crate) async fn import(&self, name: &str, changes: &[&str]) {
+        let lines = format!("FROM {IMAGE}\n{}\n", changes.join("\n"));
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(lines.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, "Dockerfile", lines.as_bytes()).unwrap();
+        let body = bollard::body_full(Bytes::from(archive.into_inner().unwrap()));
+        let options =
+            query::BuildImageOptions { t: Some(format!("{name}:1")), rm: true, ..Default::default() };
+        let mut progress = self.docker.build_image(options, None, Some(body)).boxed();
+        while progress.try_next().await.unwrap().is_some() {}
+    }
+
     pub(crate) fn has_event(&self, reason: &str, part: &str) -> bool {
         let events = self.driver.outbox().pending_events();
         events.iter().any(|event| event.reason == reason && event.message.contains(part))
@@ -275,9 +291,14 @@ async fn clean_up(node: &str) {
     let mut users = USERS.lock().await;
     *users -= 1;
     if *users == 0 {
-        for image in [IMAGE, SANDBOX_IMAGE] {
-            let options = query::RemoveImageOptions { force: true, ..Default::default() };
-            let _ = docker.remove_image(image, Some(options), None).await;
+        // The tests' own, and what a test that failed left.
+        let filters = [("reference".to_owned(), vec!["agenttest-*".to_owned()])];
+        let options = query::ListImagesOptions { filters: Some(filters.into()), ..Default::default() };
+        for image in docker.list_images(Some(options)).await.unwrap_or_default() {
+            for name in image.repo_tags {
+                let options = query::RemoveImageOptions { force: true, ..Default::default() };
+                let _ = docker.remove_image(&name, Some(options), None).await;
+            }
         }
         let _ = std::fs::remove_dir(&shared);
     }
@@ -295,9 +316,15 @@ fn start_agent(
     let parts = Parts {
         engine: Arc::new(DockerEngine::new(socket.to_str().unwrap(), scope.clone())),
         links: Arc::new(NetdLinks::new(dir.join("run/netd.sock"))),
-        volumes: Volumes::new(dir, CLUSTER, node, Some(dir.join("host"))),
-        around: Surroundings { scope, cgroup_parent: None, sandbox_image: SANDBOX_IMAGE.into() },
+        volumes: Volumes::new(dir, CLUSTER, node, Some(dir.join("host")), socket.to_str().unwrap()),
+        around: Surroundings {
+            scope,
+            cgroup_parent: None,
+            sandbox_image: SANDBOX_IMAGE.into(),
+            pids_limit: Some(256),
+        },
         recall_file: dir.join("agent.json"),
+        past_dir: dir.join("past"),
     };
     let driver = Driver::start(&mut tasks, parts, feed);
     (driver, tokio::spawn(tasks.wait()), stop)
@@ -330,6 +357,12 @@ async fn remove_containers(docker: &Docker, node: &str) {
 
 /// Busybox with a shell, and the same with an entry point that waits for its end as the real sandbox does.
 async fn import_images(docker: &Docker) {
+    let archive = busybox_archive();
+    import_image(docker, IMAGE, archive.clone(), vec![]).await;
+    import_image(docker, SANDBOX_IMAGE, archive, vec!["ENTRYPOINT [\"/warren\"]".to_owned()]).await;
+}
+
+fn busybox_archive() -> Bytes {
     let busybox = std::fs::read("/bin/busybox").expect("the tests need the package busybox-static");
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, content: &[u8]| {
@@ -358,20 +391,22 @@ async fn import_images(docker: &Docker) {
     header.set_size(0);
     header.set_mode(0o1777);
     archive.append_data(&mut header, "tmp/", std::io::empty()).unwrap();
-    let archive = Bytes::from(archive.into_inner().unwrap());
-    for (image, changes) in [(IMAGE, vec![]), (SANDBOX_IMAGE, vec!["ENTRYPOINT [\"/warren\"]".to_owned()])] {
-        let (repository, tag) = image.split_once(':').unwrap();
-        let options = query::CreateImageOptions {
-            from_src: Some("-".into()),
-            repo: Some(repository.into()),
-            tag: Some(tag.into()),
-            changes,
-            ..Default::default()
-        };
-        let body = bollard::body_full(archive.clone());
-        let mut progress = docker.create_image(Some(options), Some(body), None).boxed();
-        while progress.try_next().await.unwrap().is_some() {}
-    }
+    Bytes::from(archive.into_inner().unwrap())
+}
+
+/// Makes an image of one layer.
+async fn import_image(docker: &Docker, image: &str, archive: Bytes, changes: Vec<String>) {
+    let (repository, tag) = image.split_once(':').unwrap();
+    let options = query::CreateImageOptions {
+        from_src: Some("-".into()),
+        repo: Some(repository.into()),
+        tag: Some(tag.into()),
+        changes,
+        ..Default::default()
+    };
+    let body = bollard::body_full(archive);
+    let mut progress = docker.create_image(Some(options), Some(body), None).boxed();
+    while progress.try_next().await.unwrap().is_some() {}
 }
 
 /// A container that runs a shell line.

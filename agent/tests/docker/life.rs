@@ -51,6 +51,7 @@ fn furnished() -> PodInstruction {
         nameservers: vec!["10.43.0.10".into()],
         searches: vec!["default.svc.cluster.local".into()],
         options: vec!["ndots:5".into()],
+        ..Dns::default()
     });
     wanted.volumes = vec![
         volume("config", files(false, "app.conf", "colour=blue", 0)),
@@ -150,10 +151,19 @@ async fn init_containers_run_one_by_one_and_before_the_others() {
     bench.end().await;
 }
 
-/// Answers every request with a code that can be changed.
-async fn web_server() -> (u16, Arc<AtomicBool>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+const WEB_PORT: u16 = 8080;
+
+/// Answers every request inside a pod's network with a code that can be changed.
+async fn web_server(namespace_path: String) -> Arc<AtomicBool> {
+    // A namespace belongs to a thread.
+    let bind = move || {
+        let namespace = std::fs::File::open(namespace_path).unwrap();
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        std::net::TcpListener::bind(("127.0.0.1", WEB_PORT)).unwrap()
+    };
+    let listener = std::thread::spawn(bind).join().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     let healthy = Arc::new(AtomicBool::new(true));
     let shared = Arc::clone(&healthy);
     tokio::spawn(async move {
@@ -169,16 +179,15 @@ async fn web_server() -> (u16, Arc<AtomicBool>) {
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
-    (port, healthy)
+    healthy
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_decide_about_readiness_and_restarts() {
     let mut bench = Bench::new("probes").await;
-    let (port, healthy) = web_server().await;
     let header = warren_proto::control::HttpHeader { name: "X-Probe".into(), value: "yes".into() };
     let http = HttpProbe {
-        port: port.into(),
+        port: WEB_PORT.into(),
         path: "/health".into(),
         host: "127.0.0.1".into(),
         headers: vec![header],
@@ -201,6 +210,10 @@ async fn probes_decide_about_readiness_and_restarts() {
     let wanted = pod(3, vec![app]);
     let uid = wanted.uid.clone();
     bench.want(wanted);
+    // Loopback is the pod's own: the node's would not be asked.
+    bench.until(&uid, "a start", waits_to_be_ready).await;
+    let namespace = bench.netd.links.lock()[&uid].namespace_path.clone();
+    let healthy = web_server(namespace).await;
     let status = bench.until_ready(&uid).await;
     healthy.store(false, Ordering::SeqCst);
     let unready = bench.until(&uid, "unreadiness", |status| !container_of(status, "app").ready).await;

@@ -5,6 +5,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bench;
+mod commands;
+mod images;
 mod life;
+mod past;
+mod paths;
 mod sessions;
 mod trouble;

@@ -10,11 +10,12 @@ use kube::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    containers::{API_PORT_LABEL, ROLE_LABEL, Role},
+    containers::API_PORT_LABEL,
     engine::{CLUSTER_LABEL, Engine},
     names::ClusterName,
+    observe,
 };
-use crate::args::AccessOptions;
+use crate::args::{AccessOptions, TokenRole};
 
 /// The file that the controller writes into its data directory.
 const ADMINISTRATOR_FILE: &str = "admin.kubeconfig";
@@ -26,6 +27,12 @@ pub(crate) async fn kubeconfig(engine: &Engine, cluster: &ClusterName) -> anyhow
         .await?
         .with_context(|| format!("the controller of cluster {cluster} has not written a kubeconfig yet: wait, or see docker logs {}", cluster.controller()))?;
     localized(&text, cluster, port)
+}
+
+/// Writes what only its owner may read. A link, or a file of another mode that is there, is replaced and never written
+/// through.
+pub(crate) fn write_private(file: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    warren_runtime::identity::write_private(file, text.as_bytes())
 }
 
 /// A client for the cluster's API.
@@ -58,14 +65,17 @@ pub(crate) async fn administrator_file(
 /// The port under which the cluster's API is published.
 async fn api_port(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<u16> {
     let containers = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
-    let label = |container: &ContainerSummary, name: &str| container.labels.as_ref()?.get(name).cloned();
-    containers
-        .iter()
-        .find(|container| label(container, ROLE_LABEL) == Some(Role::Controller.to_string()))
-        .and_then(|controller| label(controller, API_PORT_LABEL)?.parse().ok())
-        .with_context(|| {
-            format!("there is no cluster {cluster} on this machine: run warren up{}", cluster.option())
-        })
+    published_api(&containers, cluster).with_context(|| {
+        format!("there is no cluster {cluster} on this machine: run warren up{}", cluster.option())
+    })
+}
+
+/// Where the cluster's own controller publishes the API, whatever labels other containers bear.
+fn published_api(containers: &[ContainerSummary], cluster: &ClusterName) -> Option<u16> {
+    let is_controller = |container: &&ContainerSummary| {
+        observe::is_member(container, cluster) && observe::name(container) == cluster.controller()
+    };
+    observe::label(containers.iter().find(is_controller)?, API_PORT_LABEL)?.parse().ok()
 }
 
 /// The controller's kubeconfig for use on this machine. Everything in it is named after the cluster,
@@ -173,21 +183,37 @@ impl Api {
     }
 
     /// A single-use token with which one member can join.
-    pub(crate) async fn create_token(&self, lifetime_seconds: u64) -> anyhow::Result<String> {
+    pub(crate) async fn create_token(
+        &self,
+        role: TokenRole,
+        lifetime_seconds: u64,
+    ) -> anyhow::Result<String> {
         #[derive(Deserialize)]
         struct Created {
             token: String,
         }
-        let wanted = serde_json::to_vec(&serde_json::json!({"lifetimeSeconds": lifetime_seconds}))?;
+        let wanted = serde_json::to_vec(
+            &serde_json::json!({"role": role.as_str(), "lifetimeSeconds": lifetime_seconds}),
+        )?;
         let created = self.client.request::<Created>(request("POST", "/warren/v1/tokens", wanted)?).await;
         created.map(|created| created.token).map_err(said).context("cannot create a join token")
     }
 }
 
-/// What the API said, without the frame around it.
+/// What the API said, without the frame around it; or that nobody answers, which needs no chain of causes.
 pub(crate) fn said(error: kube::Error) -> anyhow::Error {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => anyhow!(status.message),
+        kube::Error::HyperError(_) | kube::Error::Service(_) => {
+            tracing::debug!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "the controller does not answer"
+            );
+            anyhow!(
+                "the controller does not answer: see that it runs (here: docker ps, then warren up; elsewhere: systemctl \
+                 status warren-controller). Pods, services and the gateway go on without it"
+            )
+        }
         error => error.into(),
     }
 }
@@ -222,6 +248,26 @@ mod tests {
         );
         assert_eq!(config.auth_infos[0].name, "dev-admin");
         assert!(text.contains("client-key-data: a2V5"));
+    }
+
+    #[test]
+    fn a_pods_labels_do_not_lead_the_administrator_elsewhere() {
+        let dev = "dev".parse().unwrap();
+        let container = |name: &str, port: &str| {
+            let labels = [
+                (CLUSTER_LABEL, "dev"),
+                (super::super::containers::ROLE_LABEL, "controller"),
+                (API_PORT_LABEL, port),
+            ];
+            ContainerSummary {
+                names: Some(vec![format!("/{name}")]),
+                labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+                ..ContainerSummary::default()
+            }
+        };
+        let pod = container("warren_evil_default_c_0c1d_0", "666");
+        assert_eq!(published_api(&[pod.clone(), container("dev-controller", "6443")], &dev), Some(6443));
+        assert_eq!(published_api(&[pod], &dev), None);
     }
 
     #[test]

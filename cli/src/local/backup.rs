@@ -35,7 +35,12 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the restored controller may take to answer.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub(crate) async fn save(cluster: &AccessOptions, file: &Path) -> anyhow::Result<()> {
+pub(crate) async fn save(cluster: &AccessOptions, file: &Path, force: bool) -> anyhow::Result<()> {
+    ensure!(
+        force || fs::symlink_metadata(file).is_err(),
+        "{} is there already: choose another name, or add --force to overwrite it",
+        file.display()
+    );
     let api = access::api(cluster).await?;
     let part = part_of(file)?;
     let saved = async {
@@ -143,7 +148,9 @@ async fn restore_container(cluster: &ClusterName, file: &Path, replace: bool) ->
     let engine = Engine::connect().await?;
     let controller = cluster.controller();
     let members = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
-    let container = members.iter().find(|member| super::observe::name(member) == controller);
+    let container = members.iter().find(|member| {
+        super::observe::is_member(member, cluster) && super::observe::name(member) == controller
+    });
     let container = container.with_context(|| {
         let (option, file) = (cluster.option(), file.display());
         format!(
@@ -180,7 +187,7 @@ struct Helper<'a> {
 
 impl<'a> Helper<'a> {
     async fn create(engine: &'a Engine, cluster: &ClusterName, image: String) -> anyhow::Result<Self> {
-        let (name, controller) = (format!("{cluster}-restore"), cluster.controller());
+        let (name, controller) = (cluster.restorer(), cluster.controller());
         let data_dir = cluster.state_root().join(&controller).display().to_string();
         // What an interrupted restore left behind.
         engine.remove(&name).await?;

@@ -18,6 +18,7 @@ pub(crate) const SPECIFICATION_LABEL: &str = "warren.specification";
 pub(crate) const API_PORT_LABEL: &str = "warren.port.api";
 pub(crate) const HTTP_PORT_LABEL: &str = "warren.port.http";
 pub(crate) const HTTPS_PORT_LABEL: &str = "warren.port.https";
+pub(crate) const PROXIES_LABEL: &str = "warren.trusted-proxies";
 
 /// Ports inside the containers; outside they are the user's choice.
 const API_PORT: u16 = 6443;
@@ -87,6 +88,8 @@ pub(crate) struct Layout {
     /// The Docker socket on this machine.
     pub(crate) socket: PathBuf,
     pub(crate) ports: Ports,
+    /// Proxies before the gateway whose word is taken, as CIDRs with commas; empty for none.
+    pub(crate) trusted_proxies: String,
 }
 
 impl Layout {
@@ -117,6 +120,9 @@ impl Layout {
             (CLUSTER_LABEL.to_owned(), self.cluster.to_string()),
             (ROLE_LABEL.to_owned(), member.role.to_string()),
         ]);
+        if member.role == Role::Gateway && !self.trusted_proxies.is_empty() {
+            labels.insert(PROXIES_LABEL.to_owned(), self.trusted_proxies.clone());
+        }
         labels.extend(published.iter().map(|port| (port.label.to_owned(), port.outside.to_string())));
         ContainerCreateBody {
             image: Some(self.image.clone()),
@@ -160,7 +166,12 @@ impl Layout {
                     .collect()
             }
             Role::Gateway => {
-                node.into_iter().chain(["--gateway", "--http", &http, "--https", &https]).collect()
+                let proxies = ["--trusted-proxies", &self.trusted_proxies];
+                let proxies = proxies.into_iter().filter(|_| !self.trusted_proxies.is_empty());
+                node.into_iter()
+                    .chain(["--gateway", "--http", &http, "--https", &https])
+                    .chain(proxies)
+                    .collect()
             }
             Role::Node => {
                 let cluster = self.cluster.as_str();
@@ -191,10 +202,15 @@ impl Layout {
         };
         match member.role {
             Role::Controller => HostConfig { cap_drop: Some(vec!["ALL".to_owned()]), ..base },
-            Role::Gateway => {
-                HostConfig { cap_add: capabilities(&["NET_ADMIN", "NET_RAW"]), ..member_of_overlay(base) }
-            }
-            Role::Node => self.node_config(member, member_of_overlay(base)),
+            // It meets strangers: Docker's own seccomp and AppArmor profiles and masks stay, and all capabilities go but
+            // these: interfaces and rules, pings, and ports below 1024.
+            Role::Gateway => HostConfig {
+                cap_drop: Some(vec!["ALL".to_owned()]),
+                cap_add: capabilities(&["NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"]),
+                security_opt: Some(vec!["no-new-privileges".to_owned()]),
+                ..member_of_overlay(base)
+            },
+            Role::Node => self.node_config(member, unmasked(member_of_overlay(base))),
         }
     }
 
@@ -216,14 +232,21 @@ impl Layout {
     }
 }
 
+/// What a node needs beside it: to enter its pods' namespaces, and to write settings of their interfaces below /proc/sys,
+/// which Docker mounts read-only otherwise.
+fn unmasked(base: HostConfig) -> HostConfig {
+    HostConfig {
+        security_opt: Some(vec!["apparmor=unconfined".to_owned(), "seccomp=unconfined".to_owned()]),
+        masked_paths: Some(Vec::new()),
+        readonly_paths: Some(Vec::new()),
+        ..base
+    }
+}
+
 /// What every member of the overlay needs: to make interfaces, routes and rules in its own namespace.
 fn member_of_overlay(base: HostConfig) -> HostConfig {
     let tun = "/dev/net/tun".to_owned();
     HostConfig {
-        security_opt: Some(vec!["apparmor=unconfined".to_owned(), "seccomp=unconfined".to_owned()]),
-        // Docker mounts /proc/sys read-only otherwise, and interfaces have settings there.
-        masked_paths: Some(Vec::new()),
-        readonly_paths: Some(Vec::new()),
         sysctls: Some(HashMap::from([owned(("net.ipv4.ip_forward", "1"))])),
         devices: Some(vec![DeviceMapping {
             path_on_host: Some(tun.clone()),
@@ -288,6 +311,7 @@ mod tests {
             image: "warren/node:1".into(),
             socket: "/run/docker.sock".into(),
             ports: Ports { api: 6443, http: 8080, https: 8443 },
+            trusted_proxies: String::new(),
         }
     }
 
@@ -325,7 +349,12 @@ mod tests {
         let config = |role| layout().body(&member(role, "m"), None).host_config.unwrap();
         assert_eq!(config(Role::Controller).cap_drop, capabilities(&["ALL"]));
         assert_eq!(config(Role::Controller).cap_add, None);
-        assert_eq!(config(Role::Gateway).pid_mode, None);
+        let gateway = config(Role::Gateway);
+        assert_eq!(gateway.pid_mode, None);
+        assert_eq!(gateway.cap_drop, capabilities(&["ALL"]));
+        assert_eq!(gateway.cap_add, capabilities(&["NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"]));
+        assert_eq!(gateway.security_opt, Some(vec!["no-new-privileges".to_owned()]));
+        assert_eq!((gateway.masked_paths, gateway.readonly_paths), (None, None), "Docker's own");
         assert!(!config(Role::Gateway).binds.unwrap().iter().any(|bind| bind.contains("docker.sock")));
         let node = config(Role::Node);
         assert_eq!(node.pid_mode.as_deref(), Some("host"));

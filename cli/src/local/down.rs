@@ -13,9 +13,9 @@ use bollard::{
     query_parameters::{ListNetworksOptionsBuilder, WaitContainerOptions},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::{
-    containers::Role,
     engine::{CLUSTER_LABEL, Engine},
     image,
     image::Image,
@@ -34,16 +34,16 @@ pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
     let progress = Progress::new();
     let engine = Engine::connect().await?;
     let label = format!("{CLUSTER_LABEL}={cluster}");
-    let containers = engine.containers(&label).await?;
+    let containers = ours(&engine, &label, cluster).await?;
     let images: BTreeSet<String> =
         containers.iter().filter_map(|container| container.image_id.clone()).collect();
     let any = !containers.is_empty() || cluster.state_root().exists() || cluster.memory_root().exists();
 
     progress.now("stopping nodes");
-    let nodes = containers.iter().filter(|container| observe::role(container) == Some(Role::Node));
+    let nodes = containers.iter().filter(|container| cluster.node_number(observe::name(container)).is_some());
     remove(&engine, nodes).await?;
     progress.now("removing containers");
-    let count = remove_all(&engine, &label).await?;
+    let count = remove_all(&engine, &label, cluster).await?;
     let networks = remove_networks(&engine, &label).await?;
     let volumes = engine.remove_volumes(&label).await?;
     progress.now("removing state");
@@ -60,6 +60,21 @@ pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The containers of the cluster. A label alone says little: those of an image become its containers' own, so somebody
+/// else's may bear ours.
+async fn ours(engine: &Engine, label: &str, cluster: &ClusterName) -> anyhow::Result<Vec<ContainerSummary>> {
+    let mut containers = engine.containers(label).await?;
+    containers.retain(|container| {
+        let named = container.names.iter().flatten().next().is_some();
+        observe::is_member(container, cluster)
+            || observe::is_pods(container)
+            || cluster.helpers().contains(&observe::name(container).to_owned())
+            // One that is on its way out has lost its name already.
+            || !named
+    });
+    Ok(containers)
+}
+
 async fn remove<'a>(
     engine: &Engine,
     containers: impl Iterator<Item = &'a ContainerSummary>,
@@ -72,17 +87,17 @@ async fn remove<'a>(
 }
 
 /// Removes all containers with the label; no node is left that could make new ones.
-async fn remove_all(engine: &Engine, label: &str) -> anyhow::Result<usize> {
+async fn remove_all(engine: &Engine, label: &str, cluster: &ClusterName) -> anyhow::Result<usize> {
     let mut removed = 0;
     for _ in 0..ROUNDS {
-        let containers = engine.containers(label).await?;
+        let containers = ours(engine, label, cluster).await?;
         if containers.is_empty() {
             return Ok(removed);
         }
         removed += containers.len();
         remove(engine, containers.iter()).await?;
     }
-    let left = engine.containers(label).await?;
+    let left = ours(engine, label, cluster).await?;
     ensure!(
         left.is_empty(),
         "{} containers cannot be removed: see docker ps -a --filter label={label}",
@@ -136,6 +151,7 @@ async fn remove_directories(engine: &Engine, cluster: &ClusterName) -> anyhow::R
 /// Removes the cluster's directories, and their parents when nothing else is in them.
 pub(crate) fn erase(cluster: &ClusterName) -> anyhow::Result<()> {
     for directory in [cluster.state_root(), cluster.memory_root()] {
+        detach_mounts(&directory).with_context(|| format!("cannot unmount in {}", directory.display()))?;
         match fs::remove_dir_all(&directory) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -149,10 +165,25 @@ pub(crate) fn erase(cluster: &ClusterName) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Takes away what is mounted below: an agent mounts parts of volumes while the engine starts a container, and one that
+/// was killed in that moment left them. They are made private first, so that nothing goes with them.
+fn detach_mounts(directory: &Path) -> std::io::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let below: Vec<&Path> =
+        points.filter(|point| point.starts_with(directory) && *point != directory).collect();
+    for point in below.into_iter().rev() {
+        let nothing = None::<&str>;
+        mount(nothing, point, nothing, MsFlags::MS_PRIVATE | MsFlags::MS_REC, nothing)?;
+        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
 async fn erase_in_container(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
     let image = Image::of_this_binary()?;
     image.ensure(engine).await?;
-    let name = format!("{cluster}-erase");
+    let name = cluster.eraser();
     let parents = [cluster.state_root(), cluster.memory_root()];
     let parents = parents.iter().filter_map(|directory| directory.parent()).map(Path::display);
     let body = ContainerCreateBody {
@@ -175,5 +206,27 @@ async fn erase_in_container(engine: &Engine, cluster: &ClusterName) -> anyhow::R
     match ended {
         Ok(Ok(_)) => Ok(()),
         _ => bail!("cannot remove the cluster's directories: {}", log.trim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root, as all that mounts.
+    #[test]
+    fn what_a_killed_agent_left_mounted_is_not_emptied() {
+        let directory = std::env::temp_dir().join(format!("warren-down-{}", std::process::id()));
+        let (precious, place) = (directory.join("precious"), directory.join("state/mounts/k/0"));
+        fs::create_dir_all(&precious).unwrap();
+        fs::create_dir_all(&place).unwrap();
+        fs::write(precious.join("file"), "").unwrap();
+        mount(Some(&precious), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        assert!(place.join("file").exists());
+        let state = directory.join("state");
+        detach_mounts(&state).unwrap();
+        fs::remove_dir_all(&state).unwrap();
+        assert!(precious.join("file").exists());
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -47,14 +47,21 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Down(options) => down::run(&options.name).await,
             LocalCommand::Erase(options) => down::erase(&options.name),
             LocalCommand::Status(options) => status::run(&options).await,
-            LocalCommand::Backup(options) => backup::save(&options.access, &options.file).await,
+            LocalCommand::Backup(options) => {
+                backup::save(&options.access, &options.file, options.force).await
+            }
             LocalCommand::Restore(options) => backup::restore(&options).await,
             LocalCommand::Secrets(options) => secrets::run(&options.access, options.action).await,
             LocalCommand::Member(options) => member::run(&options.access, options.action).await,
             LocalCommand::Token(options) => token::run(options).await,
             LocalCommand::Kubeconfig(options) => {
                 let engine = engine::Engine::connect().await?;
-                output::print(access::kubeconfig(&engine, &options.name).await?);
+                let text = access::kubeconfig(&engine, &options.cluster.name).await?;
+                match options.output {
+                    Some(file) => access::write_private(&file, &text)
+                        .with_context(|| format!("cannot write {}", file.display()))?,
+                    None => output::print(text),
+                }
                 Ok(())
             }
         }

@@ -64,6 +64,21 @@ impl ClusterName {
         name.strip_prefix(&self.0)?.strip_prefix("-node-")?.parse().ok()
     }
 
+    /// The container that removes the state for a user who may not.
+    pub(crate) fn eraser(&self) -> String {
+        format!("{self}-erase")
+    }
+
+    /// The container through which a restore reaches the controller's state.
+    pub(crate) fn restorer(&self) -> String {
+        format!("{self}-restore")
+    }
+
+    /// The containers that are there for a moment only.
+    pub(crate) fn helpers(&self) -> [String; 2] {
+        [self.eraser(), self.restorer()]
+    }
+
     /// The directory of all members' state.
     pub(crate) fn state_root(&self) -> PathBuf {
         PathBuf::from(STATE_ROOT).join(&self.0)

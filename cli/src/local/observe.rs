@@ -12,17 +12,26 @@ use futures_util::future;
 
 use super::{
     containers::{
-        API_PORT_LABEL, HTTP_PORT_LABEL, HTTPS_PORT_LABEL, Member, Ports, ROLE_LABEL, Role,
+        API_PORT_LABEL, HTTP_PORT_LABEL, HTTPS_PORT_LABEL, Member, PROXIES_LABEL, Ports, ROLE_LABEL, Role,
         SPECIFICATION_LABEL,
     },
     engine::{CLUSTER_LABEL, Engine},
     names::ClusterName,
     plan::{Observed, Seen, State},
+    ports,
 };
 use crate::args::UpOptions;
 
 const DEFAULT_NODES: u16 = 3;
 const DEFAULT_PORTS: Ports = Ports { api: 6443, http: 8080, https: 8443 };
+
+/// The ports of the cluster that is there, as far as there is one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Remembered {
+    pub(crate) api: Option<u16>,
+    pub(crate) http: Option<u16>,
+    pub(crate) https: Option<u16>,
+}
 
 /// What Docker has.
 #[derive(Debug)]
@@ -38,9 +47,7 @@ impl Sight {
     pub(crate) async fn take(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Self> {
         let options = ListContainersOptionsBuilder::default().all(true).build();
         let all = engine.docker.list_containers(Some(options)).await.context("cannot list containers")?;
-        let (members, others) = all.into_iter().partition(|container| {
-            label(container, CLUSTER_LABEL) == Some(cluster.as_str()) && role(container).is_some()
-        });
+        let (members, others) = all.into_iter().partition(|container| is_member(container, cluster));
         let network =
             match engine.docker.inspect_network(cluster.network(), None::<InspectNetworkOptions>).await {
                 Ok(network) => Some(network),
@@ -52,15 +59,40 @@ impl Sight {
 
     /// The ports of the cluster: as given, else as they are, else the defaults.
     pub(crate) fn ports(&self, options: &UpOptions) -> Ports {
+        let remembered = self.remembered_ports();
+        Ports {
+            api: options.api_port.or(remembered.api).unwrap_or(DEFAULT_PORTS.api),
+            http: options.gateway_http.or(remembered.http).unwrap_or(DEFAULT_PORTS.http),
+            https: options.gateway_https.or(remembered.https).unwrap_or(DEFAULT_PORTS.https),
+        }
+    }
+
+    /// The ports that the members' labels remember.
+    pub(crate) fn remembered_ports(&self) -> Remembered {
         let remembered =
             |name| self.members.iter().find_map(|container| label(container, name)?.parse().ok());
-        Ports {
-            api: options.api_port.or_else(|| remembered(API_PORT_LABEL)).unwrap_or(DEFAULT_PORTS.api),
-            http: options.gateway_http.or_else(|| remembered(HTTP_PORT_LABEL)).unwrap_or(DEFAULT_PORTS.http),
-            https: options
-                .gateway_https
-                .or_else(|| remembered(HTTPS_PORT_LABEL))
-                .unwrap_or(DEFAULT_PORTS.https),
+        Remembered {
+            api: remembered(API_PORT_LABEL),
+            http: remembered(HTTP_PORT_LABEL),
+            https: remembered(HTTPS_PORT_LABEL),
+        }
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn node_count(&self, cluster: &ClusterName) -> usize {
+        self.members.iter().filter(|container| cluster.node_number(name(container)).is_some()).count()
+    }
+
+    /// The proxies that the gateway believes: as given, else as they are, else none.
+    pub(crate) fn trusted_proxies(&self, options: &UpOptions) -> String {
+        let gateway = options.cluster.name.gateway();
+        let known = || {
+            let mut gateways = self.members.iter().filter(|container| name(container) == gateway);
+            gateways.find_map(|container| label(container, PROXIES_LABEL))
+        };
+        match &options.trusted_proxies {
+            Some(networks) => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            None => known().unwrap_or_default().to_owned(),
         }
     }
 
@@ -99,6 +131,7 @@ impl Sight {
                 role(container) == Some(Role::Controller) || engine.has_file(name, &identity).await?;
             let seen = Seen {
                 state: state(container),
+                reachable: state(container) != State::Running || ports::answer(container).await,
                 fingerprint: label(container, SPECIFICATION_LABEL).map(str::to_owned),
                 joined,
                 attached: network.is_some_and(|network| attached(container, cluster.network(), network)),
@@ -125,9 +158,29 @@ pub(crate) fn label<'a>(container: &'a ContainerSummary, name: &str) -> Option<&
     container.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-/// What the container is for, if it is a member.
-pub(crate) fn role(container: &ContainerSummary) -> Option<Role> {
+/// What the container's label says that it is for. Labels of an image become its containers' labels, so a pod's may say
+/// anything here: [`is_member`] decides.
+fn role(container: &ContainerSummary) -> Option<Role> {
     label(container, ROLE_LABEL)?.parse().ok()
+}
+
+/// Whether the container is a member of the cluster: it has the name of one, and its labels agree. Only `warren up` gives
+/// these names; the agent's containers have others, whatever labels come with their images.
+pub(crate) fn is_member(container: &ContainerSummary, cluster: &ClusterName) -> bool {
+    let name = name(container);
+    let expected = match role(container) {
+        Some(Role::Controller) => name == cluster.controller(),
+        Some(Role::Gateway) => name == cluster.gateway(),
+        Some(Role::Node) => cluster.node_number(name).is_some(),
+        None => false,
+    };
+    expected && label(container, CLUSTER_LABEL) == Some(cluster.as_str())
+}
+
+/// Whether the container is one that an agent made: its name has the agent's form, in which no member's is (a cluster's
+/// name has no underscore).
+pub(crate) fn is_pods(container: &ContainerSummary) -> bool {
+    name(container).starts_with(warren_agent::runtime::spec::CONTAINER_PREFIX)
 }
 
 fn state(container: &ContainerSummary) -> State {
@@ -146,9 +199,27 @@ fn attached(container: &ContainerSummary, network: &str, identifier: &str) -> bo
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::args::ClusterOption;
+
+    impl Sight {
+        pub(crate) fn nothing() -> Self {
+            sight(Vec::new())
+        }
+    }
+
+    /// A whole cluster, as Docker lists it.
+    pub(crate) fn running(cluster: &ClusterName, ports: Ports, nodes: u16) -> Sight {
+        let (api, http, https) = (ports.api.to_string(), ports.http.to_string(), ports.https.to_string());
+        let gateway = [(HTTP_PORT_LABEL, http.as_str()), (HTTPS_PORT_LABEL, https.as_str())];
+        let mut members = vec![
+            container(&cluster.controller(), "controller", &[(API_PORT_LABEL, &api)]),
+            container(&cluster.gateway(), "gateway", &gateway),
+        ];
+        members.extend((1..=nodes).map(|number| container(&cluster.node(number), "node", &[])));
+        sight(members)
+    }
 
     fn container(name: &str, role: &str, labels: &[(&str, &str)]) -> ContainerSummary {
         let role = [(ROLE_LABEL, role)];
@@ -166,7 +237,14 @@ mod tests {
 
     fn options(api_port: Option<u16>) -> UpOptions {
         let cluster = ClusterOption { name: "dev".parse().unwrap() };
-        UpOptions { cluster, nodes: None, api_port, gateway_http: None, gateway_https: None }
+        UpOptions {
+            cluster,
+            nodes: None,
+            api_port,
+            gateway_http: None,
+            gateway_https: None,
+            trusted_proxies: None,
+        }
     }
 
     fn names(members: &[Member]) -> Vec<&str> {
@@ -178,6 +256,25 @@ mod tests {
         let sight = sight(vec![container("dev-controller", "controller", &[(API_PORT_LABEL, "7000")])]);
         assert_eq!(sight.ports(&options(None)), Ports { api: 7000, ..DEFAULT_PORTS });
         assert_eq!(sight.ports(&options(Some(9000))), Ports { api: 9000, ..DEFAULT_PORTS });
+    }
+
+    #[test]
+    fn labels_that_come_with_a_pods_image_make_no_member() {
+        let dev: ClusterName = "dev".parse().unwrap();
+        let with = |name: &str, role: &str, cluster: &str| {
+            is_member(&container(name, role, &[(CLUSTER_LABEL, cluster)]), &dev)
+        };
+        assert!(with("dev-controller", "controller", "dev"));
+        assert!(with("dev-node-7", "node", "dev"));
+        for (name, role, cluster) in [
+            ("warren-0c1d-web", "controller", "dev"),
+            ("dev-controller", "gateway", "dev"),
+            ("dev-controller", "controller", "other"),
+            ("dev-node-x", "node", "dev"),
+            ("dev-node-1", "sandbox", "dev"),
+        ] {
+            assert!(!with(name, role, cluster), "{name} {role} {cluster}");
+        }
     }
 
     #[test]

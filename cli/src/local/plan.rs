@@ -14,6 +14,8 @@ pub(crate) struct Seen {
     pub(crate) joined: bool,
     /// Whether it belongs to the network that exists now; it cannot be moved to another.
     pub(crate) attached: bool,
+    /// Whether somebody listens on the ports that it publishes. The engine's proxies do, and can die on their own.
+    pub(crate) reachable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) enum Step {
     Create,
     Start,
     Unpause,
+    /// Stop it and start it: the engine publishes its ports anew.
+    Restart,
     /// Remove the container, keep its state directory, create it anew.
     Recreate,
     /// The same for a member that never joined: it gets another token.
@@ -81,7 +85,7 @@ fn step(seen: Option<&Seen>, fingerprint: &str) -> Option<Step> {
         return Some(Step::Recreate);
     }
     match seen.state {
-        State::Running => None,
+        State::Running => (!seen.reachable).then_some(Step::Restart),
         State::Paused => Some(Step::Unpause),
         State::Stopped => Some(Step::Start),
     }
@@ -105,7 +109,7 @@ mod tests {
     }
 
     fn seen(state: State) -> Seen {
-        Seen { state, fingerprint: Some("old".to_owned()), joined: true, attached: true }
+        Seen { state, fingerprint: Some("old".to_owned()), joined: true, attached: true, reachable: true }
     }
 
     /// Every combination of what Docker may say about one container; without a network none is attached.
@@ -114,7 +118,11 @@ mod tests {
         for state in [State::Running, State::Paused, State::Stopped] {
             for fingerprint in [None, Some("old".to_owned()), Some("new".to_owned())] {
                 for (joined, attached) in [(false, false), (true, false), (false, network), (true, network)] {
-                    all.push(Some(Seen { state, fingerprint: fingerprint.clone(), joined, attached }));
+                    // Only what runs can be found unreachable.
+                    for reachable in [true, state != State::Running] {
+                        let fingerprint = fingerprint.clone();
+                        all.push(Some(Seen { state, fingerprint, joined, attached, reachable }));
+                    }
                 }
             }
         }
@@ -136,6 +144,7 @@ mod tests {
             let seen = observed.containers.entry(member.name).or_insert_with(|| new.clone());
             match step {
                 Step::Create | Step::Recreate | Step::Rejoin => *seen = new,
+                Step::Restart => seen.reachable = true,
                 Step::Start | Step::Unpause => {
                     assert!(seen.attached, "a container whose network is gone cannot start");
                     seen.state = State::Running;
@@ -177,6 +186,16 @@ mod tests {
         assert_eq!(plan.controller.unwrap().1, Step::Recreate);
         assert_eq!(plan.at_once, [(Member { role: Role::Node, name: "n1".into() }, Step::Recreate)]);
         assert_eq!(plan.one_by_one, [Member { role: Role::Gateway, name: "g".into() }]);
+    }
+
+    #[test]
+    fn a_member_whose_published_ports_nobody_holds_is_started_anew() {
+        let seen = Seen { fingerprint: Some("new".to_owned()), reachable: false, ..seen(State::Running) };
+        let containers = ["c", "g"].map(|name| (name.to_owned(), seen.clone()));
+        let observed = Observed { network: true, containers: BTreeMap::from(containers) };
+        let plan = plan(&desired()[..2], &observed);
+        assert_eq!(plan.controller.unwrap().1, Step::Restart);
+        assert_eq!(plan.at_once, [(Member { role: Role::Gateway, name: "g".into() }, Step::Restart)]);
     }
 
     #[test]

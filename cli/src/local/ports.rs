@@ -3,10 +3,11 @@
 use std::{
     fs,
     io::ErrorKind,
-    net::{Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener},
+    time::Duration,
 };
 
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, PortSummaryTypeEnum};
 
 use super::engine::CLUSTER_LABEL;
 
@@ -23,6 +24,23 @@ pub(crate) fn holder(port: u16, running: &[ContainerSummary]) -> Option<String> 
         // Free, or a low port that only the engine may open.
         _ => None,
     }
+}
+
+/// Whether somebody accepts connections on every TCP port that a running container publishes here.
+pub(crate) async fn answer(container: &ContainerSummary) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let published = container.ports.iter().flatten().filter_map(|port| {
+        (port.typ == Some(PortSummaryTypeEnum::TCP)).then_some(())?;
+        Some((port.ip.as_deref()?.parse::<IpAddr>().ok()?, port.public_port?))
+    });
+    for at in published {
+        let connected = tokio::time::timeout(PATIENCE, tokio::net::TcpStream::connect(at)).await;
+        // Only a refusal says that nobody is there; one who is slow, is.
+        if matches!(connected, Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused) {
+            return false;
+        }
+    }
+    true
 }
 
 fn publishes(container: &ContainerSummary, port: u16) -> bool {
@@ -83,6 +101,26 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let holder = holder(port, &[]).unwrap();
         assert!(holder.contains(&format!("({})", std::process::id())), "{holder}");
+    }
+
+    #[tokio::test]
+    async fn a_published_port_that_nobody_holds_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let publishing = |port: u16, typ| ContainerSummary {
+            ports: Some(vec![PortSummary {
+                ip: Some("127.0.0.1".into()),
+                public_port: Some(port),
+                typ: Some(typ),
+                ..PortSummary::default()
+            }]),
+            ..ContainerSummary::default()
+        };
+        let port = listener.local_addr().unwrap().port();
+        assert!(answer(&publishing(port, PortSummaryTypeEnum::TCP)).await);
+        drop(listener);
+        assert!(!answer(&publishing(port, PortSummaryTypeEnum::TCP)).await);
+        assert!(answer(&publishing(port, PortSummaryTypeEnum::UDP)).await);
+        assert!(answer(&ContainerSummary::default()).await);
     }
 
     #[test]

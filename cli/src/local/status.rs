@@ -5,14 +5,25 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::access::{self, Api};
-use crate::{args::AccessOptions, output};
+use crate::{
+    args::{Output, StatusOptions},
+    output,
+};
 
 /// The server prints objects as kubectl shows them.
 const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-pub(crate) async fn run(cluster: &AccessOptions) -> anyhow::Result<()> {
-    let api = access::api(cluster).await?;
-    let overlay: Overlay = api.get("/warren/v1/overlay").await.context("cannot read the overlay")?;
+/// Who belongs to the cluster, and how the members see each other.
+pub(super) const OVERLAY: &str = "/warren/v1/overlay";
+
+pub(crate) async fn run(options: &StatusOptions) -> anyhow::Result<()> {
+    let api = access::api(&options.access).await?;
+    let overlay: Value = api.get(OVERLAY).await.context("cannot read the overlay")?;
+    if options.output.output == Output::Json {
+        output::print(format_args!("{:#}\n", whole(&api, overlay).await?));
+        return Ok(());
+    }
+    let overlay: Overlay = serde_json::from_value(overlay).context("cannot read the overlay")?;
     let sections = [
         ("NODES", objects(&api, "/api/v1/nodes", &[]).await?),
         ("PODS", objects(&api, "/api/v1/pods", &["IP", "Node"]).await?),
@@ -23,6 +34,19 @@ pub(crate) async fn run(cluster: &AccessOptions) -> anyhow::Result<()> {
     let text: Vec<String> = sections.iter().map(|(title, table)| format!("{title}\n{table}")).collect();
     output::print(text.join("\n"));
     Ok(())
+}
+
+/// For programs: the lists as the API gives them, and the overlay.
+async fn whole(api: &Api, overlay: Value) -> anyhow::Result<Value> {
+    let mut status = serde_json::Map::new();
+    for (name, path) in
+        [("nodes", "/api/v1/nodes"), ("pods", "/api/v1/pods"), ("services", "/api/v1/services")]
+    {
+        let list: Value = api.get(path).await.with_context(|| format!("cannot read {path}"))?;
+        status.insert(name.to_owned(), list);
+    }
+    status.insert("overlay".to_owned(), overlay);
+    Ok(Value::Object(status))
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,7 +112,7 @@ fn text(value: &Value) -> String {
 }
 
 #[derive(Debug, Deserialize)]
-struct Overlay {
+pub(super) struct Overlay {
     #[serde(default)]
     members: Vec<Member>,
 }
@@ -131,7 +155,7 @@ fn or_dash(text: Option<String>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
-fn members(overlay: &Overlay) -> String {
+pub(super) fn members(overlay: &Overlay) -> String {
     let rows: Vec<Vec<String>> = overlay
         .members
         .iter()

@@ -1,36 +1,52 @@
 //! `warren token`: join tokens.
 
-use anyhow::Context as _;
-use serde::Deserialize;
+use std::time::Duration;
 
-use super::access;
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::access::{self, Api};
 use crate::{
-    args::{TokenAction, TokenOptions},
+    args::{Output, TokenAction, TokenOptions, TokenRole},
     output,
 };
 
-#[derive(Debug, Deserialize)]
+/// Where the controller says by which address members reach it.
+const CONTROLLER: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Listed {
     tokens: Vec<Token>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Token {
     id: String,
+    role: String,
     expires: String,
 }
 
 pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
     let api = access::api(&options.access).await?;
     match options.action {
-        TokenAction::Create { lifetime } => {
-            let token = api.create_token(lifetime).await?;
-            output::print(format_args!("{token}\n"));
+        TokenAction::Create { role, lifetime, token_only } => {
+            let token = api.create_token(role, lifetime.as_secs()).await?;
+            if token_only {
+                output::print(format_args!("{token}\n"));
+                return Ok(());
+            }
+            output::print(how_to_join(&token, role, &controller(&api).await, lifetime));
         }
-        TokenAction::List => {
+        TokenAction::List(form) => {
             let listed: Listed = api.get("/warren/v1/tokens").await.context("cannot list the join tokens")?;
-            let rows: Vec<_> = listed.tokens.into_iter().map(|token| vec![token.id, token.expires]).collect();
-            output::print(output::table(&["ID", "EXPIRES"], &rows));
+            if form.output == Output::Json {
+                output::print(format_args!("{:#}\n", serde_json::to_value(&listed)?));
+                return Ok(());
+            }
+            let rows: Vec<_> =
+                listed.tokens.into_iter().map(|token| vec![token.id, token.role, token.expires]).collect();
+            output::print(output::table(&["ID", "ROLE", "EXPIRES"], &rows));
         }
         TokenAction::Revoke { token } => {
             let id = identifier(&token)?;
@@ -40,6 +56,31 @@ pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a person does with a new token. The token is in the environment, not among the arguments: whoever lists a
+/// machine's processes sees those.
+fn how_to_join(token: &str, role: TokenRole, controller: &str, lifetime: Duration) -> String {
+    let lifetime = jiff::SignedDuration::try_from(lifetime).unwrap_or(jiff::SignedDuration::MAX);
+    let gateway = if role == TokenRole::Gateway { " --gateway" } else { "" };
+    format!(
+        "# on the new machine, as root, within {lifetime:#}:\n\
+         WARREN_TOKEN={token} warren join --controller {controller}{gateway}\n"
+    )
+}
+
+/// HOST:PORT by which members reach the controller, as it publishes it itself.
+async fn controller(api: &Api) -> String {
+    let published = api.get::<Value>(CONTROLLER).await.inspect_err(|error| {
+        tracing::warn!(error = format!("{error:#}"), "the controller's address for members is unknown");
+    });
+    published.ok().and_then(|slice| address(&slice)).unwrap_or_else(|| "HOST:6443".to_owned())
+}
+
+fn address(slice: &Value) -> Option<String> {
+    let address: std::net::IpAddr = slice.pointer("/endpoints/0/addresses/0")?.as_str()?.parse().ok()?;
+    let port = u16::try_from(slice.pointer("/ports/0/port")?.as_u64()?).ok()?;
+    Some(std::net::SocketAddr::new(address, port).to_string())
 }
 
 /// The identifier of a token that is given whole (`wrn1.ID.SECRET.CAHASH`) or by its identifier.
@@ -56,6 +97,22 @@ fn identifier(token: &str) -> anyhow::Result<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_token_comes_with_the_command_that_uses_it() {
+        let slice =
+            serde_json::json!({"endpoints": [{"addresses": ["192.0.2.7"]}], "ports": [{"port": 6443}]});
+        let text =
+            how_to_join("wrn1.a.b.c", TokenRole::Node, &address(&slice).unwrap(), Duration::from_secs(600));
+        assert!(
+            text.ends_with("\nWARREN_TOKEN=wrn1.a.b.c warren join --controller 192.0.2.7:6443\n"),
+            "{text}"
+        );
+        assert!(text.contains("within 10m"), "{text}");
+        let text = how_to_join("wrn1.a.b.c", TokenRole::Gateway, "c:6443", Duration::from_secs(600));
+        assert!(text.ends_with("--controller c:6443 --gateway\n"), "{text}");
+        assert_eq!(address(&serde_json::json!({})), None);
+    }
 
     #[test]
     fn a_token_is_named_whole_or_by_its_identifier() {

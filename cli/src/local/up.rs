@@ -8,10 +8,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     access::Api,
-    containers::{Layout, Member, Role},
+    containers::{Layout, Member, Ports, Role},
     engine::{CLUSTER_LABEL, Engine, NODE_LABEL},
     image,
     image::Image,
+    names::ClusterName,
     observe,
     observe::Sight,
     plan::{self, Plan, Step},
@@ -19,7 +20,10 @@ use super::{
     progress::Progress,
     upgrade, wait,
 };
-use crate::{args::UpOptions, output};
+use crate::{
+    args::{TokenRole, UpOptions},
+    output,
+};
 
 /// How long a join token that `up` hands to a container is good for.
 const TOKEN_SECONDS: u64 = 600;
@@ -47,7 +51,11 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
     }
     image.tag_demonstration(&engine).await?;
 
-    let layout = Layout { cluster, image: image.name(), socket: engine.socket.clone(), ports };
+    for consequence in consequences(&sight, &ports, options.nodes, &cluster) {
+        progress.done(consequence);
+    }
+    let (socket, trusted_proxies) = (engine.socket.clone(), sight.trusted_proxies(&options));
+    let layout = Layout { cluster, image: image.name(), socket, ports, trusted_proxies };
     let desired: Vec<(Member, String)> =
         members.into_iter().map(|member| (member.clone(), layout.fingerprint(&member))).collect();
     let plan = plan::plan(&desired, &sight.observed(&engine, &layout.cluster).await?);
@@ -117,6 +125,12 @@ impl Up {
         match step {
             Step::Start => self.engine.start(&member.name).await,
             Step::Unpause => self.engine.unpause(&member.name).await,
+            Step::Restart => {
+                self.progress
+                    .done(format_args!("nobody held the ports of {}: it is started anew", member.name));
+                self.engine.stop(&member.name, STOP_GRACE).await?;
+                self.engine.start(&member.name).await
+            }
             Step::Create => self.create(member, api).await,
             Step::Recreate => {
                 self.remove(member).await?;
@@ -135,7 +149,8 @@ impl Up {
             // One of this name that is still known has lost its state directory: it joins as a new one.
             Some(api) => {
                 api.forget_member(&member.name).await?;
-                Some(api.create_token(TOKEN_SECONDS).await?)
+                let role = if member.role == Role::Gateway { TokenRole::Gateway } else { TokenRole::Node };
+                Some(api.create_token(role, TOKEN_SECONDS).await?)
             }
             None => None,
         };
@@ -151,7 +166,7 @@ impl Up {
             // They died with their node, and they lie in the cgroup of a container that is gone.
             let cluster = self.layout.cluster.as_str();
             for pod in self.engine.containers(&format!("{NODE_LABEL}={}", member.name)).await? {
-                if observe::label(&pod, CLUSTER_LABEL) == Some(cluster) && observe::role(&pod).is_none() {
+                if observe::label(&pod, CLUSTER_LABEL) == Some(cluster) && observe::is_pods(&pod) {
                     self.engine.remove(observe::name(&pod)).await?;
                 }
             }
@@ -177,6 +192,43 @@ impl Up {
     }
 }
 
+/// What it means for people that a cluster that is there changes.
+fn consequences(sight: &Sight, now: &Ports, nodes: Option<u16>, cluster: &ClusterName) -> Vec<String> {
+    let mut said = Vec::new();
+    let option = cluster.option();
+    let before = sight.remembered_ports();
+    if let Some(old) = before.api.filter(|old| *old != now.api) {
+        said.push(format!(
+            "the API moves from port {old} to {}: kubeconfigs that were handed out stop working; replace each by warren \
+             kubeconfig{option}",
+            now.api
+        ));
+    }
+    for (name, old, new) in [("HTTP", before.http, now.http), ("HTTPS", before.https, now.https)] {
+        if let Some(old) = old.filter(|old| *old != new) {
+            said.push(format!(
+                "the gateway's {name} moves from port {old} to {new}: its old address stops answering (kubeconfigs stay \
+                 valid)"
+            ));
+        }
+    }
+    let there = sight.node_count(cluster);
+    if let Some(wanted) = nodes.filter(|_| there > 0) {
+        let wanted = usize::from(wanted);
+        if wanted > there {
+            said.push(format!(
+                "the cluster grows from {there} to {wanted} nodes (kubeconfigs and addresses stay valid)"
+            ));
+        } else if wanted < there {
+            said.push(format!(
+                "the cluster keeps its {there} nodes: --nodes {wanted} takes none away. To remove one: kubectl drain \
+                 NODE, warren member remove NODE{option}, docker rm -f NODE"
+            ));
+        }
+    }
+    said
+}
+
 fn summary(layout: &Layout, nodes: usize, plan: &Plan, took: Duration) -> String {
     let (cluster, ports) = (&layout.cluster, &layout.ports);
     let (option, warren) = (cluster.option(), called());
@@ -184,7 +236,7 @@ fn summary(layout: &Layout, nodes: usize, plan: &Plan, took: Duration) -> String
     format!(
         "cluster {cluster} {done}: {nodes} nodes Ready, gateway at http://127.0.0.1:{}/ ({:.1} s)\n\n\
          What next:\n  \
-         {warren} kubeconfig{option} > {cluster}.kubeconfig && export KUBECONFIG=$PWD/{cluster}.kubeconfig\n  \
+         {warren} kubeconfig{option} --output {cluster}.kubeconfig && export KUBECONFIG=$PWD/{cluster}.kubeconfig\n  \
          kubectl get nodes\n  \
          kubectl apply -f deploy/examples/hello/hello.yaml && curl http://127.0.0.1:{}/\n  \
          {warren} status{option}\n  \
@@ -198,4 +250,26 @@ fn summary(layout: &Layout, nodes: usize, plan: &Plan, took: Duration) -> String
 /// How the user called this program.
 fn called() -> String {
     std::env::args().next().filter(|name| !name.is_empty()).unwrap_or_else(|| "warren".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_running_cluster_is_said_with_what_it_breaks() {
+        let dev: ClusterName = "dev".parse().unwrap();
+        let sight = observe::tests::running(&dev, Ports { api: 6443, http: 8080, https: 8443 }, 3);
+        let said = |ports, nodes| consequences(&sight, &ports, nodes, &dev).join("\n");
+        let same = Ports { api: 6443, http: 8080, https: 8443 };
+        assert_eq!(said(same, None), "");
+        let moved = said(Ports { api: 7443, ..same }, Some(3));
+        assert!(moved.contains("from port 6443 to 7443") && moved.contains("stop working"), "{moved}");
+        assert!(moved.contains("warren kubeconfig --name dev"), "{moved}");
+        let gateway = said(Ports { http: 9080, ..same }, None);
+        assert!(gateway.contains("HTTP moves") && gateway.contains("stay valid"), "{gateway}");
+        assert!(said(same, Some(5)).contains("grows from 3 to 5"));
+        assert!(said(same, Some(2)).contains("takes none away"));
+        assert_eq!(consequences(&Sight::nothing(), &same, Some(2), &dev), Vec::<String>::new());
+    }
 }

@@ -215,22 +215,35 @@ fn process(pid: u32) -> String {
 
 fn wanted(candidate: &Candidate) -> Vec<Wanted> {
     const METRICS: &str = "give `warren node` another --metrics";
+    const MOVE: &str = "have it listen on another port";
     let port = |purpose, udp, address, port, mend| Wanted { purpose, udp, address, port, mend };
     let mut wanted = vec![
-        port("WireGuard", true, ANY, warren_proto::WIREGUARD_PORT, "move it to another port"),
-        port("names for pods", true, DNS, 53, "bind it to its own addresses (dnsmasq: bind-interfaces)"),
-        port("names for pods", false, DNS, 53, "bind it to its own addresses (dnsmasq: bind-interfaces)"),
+        port("WireGuard", true, ANY, warren_proto::WIREGUARD_PORT, MOVE),
+        port(
+            "names for pods",
+            true,
+            DNS,
+            53,
+            "have it listen on its own addresses only (dnsmasq: bind-interfaces)",
+        ),
+        port(
+            "names for pods",
+            false,
+            DNS,
+            53,
+            "have it listen on its own addresses only (dnsmasq: bind-interfaces)",
+        ),
         port("metrics", false, LOOPBACK, 9400, METRICS),
-        port("netd's metrics", false, LOOPBACK, 9402, "move it to another port"),
+        port("netd's metrics", false, LOOPBACK, 9402, MOVE),
     ];
     if candidate.gateway {
-        wanted.push(port("the gateway's metrics", false, LOOPBACK, 9404, "move it to another port"));
+        wanted.push(port("the gateway's metrics", false, LOOPBACK, 9404, MOVE));
         let mend = "give the gateway another --http or --https";
         wanted.extend(
             candidate.listeners.iter().map(|at| port("the gateway", false, at.ip(), at.port(), mend)),
         );
     } else {
-        wanted.push(port("the agent's metrics", false, LOOPBACK, 9403, "move it to another port"));
+        wanted.push(port("the agent's metrics", false, LOOPBACK, 9403, MOVE));
     }
     wanted
 }

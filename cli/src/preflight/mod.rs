@@ -156,7 +156,7 @@ fn warning(name: &'static str, found: impl Into<String>, mend: impl Into<String>
 }
 
 fn failure(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Check {
-    Check { name, level: Level::Failure, found: found.into(), mend: mend.into() }
+    Check { level: Level::Failure, ..warning(name, found, mend) }
 }
 
 /// Judges everything; the order is the table's.
@@ -198,8 +198,12 @@ fn docker(facts: &Facts) -> Vec<Check> {
     let docker = match &facts.docker {
         Ok(docker) => docker,
         Err(error) => {
-            let mend = "install and start it (apt-get install docker.io; systemctl enable --now docker), or name its \
-                        socket with --docker-socket";
+            let mend = if error.to_ascii_lowercase().contains("permission denied") {
+                "run as root, or as a member of the group that owns Docker's socket"
+            } else {
+                "install and start it (apt-get install docker.io; systemctl enable --now docker), or name its socket \
+                 with --docker-socket"
+            };
             return vec![failure("docker", error.clone(), mend)];
         }
     };
@@ -268,8 +272,10 @@ fn clock(facts: &Facts) -> Check {
     let ahead = match &facts.clock_ahead_seconds {
         Ok(ahead) => *ahead,
         Err(error) => {
-            let mend = "see that the controller runs and that its port is open for this machine";
-            return warning("clock", format!("not compared: {error}"), mend);
+            let mend = "see that --controller is its HOST:PORT, that it runs, and that its port is open for this machine";
+            // A member that runs goes on without it.
+            let level = if facts.joined_as.is_some() { Level::Warning } else { Level::Failure };
+            return Check { level, ..failure("controller", error.clone(), mend) };
         }
     };
     let found = match ahead {
@@ -341,16 +347,27 @@ fn ports(facts: &Facts) -> Vec<Check> {
             if facts.joined_as.is_some() && holder.starts_with("warren ") {
                 return None;
             }
-            let kind = if wanted.udp { "UDP" } else { "TCP" };
-            let found = format!("{kind} {} ({}) is taken by {holder}", wanted.port, wanted.purpose);
-            Some(failure("ports", found, format!("stop it, or {}", wanted.mend)))
+            Some((wanted, holder))
         })
         .collect();
     if conflicts.is_empty() {
-        let free: Vec<_> = facts.wanted.iter().map(|wanted| wanted.port.to_string()).collect();
+        let mut free: Vec<_> = facts.wanted.iter().map(|wanted| wanted.port).collect();
+        free.dedup();
+        let free: Vec<_> = free.iter().map(ToString::to_string).collect();
         return vec![fine("ports", format!("{} are free", free.join(", ")))];
     }
+    // One line per port and holder: a DNS server has both of 53.
     conflicts
+        .chunk_by(|(one, holder), (other, another)| one.port == other.port && holder == another)
+        .map(|same| {
+            let kinds: Vec<_> =
+                same.iter().map(|(wanted, _)| if wanted.udp { "UDP" } else { "TCP" }).collect();
+            let (wanted, holder) = same[0];
+            let found =
+                format!("{} {} ({}) is taken by {holder}", kinds.join(" and "), wanted.port, wanted.purpose);
+            failure("ports", found, format!("stop {holder}, or {}", wanted.mend))
+        })
+        .collect()
 }
 
 /// Whether both cannot be bound at once.

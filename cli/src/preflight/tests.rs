@@ -59,6 +59,13 @@ fn fit() -> Facts {
                 port: 53,
                 mend: "bind it to its own address",
             },
+            Wanted {
+                purpose: "names",
+                udp: false,
+                address: "10.43.0.10".parse().unwrap(),
+                port: 53,
+                mend: "bind it to its own address",
+            },
         ],
         mtu: Ok(1500),
         firewalls: Firewalls::default(),
@@ -147,10 +154,26 @@ fn each_fault_is_one_line_that_says_the_mend() {
         case("clock", |facts| facts.clock_ahead_seconds = Ok(-86_400), Failure, &["86400 s ahead", "NTP"]),
         case("clock", |facts| facts.clock_ahead_seconds = Ok(30), Warning, &["30 s behind"]),
         case(
-            "clock",
+            "controller",
             |facts| facts.clock_ahead_seconds = Err("refused".into()),
+            Failure,
+            &["refused", "HOST:PORT", "runs"],
+        ),
+        // A member goes on without its controller.
+        case(
+            "controller",
+            |facts| {
+                facts.clock_ahead_seconds = Err("refused".into());
+                facts.joined_as = Some("node-1".into());
+            },
             Warning,
-            &["refused", "controller runs"],
+            &["refused"],
+        ),
+        case(
+            "docker",
+            |facts| facts.docker = Err("Permission denied (os error 13)".into()),
+            Failure,
+            &["Permission denied", "run as root"],
         ),
         case(
             "networks",
@@ -168,7 +191,7 @@ fn each_fault_is_one_line_that_says_the_mend() {
             "ports",
             |facts| facts.listeners.push(listener(true, "0.0.0.0", 51_820, Some("wg-quick (7)"))),
             Failure,
-            &["UDP 51820 (WireGuard)", "wg-quick (7)", "move it"],
+            &["UDP 51820 (WireGuard)", "stop wg-quick (7), or move it"],
         ),
         case(
             "ports",
@@ -202,6 +225,22 @@ fn each_fault_is_one_line_that_says_the_mend() {
         }
         assert_eq!(passed(&found), level < Failure);
     }
+}
+
+#[test]
+fn a_port_is_named_once() {
+    let server = |facts: &mut Facts| {
+        for udp in [true, false] {
+            facts.listeners.push(listener(udp, "0.0.0.0", 53, Some("dnsmasq (7)")));
+        }
+    };
+    let found = trouble(server);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].found.starts_with("UDP and TCP 53 (names) is taken by dnsmasq"), "{found:?}");
+    let free = judge(&fit()).into_iter().find(|check| check.name == "ports").unwrap().found;
+    let ports: Vec<_> = free.trim_end_matches(" are free").split(", ").collect();
+    let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
+    assert_eq!(distinct.len(), ports.len(), "{free}");
 }
 
 #[test]

@@ -5,8 +5,12 @@
 //!  update: metadata ─► status kept  ─► allocated fields kept ─► defaults ─► generation ─► validation
 //! ```
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use warren_objects::{defaults, validate};
+use warren_plan::resources::{DEFAULT_CLASS, INGRESSCLASSES};
+use warren_store::{Object, Snapshot};
 
 use crate::{kinds::Kind, meta, status::Status};
 
@@ -28,6 +32,42 @@ pub(crate) fn create(kind: &Kind, object: &mut Value) {
         object["status"] = Value::Object(zeros.collect());
     }
     defaults::apply(kind.resource, object);
+}
+
+/// On an Ingress: its class, as clients wrote it before there was a field for it.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+
+/// Gives a new Ingress that names no class the default one, if there is one; 403 when several claim to be it.
+///
+/// Source: <https://kubernetes.io/docs/concepts/services-networking/ingress/#default-ingress-class>.
+pub(crate) fn default_ingress_class(
+    kind: &Kind,
+    snapshot: &Snapshot,
+    ingress: &mut Value,
+) -> Result<(), Status> {
+    let annotations = &ingress["metadata"]["annotations"];
+    let is_named = !ingress["spec"]["ingressClassName"].is_null() || !annotations[CLASS_ANNOTATION].is_null();
+    if is_named {
+        return Ok(());
+    }
+    let is_default = |class: &&Arc<Object>| {
+        class.value["metadata"]["annotations"][DEFAULT_CLASS] == "true" && !meta::is_terminating(&class.value)
+    };
+    let defaults: Vec<&Arc<Object>> = snapshot.list(INGRESSCLASSES).filter(is_default).collect();
+    match defaults.as_slice() {
+        [] => {}
+        [class] => ingress["spec"]["ingressClassName"] = json!(&*class.key.name),
+        several => {
+            let names: Vec<&str> = several.iter().map(|class| &*class.key.name).collect();
+            let why = format!(
+                "{} default IngressClasses were found ({}), only 1 is allowed: name one in spec.ingressClassName",
+                several.len(),
+                names.join(", ")
+            );
+            return Err(Status::forbidden(kind, meta::text(ingress, "name"), &why));
+        }
+    }
+    Ok(())
 }
 
 /// Judges a new object.

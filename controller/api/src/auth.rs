@@ -118,7 +118,11 @@ mod tests {
     use crate::path::parse;
 
     fn peer(name: &str, organization: &str) -> PeerIdentity {
-        PeerIdentity { common_name: name.into(), organizations: vec![organization.into()] }
+        PeerIdentity {
+            common_name: name.into(),
+            organizations: vec![organization.into()],
+            ..PeerIdentity::default()
+        }
     }
 
     #[test]

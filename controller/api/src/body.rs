@@ -1,13 +1,17 @@
 //! From a request's body to a checked object.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
-use warren_objects::strict;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
+use warren_objects::{ErrorKind, FieldError, strict, text};
 
 use crate::{
     decode::{self, DEEPEST, Decoded},
@@ -18,22 +22,68 @@ use crate::{
 };
 
 /// The largest body, as in Kubernetes.
-pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+pub(crate) const LIMIT: usize = text::MOST_BYTES;
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Reads the whole body.
-pub(crate) async fn read(body: Body) -> Result<Bytes, Status> {
-    let reading = Limited::new(body, LIMIT).collect();
-    let collected = tokio::time::timeout(PATIENCE, reading).await.map_err(|_| {
-        Status::timeout(format!("the body of the request did not arrive within {} s", PATIENCE.as_secs()))
-    })?;
-    collected.map(|body| body.to_bytes()).map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            return Status::too_large(LIMIT);
+/// All bodies together that administrators may have under way.
+const ROOM: usize = 64 * 1024 * 1024;
+/// The largest body of anybody else, who may ask about himself and nothing more.
+const SMALL: usize = 64 * 1024;
+/// All bodies together of everybody else.
+const SMALL_ROOM: usize = 4 * 1024 * 1024;
+
+/// Room for bodies: what is sent at the same time, and what is made of it, never adds up to more than there is memory.
+/// Administrators and others have their own, so that nobody waits for a member that has gone mad.
+pub(crate) struct Bodies {
+    masters: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        let room = |bytes: usize| Arc::new(Semaphore::new(kibibytes(bytes)));
+        Self { masters: room(ROOM), others: room(SMALL_ROOM) }
+    }
+}
+
+fn kibibytes(bytes: usize) -> usize {
+    bytes.div_ceil(1024).max(1)
+}
+
+/// A body, with the room that it takes until it is dropped.
+#[derive(Default)]
+pub(crate) struct Received {
+    pub(crate) bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    /// Reads a whole body. One that does not say its length takes the room of the largest.
+    pub(crate) async fn read(&self, body: Body, is_master: bool) -> Result<Received, Status> {
+        let (room, most) = if is_master { (&self.masters, LIMIT) } else { (&self.others, SMALL) };
+        let length = body.size_hint();
+        if length.lower() > most as u64 {
+            return Err(Status::too_large(most));
         }
-        Status::bad_request(format!("the body of the request could not be read: {error}"))
-    })
+        let claimed = length.exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(most);
+        let permits = u32::try_from(kibibytes(claimed)).unwrap_or(u32::MAX);
+        let deadline = Instant::now() + PATIENCE;
+        let taken = timeout_at(deadline, Arc::clone(room).acquire_many_owned(permits)).await;
+        let Ok(Ok(taken)) = taken else {
+            return Err(Status::too_many_requests("too many large requests are under way: try again"));
+        };
+        let collected = timeout_at(deadline, Limited::new(body, most).collect()).await.map_err(|_| {
+            Status::timeout(format!("the body of the request did not arrive within {} s", PATIENCE.as_secs()))
+        })?;
+        let collected = collected.map_err(|error| {
+            if error.downcast_ref::<LengthLimitError>().is_some() {
+                return Status::too_large(most);
+            }
+            Status::bad_request(format!("the body of the request could not be read: {error}"))
+        })?;
+        Ok(Received { bytes: collected.to_bytes(), _room: Some(taken) })
+    }
 }
 
 /// What the query of a write says.
@@ -44,9 +94,35 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
-    pub(crate) fn parse(query: &Query) -> Result<Self, Status> {
+    /// `options` is what Kubernetes calls them: `CreateOptions`.
+    pub(crate) fn parse(query: &Query, options: &str) -> Result<Self, Status> {
+        let faults = query.get("fieldManager").map(field_manager).unwrap_or_default();
+        if !faults.is_empty() {
+            return Err(Status::invalid_kind("meta.k8s.io", options, "", &faults));
+        }
         Ok(Self { dry_run: query.dry_run()?, validation: query.field_validation()? })
     }
+}
+
+/// What is wrong with the name of a field manager, by the rules of Kubernetes. It is not kept.
+fn field_manager(name: &str) -> Vec<FieldError> {
+    const LONGEST: usize = 128;
+    let fault = |kind, value: Option<&str>, detail: String| FieldError {
+        field: "fieldManager".into(),
+        kind,
+        value: value.map(Value::from),
+        detail,
+    };
+    let mut faults = Vec::new();
+    if name.len() > LONGEST {
+        faults.push(fault(ErrorKind::TooLong, None, format!("may not be more than {LONGEST} bytes")));
+    }
+    if let Some(at) = name.chars().position(char::is_control) {
+        let shown: String = name.chars().take(LONGEST).collect();
+        let detail = format!("should only contain printable characters, the one at {at} is none");
+        faults.push(fault(ErrorKind::Invalid, Some(&shown), detail));
+    }
+    faults
 }
 
 /// Decodes the options of a deletion; an empty body is an empty object.
@@ -143,4 +219,50 @@ fn check_type(value: &Value, field: &str, expected: &str) -> Result<(), Status> 
 /// A text without its quotes; anything else as JSON.
 fn bare(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    fn code(outcome: Result<Received, Status>) -> u16 {
+        outcome.map_or_else(|status| status.code, |_| 200)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_share_a_room_of_their_own() {
+        let bodies = Bodies::default();
+        let all = u32::try_from(kibibytes(ROOM)).unwrap();
+        let held = Arc::clone(&bodies.masters).acquire_many_owned(all).await.unwrap();
+        assert_eq!(code(bodies.read(Body::from("x"), true).await), 429, "nobody gives room in time");
+        assert_eq!(code(bodies.read(Body::from("x"), false).await), 200, "others have their own");
+        drop(held);
+        let received = bodies.read(Body::from("x"), true).await.unwrap();
+        assert_eq!((&*received.bytes, bodies.masters.available_permits()), (&b"x"[..], kibibytes(ROOM) - 1));
+        drop(received);
+        assert_eq!(bodies.masters.available_permits(), kibibytes(ROOM));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_are_bounded_in_size_and_time() {
+        let bodies = Bodies::default();
+        let pieces = |count: usize| {
+            let piece = || Ok::<_, Infallible>(Bytes::from(vec![b' '; 1024]));
+            Body::from_stream(stream::iter((0..count).map(move |_| piece())))
+        };
+        for (most, is_master) in [(LIMIT, true), (SMALL, false)] {
+            assert_eq!(code(bodies.read(Body::from(vec![b' '; most]), is_master).await), 200);
+            assert_eq!(code(bodies.read(Body::from(vec![b' '; most + 1]), is_master).await), 413);
+            // Of a body that does not say how long it is, no more is read.
+            assert_eq!(code(bodies.read(pieces(most / 1024), is_master).await), 200);
+            assert_eq!(code(bodies.read(pieces(most / 1024 + 1), is_master).await), 413);
+            let endless = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+            assert_eq!(code(bodies.read(endless, is_master).await), 504);
+        }
+        assert_eq!(bodies.others.available_permits(), kibibytes(SMALL_ROOM), "all room is given back");
+    }
 }

@@ -8,7 +8,10 @@ use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 use crate::{
     Api, Observations, PodStreams,
     addresses::InFlight,
+    body::Bodies,
     continuations::Continuations,
+    endpoints,
+    endpoints::Removals,
     kinds::{Kind, derivation},
     meta,
     path::ResourceTarget,
@@ -27,6 +30,9 @@ pub(crate) struct Engine {
     pub(crate) config: ClusterConfig,
     pub(crate) addresses: InFlight,
     pub(crate) continuations: Continuations,
+    pub(crate) bodies: Bodies,
+    /// What only the removal of slices tells of Endpoints.
+    pub(crate) removals: Removals,
     /// Makes what generated names end with.
     pub(crate) suffix: fn() -> String,
     pub(crate) connections: Connections,
@@ -41,6 +47,8 @@ impl Engine {
             config: api.config,
             addresses: InFlight::default(),
             continuations: Continuations::default(),
+            bodies: Bodies::default(),
+            removals: Removals::default(),
             suffix: meta::suffix,
             connections: Connections::new(api.connections),
         }
@@ -91,7 +99,17 @@ impl Engine {
 
 /// The state as a kind shows it: the store's, or what is made of it and of what members told, for one namespace
 /// (empty: for all).
-pub(crate) fn shown(engine: &Engine, kind: &Kind, snapshot: Arc<Snapshot>, namespace: &str) -> Arc<Snapshot> {
+pub(crate) async fn shown(
+    engine: &Engine,
+    kind: &Kind,
+    snapshot: Arc<Snapshot>,
+    namespace: &str,
+) -> Arc<Snapshot> {
+    if kind.resource == endpoints::RESOURCE {
+        engine.removals.follow(&*engine.store, snapshot.revision).await;
+        let objects = endpoints::derive(&snapshot, &engine.removals, namespace);
+        return Arc::new(Snapshot::from_objects(snapshot.revision, objects));
+    }
     match derivation(kind) {
         Some(derive) => {
             let objects = derive(&snapshot, &*engine.observations, namespace);

@@ -119,6 +119,14 @@ pub(crate) fn unsupported(content_type: &str) -> Status {
     ))
 }
 
+/// 400 for what is not well formed, 413 for what means too much.
+pub(crate) fn unreadable(what: &str, fault: &decode::Fault) -> Status {
+    match fault {
+        decode::Fault::Syntax(why) => Status::bad_request(format!("{what}: {why}")),
+        decode::Fault::TooLarge(why) => Status::request_too_large(format!("Request entity too large: {why}")),
+    }
+}
+
 /// What a body is, if it does not say so itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expected<'a> {
@@ -134,12 +142,10 @@ pub(crate) fn decode_body(
     expected: Expected<'_>,
 ) -> Result<Decoded, Status> {
     match content_type {
-        "" | "application/json" | "*/*" => decode::json(body).map_err(|error| {
-            Status::bad_request(format!("the body of the request is not valid JSON: {error}"))
-        }),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => decode::yaml(body).map_err(|error| {
-            Status::bad_request(format!("the body of the request is not valid YAML: {error}"))
-        }),
+        "" | "application/json" | "*/*" => decode::json(body)
+            .map_err(|fault| unreadable("the body of the request is not valid JSON", &fault)),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => decode::yaml(body)
+            .map_err(|fault| unreadable("the body of the request is not valid YAML", &fault)),
         PROTOBUF => decode_protobuf(body, expected).map(Decoded::from),
         other => Err(unsupported(other)),
     }
@@ -227,7 +233,7 @@ mod tests {
             laughs
                 .push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 9].join(", ")));
         }
-        assert_eq!(decode_body("application/yaml", laughs.as_bytes()).unwrap_err().code, 400);
+        assert_eq!(decode_body("application/yaml", laughs.as_bytes()).unwrap_err().code, 413);
     }
 
     #[test]

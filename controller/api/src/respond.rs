@@ -179,14 +179,18 @@ fn finish(code: StatusCode, body: Body, content_type: &str, warnings: &[String])
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     let mut room = MOST_WARNING_BYTES;
-    for warning in warnings {
-        let value = warning_header(warning);
+    for (index, warning) in warnings.iter().enumerate() {
+        let mut value = warning_header(warning);
+        let fits = value.len() < room;
         room = room.saturating_sub(value.len());
-        if room == 0 {
-            break;
+        if !fits {
+            value = warning_header(&format!("{} more warnings do not fit here", warnings.len() - index));
         }
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.append(header::WARNING, value);
+        }
+        if !fits {
+            break;
         }
     }
     response

@@ -17,7 +17,7 @@ use crate::{
 /// Answers a question.
 pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
     let kind = call.target.kind;
-    let options = WriteOptions::parse(&call.query)?;
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let (mut review, warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     if kind.namespaced {
         meta::agree_with_url(kind, &call.target.namespace, "", &mut review)?;

@@ -80,6 +80,16 @@ impl LabelRequirement {
     }
 }
 
+/// Each requirement is asked of each object.
+const MOST_REQUIREMENTS: usize = 1_000;
+
+fn few_enough(requirements: usize) -> Result<(), String> {
+    if requirements <= MOST_REQUIREMENTS {
+        return Ok(());
+    }
+    Err(format!("a selector may have at most {MOST_REQUIREMENTS} requirements"))
+}
+
 /// The tokens of a label selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -113,6 +123,7 @@ fn parse_labels(text: &str) -> Result<Vec<LabelRequirement>, String> {
     while !rest.is_empty() {
         let (requirement, after) = parse_requirement(rest)?;
         out.push(requirement);
+        few_enough(out.len())?;
         rest = match after {
             [] => after,
             [Token::Symbol(","), after @ ..] if !after.is_empty() => after,
@@ -230,6 +241,7 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<FieldRequirement>, String
             value: unescape(value),
             equal: operator != "!=",
         });
+        few_enough(out.len())?;
     }
     Ok(out)
 }

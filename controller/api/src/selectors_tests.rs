@@ -92,3 +92,13 @@ fn events_and_escapes() {
         !selector.matches(&json!({"involvedObject": {"fieldPath": "a,b"}, "source": {"component": "x"}}))
     );
 }
+
+#[test]
+fn selectors_are_not_without_end() {
+    let many = |term: &str, count: usize| vec![term; count].join(",");
+    assert!(parse_labels(&many("!a", MOST_REQUIREMENTS)).is_ok());
+    assert!(parse_labels(&many("!a", MOST_REQUIREMENTS + 1)).unwrap_err().contains("at most 1000"));
+    let pods = find("", "v1", "pods").unwrap();
+    assert!(parse_fields(pods, &many("metadata.name!=a", MOST_REQUIREMENTS)).is_ok());
+    assert!(parse_fields(pods, &many("metadata.name!=a", MOST_REQUIREMENTS + 1)).is_err());
+}

@@ -16,7 +16,8 @@ use warren_store::Transaction;
 
 use crate::{
     auth::{self, User},
-    body, discovery,
+    body::Received,
+    discovery,
     engine::Engine,
     kinds::Source,
     negotiate, openapi,
@@ -119,10 +120,15 @@ async fn dispatch(
         return streams::open(engine, parts, &target, &query).await;
     }
     if let Target::Resource(target) = target {
-        let body =
-            if matches!(verb, "get" | "list" | "watch") { Bytes::new() } else { body::read(body).await? };
-        return resource(engine, Call { target, query, headers: parts.headers.clone(), body, user }, verb)
-            .await;
+        let received = match verb {
+            "get" | "list" | "watch" => Received::default(),
+            _ => engine.bodies.read(body, user.is_master()).await?,
+        };
+        let (headers, body) = (parts.headers.clone(), received.bytes.clone());
+        let response = resource(engine, Call { target, query, headers, body, user }, verb).await;
+        // Its room is given back when nothing is left to be made of it.
+        drop(received);
+        return response;
     }
     if verb != "get" {
         return Err(Status::method_not_allowed());
@@ -228,9 +234,9 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
     let named = !call.target.name.is_empty();
     let addressed = named || !call.target.namespace.is_empty() || !kind.namespaced;
     let reply: Reply = match verb {
-        "get" => verbs::get(engine, &call)?,
+        "get" => verbs::get(engine, &call).await?,
         "list" => verbs::list(engine, &call).await?,
-        "watch" => verbs::watch(engine, &call, form, include)?,
+        "watch" => verbs::watch(engine, &call, form, include).await?,
         "create" if !named && addressed => verbs::create(engine, &call).await?,
         "update" if named => verbs::update(engine, &call).await?,
         "patch" if named => verbs::patch(engine, &call).await?,

@@ -2,9 +2,13 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use warren_objects::FieldError;
+use warren_objects::{FieldError, text};
 
 use crate::kinds::{self, Kind};
+
+/// No more of a message is told, nor of the name of what it is about.
+const LONGEST_MESSAGE: usize = 64 * 1024;
+const LONGEST_NAME: usize = 1024;
 
 /// Why one field or precondition failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -232,6 +236,11 @@ impl Status {
         Self::new(500, "InternalError", format!("Internal error occurred: {}", message.into()))
     }
 
+    /// 429: the client shall come back.
+    pub(crate) fn too_many_requests(message: impl Into<String>) -> Self {
+        Self::new(429, "TooManyRequests", message).retry_after(1)
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message).retry_after(1)
     }
@@ -254,13 +263,17 @@ impl Status {
         )
     }
 
-    /// The JSON body.
+    /// The JSON body. What clients sent comes back in it, but not megabytes of it.
     pub(crate) fn to_json(&self) -> String {
+        let mut details = self.details.clone();
+        if let Some(details) = &mut details {
+            details.name = text::cut(&details.name, LONGEST_NAME);
+        }
         Body {
             metadata: ListMeta { r#continue: self.continuation.as_deref() },
-            message: &self.message,
+            message: &text::cut(&self.message, LONGEST_MESSAGE),
             reason: self.reason,
-            details: self.details.as_deref(),
+            details: details.as_deref(),
             code: self.code,
             ..Body::of("Failure")
         }

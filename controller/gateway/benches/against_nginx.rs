@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use tokio_util::sync::CancellationToken;
-use warren_gateway::{Listeners, Routes, serve_with};
+use warren_gateway::{Listeners, Patience, Refused, Routes, serve_with};
 use warren_proto::control::{Endpoint, HttpRoute, PathType};
 use warren_runtime::descriptors::{self, Descriptors, Message};
 
@@ -60,17 +60,19 @@ fn gateway(ports: &[String], held: bool) -> anyhow::Result<()> {
         backend: "default/web:80".into(),
         endpoints: endpoints.clone(),
         ingress: "default/web".into(),
-        is_default: false,
+        ..HttpRoute::default()
     };
     let rules: Vec<_> = (0..HOSTS).map(|index| (format!("route/default/web/{index}"), rule(index))).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let routes = Routes::new();
+        let routes = Routes::new(Refused::except_loopback());
         let listeners = Listeners {
             http: (Ipv4Addr::LOCALHOST, 0).into(),
             https: None,
             threads: 1,
-            response_timeout: Duration::from_secs(60),
+            patience: Patience::default(),
+            trusted_proxies: Vec::new(),
+            memory: 4 << 30,
         };
         let serving = serve_with(listeners, &descriptors, &routes, &CancellationToken::new())?;
         routes.publish(1, rules.iter().map(|(key, rule)| (key.as_str(), rule))).await;

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -17,16 +18,19 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    addresses::within,
     body,
-    headers::Client,
-    metrics::ActiveConnection,
+    forwarding::Client,
+    headers::MAX_FIELDS,
+    metrics::{self, ActiveConnection},
     proxy::{self, Worker},
-    resume::{Place, Progress, Stream},
+    resume::{Place, Progress, Stream, peek, peer_has_ended},
+    wire::Wire,
 };
 
 /// How long a client may take to send the head of a request, an idle connection included.
@@ -34,6 +38,14 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// At a stop, how long clients on kept connections are told to leave before the connections are closed.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// The longest head of a request, and what is read of a body before the upstream has taken it.
+const BUFFER: usize = 64 << 10;
+/// What one HTTP/2 connection may occupy: streams, and for each what an upstream has not taken, and what the client has
+/// not.
+const STREAMS: u32 = 128;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const SEND_BUFFER: usize = 32 << 10;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a client's connection to its end. `place` when it outlives this process.
@@ -45,13 +57,21 @@ pub(crate) async fn serve(
     place: Option<Place>,
     stop: CancellationToken,
 ) {
+    // Clients behind a proxy share its connections.
+    let proxied = within(&worker.proxies, peer.ip());
+    let taking = worker.places.take(peer.ip());
+    if taking.is_none() && !proxied {
+        metrics::refused_connection();
+        return drop(Stream::new(stream, place));
+    }
     let _active = ActiveConnection::new();
     let _ = stream.set_nodelay(true);
     // A client that vanished is noticed, also when it only listens.
     let probes =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
     let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
-    let client = Arc::new(Client::new(peer.ip(), tls.is_some()));
+    let port = stream.local_addr().map_or(0, |address| address.port());
+    let client = Arc::new(Client::new(peer.ip(), tls.is_some(), port, &worker.proxies));
     let outcome = match tls {
         None => match timeout(HEADER_TIMEOUT, speaks_http2(&stream, &stop)).await {
             // Its state is in this process: the stream is an ordinary one.
@@ -84,16 +104,38 @@ pub(crate) async fn serve(
 async fn speaks_http2(stream: &TcpStream, stop: &CancellationToken) -> Option<bool> {
     let look = async {
         let mut start = [0; PREFACE.len()];
+        let mut known = 0;
         loop {
-            let read = stream.peek(&mut start).await.ok().filter(|read| *read > 0)?;
+            stream.readable().await.ok()?;
+            let mut seen = Ok(0);
+            let _ = stream.try_io(Interest::READABLE, || {
+                seen = peek(stream, &mut start);
+                match &seen {
+                    // All that there is: the socket counts as ready again only when more has come.
+                    Ok(read @ 1..) if start[..*read] == PREFACE[..*read] && *read < PREFACE.len() => {
+                        Err(io::ErrorKind::WouldBlock.into())
+                    }
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(error.kind().into()),
+                }
+            });
+            let read = match seen {
+                Ok(0) => return None,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => return None,
+            };
             if start[..read] != PREFACE[..read] {
                 return Some(false);
             }
             if read == PREFACE.len() {
                 return Some(true);
             }
-            // A part of the preface: the rest is on its way, and the socket stays readable meanwhile.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            // A part of the preface. A client that ends there is always ready, and never has more.
+            if read == known && peer_has_ended(stream) {
+                return Some(false);
+            }
+            known = read;
         }
     };
     let leave = async {
@@ -124,8 +166,12 @@ where
     // No `pipeline_flush`: with it, hyper holds answers back while the read buffer is not empty, and never
     // sends the 400 to a malformed request.
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let connection = builder.serve_connection(io, service).with_upgrades();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(BUFFER);
+    let connection = builder.serve_connection(Wire::http1(io), service).with_upgrades();
     drive(connection, stop, FAREWELL, |connection| connection.graceful_shutdown()).await
 }
 
@@ -143,10 +189,12 @@ where
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(HEADER_TIMEOUT)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .max_concurrent_streams(256);
-    let connection = builder.serve_connection(io, service);
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(BUFFER as u32)
+        .max_send_buf_size(SEND_BUFFER);
+    let connection = builder.serve_connection(Wire::http2(io), service);
     // GOAWAY needs no farewell: it says which requests were seen.
     drive(connection, stop, Duration::ZERO, |connection| connection.graceful_shutdown()).await
 }

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use warren_proto::control::HttpRoute;
 
-use crate::{metrics, routes::RouteTable};
+use crate::{
+    addresses::Refused,
+    metrics,
+    routes::{RouteTable, Rules},
+};
 
 /// A worker answers it when it has passed the swap.
 pub(crate) type Barrier = oneshot::Sender<()>;
@@ -24,12 +27,19 @@ pub struct Routes {
     changes: watch::Sender<u64>,
     workers: Mutex<Vec<mpsc::UnboundedSender<Barrier>>>,
     publishing: tokio::sync::Mutex<()>,
+    refused: Box<dyn Fn() -> Refused + Send + Sync>,
 }
 
 impl Routes {
-    /// No table yet: requests are held until the first one comes.
-    pub fn new() -> Arc<Self> {
+    /// No table yet: requests are held until the first one comes. No table leads to what is `refused`.
+    pub fn new(refused: Refused) -> Arc<Self> {
+        Self::asking(move || refused.clone())
+    }
+
+    /// The same; what is refused is asked for with each table.
+    pub fn asking(refused: impl Fn() -> Refused + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
+            refused: Box::new(refused),
             table: ArcSwapOption::empty(),
             changes: watch::Sender::new(0),
             workers: Mutex::default(),
@@ -39,14 +49,11 @@ impl Routes {
 
     /// Compiles the rules and puts them in force. When it returns, no worker starts a request to an
     /// endpoint that is not in the table any more, and idle connections to such endpoints are closed.
-    pub async fn publish<'a>(
-        &self,
-        revision: u64,
-        rules: impl IntoIterator<Item = (&'a str, &'a HttpRoute)>,
-    ) {
+    pub async fn publish<'a>(&self, revision: u64, rules: impl Into<Rules<'a>>) {
+        let rules = rules.into();
         let _one_at_a_time = self.publishing.lock().await;
         let previous = self.table.load_full();
-        let table = Arc::new(RouteTable::compile(revision, rules, previous.as_deref()));
+        let table = Arc::new(RouteTable::compile(revision, &rules, &(self.refused)(), previous.as_deref()));
         self.table.store(Some(table.clone()));
         for endpoint in previous.iter().flat_map(|previous| previous.endpoints()) {
             if !table.holds(endpoint.address()) {
@@ -102,11 +109,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_table_is_in_force_only_when_every_worker_has_passed() {
-        let routes = Routes::new();
+        let routes = Routes::new(Refused::default());
         let (mut first, mut second) = (routes.register(), routes.register());
         let publishing = tokio::spawn({
             let routes = routes.clone();
-            async move { routes.publish(7, []).await }
+            async move { routes.publish(7, Rules::default()).await }
         });
         first.recv().await.expect("a barrier").send(()).expect("awaited");
         let held = second.recv().await.expect("a barrier");
@@ -119,17 +126,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_ended_holds_nobody_up() {
-        let routes = Routes::new();
+        let routes = Routes::new(Refused::default());
         let (first, mut second) = (routes.register(), routes.register());
         drop(first);
         let publishing = tokio::spawn({
             let routes = routes.clone();
-            async move { routes.publish(1, []).await }
+            async move { routes.publish(1, Rules::default()).await }
         });
         // This one ends with the barrier in its hands.
         drop(second.recv().await.expect("a barrier"));
         drop(second);
         publishing.await.expect("published");
-        routes.publish(2, []).await;
+        routes.publish(2, Rules::default()).await;
     }
 }

@@ -10,28 +10,43 @@
 //!                └─► resume: the supervisor holds what must outlive this process
 //! ```
 
+mod addresses;
 pub mod balance;
+mod basic;
 mod body;
+mod budget;
 mod certificate;
 mod connection;
 mod current;
 mod endpoint;
+mod external;
+mod forwarding;
 mod headers;
 mod listener;
+mod memory;
 mod metrics;
+mod path;
+mod policy;
 mod pool;
 mod proxy;
 mod resume;
+mod rewrite;
 pub mod routes;
 #[cfg(test)]
 mod routes_tests;
 mod sockets;
 mod upgrade;
 mod upstream;
+mod wire;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use warren_proto::control::{Consumer, feed_item::Item};
 use warren_runtime::{
@@ -44,15 +59,17 @@ use warren_runtime::{
 };
 
 pub use crate::{
-    certificate::server_config,
+    addresses::Refused,
+    budget::available_memory,
+    certificate::Certificates,
     current::Routes,
     endpoint::Endpoint,
+    external::Names,
     listener::{Listeners, Serving, serve, serve_with},
+    proxy::Patience,
     resume::witness::NAME as WITNESS,
+    routes::Rules,
 };
-
-/// How long a backend may think before the client is told that it does not answer.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a gateway is started.
 #[derive(Debug, Clone)]
@@ -67,6 +84,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The controller, HOST:PORT.
     pub controller: String,
+    /// Whose word about the clients behind them is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// Sockets that an earlier process left with the supervisor, and the way to leave ours.
     pub descriptors: Descriptors,
 }
@@ -80,44 +99,80 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
             state_dir.display()
         )
     })?;
+    let certificates = Certificates::load(state_dir)?;
     let https = match config.https {
-        Some(address) => Some((address, server_config(state_dir)?)),
+        Some(address) => Some((address, certificates.server_config()?)),
         None => None,
     };
-    let routes = Routes::new();
+    let controller_addresses = config.controller.to_socket_addrs().map(Vec::from_iter).unwrap_or_default();
+    // The overlay's interface may come later than this process.
+    let routes = Routes::asking(move || Refused::new(own_addresses(), controller_addresses.clone()));
+    let names = Names::system()?;
     let controller = Controller::new(&config.controller, identity, state_dir.clone());
     let mut tasks = TaskSet::new(stop.clone());
-    let feed = Feed::follow(
+    let feed = Feed::follow_sealed(
         &mut tasks,
         controller.clone(),
         Consumer::Gateway,
         state_dir.join("feeds").join("gateway.bin"),
+        memory::directory(state_dir).as_deref(),
     );
+    let in_force = InForce { routes: routes.clone(), certificates, names };
     // Clients may be waiting in the sockets already: they are not to meet a gateway without routes.
     if let Some(state) = feed.current() {
-        apply(&state, &routes).await;
+        in_force.apply(&state).await;
     }
-    let listeners =
-        Listeners { http: config.http, https, threads: config.threads, response_timeout: RESPONSE_TIMEOUT };
+    let listeners = Listeners {
+        http: config.http,
+        https,
+        threads: config.threads,
+        patience: Patience::default(),
+        trusted_proxies: config.trusted_proxies,
+        memory: available_memory(),
+    };
     let serving = serve_with(listeners, &config.descriptors, &routes, &stop)?;
     let addresses = serving.addresses.clone();
     heartbeat::start(controller, Consumer::Gateway, stop.clone());
     tasks.spawn("listeners", serving.wait());
-    tasks.spawn("routes", follow(feed, routes, stop));
+    tasks.spawn("routes", follow(feed, in_force, stop));
     Ok(Bound { addresses, tasks })
 }
 
+/// The addresses of this machine, as far as its interfaces tell.
+fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = interfaces.filter_map(|interface| interface.address);
+    addresses
+        .filter_map(|address| {
+            let four = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            four.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .collect()
+}
+
+/// What a state of the feed becomes.
+pub struct InForce {
+    /// The route table.
+    pub routes: Arc<Routes>,
+    /// What HTTPS clients are shown.
+    pub certificates: Arc<Certificates>,
+    /// What names outside of the cluster stand for.
+    pub names: Names,
+}
+
 /// Puts each state of the feed in force, and acknowledges it only then.
-pub async fn follow(feed: Feed, routes: Arc<Routes>, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn follow(feed: Feed, in_force: InForce, stop: CancellationToken) -> anyhow::Result<()> {
     let mut states = feed.subscribe();
+    let mut names = in_force.names.changes();
     loop {
         let state = states.borrow_and_update().clone();
         if let Some(state) = state {
-            apply(&state, &routes).await;
+            in_force.apply(&state).await;
             feed.acknowledge(state.cursor.revision);
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            _ = names.changed() => {}
             changed = states.changed() => if changed.is_err() {
                 // The follower ended; that is the end of the process, not of this task.
                 stop.cancelled().await;
@@ -127,11 +182,26 @@ pub async fn follow(feed: Feed, routes: Arc<Routes>, stop: CancellationToken) ->
     }
 }
 
-async fn apply(state: &State, routes: &Routes) {
-    let rules = state.items.iter().filter_map(|(key, item)| match item {
-        Item::HttpRoute(rule) => Some((key.as_str(), rule)),
-        _ => None,
-    });
-    routes.publish(state.cursor.revision, rules).await;
-    tracing::debug!(revision = state.cursor.revision, "routes are in force");
+impl InForce {
+    /// Certificates first: a route that redirects to HTTPS may need one.
+    async fn apply(&self, state: &State) {
+        let certificates = state.items.iter().filter_map(|(key, item)| match item {
+            Item::TlsCertificate(certificate) => Some((key.as_str(), certificate)),
+            _ => None,
+        });
+        self.certificates.publish(certificates);
+        let mut rules = Rules::default();
+        for (key, item) in &state.items {
+            match item {
+                Item::HttpRoute(rule) => rules.routes.push((key, rule)),
+                Item::BasicAuthentication(users) => drop(rules.users.insert(key, users)),
+                _ => {}
+            }
+        }
+        let external = rules.routes.iter().filter_map(|(_, rule)| rule.external.as_ref());
+        self.names.want(external.clone());
+        rules.external = self.names.known(external);
+        self.routes.publish(state.cursor.revision, rules).await;
+        tracing::debug!(revision = state.cursor.revision, "routes are in force");
+    }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::{
     net::TcpStream,
@@ -23,10 +24,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_runtime::descriptors::Descriptors;
 
 use crate::{
+    budget::{Budget, Limits},
     connection,
     current::{Barrier, Routes},
     pool::{IDLE_TIMEOUT, Pool},
-    proxy::Worker,
+    proxy::{Patience, Worker},
     resume::{self, Holder, Place, Resumed, witness},
     sockets::{Listener, listen},
 };
@@ -43,9 +45,12 @@ pub struct Listeners {
     pub https: Option<(SocketAddr, Arc<ServerConfig>)>,
     /// Worker threads; 0 for one per core.
     pub threads: usize,
-    /// How long an upstream may take to begin its response, from the end of the request on. Neither side's
-    /// body is limited, nor is a tunnel.
-    pub response_timeout: Duration,
+    /// How long is waited for the two sides of a request.
+    pub patience: Patience,
+    /// Whose word about the clients behind them is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bytes that connections and requests may occupy: as many are served at a time.
+    pub memory: u64,
 }
 
 /// A gateway that answers.
@@ -119,6 +124,8 @@ pub fn serve_with(
     if holder.is_some() {
         witness::start(descriptors, ports);
     }
+    let limits = Limits::of(listeners.memory, threads);
+    let proxies: Arc<[IpNet]> = listeners.trusted_proxies.into();
     let mut workers = Vec::with_capacity(threads);
     for (index, share) in shares.into_iter().enumerate() {
         let worker = Worker {
@@ -126,7 +133,10 @@ pub fn serve_with(
             pool: Arc::new(Pool::default()),
             connections: TaskTracker::new(),
             draining: AtomicBool::new(false),
-            response_timeout: listeners.response_timeout,
+            patience: listeners.patience,
+            proxies: proxies.clone(),
+            places: Budget::new(limits.connections),
+            in_flight: Budget::new(limits.requests),
         };
         workers.push(start(index, share, Arc::new(worker), stop.clone())?);
     }

@@ -55,6 +55,16 @@ pub(crate) fn held() {
     counter!("warren_gateway_held_requests_total").increment(1);
 }
 
+/// A connection was closed at once: there are too many, of its client or in all.
+pub(crate) fn refused_connection() {
+    counter!("warren_gateway_refused_connections_total").increment(1);
+}
+
+/// A client sent its body too slowly.
+pub(crate) fn slow_client() {
+    counter!("warren_gateway_slow_clients_total").increment(1);
+}
+
 /// The revision that all workers have in force.
 pub(crate) fn in_force(revision: u64) {
     gauge!("warren_gateway_revision").set(revision as f64);

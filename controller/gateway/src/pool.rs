@@ -11,7 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::http1::SendRequest;
+use http::{
+    Request, Response, Uri, Version,
+    header::{CONNECTION, HOST},
+};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
 use parking_lot::Mutex;
 
 use crate::{
@@ -25,7 +32,42 @@ const IDLE_PER_ENDPOINT: usize = 256;
 /// How long an upstream may go on reading a request that it has answered already.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) type Sender = SendRequest<RequestBody>;
+/// A connection to an upstream.
+pub(crate) enum Sender {
+    /// For one request at a time.
+    Http1(http1::SendRequest<RequestBody>),
+    /// For many.
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+impl Sender {
+    /// Hands a request over.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http2(sender) => sender.try_send_request(as_http2(request)).await,
+        }
+    }
+}
+
+/// The same request in HTTP/2's form: the host is part of the target, the connection has no fields.
+fn as_http2(mut request: Request<RequestBody>) -> Request<RequestBody> {
+    *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().remove(CONNECTION);
+    let host = request.headers_mut().remove(HOST);
+    if let (Some(host), None) = (host, request.uri().authority()) {
+        let mut parts = request.uri().clone().into_parts();
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        parts.authority = host.as_bytes().try_into().ok();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
 
 /// Only its own thread uses it; the lock is never contended.
 #[derive(Default)]
@@ -36,7 +78,15 @@ pub(crate) struct Pool {
 struct Slot {
     endpoint: Arc<Endpoint>,
     /// The most recently used one last.
-    idle: Vec<(Sender, Instant)>,
+    idle: Vec<(http1::SendRequest<RequestBody>, Instant)>,
+    /// In use and free for more.
+    shared: Option<http2::SendRequest<RequestBody>>,
+}
+
+impl Slot {
+    fn new(endpoint: &Arc<Endpoint>) -> Self {
+        Self { endpoint: endpoint.clone(), idle: Vec::new(), shared: None }
+    }
 }
 
 impl Pool {
@@ -55,25 +105,51 @@ impl Pool {
                 return None;
             }
             if sender.is_ready() {
-                return Some(sender);
+                return Some(Sender::Http1(sender));
             }
         }
         None
     }
 
-    fn put(&self, endpoint: &Arc<Endpoint>, sender: Sender) {
+    /// The connection for many requests at a time, if there is one that takes more.
+    pub(crate) fn take_http2(&self, endpoint: &Arc<Endpoint>) -> Option<Sender> {
+        let mut slots = self.slots.lock();
+        let slot = slots.get_mut(&endpoint.address())?;
+        if !Arc::ptr_eq(&slot.endpoint, endpoint) {
+            slots.remove(&endpoint.address());
+            return None;
+        }
+        let shared = slot.shared.as_ref().filter(|sender| sender.is_ready() && !sender.is_closed());
+        shared.cloned().map(Sender::Http2)
+    }
+
+    /// Takes note of a new connection, if it can serve many requests.
+    pub(crate) fn share(&self, endpoint: &Arc<Endpoint>, sender: &Sender) {
+        if let Sender::Http2(sender) = sender
+            && !endpoint.is_retired()
+        {
+            self.with_slot(endpoint, |slot| slot.shared = Some(sender.clone()));
+        }
+    }
+
+    fn put(&self, endpoint: &Arc<Endpoint>, sender: http1::SendRequest<RequestBody>) {
         if endpoint.is_retired() || sender.is_closed() {
             return;
         }
+        self.with_slot(endpoint, |slot| {
+            if slot.idle.len() < IDLE_PER_ENDPOINT {
+                slot.idle.push((sender, Instant::now()));
+            }
+        });
+    }
+
+    fn with_slot(&self, endpoint: &Arc<Endpoint>, change: impl FnOnce(&mut Slot)) {
         let mut slots = self.slots.lock();
-        let new = || Slot { endpoint: endpoint.clone(), idle: Vec::new() };
-        let slot = slots.entry(endpoint.address()).or_insert_with(new);
+        let slot = slots.entry(endpoint.address()).or_insert_with(|| Slot::new(endpoint));
         if !Arc::ptr_eq(&slot.endpoint, endpoint) {
-            *slot = new();
+            *slot = Slot::new(endpoint);
         }
-        if slot.idle.len() < IDLE_PER_ENDPOINT {
-            slot.idle.push((sender, Instant::now()));
-        }
+        change(slot);
     }
 
     /// Closes the idle connections of endpoints that left the table.
@@ -90,7 +166,8 @@ impl Pool {
     pub(crate) fn sweep(&self) {
         self.slots.lock().retain(|_, slot| {
             slot.idle.retain(|(sender, since)| since.elapsed() < IDLE_TIMEOUT && !sender.is_closed());
-            !slot.idle.is_empty()
+            slot.shared.take_if(|sender| sender.is_closed());
+            !slot.idle.is_empty() || slot.shared.is_some()
         });
     }
 }
@@ -106,7 +183,8 @@ pub(crate) struct Lease {
 impl Lease {
     /// The response has ended: the connection may serve another request.
     pub(crate) fn end(self) {
-        let Self { pool, in_flight, mut sender } = self;
+        let Self { pool, in_flight, sender } = self;
+        let Sender::Http1(mut sender) = sender else { return };
         if sender.is_ready() {
             pool.put(in_flight.endpoint(), sender);
         } else if !sender.is_closed() {

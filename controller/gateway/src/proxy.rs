@@ -13,22 +13,23 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, StatusCode, Version,
-    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE},
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use ipnet::IpNet;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     balance,
-    body::{RequestBody, ResponseBody},
+    body::{Passing, RequestBody, ResponseBody},
+    budget::{Budget, Taking},
     current::Routes,
     endpoint::{self, Endpoint, InFlight},
-    headers::{self, Client},
+    forwarding::{Client, Origin},
+    headers::{self, Malformed, Prepared, Target},
     metrics,
+    policy::{Policy, too_large},
     pool::{IDLE_TIMEOUT, Lease, Pool, Sender},
     routes::Route,
     upgrade,
@@ -48,14 +49,43 @@ const SURELY_ALIVE: Duration = Duration::from_secs(1);
 /// How often an endpoint may leave the table while we connect to it before the request gives up.
 const REPICKS: u32 = 32;
 
+/// How often the way of a request's body is looked after.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long is waited for the two sides of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For an upstream that has the whole request to begin its response, and for one that has not to take more of it,
+    /// unless the route says otherwise.
+    pub response: Duration,
+    /// For an upstream that has begun a response to go on with it, unless the route says otherwise.
+    pub silence: Duration,
+    /// For a client, in all, while it sends a request's body: bytes bring time back.
+    pub body: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            response: Duration::from_secs(60),
+            silence: Duration::from_secs(3600),
+            body: Duration::from_secs(60),
+        }
+    }
+}
+
 /// What one worker thread has to itself.
 pub(crate) struct Worker {
     pub(crate) routes: Arc<Routes>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) connections: TaskTracker,
     pub(crate) draining: AtomicBool,
-    /// How long an upstream that has the whole request may take to begin its response.
-    pub(crate) response_timeout: Duration,
+    pub(crate) patience: Patience,
+    /// Whose word about the clients behind them is taken.
+    pub(crate) proxies: Arc<[IpNet]>,
+    /// For connections, and for requests.
+    pub(crate) places: Arc<Budget>,
+    pub(crate) in_flight: Arc<Budget>,
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer too.
@@ -78,20 +108,37 @@ async fn answer(
     client: &Client,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let wanted = match headers::forward(&mut request, client) {
-        Ok(wanted) => wanted,
-        Err(problem) => {
-            metrics::unrouted(StatusCode::BAD_REQUEST);
-            return text(StatusCode::BAD_REQUEST, format!("bad request: {problem}\n"));
+    let Prepared { target, origin, upgrade } = match headers::forward(&mut request, client) {
+        Ok(prepared) => prepared,
+        Err(Malformed(status, problem)) => {
+            metrics::unrouted(status);
+            return text(status, format!("bad request: {problem}\n"));
         }
     };
-    let tunnel = wanted.map(|_| hyper::upgrade::on(&mut request));
+    let Some(taking) = worker.in_flight.take(origin.address) else {
+        metrics::unrouted(StatusCode::SERVICE_UNAVAILABLE);
+        return text(StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time\n".to_owned());
+    };
+    let tunnel = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
-    let (body, passed) = RequestBody::of(body);
-    let request = Request::from_parts(head, body);
-    match Exchange::new(worker, &request, passed, tunnel.is_some()).run(request).await {
-        Ok(answered) => answered.pass(worker, tunnel),
-        Err(refusal) => refusal.into_response(),
+    let (body, passing) = RequestBody::of(body, worker.patience.body);
+    let mut request = Request::from_parts(head, body);
+    let mut exchange = Exchange::new(worker, &request, passing, upgrade, &target);
+    loop {
+        let route = match exchange.route().await {
+            Ok(route) => route,
+            Err(refusal) => return refusal.into_response(),
+        };
+        if let Some(answer) = exchange.admit(&route, &mut request, origin).await {
+            route.counters.count(answer.status());
+            return answer;
+        }
+        match exchange.run(request).await {
+            Ok(answered) => return answered.pass(worker, tunnel, taking),
+            Err(End::Refused(refusal)) => return refusal.into_response(),
+            // Its route asks for something else by now.
+            Err(End::Changed(again)) => request = again,
+        }
     }
 }
 
@@ -137,6 +184,10 @@ impl Refusal {
                 let line = format!("no ready endpoint for {} within {} s\n", route.backend, HOLD.as_secs());
                 (Some(route), StatusCode::SERVICE_UNAVAILABLE, line)
             }
+            Self::Failed(route, Failure::TooLong(most)) => {
+                route.counters.count(StatusCode::PAYLOAD_TOO_LARGE);
+                return too_large(most);
+            }
             Self::Failed(route, failure) => {
                 let (status, what) = failure.answer();
                 let line = format!("{} {what}\n", route.backend);
@@ -148,6 +199,19 @@ impl Refusal {
             None => metrics::unrouted(status),
         }
         text(status, line)
+    }
+}
+
+/// Why an exchange came to no response.
+enum End {
+    Refused(Refusal),
+    /// Another policy is in force since the request was admitted.
+    Changed(Request<RequestBody>),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
@@ -163,6 +227,8 @@ enum Choice {
     /// No endpoint that was not tried yet.
     Nobody(Arc<Route>),
     NotReady,
+    /// The route asks for something else than what the request was admitted by.
+    Changed,
 }
 
 /// An upstream's response and what it came by.
@@ -173,29 +239,34 @@ struct Answered {
 }
 
 impl Answered {
-    fn pass(self, worker: &Arc<Worker>, tunnel: Option<OnUpgrade>) -> Response<ResponseBody> {
+    fn pass(self, worker: &Arc<Worker>, tunnel: Option<OnUpgrade>, taking: Taking) -> Response<ResponseBody> {
         let Self { chosen: Chosen { route, in_flight }, sender, mut response } = self;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(client) = tunnel else {
+            let agreed = response.headers().get(UPGRADE).is_some_and(headers::is_websocket);
+            let Some(client) = tunnel.filter(|_| agreed) else {
                 return Refusal::Failed(route, Failure::Malformed).into_response();
             };
             route.counters.count(response.status());
-            return upgrade::tunnel(worker, client, response, in_flight);
+            return upgrade::tunnel(worker, client, response, in_flight, taking);
         }
         route.counters.count(response.status());
         headers::remove_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
+        let silence = route.policy.read_timeout.unwrap_or(worker.patience.silence);
         let lease = Lease { pool: worker.pool.clone(), in_flight, sender };
-        response.map(|body| ResponseBody::upstream(body, lease))
+        response.map(|body| ResponseBody::upstream(body, lease, silence, taking))
     }
 }
 
 /// The attempts of one request.
 struct Exchange<'a> {
     worker: &'a Arc<Worker>,
+    target: &'a Target,
+    /// What the request was admitted by.
+    policy: Arc<Policy>,
     upgrade: bool,
-    /// Ends with the request's body; nothing once it has, or when there is none.
-    passed: Option<oneshot::Receiver<()>>,
+    /// The way of the request's body; nothing once it has gone, or when there is none.
+    passing: Option<Passing>,
     /// Sending it twice does no harm, and we can: idempotent, and no body.
     repeatable: bool,
     failures: u32,
@@ -210,14 +281,17 @@ impl<'a> Exchange<'a> {
     fn new(
         worker: &'a Arc<Worker>,
         request: &Request<RequestBody>,
-        passed: Option<oneshot::Receiver<()>>,
+        passing: Option<Passing>,
         upgrade: bool,
+        target: &'a Target,
     ) -> Self {
         let repeatable = request.method().is_idempotent() && matches!(request.body(), RequestBody::Empty);
         Self {
             worker,
+            target,
+            policy: Policy::none(),
             upgrade,
-            passed,
+            passing,
             repeatable,
             failures: 0,
             repicks: 0,
@@ -227,12 +301,63 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    async fn run(mut self, mut request: Request<RequestBody>) -> Result<Answered, Refusal> {
+    /// The rule for the request; waits for the first table.
+    async fn route(&mut self) -> Result<Arc<Route>, Refusal> {
+        let find = |exchange: &Self| {
+            let table = exchange.worker.routes.load();
+            table.as_ref().map(|table| table.find(exchange.target.host(), exchange.target.path()).cloned())
+        };
+        let mut found = find(self);
+        if found.is_none() {
+            metrics::held();
+            let end = *self.held_until.get_or_insert_with(|| Instant::now() + HOLD);
+            let mut changes = self.worker.routes.changes();
+            loop {
+                found = find(self);
+                if found.is_some() {
+                    break;
+                }
+                if !matches!(timeout_at(end, changes.changed()).await, Ok(Ok(()))) {
+                    return Err(Refusal::NotReady);
+                }
+            }
+        }
+        found.flatten().ok_or_else(|| no_route(self.target))
+    }
+
+    /// Puts the request under the policy of its route: an answer when it does not go on.
+    async fn admit(
+        &mut self,
+        route: &Arc<Route>,
+        request: &mut Request<RequestBody>,
+        origin: Origin,
+    ) -> Option<Response<ResponseBody>> {
+        let policy = &route.policy;
+        if !Arc::ptr_eq(policy, &self.policy) {
+            // What an earlier policy changed.
+            *request.uri_mut() = self.target.passed.clone().into();
+            if request.headers().contains_key(HOST)
+                && let Ok(host) = self.target.host().parse()
+            {
+                request.headers_mut().insert(HOST, host);
+            }
+            self.policy = policy.clone();
+        }
+        let answer = policy.answer(request, self.target, origin).await;
+        if answer.is_some() {
+            return answer;
+        }
+        request.body_mut().limit(policy.max_body, !policy.http2);
+        let applied = policy.apply(request, self.target, route.pattern.as_ref());
+        applied.err().map(|problem| text(StatusCode::BAD_REQUEST, format!("bad request: {problem}\n")))
+    }
+
+    async fn run(&mut self, mut request: Request<RequestBody>) -> Result<Answered, End> {
         loop {
-            let chosen = self.choose(target(&request)).await?;
+            let Some(chosen) = self.choose().await? else { return Err(End::Changed(request)) };
             let (mut sender, kept) = match self.kept_connection(&chosen) {
                 Some(sender) => (sender, true),
-                None => match upstream::connect(chosen.endpoint().address(), self.upgrade).await {
+                None => match self.connect(chosen.endpoint()).await {
                     Ok(sender) => (sender, false),
                     Err(failure) => {
                         self.failed(&chosen, failure, true)?;
@@ -240,7 +365,7 @@ impl<'a> Exchange<'a> {
                     }
                 },
             };
-            if !kept && !self.still_leads(target(&request), chosen.endpoint()) {
+            if !kept && !self.still_leads(chosen.endpoint()) {
                 self.repick(chosen.route)?;
                 continue;
             }
@@ -258,12 +383,23 @@ impl<'a> Exchange<'a> {
             } else {
                 self.tried.push(chosen.endpoint().address());
             }
-            let hopeless = matches!(failure, Failure::Malformed | Failure::Overdue);
-            let again = unsent.or(copy.filter(|_| !hopeless));
+            let again = unsent.or(copy.filter(|_| !failure.is_final()));
             self.failed(&chosen, failure, again.is_some())?;
-            let Some(again) = again else { return Err(Refusal::Failed(chosen.route, failure)) };
+            let Some(again) = again else { return Err(Refusal::Failed(chosen.route, failure).into()) };
             request = again;
         }
+    }
+
+    /// A new connection; where it may serve others at the same time, the pool knows it.
+    async fn connect(&self, endpoint: &Arc<Endpoint>) -> Result<Sender, Failure> {
+        let within = self.policy.connect_timeout;
+        let sender = if self.policy.http2 && !self.upgrade {
+            upstream::connect_http2(endpoint.address(), within).await?
+        } else {
+            upstream::connect(endpoint.address(), self.upgrade, within).await?
+        };
+        self.worker.pool.share(endpoint, &sender);
+        Ok(sender)
     }
 
     /// Hands the request over, before it first waits, and waits for the head of the response. A failure
@@ -275,22 +411,29 @@ impl<'a> Exchange<'a> {
     ) -> Result<Response<Incoming>, (Failure, Option<Request<RequestBody>>)> {
         tokio::select! {
             biased;
-            sent = sender.try_send_request(request) => sent.map_err(|mut error| {
+            sent = sender.send(request) => sent.map_err(|mut error| {
                 let unsent = error.take_message();
                 (Failure::from_exchange(&error.into_error()), unsent)
             }),
             // The exchange is dropped, and with it the connection.
-            () = self.overdue() => Err((Failure::Overdue, None)),
+            failure = self.overdue() => Err((failure, None)),
         }
     }
 
-    /// Ends when the upstream has had the whole request for too long.
-    async fn overdue(&mut self) {
-        if let Some(passed) = &mut self.passed {
-            let _ = passed.await;
-            self.passed = None;
+    /// Ends when the upstream takes nothing of the request for too long, or has had all of it for too long.
+    async fn overdue(&mut self) -> Failure {
+        let most = |own: Option<Duration>| own.unwrap_or(self.worker.patience.response);
+        let (read, send) = (most(self.policy.read_timeout), most(self.policy.send_timeout));
+        if let Some(passing) = &mut self.passing {
+            while timeout(LOOK.min(send), &mut passing.ended).await.is_err() {
+                if passing.handed.idle() >= send {
+                    return Failure::Stuck;
+                }
+            }
+            self.passing = None;
         }
-        tokio::time::sleep(self.worker.response_timeout).await;
+        tokio::time::sleep(read).await;
+        Failure::Overdue
     }
 
     /// An idle connection that is fit for the request.
@@ -299,13 +442,16 @@ impl<'a> Exchange<'a> {
             return None;
         }
         let within = if self.repeatable { IDLE_TIMEOUT } else { SURELY_ALIVE };
+        if self.policy.http2 {
+            return self.worker.pool.take_http2(chosen.endpoint());
+        }
         self.worker.pool.take(chosen.endpoint(), within)
     }
 
     /// Whether requests for the target may still go to the endpoint, by the table of this moment.
-    fn still_leads(&self, (host, path): (&str, &str), endpoint: &Arc<Endpoint>) -> bool {
+    fn still_leads(&self, endpoint: &Arc<Endpoint>) -> bool {
         let table = self.worker.routes.load();
-        let route = table.as_ref().and_then(|table| table.find(host, path));
+        let route = table.as_ref().and_then(|table| table.find(self.target.host(), self.target.path()));
         route.is_some_and(|route| route.leads_to(endpoint))
     }
 
@@ -319,7 +465,7 @@ impl<'a> Exchange<'a> {
     /// Takes note of a failed attempt; an error when there must not be another one.
     fn failed(&mut self, chosen: &Chosen, failure: Failure, may_repeat: bool) -> Result<(), Refusal> {
         let endpoint = chosen.endpoint();
-        if failure != Failure::Client {
+        if !failure.is_clients() {
             metrics::upstream_error(failure.kind());
         }
         if failure.blames_endpoint() {
@@ -328,20 +474,29 @@ impl<'a> Exchange<'a> {
             self.tried.push(endpoint.address());
         }
         self.failures += 1;
-        let attempts = if failure == Failure::ConnectTimeout { CONNECT_ATTEMPTS } else { ATTEMPTS };
+        let many = failure == Failure::ConnectTimeout && self.policy.connect_timeout.is_none();
+        let attempts = if many { CONNECT_ATTEMPTS } else { ATTEMPTS };
         if !may_repeat || self.failures >= attempts {
             let (backend, address) = (&*chosen.route.backend, endpoint.address());
-            tracing::warn!(backend, %address, reason = failure.kind(), attempts = self.failures, "a request failed");
+            let (reason, attempts) = (failure.kind(), self.failures);
+            if failure.is_clients() {
+                tracing::debug!(backend, reason, "a client did not send its request");
+            } else {
+                tracing::warn!(backend, %address, reason, attempts, "a request failed");
+            }
             return Err(Refusal::Failed(chosen.route.clone(), failure));
         }
         metrics::retried(failure.kind());
         Ok(())
     }
 
-    fn choose_now(&self, (host, path): (&str, &str)) -> Choice {
+    fn choose_now(&self) -> Choice {
         let table = self.worker.routes.load();
         let Some(table) = table.as_ref() else { return Choice::NotReady };
-        let Some(route) = table.find(host, path) else { return Choice::NoRoute };
+        let Some(route) = table.find(self.target.host(), self.target.path()) else { return Choice::NoRoute };
+        if !Arc::ptr_eq(&route.policy, &self.policy) {
+            return Choice::Changed;
+        }
         match balance::pick(&route.endpoints, &self.tried, endpoint::now(), rand::random()) {
             Some(endpoint) => {
                 Choice::Chosen(Chosen { route: route.clone(), in_flight: InFlight::new(endpoint.clone()) })
@@ -350,16 +505,17 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Picks an endpoint; waits for one while there is none.
-    async fn choose(&mut self, target: (&str, &str)) -> Result<Chosen, Refusal> {
-        match self.choose_now(target) {
-            Choice::Chosen(chosen) => Ok(chosen),
-            Choice::NoRoute => Err(no_route(target)),
-            Choice::Nobody(_) | Choice::NotReady => self.hold(target).await,
+    /// Picks an endpoint; waits for one while there is none. `None` when the request must be admitted again.
+    async fn choose(&mut self) -> Result<Option<Chosen>, Refusal> {
+        match self.choose_now() {
+            Choice::Chosen(chosen) => Ok(Some(chosen)),
+            Choice::Changed => Ok(None),
+            Choice::NoRoute => Err(no_route(self.target)),
+            Choice::Nobody(_) | Choice::NotReady => self.hold().await,
         }
     }
 
-    async fn hold(&mut self, target: (&str, &str)) -> Result<Chosen, Refusal> {
+    async fn hold(&mut self) -> Result<Option<Chosen>, Refusal> {
         metrics::held();
         let end = *self.held_until.get_or_insert_with(|| Instant::now() + HOLD);
         // Endpoints exist and all failed: they get a moment to recover, or to leave the table.
@@ -368,9 +524,10 @@ impl<'a> Exchange<'a> {
         let mut changes = self.worker.routes.changes();
         loop {
             // Looks after it has subscribed, so that no change is missed.
-            let refusal = match self.choose_now(target) {
-                Choice::Chosen(chosen) => return Ok(chosen),
-                Choice::NoRoute => return Err(no_route(target)),
+            let refusal = match self.choose_now() {
+                Choice::Chosen(chosen) => return Ok(Some(chosen)),
+                Choice::Changed => return Ok(None),
+                Choice::NoRoute => return Err(no_route(self.target)),
                 Choice::Nobody(route) => Refusal::Unavailable(route),
                 Choice::NotReady => Refusal::NotReady,
             };
@@ -390,12 +547,6 @@ impl Chosen {
     }
 }
 
-/// Host and path of a request that [`headers::forward`] has prepared.
-fn target<B>(request: &Request<B>) -> (&str, &str) {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    (host, request.uri().path())
-}
-
 /// A request without a body, for a second attempt.
 fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut copy = Request::new(RequestBody::Empty);
@@ -405,7 +556,7 @@ fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
     copy
 }
 
-fn no_route((host, path): (&str, &str)) -> Refusal {
+fn no_route(target: &Target) -> Refusal {
     let short = |text: &str| text.chars().take(200).collect();
-    Refusal::NoRoute { host: short(host), path: short(path) }
+    Refusal::NoRoute { host: short(target.host()), path: short(target.path()) }
 }

@@ -3,7 +3,10 @@
 //! Order of precedence, as Kubernetes defines it: an exact host before a wildcard of one label before a
 //! rule for any host; within a host an exact path before a prefix, a longer prefix before a shorter one;
 //! then the default backend. Prefixes match whole path elements: `/foo` matches `/foo`, `/foo/` and
-//! `/foo/bar`, never `/foobar`.
+//! `/foo/bar`, never `/foobar`. Regular expressions, which only an annotation makes of a path, come between the two.
+//!
+//! Of two rules for the same host and path, the one of the older Ingress is in force: nobody takes over what somebody
+//! else has.
 
 use std::{
     borrow::Cow,
@@ -13,9 +16,29 @@ use std::{
     sync::Arc,
 };
 
-use warren_proto::control::{HttpRoute, PathType};
+use regex::Regex;
+use warren_proto::control::{BasicAuthentication, HttpPolicy, HttpRoute, PathType};
 
-use crate::{endpoint::Endpoint, metrics::RequestCounters};
+use crate::{
+    addresses::Refused, endpoint::Endpoint, metrics::RequestCounters, path, policy::Policy, rewrite,
+};
+
+/// What a table is compiled from.
+#[derive(Debug, Default)]
+pub struct Rules<'a> {
+    /// By key.
+    pub routes: Vec<(&'a str, &'a HttpRoute)>,
+    /// Who may pass, by the key that policies name.
+    pub users: HashMap<&'a str, &'a BasicAuthentication>,
+    /// What names outside of the cluster stand for now.
+    pub external: HashMap<(&'a str, u16), Vec<IpAddr>>,
+}
+
+impl<'a, T: IntoIterator<Item = (&'a str, &'a HttpRoute)>> From<T> for Rules<'a> {
+    fn from(routes: T) -> Self {
+        Self { routes: routes.into_iter().collect(), ..Self::default() }
+    }
+}
 
 /// One rule's target.
 #[derive(Debug)]
@@ -26,6 +49,9 @@ pub struct Route {
     pub backend: Arc<str>,
     /// Where requests may go; none while the service has no ready endpoint.
     pub endpoints: Vec<Arc<Endpoint>>,
+    pub(crate) policy: Arc<Policy>,
+    /// Where the rule's path is a regular expression.
+    pub(crate) pattern: Option<Regex>,
     pub(crate) counters: RequestCounters,
 }
 
@@ -46,6 +72,8 @@ pub struct RouteTable {
     any_host: Paths,
     default: Option<Arc<Route>>,
     endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
+    /// Those that ask for something, by the key of their rule.
+    policies: HashMap<Box<str>, Arc<Policy>>,
     problems: Vec<String>,
 }
 
@@ -57,11 +85,25 @@ struct Paths {
     prefixes: HashMap<Box<str>, Arc<Route>>,
     /// The lengths that occur among the prefixes, longest first: what bounds the work per request.
     lengths: Vec<usize>,
+    /// Regular expressions by their text, longest first.
+    patterns: BTreeMap<(Reverse<usize>, Box<str>), Arc<Route>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Exact,
+    Prefix,
+    Pattern,
 }
 
 impl Paths {
     fn find(&self, path: &str) -> Option<&Arc<Route>> {
         if let Some(route) = self.exact.get(path) {
+            return Some(route);
+        }
+        let matching =
+            |route: &&Arc<Route>| route.pattern.as_ref().is_some_and(|pattern| pattern.is_match(path));
+        if let Some(route) = self.patterns.values().find(matching) {
             return Some(route);
         }
         let bytes = path.as_bytes();
@@ -71,9 +113,20 @@ impl Paths {
     }
 
     /// The rule that was there before, if any: it stays.
-    fn insert(&mut self, exact: bool, path: &str, route: &Arc<Route>) -> Option<Arc<Route>> {
-        let rules = if exact { &mut self.exact } else { &mut self.prefixes };
-        let path = if exact { path } else { path.trim_end_matches('/') };
+    fn insert(&mut self, kind: Kind, path: &str, route: &Arc<Route>) -> Option<Arc<Route>> {
+        if kind == Kind::Pattern {
+            let place = (Reverse(path.len()), path.into());
+            if let Some(earlier) = self.patterns.get(&place) {
+                return Some(earlier.clone());
+            }
+            self.patterns.insert(place, route.clone());
+            return None;
+        }
+        let path = path::of_rule(path);
+        let (rules, path) = match kind {
+            Kind::Exact => (&mut self.exact, path.as_str()),
+            _ => (&mut self.prefixes, path.trim_end_matches('/')),
+        };
         if let Some(earlier) = rules.get(path) {
             return Some(earlier.clone());
         }
@@ -88,47 +141,23 @@ impl Paths {
 }
 
 impl RouteTable {
-    /// Compiles the rules of `revision`. Endpoints that `previous` knows keep their state. Whatever the
-    /// order of `routes`, the table is the same: of two rules for one host and path the first by key wins.
-    pub fn compile<'a>(
-        revision: u64,
-        routes: impl IntoIterator<Item = (&'a str, &'a HttpRoute)>,
-        previous: Option<&Self>,
-    ) -> Self {
+    /// Compiles the rules of `revision`. Endpoints that `previous` knows keep their state. Whatever the order of
+    /// the rules, the table is the same: of two for one host and path the older one wins, then the first by key.
+    /// Nothing leads to an address that is `refused`.
+    pub fn compile(revision: u64, rules: &Rules<'_>, refused: &Refused, previous: Option<&Self>) -> Self {
         let routes: BTreeMap<_, _> =
-            routes.into_iter().map(|(key, route)| (rule_order(key), (key, route))).collect();
-        let mut table = Self { revision, ..Self::default() };
+            rules.routes.iter().map(|(key, route)| (rule_order(key, route), (*key, *route))).collect();
+        let mut compilation =
+            Compilation { rules, refused, previous, table: Self { revision, ..Self::default() } };
         for (key, rule) in routes.into_values() {
-            let route = table.route(key, rule, previous);
-            table.insert(key, rule, &route);
+            if let Some(route) = compilation.route(key, rule) {
+                compilation.table.insert(key, rule, &route);
+            }
         }
+        let mut table = compilation.table;
         let hosts = table.hosts.values_mut().chain(table.wildcards.values_mut());
         hosts.chain([&mut table.any_host]).for_each(Paths::seal);
         table
-    }
-
-    fn route(&mut self, key: &str, rule: &HttpRoute, previous: Option<&Self>) -> Arc<Route> {
-        let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(rule.endpoints.len());
-        let mut seen = BTreeSet::new();
-        for endpoint in &rule.endpoints {
-            let (Ok(address), Ok(port @ 1..)) =
-                (endpoint.address.parse::<IpAddr>(), u16::try_from(endpoint.port))
-            else {
-                let problem =
-                    format!("{key}: the endpoint {}:{} is no address", endpoint.address, endpoint.port);
-                self.problems.push(problem);
-                continue;
-            };
-            let address = SocketAddr::new(address, port);
-            let kept = || previous.and_then(|table| table.endpoints.get(&address)).cloned();
-            let known = self.endpoints.entry(address);
-            let shared = known.or_insert_with(|| kept().unwrap_or_else(|| Endpoint::new(address)));
-            if seen.insert(address) {
-                endpoints.push(shared.clone());
-            }
-        }
-        let (ingress, backend) = (rule.ingress.as_str().into(), rule.backend.as_str().into());
-        Arc::new(Route { counters: RequestCounters::new(&rule.ingress), ingress, backend, endpoints })
     }
 
     fn insert(&mut self, key: &str, rule: &HttpRoute, route: &Arc<Route>) {
@@ -147,8 +176,12 @@ impl RouteTable {
             Some(suffix) => self.wildcards.entry(suffix.into()).or_default(),
             None => self.hosts.entry(host.as_ref().into()).or_default(),
         };
-        let exact = rule.path_type == PathType::Exact as i32;
-        if let Some(earlier) = paths.insert(exact, &rule.path, route) {
+        let kind = match rule.path_type() {
+            PathType::Exact => Kind::Exact,
+            PathType::Regex => Kind::Pattern,
+            PathType::Prefix | PathType::Unspecified => Kind::Prefix,
+        };
+        if let Some(earlier) = paths.insert(kind, &rule.path, route) {
             let problem =
                 format!("{key}: {}{} is already routed by {}", rule.host, rule.path, earlier.ingress);
             self.problems.push(problem);
@@ -189,10 +222,100 @@ impl RouteTable {
     }
 }
 
-/// "route/NAMESPACE/INGRESS/INDEX" ordered by its index as a number.
-fn rule_order(key: &str) -> (&str, u64, &str) {
+/// A table in the making.
+struct Compilation<'a> {
+    rules: &'a Rules<'a>,
+    refused: &'a Refused,
+    previous: Option<&'a RouteTable>,
+    table: RouteTable,
+}
+
+impl Compilation<'_> {
+    /// One rule's target; `None` when the rule cannot be in force.
+    fn route(&mut self, key: &str, rule: &HttpRoute) -> Option<Arc<Route>> {
+        let pattern = match rule.path_type() {
+            PathType::Regex => match rewrite::pattern(&rule.path) {
+                Ok(pattern) => Some(pattern),
+                Err(problem) => {
+                    self.problem(format!(
+                        "{key}: the path {:?} is no regular expression: {problem}",
+                        rule.path
+                    ));
+                    return None;
+                }
+            },
+            _ => None,
+        };
+        let endpoints = self.endpoints(key, rule);
+        let policy = self.policy(key, rule.policy.as_ref());
+        let (ingress, backend) = (rule.ingress.as_str().into(), rule.backend.as_str().into());
+        let counters = RequestCounters::new(&rule.ingress);
+        Some(Arc::new(Route { ingress, backend, endpoints, policy, pattern, counters }))
+    }
+
+    fn problem(&mut self, problem: String) {
+        self.table.problems.push(problem);
+    }
+
+    fn endpoints(&mut self, key: &str, rule: &HttpRoute) -> Vec<Arc<Endpoint>> {
+        let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(rule.endpoints.len());
+        for address in self.addresses(key, rule) {
+            if let Some(reason) = self.refused.reason(address) {
+                self.problem(format!("{key}: the endpoint {address} {reason}: nothing is sent there"));
+                continue;
+            }
+            let kept = || self.previous.and_then(|table| table.endpoints.get(&address)).cloned();
+            let known = self.table.endpoints.entry(address);
+            let shared = known.or_insert_with(|| kept().unwrap_or_else(|| Endpoint::new(address)));
+            if !endpoints.iter().any(|earlier| Arc::ptr_eq(earlier, shared)) {
+                endpoints.push(shared.clone());
+            }
+        }
+        endpoints
+    }
+
+    fn addresses(&mut self, key: &str, rule: &HttpRoute) -> Vec<SocketAddr> {
+        let mut addresses = Vec::with_capacity(rule.endpoints.len());
+        for endpoint in &rule.endpoints {
+            match (endpoint.address.parse::<IpAddr>(), u16::try_from(endpoint.port)) {
+                (Ok(address), Ok(port @ 1..)) => addresses.push(SocketAddr::new(address, port)),
+                _ => {
+                    let (address, port) = (&endpoint.address, endpoint.port);
+                    self.problem(format!("{key}: the endpoint {address}:{port} is no address"));
+                }
+            }
+        }
+        if let Some(external) = &rule.external
+            && let Ok(port @ 1..) = u16::try_from(external.port)
+        {
+            let known = self.rules.external.get(&(external.name.as_str(), port));
+            addresses.extend(known.into_iter().flatten().map(|address| SocketAddr::new(*address, port)));
+        }
+        addresses
+    }
+
+    fn policy(&mut self, key: &str, policy: Option<&HttpPolicy>) -> Arc<Policy> {
+        let Some(policy) = policy else { return Policy::none() };
+        let users = self.rules.users.get(policy.basic_authentication.as_str()).copied();
+        let known = self.previous.and_then(|table| table.policies.get(key));
+        let policy = match known.filter(|known| known.is_of(policy, users)) {
+            Some(known) => known.clone(),
+            None => {
+                let mut problems = Vec::new();
+                let policy = Policy::compile(policy, users, &mut problems);
+                self.table.problems.extend(problems.into_iter().map(|problem| format!("{key}: {problem}")));
+                policy
+            }
+        };
+        self.table.policies.insert(key.into(), policy.clone());
+        policy
+    }
+}
+
+/// The oldest first; of the same age, "route/NAMESPACE/INGRESS/INDEX" ordered by its index as a number.
+fn rule_order<'a>(key: &'a str, route: &'a HttpRoute) -> (i64, &'a str, &'a str, u64, &'a str) {
     let (ingress, index) = key.rsplit_once('/').unwrap_or((key, ""));
-    (ingress, index.parse().unwrap_or(u64::MAX), index)
+    (route.created, &route.uid, ingress, index.parse().unwrap_or(u64::MAX), index)
 }
 
 /// A host without port and final dot, in lower case; allocates only where capitals must go.

@@ -1,4 +1,4 @@
-//! Upgraded connections (WebSocket and any other protocol): bytes both ways until one side ends.
+//! Upgraded connections (WebSocket): bytes both ways until one side ends.
 
 use std::{io, sync::Arc};
 
@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{body::ResponseBody, endpoint::InFlight, headers, proxy::Worker, upstream};
+use crate::{body::ResponseBody, budget::Taking, endpoint::InFlight, headers, proxy::Worker, upstream};
 
 /// Passes the 101 on, and joins both connections once the client has got it.
 pub(crate) fn tunnel(
@@ -24,10 +24,11 @@ pub(crate) fn tunnel(
     client: OnUpgrade,
     mut response: Response<Incoming>,
     in_flight: InFlight,
+    taking: Taking,
 ) -> Response<ResponseBody> {
     let upstream = hyper::upgrade::on(&mut response);
-    let protocol = response.headers().get(UPGRADE).cloned();
     worker.connections.spawn(async move {
+        let _taking = taking;
         let address = in_flight.endpoint().address();
         let joined = async {
             let (client, upstream) = tokio::try_join!(client, upstream).map_err(io::Error::other)?;
@@ -39,9 +40,7 @@ pub(crate) fn tunnel(
     });
     headers::remove_hop_by_hop(response.headers_mut());
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = protocol {
-        response.headers_mut().insert(UPGRADE, protocol);
-    }
+    response.headers_mut().insert(UPGRADE, headers::WEBSOCKET);
     *response.version_mut() = Version::HTTP_11;
     response.map(|_| ResponseBody::Text(None))
 }

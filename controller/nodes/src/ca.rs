@@ -18,9 +18,9 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject as _};
-use warren_proto::control::Role;
+use warren_runtime::tls::{MACHINE_URI, MEMBER_URI};
 
-use crate::identity::{MEMBERS, common_name};
+use crate::identity::{MEMBERS, Subject, common_name};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -194,14 +194,23 @@ impl CertificateAuthority {
 
     /// Certifies the key of a PKCS#10 request (DER) as a member's; the answer is DER. Only the key is taken
     /// from the request: subject, purposes and lifetime are ours.
-    pub fn sign_member(&self, csr_der: &[u8], name: &str, role: Role) -> Result<Vec<u8>, AuthorityError> {
-        let common_name =
-            common_name(name, role).ok_or_else(|| AuthorityError::Request("the role is missing".into()))?;
+    pub(crate) fn sign_member(
+        &self,
+        csr_der: &[u8],
+        member: &Subject<'_>,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let common_name = common_name(member.name, member.role)
+            .ok_or_else(|| AuthorityError::Request("the role is missing".into()))?;
         let mut request =
             CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
                 .map_err(|error| AuthorityError::Request(error.to_string()))?;
         let subject = subject(&common_name, Some(MEMBERS));
         request.params = leaf(subject, ExtendedKeyUsagePurpose::ClientAuth, MEMBER_LIFETIME);
+        let mut uris = vec![format!("{MEMBER_URI}{}", member.id)];
+        uris.extend(member.machine.map(|machine| format!("{MACHINE_URI}{machine}")));
+        for uri in uris {
+            request.params.subject_alt_names.push(rcgen::SanType::URI(uri.as_str().try_into()?));
+        }
         Ok(request.signed_by(&self.issuer)?.der().to_vec())
     }
 }
@@ -272,7 +281,13 @@ mod tests {
 
     use x509_parser::{extensions::GeneralName, prelude::*};
 
+    use warren_proto::control::Role;
+
     use super::*;
+
+    fn of(name: &str, role: Role) -> Subject<'_> {
+        Subject { name, role, id: "6f1c", machine: Some("ab12") }
+    }
 
     fn authority() -> (tempfile::TempDir, Arc<CertificateAuthority>) {
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -313,7 +328,7 @@ mod tests {
         let mode =
             |file: &str| fs::metadata(dir.path().join(file)).expect("file").permissions().mode() & 0o777;
         assert_eq!((mode("ca.pem"), mode("ca.key")), (0o644, 0o600));
-        let der = second.sign_member(&csr("x"), "node-1", Role::Node).expect("signed after a restart");
+        let der = second.sign_member(&csr("x"), &of("node-1", Role::Node)).expect("signed after a restart");
         check_leaf(&first, &der);
     }
 
@@ -332,12 +347,13 @@ mod tests {
     #[test]
     fn a_member_gets_our_subject_whatever_it_asks_for() {
         let (_dir, authority) = authority();
-        let der = authority.sign_member(&csr("system:admin"), "gw", Role::Gateway).expect("signed");
+        let der = authority.sign_member(&csr("system:admin"), &of("gw", Role::Gateway)).expect("signed");
         check_leaf(&authority, &der);
         let (_, leaf) = parse_x509_certificate(&der).expect("DER");
         let peer = warren_runtime::tls::PeerIdentity::from_der(&der).expect("a subject");
         assert_eq!(peer.common_name, "system:warren:gateway:gw");
         assert_eq!(peer.organizations, ["system:warren:members"]);
+        assert_eq!((peer.member.as_deref(), peer.machine.as_deref()), (Some("6f1c"), Some("ab12")));
         let usage = leaf.extended_key_usage().expect("readable").expect("present").value;
         assert!(usage.client_auth && !usage.server_auth && !usage.any);
         let lifetime = leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp();
@@ -347,13 +363,16 @@ mod tests {
     #[test]
     fn a_bad_request_is_refused() {
         let (_dir, authority) = authority();
-        let error = authority.sign_member(b"nonsense", "n", Role::Node).expect_err("no DER").to_string();
+        let error = authority.sign_member(b"nonsense", &of("n", Role::Node)).expect_err("no DER").to_string();
         assert!(error.starts_with("the certificate signing request is not acceptable"), "{error}");
         let mut forged = csr("x");
         let last = forged.len() - 1;
         forged[last] ^= 1;
-        assert!(authority.sign_member(&forged, "n", Role::Node).is_err(), "the signature does not match");
-        assert!(authority.sign_member(&csr("x"), "n", Role::Unspecified).is_err());
+        assert!(
+            authority.sign_member(&forged, &of("n", Role::Node)).is_err(),
+            "the signature does not match"
+        );
+        assert!(authority.sign_member(&csr("x"), &of("n", Role::Unspecified)).is_err());
     }
 
     #[test]

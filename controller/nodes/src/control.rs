@@ -1,20 +1,26 @@
-//! The Control service: finds out who calls, then hands over.
+//! The Control service: hands over what the gate has let in.
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+use warren_plan::member::Member;
 use warren_proto::control::{
     FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, NetworkReport, NodeReport, PodsReport,
     RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest, UsageReport,
     control_server::Control,
 };
+use warren_runtime::rate::shown;
+use warren_store::{Snapshot, Transaction};
 
-use crate::{Nodes, feed, identity::Caller, join::refused, leases::Admission};
-
-/// What the word begins with by which a member names its machine.
-const MACHINE: &str = "machine/";
+use crate::{
+    Nodes, feed,
+    identity::{self, Caller, Subject},
+    join::refused,
+    leases::Admission,
+};
 
 pub(crate) struct ControlService {
     nodes: Arc<Nodes>,
@@ -27,11 +33,10 @@ impl ControlService {
         Self { nodes }
     }
 
-    /// Who calls, if it is the one machine that may speak for that member.
+    /// Who calls; the gate has found it out.
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        let caller = Caller::of(request, &self.nodes.store.snapshot())?;
-        admit(&self.nodes, &caller, machine_of(request.metadata()))?;
-        Ok(caller)
+        let caller = request.extensions().get::<Caller>().cloned();
+        caller.ok_or_else(|| Status::internal("the call did not come through the gate"))
     }
 }
 
@@ -44,8 +49,7 @@ impl Control for ControlService {
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let caller = self.caller(&request)?;
-        let csr = &request.get_ref().csr;
-        let certificate = self.nodes.ca.sign_member(csr, &caller.name, caller.role).map_err(refused)?;
+        let certificate = self.nodes.renew(&caller, &request.get_ref().csr)?;
         tracing::info!(member = caller.name, "renewed a certificate");
         Ok(Response::new(RenewResponse { certificate, ca: self.nodes.ca.ca_der().to_vec() }))
     }
@@ -55,12 +59,11 @@ impl Control for ControlService {
         request: Request<Streaming<HeartbeatRequest>>,
     ) -> Result<Response<Self::HeartbeatStream>, Status> {
         let caller = self.caller(&request)?;
-        let machine = machine_of(request.metadata()).map(str::to_owned);
         let (answers, stream) = mpsc::channel(4);
         let nodes = Arc::clone(&self.nodes);
         self.nodes.streams.spawn(async move {
             let closing = nodes.closing.clone();
-            let mut seat = Seated { nodes: &nodes, caller: &caller, machine, taken: false };
+            let mut seat = Seated { nodes: &nodes, caller: &caller, taken: false };
             tokio::select! {
                 () = closing.cancelled() => {}
                 () = answer_beats(&mut seat, request.into_inner(), answers) => {}
@@ -80,21 +83,18 @@ impl Control for ControlService {
 
     async fn report_pods(&self, request: Request<PodsReport>) -> Result<Response<ReportResponse>, Status> {
         let caller = self.caller(&request)?;
-        caller.require_node()?;
         self.nodes.report_pods(&caller, request.into_inner()).await?;
         Ok(Response::new(ReportResponse {}))
     }
 
     async fn report_node(&self, request: Request<NodeReport>) -> Result<Response<ReportResponse>, Status> {
         let caller = self.caller(&request)?;
-        caller.require_node()?;
-        self.nodes.report_node(&caller, &request.into_inner()).await?;
+        self.nodes.report_node(&caller, request.into_inner()).await?;
         Ok(Response::new(ReportResponse {}))
     }
 
     async fn report_usage(&self, request: Request<UsageReport>) -> Result<Response<ReportResponse>, Status> {
         let caller = self.caller(&request)?;
-        caller.require_node()?;
         self.nodes.report_usage(&caller, request.into_inner());
         Ok(Response::new(ReportResponse {}))
     }
@@ -113,7 +113,6 @@ impl Control for ControlService {
         request: Request<SessionsRequest>,
     ) -> Result<Response<Self::SessionsStream>, Status> {
         let caller = self.caller(&request)?;
-        caller.require_node()?;
         Ok(Response::new(Box::pin(self.nodes.open_sessions(&caller))))
     }
 
@@ -122,28 +121,26 @@ impl Control for ControlService {
         request: Request<Streaming<SessionFrame>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = self.caller(&request)?;
-        caller.require_node()?;
         let stream = self.nodes.accept_session(&caller, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }
 
-/// What a caller says of its machine, in the word of its user agent that `warren_runtime::connection` puts
-/// there; `None` for callers that say nothing.
-fn machine_of(metadata: &MetadataMap) -> Option<&str> {
-    let agent = metadata.get("user-agent")?.to_str().ok()?;
-    agent.split(' ').find_map(|word| word.strip_prefix(MACHINE))
-}
-
 /// Refuses a second machine with the identity of the first.
-fn admit(nodes: &Nodes, caller: &Caller, machine: Option<&str>) -> Result<(), Status> {
-    let Some(machine) = machine else { return Ok(()) };
-    let Admission::Taken { first } = nodes.leases.lock().admit(&caller.name, machine, Instant::now()) else {
+pub(crate) fn admit(nodes: &Nodes, caller: &Caller) -> Result<(), Status> {
+    let now = Instant::now();
+    let Admission::Taken { first } = nodes.leases.lock().admit(&caller.name, &caller.seat, now) else {
         return Ok(());
     };
     metrics::counter!("warren_nodes_refused_duplicates_total").increment(1);
-    if first {
-        tracing::error!(member = caller.name, machine, "refused a second machine with the same identity");
+    if first && let Some(unsaid) = nodes.duplicates.now() {
+        let machine = shown(&caller.seat);
+        tracing::error!(
+            member = caller.name,
+            machine,
+            unsaid,
+            "refused a second machine with the same identity"
+        );
     }
     // A code of its own: a member that starts tells it from a removal.
     Err(Status::already_exists(format!(
@@ -154,29 +151,61 @@ fn admit(nodes: &Nodes, caller: &Caller, machine: Option<&str>) -> Result<(), St
     )))
 }
 
+impl Nodes {
+    /// A new certificate of the same membership. A member of an earlier version gets an id, which is demanded once it
+    /// has shown it: until then the answer may be lost.
+    fn renew(&self, caller: &Caller, csr: &[u8]) -> Result<Vec<u8>, Status> {
+        let stored = identity::find(&self.store.snapshot(), &caller.name);
+        let stored = stored.ok_or_else(|| identity::removed(&caller.name))?;
+        let id = stored.id.unwrap_or_else(|| Uuid::new_v4().to_string());
+        let machine = stored.machine.as_deref();
+        let subject = Subject { name: &caller.name, role: caller.role, id: &id, machine };
+        self.ca.sign_member(csr, &subject).map_err(refused)
+    }
+
+    /// Keeps the id of a member of an earlier version, from its first call with it.
+    pub(crate) async fn adopt(&self, caller: &Caller) -> Result<(), Status> {
+        let Some(id) = &caller.id else { return Ok(()) };
+        let has_none = |snapshot: &Snapshot| {
+            identity::find(snapshot, &caller.name).is_some_and(|member| member.id.is_none())
+        };
+        if !has_none(&self.store.snapshot()) {
+            return Ok(());
+        }
+        self.update(&format!("member {}", caller.name), |snapshot| {
+            caller.check(snapshot)?;
+            let Some(object) = snapshot.get(&Member::key(&caller.name)).filter(|_| has_none(snapshot)) else {
+                return Ok(None);
+            };
+            let old = Member::from_object(object).map_err(Status::internal)?;
+            let new = Member { id: Some(id.clone()), ..old };
+            Ok(Some(Transaction::new().replace(object.key.clone(), object.revision, new.to_value())))
+        })
+        .await
+    }
+}
+
 /// The member's seat, held by a heartbeat stream.
 struct Seated<'a> {
     nodes: &'a Nodes,
     caller: &'a Caller,
-    machine: Option<String>,
     taken: bool,
 }
 
 impl Seated<'_> {
     fn hold(&mut self) -> Result<(), Status> {
-        admit(self.nodes, self.caller, self.machine.as_deref())?;
-        if let Some(machine) = &self.machine {
-            self.nodes.leases.lock().sit(&self.caller.name, machine, !self.taken, Instant::now());
-            self.taken = true;
-        }
+        admit(self.nodes, self.caller)?;
+        let (name, seat) = (&self.caller.name, &self.caller.seat);
+        self.nodes.leases.lock().sit(name, seat, !self.taken, Instant::now());
+        self.taken = true;
         Ok(())
     }
 }
 
 impl Drop for Seated<'_> {
     fn drop(&mut self) {
-        if let Some(machine) = self.machine.as_ref().filter(|_| self.taken) {
-            self.nodes.leases.lock().leave(&self.caller.name, machine);
+        if self.taken {
+            self.nodes.leases.lock().leave(&self.caller.name, &self.caller.seat);
         }
     }
 }
@@ -188,7 +217,16 @@ async fn answer_beats(
     answers: mpsc::Sender<Result<HeartbeatResponse, Status>>,
 ) {
     let (nodes, caller) = (seat.nodes, seat.caller);
-    while let Ok(Some(beat)) = beats.message().await {
+    loop {
+        let beat = match beats.message().await {
+            Ok(Some(beat)) => beat,
+            Ok(None) => return,
+            Err(status) => {
+                // The member may have hung up; that is not its fault then, and nobody hears it.
+                let _ = answers.try_send(Err(status));
+                return;
+            }
+        };
         let counted = caller
             .check(&nodes.store.snapshot())
             .and_then(|()| caller.consumer(beat.consumer))

@@ -1,13 +1,19 @@
 //! Who calls: the member that a client certificate names, checked against the store.
 
-use tonic::{Request, Status};
+use tonic::Status;
 use warren_plan::member::{Member, MemberRole};
 use warren_proto::control::{Consumer, Role};
-use warren_runtime::tls::PeerIdentity;
+use warren_runtime::{
+    connection::{BOOT_WORD, HOST_WORD},
+    rate::shown,
+    tls::PeerIdentity,
+};
 use warren_store::Snapshot;
 
 /// The organization of every member's certificate.
 pub const MEMBERS: &str = "system:warren:members";
+/// A boot's identifier and a number.
+const LONGEST_SEAT: usize = 128;
 
 /// The CN of a member's certificate; `None` without a role.
 pub(crate) fn common_name(name: &str, role: Role) -> Option<String> {
@@ -23,26 +29,52 @@ pub(crate) fn common_name(name: &str, role: Role) -> Option<String> {
 pub(crate) struct Caller {
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// Which membership of that name; `None` in certificates of versions that did not know it.
+    pub(crate) id: Option<String>,
+    /// The machine that the certificate is bound to, if that has a name.
+    pub(crate) machine: Option<String>,
+    /// The boot of the machine (or container) that it speaks from.
+    pub(crate) seat: String,
 }
 
 impl Caller {
-    /// The member behind a request. Refused unless its certificate is a member's and the member still exists.
-    pub(crate) fn of<T>(request: &Request<T>, snapshot: &Snapshot) -> Result<Self, Status> {
-        let Some(peer) = request.extensions().get::<PeerIdentity>() else {
+    /// The member behind a request, by its head alone. Refused unless its certificate is a member's, the membership
+    /// still exists, and the call comes from the machine that the certificate is bound to.
+    pub(crate) fn of(
+        extensions: &http::Extensions,
+        headers: &http::HeaderMap,
+        snapshot: &Snapshot,
+    ) -> Result<Self, Status> {
+        let Some(peer) = extensions.get::<PeerIdentity>() else {
             return Err(Status::unauthenticated("a member's client certificate is required; join first"));
         };
-        let caller = Self::named(peer).ok_or_else(|| {
-            tracing::warn!(
-                common_name = peer.common_name,
-                "refused a control call: not a member's certificate"
-            );
-            Status::permission_denied(format!("{:?} is not a member of the cluster", peer.common_name))
+        let mut caller = Self::named(peer).ok_or_else(|| {
+            let name = shown(&peer.common_name);
+            Status::permission_denied(format!("{name:?} is not a member of the cluster"))
         })?;
         caller.check(snapshot)?;
+        let agent =
+            headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let word = |prefix: &str| agent.split(' ').find_map(|word| word.strip_prefix(prefix));
+        if caller.machine.is_some() && caller.machine.as_deref() != word(HOST_WORD) {
+            metrics::counter!("warren_nodes_refused_duplicates_total").increment(1);
+            // The code that tells a member which starts that it is a copy.
+            return Err(Status::already_exists(format!(
+                "the identity of {name} was issued to another machine: this state directory is a copy of that machine's. \
+                 Clear it and join this machine with a new token (`warren token create`) under a name of its own; if it \
+                 takes the other's place, remove that first (`warren member remove {name}`)",
+                name = caller.name
+            )));
+        }
+        let seat = word(BOOT_WORD).filter(|seat| !seat.is_empty() && seat.len() <= LONGEST_SEAT);
+        caller.seat = seat.map(str::to_owned).ok_or_else(|| {
+            Status::failed_precondition("a member must say which machine it speaks from: update warren there")
+        })?;
         Ok(caller)
     }
 
-    fn named(peer: &PeerIdentity) -> Option<Self> {
+    /// Who a certificate says its holder is, if a member's.
+    pub(crate) fn named(peer: &PeerIdentity) -> Option<Self> {
         if !peer.organizations.iter().any(|organization| organization == MEMBERS) {
             return None;
         }
@@ -53,27 +85,21 @@ impl Caller {
             "gateway" => Role::Gateway,
             _ => return None,
         };
-        (!name.is_empty()).then(|| Self { name: name.to_owned(), role })
+        let (id, machine) = (peer.member.clone(), peer.machine.clone());
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), role, id, machine, seat: String::new() })
     }
 
-    /// Whether the member still exists, in the role that its certificate says.
+    /// Whether this very membership still exists: the name, in the role, under the id and on the machine that the
+    /// certificate says. A member of an earlier version has no id in the store until it shows one.
     pub(crate) fn check(&self, snapshot: &Snapshot) -> Result<(), Status> {
-        if find(snapshot, &self.name).is_some_and(|member| role_of(&member) == self.role) {
-            return Ok(());
-        }
-        Err(Status::permission_denied(format!(
-            "{} was removed from the cluster; to let it in again, clear its state directory and join with a new token (`warren token create`)",
-            self.name
-        )))
-    }
-
-    /// Refuses a gateway where only nodes have business.
-    pub(crate) fn require_node(&self) -> Result<(), Status> {
-        match self.role {
-            Role::Node => Ok(()),
-            _ => {
-                Err(Status::permission_denied(format!("{} is a gateway; only nodes may do this", self.name)))
-            }
+        let is_same = |member: &Member| {
+            let bound = self.id.is_none() || member.machine == self.machine;
+            let id = member.id.is_none() || member.id == self.id;
+            role_of(member) == self.role && id && bound
+        };
+        match find(snapshot, &self.name) {
+            Some(member) if is_same(&member) => Ok(()),
+            _ => Err(removed(&self.name)),
         }
     }
 
@@ -90,6 +116,21 @@ impl Caller {
             consumer.as_str_name()
         )))
     }
+}
+
+/// What a caller is told that is no member any more.
+pub(crate) fn removed(name: &str) -> Status {
+    Status::permission_denied(format!(
+        "{name} was removed from the cluster; to let it in again, clear its state directory and join with a new token (`warren token create`)",
+    ))
+}
+
+/// What becomes of a member's certificate.
+pub(crate) struct Subject<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) role: Role,
+    pub(crate) id: &'a str,
+    pub(crate) machine: Option<&'a str>,
 }
 
 /// Which consumers a member of this role runs.
@@ -125,16 +166,45 @@ pub(crate) fn role_of(member: &Member) -> Role {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use warren_store::Object;
+
     use super::*;
 
     fn peer(common_name: &str, organization: &str) -> PeerIdentity {
-        PeerIdentity { common_name: common_name.into(), organizations: vec![organization.into()] }
+        PeerIdentity {
+            common_name: common_name.into(),
+            organizations: vec![organization.into()],
+            member: Some("id-1".into()),
+            machine: Some("m-1".into()),
+        }
     }
+
+    fn stored(id: Option<&str>, machine: Option<&str>) -> Snapshot {
+        let mut spec = json!({"role": "node", "podCidr": "10.42.1.0/24"});
+        for (field, value) in [("id", id), ("machine", machine)] {
+            if let Some(value) = value {
+                spec[field] = value.into();
+            }
+        }
+        let value = json!({"metadata": {"name": "a"}, "spec": spec});
+        Snapshot::from_objects(1, [Object::new(Member::key("a"), 1, value)])
+    }
+
+    fn caller(peer: &PeerIdentity, agent: &str, snapshot: &Snapshot) -> Result<Caller, tonic::Code> {
+        let (mut extensions, mut headers) = (http::Extensions::new(), http::HeaderMap::new());
+        extensions.insert(peer.clone());
+        headers.insert(http::header::USER_AGENT, agent.parse().expect("ASCII"));
+        Caller::of(&extensions, &headers, snapshot).map_err(|status| status.code())
+    }
+
+    const AGENT: &str = "warren/0 machine/boot.1 host/m-1 tonic/0";
 
     #[test]
     fn only_member_certificates_name_a_caller() {
         let caller = Caller::named(&peer("system:warren:node:a.b", MEMBERS)).expect("a node");
-        assert_eq!(caller, Caller { name: "a.b".into(), role: Role::Node });
+        assert_eq!((caller.name.as_str(), caller.role), ("a.b", Role::Node));
+        assert_eq!((caller.id.as_deref(), caller.machine.as_deref()), (Some("id-1"), Some("m-1")));
         for (name, organization) in [
             ("system:warren:node:a", "system:masters"),
             ("warren-admin", MEMBERS),
@@ -147,12 +217,47 @@ mod tests {
     }
 
     #[test]
+    fn a_caller_is_the_membership_and_the_machine_of_its_certificate() {
+        use tonic::Code::{AlreadyExists, FailedPrecondition, PermissionDenied};
+        let node = peer("system:warren:node:a", MEMBERS);
+        let own = stored(Some("id-1"), Some("m-1"));
+        assert_eq!(caller(&node, AGENT, &own).map(|caller| caller.seat), Ok("boot.1".to_owned()));
+        for (snapshot, why) in [
+            (stored(Some("id-2"), Some("m-1")), "another membership of that name"),
+            (stored(Some("id-1"), Some("m-2")), "another machine in the store"),
+            (stored(Some("id-1"), None), "no machine in the store"),
+            (Snapshot::from_objects(1, []), "nobody"),
+        ] {
+            assert_eq!(caller(&node, AGENT, &snapshot), Err(PermissionDenied), "{why}");
+        }
+        let old = PeerIdentity { member: None, machine: None, ..node.clone() };
+        assert_eq!(caller(&old, AGENT, &own), Err(PermissionDenied), "a certificate without an id");
+        for agent in
+            ["warren/0 machine/boot.1", "warren/0 machine/boot.1 host/m-2", "warren/0 host/ machine/b"]
+        {
+            assert_eq!(caller(&node, agent, &own), Err(AlreadyExists), "{agent}");
+        }
+        for agent in ["warren/0 host/m-1", "warren/0 host/m-1 machine/"] {
+            assert_eq!(caller(&node, agent, &own), Err(FailedPrecondition), "{agent}");
+        }
+    }
+
+    #[test]
+    fn a_member_of_an_earlier_version_is_let_in_until_it_shows_an_id() {
+        let old = PeerIdentity { member: None, machine: None, ..peer("system:warren:node:a", MEMBERS) };
+        assert!(caller(&old, "warren/0 machine/b", &stored(None, Some("m-1"))).is_ok());
+        assert!(caller(&old, "warren/0 machine/b", &stored(None, None)).is_ok());
+        let renewed = peer("system:warren:node:a", MEMBERS);
+        assert!(caller(&renewed, AGENT, &stored(None, Some("m-1"))).is_ok());
+        assert!(caller(&old, AGENT, &stored(Some("id-1"), Some("m-1"))).is_err());
+    }
+
+    #[test]
     fn a_gateway_cannot_be_an_agent() {
-        let gateway = Caller { name: "gw".into(), role: Role::Gateway };
+        let gateway = Caller::named(&peer("system:warren:gateway:gw", MEMBERS)).expect("a gateway");
         assert!(gateway.consumer(Consumer::Gateway.into()).is_ok());
         assert!(gateway.consumer(Consumer::Agent.into()).is_err());
         assert!(gateway.consumer(Consumer::Unspecified.into()).is_err());
         assert!(gateway.consumer(99).is_err());
-        assert!(gateway.require_node().is_err());
     }
 }

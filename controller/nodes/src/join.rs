@@ -16,14 +16,21 @@ use warren_proto::{
     control::{Consumer, JoinRequest, JoinResponse, Role, join_server::Join},
     vocabulary::NodeName,
 };
+use warren_runtime::rate::shown;
 use warren_store::{CommitError, Key, Object, Precondition, Snapshot, Transaction};
 
-use crate::{AuthorityError, Nodes, identity, node_status, tokens};
+use crate::{
+    AuthorityError, Nodes,
+    identity::{self, Subject},
+    node_status, tokens,
+};
 
 /// How often a join is planned anew when something it read changed.
 const ATTEMPTS: usize = 16;
 /// How long a machine that joins again waits until its former life is heard no more: a moment ago that was stopped.
 const SILENCE: Duration = Duration::from_secs(4);
+/// A hash in hexadecimal, with some room.
+const LONGEST_MACHINE: usize = 128;
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -41,32 +48,78 @@ impl JoinService {
 impl Join for JoinService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let request = request.into_inner();
-        let outcome = self.nodes.join(&request).await;
-        match &outcome {
-            Ok(_) => tracing::info!(name = request.name, role = ?request.role(), "a member joined"),
-            Err(status) => {
+        // Whoever asks here is a stranger: what it says of itself is shown shortened, and not as often as it likes.
+        let name = shown(&request.name);
+        match self.nodes.join(&request).await {
+            Ok(response) => {
+                tracing::info!(name, role = ?request.role(), "a member joined");
+                Ok(Response::new(response))
+            }
+            Err(Declined { status, why }) => {
                 metrics::counter!("warren_nodes_refused_joins_total").increment(1);
-                tracing::warn!(name = request.name, reason = status.message(), "refused a join");
+                if let Some(unsaid) = self.nodes.refusals.now() {
+                    let reason = why.map_or_else(|| status.message().to_owned(), |why| why.to_string());
+                    tracing::warn!(name, reason, unsaid, "refused a join");
+                }
+                Err(status)
             }
         }
-        outcome.map(Response::new)
+    }
+}
+
+/// Why a join did not happen.
+struct Declined {
+    /// What the caller is told.
+    status: Status,
+    /// What only the log is told: the caller learns that the token does not open, and not why.
+    why: Option<tokens::Refusal>,
+}
+
+impl From<Status> for Declined {
+    fn from(status: Status) -> Self {
+        Self { status, why: None }
+    }
+}
+
+impl From<tokens::Refusal> for Declined {
+    fn from(refusal: tokens::Refusal) -> Self {
+        Self { status: refusal.status(), why: Some(refusal) }
     }
 }
 
 impl Nodes {
-    async fn join(&self, request: &JoinRequest) -> Result<JoinResponse, Status> {
+    async fn join(&self, request: &JoinRequest) -> Result<JoinResponse, Declined> {
         let now = Timestamp::now();
         // The token first: who has none learns nothing about names.
-        self.check_token(&self.store.snapshot(), request, now)?;
+        let token = tokens::check(&self.store.snapshot(), &request.token, now)?;
         let name: NodeName =
             request.name.parse().map_err(|error| Status::invalid_argument(format!("name: {error}")))?;
         let role = match request.role() {
             Role::Node => MemberRole::Node,
             Role::Gateway => MemberRole::Gateway,
-            Role::Unspecified => return Err(Status::invalid_argument("role: must be node or gateway")),
+            Role::Unspecified => return Err(Status::invalid_argument("role: must be node or gateway").into()),
         };
-        let certificate =
-            self.ca.sign_member(&request.csr, name.as_str(), request.role()).map_err(refused)?;
+        if tokens::role(&token) != Some(role) {
+            let (asked, other) = match role {
+                MemberRole::Node => ("node", "gateway"),
+                MemberRole::Gateway => ("gateway", "node"),
+            };
+            return Err(Declined::from(Status::permission_denied(format!(
+                "this join token is for a {other}; make one for a {asked} with `warren token create --role {asked}`"
+            ))));
+        }
+        if request.machine.len() > LONGEST_MACHINE
+            || !request.machine.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
+            return Err(Declined::from(Status::invalid_argument(
+                "machine: must be letters, digits and dashes",
+            )));
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        let (role_of_certificate, machine) = (request.role(), machine_of(request));
+        let subject =
+            Subject { name: name.as_str(), role: role_of_certificate, id: &id, machine: machine.as_deref() };
+        let certificate = self.ca.sign_member(&request.csr, &subject).map_err(refused)?;
         let asked = Instant::now();
         while asked.elapsed() < SILENCE && self.claim(&self.store.snapshot(), request, role) == Claim::Runs {
             tokio::time::sleep(LOOK).await;
@@ -74,32 +127,25 @@ impl Nodes {
         let _one_at_a_time = self.joining.lock().await;
         for _ in 0..ATTEMPTS {
             let snapshot = self.store.snapshot();
-            let token = self.check_token(&snapshot, request, now)?;
-            let transaction = self.admission(&snapshot, &token, request, role, now)?;
+            let token = tokens::check(&snapshot, &request.token, now)?;
+            let transaction = self.admission(&snapshot, &token, request, (role, &id), now)?;
             match self.store.commit(transaction).await {
                 Ok(_) => {
+                    // Whoever had this name is somebody else from now on.
+                    self.calls.end_strangers(&self.store.snapshot());
                     self.welcome(name.as_str(), role);
                     return Ok(JoinResponse { certificate, ca: self.ca.ca_der().to_vec() });
                 }
                 Err(CommitError::Conflict(Precondition::Revision(key, _))) if key == token.key => {
-                    return Err(logged(tokens::Refusal::Used, &request.name));
+                    return Err(tokens::Refusal::Used.into());
                 }
                 Err(CommitError::Conflict(_)) => {}
                 Err(error) => {
-                    return Err(Status::unavailable(format!("the join could not be stored: {error}")));
+                    return Err(Status::unavailable(format!("the join could not be stored: {error}")).into());
                 }
             }
         }
-        Err(Status::aborted("the cluster's state kept changing during the join; try again"))
-    }
-
-    fn check_token(
-        &self,
-        snapshot: &Snapshot,
-        request: &JoinRequest,
-        now: Timestamp,
-    ) -> Result<Arc<Object>, Status> {
-        tokens::check(snapshot, &request.token, now).map_err(|refusal| logged(refusal, &request.name))
+        Err(Status::aborted("the cluster's state kept changing during the join; try again").into())
     }
 
     /// One commit: the token goes, the member (and its Node) comes.
@@ -108,7 +154,7 @@ impl Nodes {
         snapshot: &Snapshot,
         token: &Object,
         request: &JoinRequest,
-        role: MemberRole,
+        (role, id): (MemberRole, &str),
         now: Timestamp,
     ) -> Result<Transaction, Status> {
         let name = request.name.as_str();
@@ -138,6 +184,7 @@ impl Nodes {
         let member = Member {
             name: name.to_owned(),
             role,
+            id: Some(id.to_owned()),
             machine: machine_of(request),
             pod_cidr,
             public_key: None,
@@ -218,12 +265,6 @@ fn consumers(role: MemberRole) -> [Consumer; 2] {
         MemberRole::Node => [Consumer::Agent, Consumer::Netd],
         MemberRole::Gateway => [Consumer::Gateway, Consumer::Netd],
     }
-}
-
-/// The caller learns only that the token does not open; the log says why.
-fn logged(refusal: tokens::Refusal, name: &str) -> Status {
-    tracing::warn!(name, reason = %refusal, "a join token was refused");
-    refusal.status()
 }
 
 pub(crate) fn refused(error: AuthorityError) -> Status {

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Members only dial out, so every call here is made by a member. Who calls is read from the client
-//! certificate ([`warren_runtime::tls::PeerIdentity`] in the request's extensions), never from a field.
+//! certificate ([`warren_runtime::tls::PeerIdentity`] in the request's extensions), never from a field, and judged by
+//! the gate from the request's head, before any of its body is read.
 
 mod ca;
 mod compile;
@@ -17,6 +18,7 @@ mod control;
 mod cursors;
 mod events;
 mod feed;
+mod gate;
 mod identity;
 mod join;
 mod json;
@@ -26,6 +28,7 @@ mod observe;
 mod reports;
 mod sessions;
 mod status;
+mod texts;
 mod tokens;
 mod usage;
 
@@ -39,8 +42,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_plan::{ClusterConfig, Failure, Progress, Unwatched, guard};
+use warren_plan::{ClusterConfig, Failure, Progress, Unwatched, guard, member::MemberRole};
 use warren_proto::control::{control_server::ControlServer, join_server::JoinServer};
+use warren_runtime::{rate::Seldom, tls::PeerIdentity};
 use warren_store::{Key, Store};
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
@@ -52,13 +56,28 @@ pub use tokens::{TokenError, TokenInfo};
 
 use compile::{Compiled, Compiler};
 use cursors::Cursors;
+use identity::Caller;
 use leases::Leases;
 
 /// After a change the compiler waits this long for the rest of the burst.
 const DEBOUNCE: Duration = Duration::from_millis(2);
 const EVENT_EXPIRY: Duration = Duration::from_secs(60);
-/// Reports carry whole states of many pods, images and peers.
-const MAXIMUM_MESSAGE: usize = 32 << 20;
+
+/// What a client's certificate is worth.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// It names a member that was removed, or whose name another has now.
+    Stranger,
+    /// A client of the Kubernetes API.
+    User,
+    /// A member of the cluster.
+    Member {
+        /// Its name.
+        name: String,
+        /// Cancelled when it is none any more.
+        life: CancellationToken,
+    },
+}
 
 /// The node-facing side: its services, its loops, and what planners and the API ask of it.
 pub struct Nodes {
@@ -74,6 +93,11 @@ pub struct Nodes {
     /// What is left out of every feed, and who learns which object is compiled.
     preparation: OnceLock<(BTreeSet<Key>, Arc<dyn Progress>)>,
     pub(crate) usages: Mutex<BTreeMap<String, usage::Measured>>,
+    /// What members have open, and what they may.
+    pub(crate) calls: Arc<gate::Calls>,
+    /// Says what strangers and copies provoke.
+    pub(crate) refusals: Seldom,
+    pub(crate) duplicates: Seldom,
     /// One join at a time: each picks a free slice of the cluster network.
     pub(crate) joining: tokio::sync::Mutex<()>,
     pub(crate) wake: Arc<Notify>,
@@ -98,6 +122,9 @@ impl Nodes {
             networks: Mutex::default(),
             preparation: OnceLock::new(),
             usages: Mutex::default(),
+            calls: Arc::default(),
+            refusals: Seldom::new(),
+            duplicates: Seldom::new(),
             joining: tokio::sync::Mutex::default(),
             wake: Arc::new(Notify::new()),
             closing: CancellationToken::new(),
@@ -123,13 +150,29 @@ impl Nodes {
         self.compiled.borrow().as_ref().map(|compiled| compiled.failures.clone()).unwrap_or_default()
     }
 
-    /// The gRPC services Join and Control. Each request that came with a client certificate must carry its
-    /// `PeerIdentity` in the extensions.
+    /// The gRPC services Join and Control, behind the gate. Each request that came with a client certificate must
+    /// carry its `PeerIdentity` in the extensions.
     pub fn services(self: &Arc<Self>) -> tonic::service::Routes {
         let join = JoinServer::new(join::JoinService::new(Arc::clone(self)));
         let control = ControlServer::new(control::ControlService::new(Arc::clone(self)))
-            .max_decoding_message_size(MAXIMUM_MESSAGE);
-        tonic::service::Routes::new(join).add_service(control)
+            .max_decoding_message_size(gate::LONGEST);
+        let routes = tonic::service::Routes::new(join).add_service(control).into_axum_router();
+        routes.layer(axum::middleware::from_fn_with_state(Arc::clone(self), gate::pass)).into()
+    }
+
+    /// What a client's certificate is worth now.
+    pub fn standing(&self, peer: &PeerIdentity) -> Standing {
+        if !peer.organizations.iter().any(|organization| organization == MEMBERS) {
+            return Standing::User;
+        }
+        let snapshot = self.store.snapshot();
+        match Caller::named(peer).filter(|caller| caller.check(&snapshot).is_ok()) {
+            Some(caller) => {
+                let life = self.calls.life(&caller, &snapshot);
+                Standing::Member { name: caller.name, life }
+            }
+            None => Standing::Stranger,
+        }
     }
 
     /// Compiles every change of the store, judges leases, expires events; until `stop`, which ends all streams.
@@ -154,8 +197,8 @@ impl Nodes {
     }
 
     /// Makes a join token; the answer is its text, `wrn1.ID.SECRET.CAHASH`.
-    pub async fn create_token(&self, lifetime: Duration) -> Result<String, TokenError> {
-        tokens::create(&*self.store, self.ca.fingerprint(), lifetime, Timestamp::now()).await
+    pub async fn create_token(&self, role: MemberRole, lifetime: Duration) -> Result<String, TokenError> {
+        tokens::create(&*self.store, self.ca.fingerprint(), role, lifetime, Timestamp::now()).await
     }
 
     /// The tokens that can still be used.
@@ -199,6 +242,7 @@ impl Nodes {
         if previous.as_ref().is_some_and(|previous| previous.cursor.revision == snapshot.revision) {
             return;
         }
+        self.calls.end_strangers(snapshot);
         let started = Instant::now();
         let quarantined = self.preparation.get().map(|(quarantined, _)| quarantined);
         let next = guard::catch(|| match quarantined {

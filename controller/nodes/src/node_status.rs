@@ -1,5 +1,7 @@
 //! A Node object from what its agent reports. Pure.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use warren_plan::member::Member;
@@ -33,22 +35,22 @@ pub(crate) fn new_node(member: &Member, uid: &str, now: Timestamp) -> Value {
 }
 
 /// The node with the report in its labels and status.
-pub(crate) fn next(node: &Value, report: &NodeReport, now: Timestamp) -> Value {
+/// What others decide by is not its word: it is called what it joined as, whatever it calls itself.
+pub(crate) fn next(node: &Value, report: &NodeReport, address: Option<IpAddr>, now: Timestamp) -> Value {
     let mut node = node.clone();
     let architecture = architecture(&report.architecture);
-    let hostname =
-        if report.hostname.is_empty() { node["metadata"]["name"].clone() } else { json!(report.hostname) };
+    let name = node["metadata"]["name"].clone();
     if let Some(labels) = object(&mut node["metadata"], "labels") {
-        labels.insert("kubernetes.io/hostname".into(), hostname.clone());
+        labels.insert("kubernetes.io/hostname".into(), name.clone());
         labels.insert("kubernetes.io/os".into(), "linux".into());
         labels.insert("kubernetes.io/arch".into(), architecture.into());
     }
     let Some(status) = object(&mut node, "status") else { return node };
     status.insert("capacity".into(), resources(report));
     status.insert("allocatable".into(), resources(report));
-    let mut addresses = vec![json!({"type": "Hostname", "address": hostname})];
-    if !report.internal_ip.is_empty() {
-        addresses.insert(0, json!({"type": "InternalIP", "address": report.internal_ip}));
+    let mut addresses = vec![json!({"type": "Hostname", "address": name})];
+    if let Some(address) = address {
+        addresses.insert(0, json!({"type": "InternalIP", "address": address.to_string()}));
     }
     status.insert("addresses".into(), addresses.into());
     status.insert("nodeInfo".into(), information(report, architecture));
@@ -105,12 +107,16 @@ fn information(report: &NodeReport, architecture: &str) -> Value {
     })
 }
 
-/// Kubernetes uses Go's names.
+/// Kubernetes uses Go's names. What is none of them is no machine's.
 fn architecture(reported: &str) -> &str {
     match reported {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
-        other => other,
+        "armv6l" | "armv7l" => "arm",
+        "i386" | "i686" => "386",
+        known @ ("amd64" | "arm64" | "arm" | "386" | "riscv64" | "ppc64le" | "s390x" | "loong64"
+        | "mips64le") => known,
+        _ => "unknown",
     }
 }
 
@@ -129,6 +135,8 @@ mod tests {
 
     use super::*;
 
+    const ADDRESS: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)));
+
     fn node() -> Value {
         let member = Member {
             name: "node-1".into(),
@@ -139,6 +147,7 @@ mod tests {
             backend: None,
             mtu: None,
             machine: None,
+            id: None,
         };
         new_node(&member, "uid", "2026-01-01T00:00:00Z".parse().expect("a time"))
     }
@@ -164,7 +173,7 @@ mod tests {
     #[test]
     fn a_report_fills_status_and_labels() {
         let now = "2026-01-01T00:00:10Z".parse().expect("a time");
-        let node = next(&node(), &report(), now);
+        let node = next(&node(), &report(), ADDRESS, now);
         assert_eq!(node["spec"]["podCIDR"], "10.42.1.0/24");
         assert_eq!(node["metadata"]["labels"]["kubernetes.io/arch"], "amd64");
         assert_eq!(node["status"]["capacity"]["cpu"], "2500m");
@@ -177,18 +186,34 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_called_what_it_joined_as_whatever_it_says() {
+        let now: Timestamp = "2026-01-01T00:00:10Z".parse().expect("a time");
+        let lie = NodeReport { hostname: "node-2".into(), architecture: "node-2".into(), ..report() };
+        let mut before = node();
+        before["metadata"]["labels"]["topology.kubernetes.io/zone"] = "a".into();
+        // Somebody who wrote it into the label by hand.
+        before["metadata"]["labels"]["kubernetes.io/hostname"] = "node-3".into();
+        let node = next(&before, &lie, None, now);
+        let labels = &node["metadata"]["labels"];
+        assert_eq!(labels["kubernetes.io/hostname"], "node-1");
+        assert_eq!(labels["topology.kubernetes.io/zone"], "a");
+        assert_eq!(labels["kubernetes.io/arch"], "unknown");
+        assert_eq!(node["status"]["addresses"], json!([{"type": "Hostname", "address": "node-1"}]));
+    }
+
+    #[test]
     fn a_repeated_report_changes_nothing_and_other_conditions_stay() {
         let now: Timestamp = "2026-01-01T00:00:10Z".parse().expect("a time");
-        let mut first = next(&node(), &report(), now);
+        let mut first = next(&node(), &report(), ADDRESS, now);
         first["status"]["conditions"]
             .as_array_mut()
             .expect("a list")
             .push(json!({"type": "Ready", "status": "True"}));
         first["metadata"]["labels"]["zone"] = "a".into();
         let later = now + jiff::SignedDuration::from_hours(1);
-        assert_eq!(first, next(&first, &report(), later));
+        assert_eq!(first, next(&first, &report(), ADDRESS, later));
         let down = NodeReport { runtime_ready: false, message: "docker does not answer".into(), ..report() };
-        let node = next(&first, &down, later);
+        let node = next(&first, &down, ADDRESS, later);
         assert_eq!(node["status"]["conditions"][0]["status"], "False");
         assert_eq!(node["status"]["conditions"][0]["message"], "docker does not answer");
         assert_eq!(node["status"]["conditions"][0]["lastTransitionTime"], "2026-01-01T01:00:10Z");

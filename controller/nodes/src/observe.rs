@@ -160,7 +160,11 @@ impl Nodes {
             }
             match self.store.commit(transaction).await {
                 Err(CommitError::Conflict(_)) => {}
-                outcome => return outcome.map(|_| true),
+                outcome => {
+                    // Now, and not when the change is compiled.
+                    self.calls.end_strangers(&self.store.snapshot());
+                    return outcome.map(|_| true);
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Reports: what members observed, written into the store by compare-and-swap.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use warren_proto::{
     control::{EventReport, NetworkReport, NodeReport, PeerReport, PodStatus, PodsReport},
     vocabulary::WireGuardKey,
 };
+use warren_runtime::rate::shown;
 use warren_store::{CommitError, Key, Object, Snapshot, Transaction};
 
 use crate::{
@@ -22,7 +23,11 @@ use crate::{
     json::text_at,
     node_status,
     status::{self, Observation},
+    texts,
 };
+
+/// An IP packet's length is a number of sixteen bits.
+const LARGEST_PACKET: u32 = 65_535;
 
 /// How often a write is planned anew when somebody else wrote the object meanwhile.
 const ATTEMPTS: usize = 32;
@@ -38,7 +43,7 @@ pub(crate) struct Tunnel {
 
 impl Nodes {
     /// Commits what `plan` makes of the newest state, again and again until nobody comes between.
-    async fn update(
+    pub(crate) async fn update(
         &self,
         what: &str,
         plan: impl Fn(&Snapshot) -> Result<Option<Transaction>, Status>,
@@ -57,8 +62,11 @@ impl Nodes {
     }
 
     /// Events first: they are about pods that the same report may end.
-    pub(crate) async fn report_pods(&self, caller: &Caller, report: PodsReport) -> Result<(), Status> {
+    pub(crate) async fn report_pods(&self, caller: &Caller, mut report: PodsReport) -> Result<(), Status> {
         let now = Timestamp::now();
+        self.bound_events(caller, &mut report.events);
+        report.events.iter_mut().for_each(texts::event);
+        report.pods.iter_mut().for_each(texts::pod);
         for event in &report.events {
             self.record_event(caller, event, now).await?;
         }
@@ -66,6 +74,25 @@ impl Nodes {
         let updates: Vec<_> = report.pods.iter().map(|pod| self.update_pod(caller, pod, now)).collect();
         let outcomes: Vec<_> = stream::iter(updates).buffer_unordered(CONCURRENT).collect().await;
         outcomes.into_iter().collect()
+    }
+
+    /// Drops the events that are beyond the member's rate: whatever it repeats, it does not fill the store.
+    fn bound_events(&self, caller: &Caller, events: &mut Vec<EventReport>) {
+        let kept = self.calls.events(&caller.name, events.len(), Instant::now());
+        let dropped = events.len() - kept;
+        if dropped == 0 {
+            return;
+        }
+        events.truncate(kept);
+        metrics::counter!("warren_nodes_dropped_events_total").increment(dropped as u64);
+        if let Some(unsaid) = self.refusals.now() {
+            tracing::warn!(
+                member = caller.name,
+                dropped,
+                unsaid,
+                "a member reports more events than are kept"
+            );
+        }
     }
 
     async fn update_pod(&self, caller: &Caller, report: &PodStatus, now: Timestamp) -> Result<(), Status> {
@@ -90,8 +117,23 @@ impl Nodes {
         .await
     }
 
-    pub(crate) async fn report_node(&self, caller: &Caller, report: &NodeReport) -> Result<(), Status> {
+    pub(crate) async fn report_node(&self, caller: &Caller, mut report: NodeReport) -> Result<(), Status> {
         let now = Timestamp::now();
+        texts::node(&mut report);
+        let address = texts::address(&report.internal_ip)
+            .map_err(|error| Status::invalid_argument(format!("internal_ip: {error}")))?;
+        if address.is_none()
+            && !report.internal_ip.is_empty()
+            && let Some(unsaid) = self.refusals.now()
+        {
+            let address = shown(&report.internal_ip);
+            tracing::warn!(
+                member = caller.name,
+                address,
+                unsaid,
+                "others cannot reach a node by the address it reports"
+            );
+        }
         self.update(&format!("node {}", caller.name), |snapshot| {
             let key = Key::new(NODES, "", &caller.name);
             let known = snapshot.get(&key);
@@ -103,7 +145,7 @@ impl Nodes {
                     node_status::new_node(&member, &uuid::Uuid::new_v4().to_string(), now)
                 }
             };
-            let value = node_status::next(&base, report, now);
+            let value = node_status::next(&base, &report, address, now);
             let unchanged = known.is_some_and(|known| known.value == value);
             Ok((!unchanged).then(|| put(known, key, value)))
         })
@@ -116,6 +158,19 @@ impl Nodes {
             .parse()
             .map_err(|error| Status::invalid_argument(format!("public_key: {error}")))?;
         let endpoint = endpoint(&report)?;
+        let backend = match report.backend.as_str() {
+            "" => None,
+            known @ ("kernel" | "userspace") => Some(known.to_owned()),
+            other => {
+                let other = shown(other);
+                return Err(Status::invalid_argument(format!(
+                    "backend: {other:?} is neither kernel nor userspace"
+                )));
+            }
+        };
+        if report.mtu > LARGEST_PACKET {
+            return Err(Status::invalid_argument(format!("mtu: {} is larger than any packet", report.mtu)));
+        }
         self.update(&format!("member {}", caller.name), |snapshot| {
             let Some(object) = snapshot.get(&Member::key(&caller.name)) else { return Ok(None) };
             let old = Member::from_object(object).map_err(Status::internal)?;
@@ -131,14 +186,14 @@ impl Nodes {
             let new = Member {
                 public_key,
                 endpoint: endpoint.clone(),
-                backend: Some(report.backend.clone()).filter(|backend| !backend.is_empty()),
+                backend: backend.clone(),
                 mtu: Some(report.mtu).filter(|mtu| *mtu > 0),
                 ..old.clone()
             };
             Ok((new != old).then(|| put(Some(object), object.key.clone(), new.to_value())))
         })
         .await?;
-        let tunnel = Tunnel { reported: Instant::now(), peers: report.peers };
+        let tunnel = Tunnel { reported: Instant::now(), peers: peers(report.peers, &self.store.snapshot()) };
         self.networks.lock().insert(caller.name.clone(), tunnel);
         Ok(())
     }
@@ -149,13 +204,28 @@ fn endpoint(report: &NetworkReport) -> Result<Option<String>, Status> {
     if report.underlay_address.is_empty() {
         return Ok(None);
     }
-    let address: std::net::IpAddr = report.underlay_address.parse().map_err(|_| {
-        Status::invalid_argument(format!("underlay_address: {:?} is no IP address", report.underlay_address))
-    })?;
+    let address = texts::address(&report.underlay_address)
+        .map_err(|error| Status::invalid_argument(format!("underlay_address: {error}")))?;
+    // Peers would dial themselves, or everybody.
+    let Some(address) = address else { return Ok(None) };
     match u16::try_from(report.listen_port) {
         Ok(port) if port > 0 => Ok(Some(std::net::SocketAddr::new(address, port).to_string())),
         _ => Err(Status::invalid_argument(format!("listen_port: {} is no port", report.listen_port))),
     }
+}
+
+/// What is said of other members; each once, its endpoint only if it is one.
+fn peers(reported: Vec<PeerReport>, snapshot: &Snapshot) -> Vec<PeerReport> {
+    let mut peers = BTreeMap::new();
+    for mut peer in reported {
+        if snapshot.get(&Member::key(&peer.name)).is_some() {
+            if peer.endpoint.parse::<std::net::SocketAddr>().is_err() {
+                peer.endpoint.clear();
+            }
+            peers.insert(peer.name.clone(), peer);
+        }
+    }
+    peers.into_values().collect()
 }
 
 fn put(known: Option<&Arc<Object>>, key: Key, value: Value) -> Transaction {
@@ -166,7 +236,7 @@ fn put(known: Option<&Arc<Object>>, key: Key, value: Value) -> Transaction {
 }
 
 /// The pod, if it is still this one and runs on this node.
-fn own_pod<'a>(
+pub(crate) fn own_pod<'a>(
     snapshot: &'a Snapshot,
     node: &str,
     namespace: &str,
@@ -264,6 +334,9 @@ mod tests {
         assert_eq!(endpoint(&report("", 0)).expect("unknown"), None);
         assert_eq!(endpoint(&report("192.0.2.1", 51820)).expect("good").as_deref(), Some("192.0.2.1:51820"));
         assert_eq!(endpoint(&report("fd00::1", 51820)).expect("good").as_deref(), Some("[fd00::1]:51820"));
+        for elsewhere in ["127.0.0.1", "224.0.0.1", "0.0.0.0"] {
+            assert_eq!(endpoint(&report(elsewhere, 51820)).expect("unknown"), None, "{elsewhere}");
+        }
         for bad in [report("host", 51820), report("192.0.2.1", 0), report("192.0.2.1", 70_000)] {
             assert!(endpoint(&bad).is_err(), "{bad:?}");
         }

@@ -26,8 +26,9 @@ use crate::{Nodes, identity::Caller};
 const DIAL: Duration = Duration::from_secs(10);
 /// How long an agent may be away: longer than its back-off after the controller or its network came back.
 const RETURN: Duration = Duration::from_secs(10);
-/// How many frames may wait for a slow reader.
-const FRAMES: usize = 16;
+/// How many frames may wait for a slow reader; each is at most as long as the gate lets through, and a node has so
+/// many sessions at a time as the gate allows it.
+const FRAMES: usize = 2;
 /// How many requests may wait on a node's Sessions stream.
 const REQUESTS: usize = 64;
 

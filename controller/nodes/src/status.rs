@@ -22,6 +22,8 @@ struct Seen<'a> {
     name: &'a str,
     image: &'a str,
     status: Option<&'a ContainerStatus>,
+    /// The restart count that was shown before: it never goes down, though a node may lose its memory.
+    restarts_before: u64,
 }
 
 impl Seen<'_> {
@@ -30,6 +32,9 @@ impl Seen<'_> {
     }
     fn last(&self) -> Option<&State> {
         self.status?.last_state.as_ref()?.state.as_ref()
+    }
+    fn restarts(&self) -> u64 {
+        self.status.map_or(0, |status| status.restart_count.into()).max(self.restarts_before)
     }
     fn ready(&self) -> bool {
         self.status.is_some_and(|status| status.ready)
@@ -55,10 +60,16 @@ impl<'a> Containers<'a> {
         let seen = |container: &'a Value| {
             let name = text_at(container, "/name");
             let reported = report.containers.iter().chain(&report.init_containers);
+            let mut before = list("/status/containerStatuses").chain(list("/status/initContainerStatuses"));
+            let before = before.find(|before| text_at(before, "/name") == name);
             Seen {
                 name,
                 image: text_at(container, "/image"),
                 status: reported.into_iter().find(|status| status.name == name),
+                restarts_before: before
+                    .and_then(|before| before.get("restartCount"))
+                    .and_then(Value::as_u64)
+                    .unwrap_or_default(),
             }
         };
         let (sidecars, init): (Vec<_>, Vec<_>) = list("/spec/initContainers")
@@ -199,13 +210,13 @@ fn container_status(container: &Seen<'_>, waiting: &str) -> Value {
     let Some(status) = container.status else {
         return json!({
             "name": container.name, "image": container.image, "imageID": "", "ready": false, "started": false,
-            "restartCount": 0, "state": {"waiting": {"reason": waiting}}, "lastState": {},
+            "restartCount": container.restarts(), "state": {"waiting": {"reason": waiting}}, "lastState": {},
         });
     };
     let image = if status.image.is_empty() { container.image } else { &status.image };
     let mut value = json!({
         "name": container.name, "image": image, "imageID": status.image_id, "ready": status.ready,
-        "started": status.started, "restartCount": status.restart_count,
+        "started": status.started, "restartCount": container.restarts(),
         "state": container.state().map_or_else(|| json!({"waiting": {"reason": waiting}}), state),
         "lastState": container.last().map_or_else(|| json!({}), state),
     });
@@ -386,6 +397,27 @@ mod tests {
         let status = apply(&base, &report(vec![container("a", running(), true)], vec![]), NOW);
         assert_eq!(status["phase"], "Succeeded");
         assert_eq!(condition(&status, "Ready")["reason"], "PodCompleted");
+    }
+
+    #[test]
+    fn a_restart_count_never_goes_down() {
+        let mut base = pod("Always", &["a"], &["i"]);
+        let with = |count: u32| {
+            let mut main = container("a", running(), true);
+            let mut init = container("i", exited(0), false);
+            (main.restart_count, init.restart_count) = (count, count);
+            report(vec![main], vec![init])
+        };
+        let counts = |status: &Value| {
+            ["containerStatuses", "initContainerStatuses"]
+                .map(|field| status[field][0]["restartCount"].clone())
+        };
+        // A node that forgot, one that says nothing yet, and one that remembers.
+        for (reported, shown) in [(Some(8), 8), (Some(1), 8), (None, 8), (Some(9), 9)] {
+            let report = reported.map_or_else(|| report(vec![], vec![]), with);
+            base["status"] = apply(&base, &report, NOW);
+            assert_eq!(counts(&base["status"]), [json!(shown), json!(shown)], "{reported:?}");
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use serde::Deserialize as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use warren_plan::resources::TOKENS;
+use warren_plan::{member::MemberRole, resources::TOKENS};
 use warren_store::{CommitError, Key, Object, Snapshot, Store, Transaction};
 
 /// Why a token could not be made or revoked.
@@ -30,6 +31,8 @@ pub enum TokenError {
 pub struct TokenInfo {
     /// The public part.
     pub id: String,
+    /// What whoever joins with it becomes.
+    pub role: MemberRole,
     /// When it stops to work.
     pub expires: Timestamp,
 }
@@ -82,6 +85,7 @@ fn equal(a: &str, b: &str) -> bool {
 pub(crate) async fn create(
     store: &dyn Store,
     fingerprint: &str,
+    role: MemberRole,
     lifetime: Duration,
     now: Timestamp,
 ) -> Result<String, TokenError> {
@@ -92,7 +96,7 @@ pub(crate) async fn create(
     let (id, secret) = (random_hex::<4>(), random_hex::<16>());
     let value = json!({
         "metadata": {"name": id},
-        "spec": {"secretSha256": hash(&secret), "expires": expires.to_string()},
+        "spec": {"secretSha256": hash(&secret), "expires": expires.to_string(), "role": role},
     });
     let transaction = expired(&store.snapshot(), now)
         .into_iter()
@@ -101,7 +105,7 @@ pub(crate) async fn create(
         })
         .create(key(&id), value);
     store.commit(transaction).await?;
-    tracing::info!(id, %expires, "made a join token");
+    tracing::info!(id, %expires, ?role, "made a join token");
     Ok(format!("wrn1.{id}.{secret}.{fingerprint}"))
 }
 
@@ -109,7 +113,10 @@ pub(crate) async fn create(
 pub(crate) fn list(snapshot: &Snapshot, now: Timestamp) -> Vec<TokenInfo> {
     snapshot
         .list(TOKENS)
-        .filter_map(|object| Some(TokenInfo { id: object.key.name.to_string(), expires: expires(object)? }))
+        .filter_map(|object| {
+            let (id, role) = (object.key.name.to_string(), role(object)?);
+            Some(TokenInfo { id, role, expires: expires(object)? })
+        })
         .filter(|token| token.expires > now)
         .collect()
 }
@@ -140,6 +147,9 @@ pub(crate) fn check(snapshot: &Snapshot, presented: &str, now: Timestamp) -> Res
     if !equal(stored, &hash(secret)) {
         return Err(Refusal::Secret);
     }
+    if role(object).is_none() {
+        return Err(Refusal::Damaged);
+    }
     if expires(object).ok_or(Refusal::Damaged)? <= now {
         return Err(Refusal::Expired);
     }
@@ -148,6 +158,14 @@ pub(crate) fn check(snapshot: &Snapshot, presented: &str, now: Timestamp) -> Res
 
 fn expires(object: &Object) -> Option<Timestamp> {
     object.value.pointer("/spec/expires")?.as_str()?.parse().ok()
+}
+
+/// Tokens of versions that had no roles are for nodes.
+pub(crate) fn role(object: &Object) -> Option<MemberRole> {
+    match object.value.pointer("/spec/role") {
+        None => Some(MemberRole::Node),
+        Some(role) => MemberRole::deserialize(role).ok(),
+    }
 }
 
 fn expired(snapshot: &Snapshot, now: Timestamp) -> Vec<Arc<Object>> {
@@ -176,6 +194,7 @@ mod tests {
         let later = now() + Duration::from_secs(1);
         assert_eq!(check(&snapshot, "ab.s3", later).err(), Some(Refusal::Expired));
         assert_eq!(list(&snapshot, now()).len(), 1);
+        assert_eq!(list(&snapshot, now())[0].role, MemberRole::Node, "it is of a version without roles");
         assert_eq!(list(&snapshot, later).len(), 0);
         assert_eq!(expired(&snapshot, later).len(), 1);
     }

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use warren_proto::control::{Consumer, UsageReport};
 
-use crate::{Nodes, identity::Caller};
+use crate::{Nodes, identity::Caller, texts};
 
 /// How old a measurement may be; agents measure about every 10 s.
 const FRESH: Duration = Duration::from_secs(60);
@@ -22,7 +22,8 @@ pub(crate) struct Measured {
 }
 
 impl Nodes {
-    pub(crate) fn report_usage(&self, caller: &Caller, report: UsageReport) {
+    pub(crate) fn report_usage(&self, caller: &Caller, mut report: UsageReport) {
+        texts::usage(&mut report, &self.store.snapshot(), &caller.name);
         let measured =
             Measured { received: Instant::now(), time: Timestamp::now(), report: Arc::new(report) };
         self.usages.lock().insert(caller.name.clone(), measured);

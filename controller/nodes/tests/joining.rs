@@ -8,6 +8,7 @@ use harness::{Controller, csr, request_as};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
+use warren_plan::member::MemberRole;
 use warren_proto::{
     control::{
         Consumer, HeartbeatRequest, NetworkReport, NodeReport, RenewRequest, Role, SessionsRequest, Subscribe,
@@ -22,7 +23,7 @@ const MEND: &str = "make a new one with `warren token create`";
 #[tokio::test]
 async fn a_token_lets_exactly_one_join_win() {
     let controller = Controller::start().await;
-    let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    let token = controller.token().await;
     assert_eq!(controller.nodes.list_tokens().len(), 1);
     let names: Vec<_> = (0..8).map(|i| format!("node-{i}")).collect();
     let joins = names.iter().map(|name| controller.join(&token, name, Role::Node));
@@ -42,7 +43,7 @@ async fn a_token_lets_exactly_one_join_win() {
 #[tokio::test]
 async fn a_join_makes_member_node_and_certificate() {
     let controller = Controller::start().await;
-    let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    let token = controller.token().await;
     let joined = controller.join(&token, "node-1", Role::Node).await.expect("joined");
     let peer = PeerIdentity::from_der(&joined.certificate).expect("a subject");
     assert_eq!(peer.common_name, "system:warren:node:node-1");
@@ -60,7 +61,7 @@ async fn a_join_makes_member_node_and_certificate() {
 #[tokio::test]
 async fn a_wrong_expired_or_revoked_token_is_refused() {
     let controller = Controller::start().await;
-    let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    let token = controller.token().await;
     let parts: Vec<_> = token.split('.').collect();
     let hash: String = Sha256::digest(b"secret").iter().map(|byte| format!("{byte:02x}")).collect();
     let spec = json!({"secretSha256": hash, "expires": "2020-01-01T00:00:00Z"});
@@ -75,13 +76,13 @@ async fn a_wrong_expired_or_revoked_token_is_refused() {
     assert!(controller.nodes.revoke_token(parts[1]).await.is_err());
     assert!(controller.join(&token, "node-1", Role::Node).await.is_err());
     assert_eq!(controller.store.snapshot().list("members.warren.internal").count(), 0);
-    assert!(controller.nodes.create_token(Duration::ZERO).await.is_err());
+    assert!(controller.nodes.create_token(MemberRole::Node, Duration::ZERO).await.is_err());
 }
 
 #[tokio::test]
 async fn bad_input_does_not_use_up_the_token() {
     let controller = Controller::start().await;
-    let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    let token = controller.token().await;
     for (name, role) in [("Node_1", Role::Node), ("", Role::Node), ("node-1", Role::Unspecified)] {
         let status = controller.join(&token, name, role).await.expect_err(name);
         assert_eq!(status.code(), Code::InvalidArgument, "{name}");
@@ -92,9 +93,9 @@ async fn bad_input_does_not_use_up_the_token() {
 #[tokio::test]
 async fn a_machine_that_lost_its_state_takes_its_own_name_again_and_no_other_machine_does() {
     let controller = Controller::start().await;
-    let token = async || controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
-    controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await.expect("joined");
-    let mut first = controller.as_member("node-1", Role::Node).await;
+
+    let joined = controller.join_from(&controller.token().await, "node-1", Role::Node, "machine-1").await;
+    let mut first = controller.with_certificate("node-1", &joined.expect("joined").certificate).await;
     let report = NetworkReport {
         public_key: WireGuardKey([7; 32]).to_string(),
         listen_port: 51820,
@@ -104,18 +105,21 @@ async fn a_machine_that_lost_its_state_takes_its_own_name_again_and_no_other_mac
     first.client.report_network(first.request(report)).await.expect("reported");
     let node = controller.get("nodes", "", "node-1").expect("a node").value["metadata"]["uid"].clone();
     let alive = first.beating(Consumer::Agent).await;
-    let status = controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await;
+    let status = controller.join_from(&controller.token().await, "node-1", Role::Node, "machine-1").await;
     let status = status.expect_err("it runs");
     assert!(status.message().contains("still runs on this very machine"), "{}", status.message());
     drop(alive);
     // From here on it falls silent; whoever is the same machine waits for that.
     for machine in ["", "machine-2"] {
-        let status = controller.join_from(&token().await, "node-1", Role::Node, machine).await;
+        let status = controller.join_from(&controller.token().await, "node-1", Role::Node, machine).await;
         let status = status.expect_err("another machine");
         assert!(status.message().contains("warren member remove node-1"), "{}", status.message());
         assert!(!status.message().contains("very machine"), "{}", status.message());
     }
-    controller.join_from(&token().await, "node-1", Role::Node, "machine-1").await.expect("recognised");
+    controller
+        .join_from(&controller.token().await, "node-1", Role::Node, "machine-1")
+        .await
+        .expect("recognised");
     let member = controller.get("members.warren.internal", "", "node-1").expect("a member");
     assert_eq!(member.value["spec"]["machine"], "machine-1");
     let same = controller.get("nodes", "", "node-1").expect("a node").value["metadata"]["uid"].clone();
@@ -128,9 +132,16 @@ async fn a_name_is_taken_until_its_node_is_deleted() {
     let mut first = controller.member("node-1", Role::Node).await;
     let member = || controller.get("members.warren.internal", "", "node-1").expect("a member");
     let slice = member().value["spec"]["podCidr"].clone();
-    let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    let token = controller.token().await;
     // The answer to its join may have been lost: until it has spoken, the name can join again.
-    controller.join(&token, "node-1", Role::Node).await.expect("it has not come to life yet");
+    let joined = controller.join(&token, "node-1", Role::Node).await.expect("it has not come to life yet");
+    let old = first
+        .client
+        .report_network(first.request(NetworkReport::default()))
+        .await
+        .expect_err("another's now");
+    assert_eq!(old.code(), Code::PermissionDenied, "the certificate of the join before opens nothing");
+    let mut first = controller.with_certificate("node-1", &joined.certificate).await;
     let report = NetworkReport {
         public_key: WireGuardKey([7; 32]).to_string(),
         listen_port: 51820,
@@ -138,9 +149,10 @@ async fn a_name_is_taken_until_its_node_is_deleted() {
         ..NetworkReport::default()
     };
     first.client.report_network(first.request(report)).await.expect("reported");
-    let token = controller.nodes.create_token(Duration::from_secs(60)).await.expect("a token");
+    let token = controller.token_for(Role::Gateway).await;
     let gateway = controller.join(&token, "node-1", Role::Gateway).await.expect_err("another role");
     assert_eq!(gateway.code(), Code::AlreadyExists);
+    let token = controller.token().await;
     let status = controller.join(&token, "node-1", Role::Node).await.expect_err("taken");
     assert_eq!(status.code(), Code::AlreadyExists);
     assert!(status.message().contains("warren member remove node-1"), "{}", status.message());
@@ -185,11 +197,10 @@ async fn only_members_that_still_exist_are_served() {
 async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
     let controller = Controller::start().await;
     let mut first = controller.member("node-1", Role::Node).await;
-    first.machine = Some("boot-1.1".into());
     let agent = first.beating(Consumer::Agent).await;
     let netd = first.beating(Consumer::Netd).await;
-    let mut copy = controller.as_member("node-1", Role::Node).await;
-    copy.machine = Some("boot-2.1".into());
+    let mut copy = controller.again(&first).await;
+    copy.boot = "boot-2.1".into();
 
     let refused =
         copy.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
@@ -227,4 +238,110 @@ async fn a_second_machine_with_the_same_identity_is_refused_everywhere() {
     let refused =
         first.subscribe(Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() }).await;
     assert_eq!(refused.err().expect("the first is the second now").code(), Code::AlreadyExists);
+}
+
+#[tokio::test]
+async fn a_copy_that_does_not_say_which_machine_it_is_is_refused() {
+    let controller = Controller::start().await;
+    let token = controller.token().await;
+    let joined = controller.join_from(&token, "node-1", Role::Node, "machine-1").await.expect("joined");
+    let mut first = controller.with_certificate("node-1", &joined.certificate).await;
+    assert_eq!(first.host.as_deref(), Some("machine-1"));
+    first.client.report_node(first.request(NodeReport::default())).await.expect("its own machine");
+    let mut copy = controller.again(&first).await;
+    // Nobody else speaks as this member; its identity is bound all the same.
+    for host in [None, Some("machine-2".to_owned()), Some(String::new())] {
+        copy.host = host;
+        let refused = copy.client.report_node(copy.request(NodeReport::default())).await.expect_err("a copy");
+        assert_eq!(refused.code(), Code::AlreadyExists, "{:?}", copy.host);
+        assert!(refused.message().contains("issued to another machine"), "{}", refused.message());
+    }
+    (copy.host, copy.boot) = (first.host.clone(), String::new());
+    let refused = copy.client.report_node(copy.request(NodeReport::default())).await.expect_err("no word");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_removal_ends_every_stream_at_once_and_no_later_join_revives_them() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    let _other = controller.member("node-2", Role::Node).await;
+    let mut feeds = Vec::new();
+    for consumer in [Consumer::Agent, Consumer::Netd] {
+        let mut feed = member.feed(consumer).await;
+        feed.snapshot().await;
+        feeds.push(feed);
+    }
+    let mut sessions =
+        member.client.sessions(member.request(SessionsRequest {})).await.expect("open").into_inner();
+    let (beats, outgoing) = tokio::sync::mpsc::channel(4);
+    beats.send(HeartbeatRequest { consumer: Consumer::Agent.into(), sequence: 0 }).await.expect("room");
+    let heartbeat = member.request(tokio_stream::wrappers::ReceiverStream::new(outgoing));
+    let mut answers = member.client.heartbeat(heartbeat).await.expect("open").into_inner();
+    harness::within("a beat", answers.message()).await.expect("answered");
+
+    assert!(controller.nodes.remove_member("node-1").await.expect("stored"));
+    for feed in &mut feeds {
+        assert_eq!(feed.end().await.code(), Code::PermissionDenied);
+    }
+    let end = harness::within("sessions end", sessions.message()).await.expect_err("removed");
+    assert!(end.message().contains("was removed"), "{end}");
+    // Nothing is asked for: the stream ends by itself.
+    let end = harness::within("beats end", answers.message()).await.expect_err("removed");
+    assert_eq!(end.code(), Code::PermissionDenied);
+
+    let again = controller.member("node-1", Role::Node).await;
+    let subscribe = Subscribe { consumer: Consumer::Agent.into(), ..Subscribe::default() };
+    let old = member.subscribe(subscribe).await.err().expect("the old certificate");
+    assert_eq!(old.code(), Code::PermissionDenied);
+    let renewed =
+        member.client.renew(member.request(RenewRequest { csr: csr() })).await.expect_err("the old one");
+    assert_eq!(renewed.code(), Code::PermissionDenied);
+    let mut again = again;
+    again.feed(Consumer::Agent).await.snapshot().await;
+}
+
+#[tokio::test]
+async fn a_token_is_for_its_role_and_is_not_used_up_by_another() {
+    let controller = Controller::start().await;
+    for (made, asked, word) in [(Role::Node, Role::Gateway, "gateway"), (Role::Gateway, Role::Node, "node")] {
+        let token = controller.token_for(made).await;
+        let refused = controller.join(&token, "member-1", asked).await.expect_err("another role");
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert!(refused.message().contains(&format!("warren token create --role {word}")), "{refused}");
+        controller.join(&token, &format!("a-{word}"), made).await.expect("its own role");
+    }
+}
+
+#[tokio::test]
+async fn a_member_of_an_earlier_version_is_bound_once_it_shows_its_new_certificate() {
+    let controller = Controller::start().await;
+    let token = controller.token().await;
+    let joined = controller.join_from(&token, "node-1", Role::Node, "machine-1").await.expect("joined");
+    // As it was stored and certified before there were ids.
+    let mut stored = controller.get("members.warren.internal", "", "node-1").expect("a member").value.clone();
+    stored["spec"].as_object_mut().expect("a map").remove("id");
+    controller.put("members.warren.internal", "", stored).await;
+    let mut old = controller.with_certificate("node-1", &joined.certificate).await;
+    old.subject = "system:warren:node:node-1/system:warren:members".into();
+    old.host = None;
+    old.client.report_node(old.request(NodeReport::default())).await.expect("it goes on");
+    let renew = |member: &mut harness::Member| {
+        let request = member.request(RenewRequest { csr: csr() });
+        let mut client = member.client.clone();
+        async move { client.renew(request).await.expect("renewed").into_inner().certificate }
+    };
+    // The first answer is lost on the way: its certificate is never used.
+    let lost = renew(&mut old).await;
+    let certificate = renew(&mut old).await;
+    let mut new = controller.with_certificate("node-1", &certificate).await;
+    assert_eq!(new.host.as_deref(), Some("machine-1"));
+    new.client.report_node(new.request(NodeReport::default())).await.expect("bound now");
+    let refused =
+        old.client.report_node(old.request(NodeReport::default())).await.expect_err("the one before");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let mut lost = controller.with_certificate("node-1", &lost).await;
+    assert!(lost.client.report_node(lost.request(NodeReport::default())).await.is_err());
+    let again = renew(&mut new).await;
+    assert_eq!(PeerIdentity::from_der(&again), PeerIdentity::from_der(&certificate));
 }

@@ -5,9 +5,12 @@ mod harness;
 use harness::{Controller, Member};
 use serde_json::{Value, json};
 use tonic::Code;
-use warren_proto::control::{
-    ContainerState, ContainerStatus, EventReport, NodeReport, PodStatus, PodsReport, Role, Running,
-    container_state::State,
+use warren_proto::{
+    control::{
+        ContainerState, ContainerStatus, EventReport, NetworkReport, NodeReport, PodStatus, PodsReport, Role,
+        Running, Terminated, container_state::State,
+    },
+    vocabulary::WireGuardKey,
 };
 use warren_store::Store as _;
 
@@ -174,4 +177,63 @@ async fn a_status_survives_writers_that_come_between() {
     let pod = controller.get("pods", "default", "web").expect("a pod");
     assert_eq!(pod.value["metadata"]["labels"]["i"], "19");
     assert_eq!(pod.value["status"]["containerStatuses"][0]["restartCount"], 19);
+}
+
+#[tokio::test]
+async fn a_node_that_lies_about_itself_changes_nothing_that_others_decide_by() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    controller.member("node-2", Role::Node).await;
+    let lie =
+        NodeReport { hostname: "node-2".into(), internal_ip: "127.0.0.1".into(), ..NodeReport::default() };
+    member.client.report_node(member.request(lie)).await.expect("stored");
+    let node = controller.get("nodes", "", "node-1").expect("a node");
+    assert_eq!(node.value["metadata"]["labels"]["kubernetes.io/hostname"], "node-1");
+    assert_eq!(node.value["status"]["addresses"], json!([{"type": "Hostname", "address": "node-1"}]));
+    for text in ["not an address", "192.0.2.1; reboot", "node-2"] {
+        let lie = NodeReport { internal_ip: text.into(), ..NodeReport::default() };
+        let refused = member.client.report_node(member.request(lie)).await.expect_err(text);
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().starts_with("internal_ip: "), "{refused}");
+    }
+    let lie = NetworkReport {
+        public_key: WireGuardKey([7; 32]).to_string(),
+        backend: "magic".into(),
+        ..NetworkReport::default()
+    };
+    let refused = member.client.report_network(member.request(lie)).await.expect_err("no such backend");
+    assert!(refused.message().starts_with("backend: "), "{refused}");
+}
+
+#[tokio::test]
+async fn what_a_node_says_is_cut_and_its_events_do_not_fill_the_store() {
+    let controller = Controller::start().await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    bound_pod(&controller, "web", "node-1", json!({})).await;
+    let mut status = running("web");
+    status.message = "m".repeat(300 << 10);
+    let terminated = Terminated { message: "t".repeat(300 << 10), ..Terminated::default() };
+    status.containers[0].last_state = Some(ContainerState { state: Some(State::Terminated(terminated)) });
+    let event = |number: usize| EventReport {
+        pod_uid: "uid-web".into(),
+        pod_namespace: "default".into(),
+        pod_name: "web".into(),
+        reason: "Made".into(),
+        message: format!("{number} {}", "e".repeat(4_000)),
+        ..EventReport::default()
+    };
+    report(&mut member, vec![status], vec![event(0)]).await;
+    let pod = controller.get("pods", "default", "web").expect("a pod");
+    assert_eq!(pod.value["status"]["message"].as_str().map(str::len), Some(32 << 10));
+    let last = pod.value["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"].as_str();
+    assert_eq!(last.map(str::len), Some(4_096));
+    let snapshot = controller.store.snapshot();
+    let stored = snapshot.list("events").next().expect("an event");
+    assert_eq!(stored.value["message"].as_str().map(str::len), Some(1_024));
+
+    for batch in 0..15 {
+        report(&mut member, vec![], (0..100).map(|number| event(batch * 100 + number)).collect()).await;
+    }
+    let events = controller.store.snapshot().list("events").count();
+    assert!((900..1_400).contains(&events), "{events} of 1,500");
 }

@@ -1,9 +1,9 @@
 //! Events: what happened to an object, for people.
 
 use serde_json::{Value, json};
-use warren_store::{Key, Object, Transaction, Write};
+use warren_store::{Key, Object, Precondition, Transaction, Write};
 
-use crate::{object, resources, view::View};
+use crate::{object, outcome::Outcome, resources, view::View};
 
 /// Something worth telling about an object.
 pub(crate) struct Event<'a> {
@@ -24,7 +24,11 @@ pub(crate) struct Event<'a> {
 pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
     let Some(key) = key(view, event) else { return };
     let value = match view.world.snapshot.get(&key) {
-        Some(existing) => repeated(view, existing),
+        Some(existing) => {
+            // One that somebody deletes meanwhile stays deleted: the step is planned anew.
+            transaction.preconditions.push(Precondition::Exists(key.clone()));
+            repeated(view, existing)
+        }
         None => first(view, event, &key),
     };
     transaction.writes.push(Write::Put(key, value));
@@ -35,6 +39,15 @@ pub(crate) fn record_once(view: &View<'_>, transaction: &mut Transaction, event:
     if let Some(key) = key(view, event).filter(|key| view.world.snapshot.get(key).is_none()) {
         let value = first(view, event, &key);
         transaction.writes.push(Write::Put(key, value));
+    }
+}
+
+/// The same as a step of its own.
+pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome<'_>, event: &Event<'_>) {
+    let mut transaction = Transaction::new();
+    record_once(view, &mut transaction, event);
+    if !transaction.writes.is_empty() {
+        outcome.step(format!("event about {}", event.about.key), transaction);
     }
 }
 

@@ -1,31 +1,38 @@
-//! Where is an Ingress reached? At every gateway: their addresses on the underlay become its status.
+//! Where is an Ingress reached, and what of it is not in force? Every gateway's address on the underlay becomes its
+//! status; what the gateways cannot do becomes an event.
+//!
+//! Source of the rules of classes: <https://kubernetes.io/docs/concepts/services-networking/ingress/#ingress-class>.
+
+pub mod annotations;
+mod notices;
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::{Value, json};
-use warren_store::{Object, Transaction};
+use warren_store::{Key, Object, Snapshot, Transaction};
 
 use crate::{
     member::{Member, MemberRole},
     object,
     outcome::Outcome,
-    resources::{INGRESSES, MEMBERS},
+    resources::{INGRESS_CLASS, INGRESS_CONTROLLER, INGRESSCLASSES, INGRESSES, MEMBERS},
     view::View,
 };
 
-const CLASS: &str = "warren";
+/// On an Ingress: its class, as clients wrote it before there was a field for it.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let snapshot = &view.world.snapshot;
     let wanted = addresses(snapshot.list(MEMBERS).filter_map(|object| Member::from_object(object).ok()));
-    for ingress in snapshot.list(INGRESSES) {
-        outcome.each(ingress, |outcome| plan_ingress(ingress, &wanted, outcome));
+    for ingress in snapshot.list(INGRESSES).filter(|ingress| is_ours(snapshot, ingress)) {
+        outcome.each(ingress, |outcome| publish_addresses(ingress, &wanted, outcome));
     }
+    notices::plan(view, outcome);
 }
 
-fn plan_ingress(ingress: &Object, wanted: &[Value], outcome: &mut Outcome<'_>) {
-    if !is_ours(ingress) || published(ingress) == wanted || object::is_deleting(ingress) {
+fn publish_addresses(ingress: &Object, wanted: &[Value], outcome: &mut Outcome<'_>) {
+    if published(ingress) == wanted || object::is_deleting(ingress) {
         return;
     }
     if let Some(value) = object::edited(ingress, |value| publish(value, wanted)) {
@@ -34,10 +41,27 @@ fn plan_ingress(ingress: &Object, wanted: &[Value], outcome: &mut Outcome<'_>) {
     }
 }
 
-/// Whether the gateways serve an Ingress: its class is "warren", or it names none.
-pub fn is_ours(ingress: &Object) -> bool {
+/// Whether the gateways serve an Ingress: its class is one of ours, or it names none.
+pub fn is_ours(snapshot: &Snapshot, ingress: &Object) -> bool {
+    class(ingress).is_none_or(|class| is_our_class(snapshot, class))
+}
+
+/// The class that an Ingress names.
+fn class(ingress: &Object) -> Option<&str> {
     let class = object::at(&ingress.value, "/spec/ingressClassName").and_then(Value::as_str);
-    matches!(class.or_else(|| object::annotation(&ingress.value, CLASS_ANNOTATION)), None | Some("" | CLASS))
+    let class = class.or_else(|| object::annotation(&ingress.value, CLASS_ANNOTATION));
+    class.filter(|class| !class.is_empty())
+}
+
+/// A class is ours when its controller is; "warren" also where there is no such object.
+fn is_our_class(snapshot: &Snapshot, class: &str) -> bool {
+    controller_of(snapshot, class)
+        .map_or(class == INGRESS_CLASS, |controller| controller == INGRESS_CONTROLLER)
+}
+
+fn controller_of<'a>(snapshot: &'a Snapshot, class: &str) -> Option<&'a str> {
+    let object = snapshot.get(&Key::new(INGRESSCLASSES, "", class))?;
+    object::at(&object.value, "/spec/controller").and_then(Value::as_str)
 }
 
 /// The gateways' addresses, each once and in order. A gateway that has not reported one yet has none.

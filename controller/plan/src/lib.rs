@@ -3,7 +3,7 @@
 //! ```text
 //!  World (snapshot, liveness, acknowledgements) + now ──► plan() ──► Plan { steps, problems, wake_at }
 //!                                                           │
-//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage
+//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  idle
 //! ```
 //!
 //! Each planner answers one question over the same immutable snapshot and knows nothing of the others: they
@@ -24,11 +24,13 @@ mod endpoints;
 mod events;
 mod failures;
 mod garbage;
+mod idle;
 pub mod ingress;
 mod namespaces;
 mod object;
 mod outcome;
 mod replicaset;
+mod root_certificates;
 mod schedule;
 mod selector;
 mod termination;
@@ -58,6 +60,8 @@ pub struct ClusterConfig {
     pub dns_address: Ipv4Addr,
     /// The DNS suffix.
     pub domain: String,
+    /// The certificates (PEM) by which clients in pods know the API; every namespace gets them. Empty: none does.
+    pub ca_pem: String,
 }
 
 impl Default for ClusterConfig {
@@ -67,6 +71,7 @@ impl Default for ClusterConfig {
             service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 43, 0, 0), 16),
             dns_address: Ipv4Addr::new(10, 43, 0, 10),
             domain: "cluster.local".to_owned(),
+            ca_pem: String::new(),
         }
     }
 }
@@ -166,6 +171,7 @@ type Planner = fn(&view::View<'_>, &mut outcome::Outcome<'_>);
 /// In the order in which they may write: see [`plan`].
 const PLANNERS: &[(&str, Planner)] = &[
     ("namespaces", namespaces::plan),
+    ("root certificates", root_certificates::plan),
     ("deployments", deployment::plan),
     ("replica sets", replicaset::plan),
     ("node lifecycle", node_lifecycle::plan),
@@ -174,4 +180,5 @@ const PLANNERS: &[(&str, Planner)] = &[
     ("ingresses", ingress::plan),
     ("scheduling", schedule::plan),
     ("garbage", garbage::plan),
+    ("kinds that are not run", idle::plan),
 ];

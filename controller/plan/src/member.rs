@@ -24,6 +24,9 @@ pub struct Member {
     pub name: String,
     /// What it does.
     pub role: MemberRole,
+    /// Which membership of that name this is, as its certificate says: a name that joins again begins another. Members
+    /// that joined before there were ids have none until they renew their certificate.
+    pub id: Option<String>,
     /// What the machine is recognised by that joined, if it has a name.
     pub machine: Option<String>,
     /// Its slice of the cluster network; never changes.
@@ -50,6 +53,8 @@ struct Stored {
 struct Spec {
     role: MemberRole,
     pod_cidr: PodCidr,
+    #[serde(default)]
+    id: Option<String>,
     #[serde(default)]
     machine: Option<String>,
 }
@@ -80,6 +85,7 @@ impl Member {
         Ok(Self {
             name: object.key.name.to_string(),
             role: stored.spec.role,
+            id: stored.spec.id,
             machine: stored.spec.machine,
             pod_cidr: stored.spec.pod_cidr,
             public_key: stored.status.public_key,
@@ -98,8 +104,10 @@ impl Member {
             mtu: self.mtu,
         };
         let mut spec = json!({ "role": self.role, "podCidr": self.pod_cidr });
-        if let Some(machine) = &self.machine {
-            spec["machine"] = machine.as_str().into();
+        for (field, text) in [("id", &self.id), ("machine", &self.machine)] {
+            if let Some(text) = text {
+                spec[field] = text.as_str().into();
+            }
         }
         json!({ "metadata": { "name": self.name }, "spec": spec, "status": status })
     }
@@ -114,6 +122,7 @@ mod tests {
         let member = Member {
             name: "node-1".into(),
             role: MemberRole::Node,
+            id: Some("6f1c".into()),
             machine: Some("ab".into()),
             pod_cidr: "10.42.1.0/24".parse().expect("valid"),
             public_key: Some("key".into()),

@@ -28,6 +28,8 @@ pub const REPLICASETS: &str = "replicasets.apps";
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.
 pub const INGRESSES: &str = "ingresses.networking.k8s.io";
+/// Ingress classes.
+pub const INGRESSCLASSES: &str = "ingressclasses.networking.k8s.io";
 /// Members of the overlay; internal.
 pub const MEMBERS: &str = "members.warren.internal";
 /// Join tokens; internal.
@@ -37,6 +39,13 @@ pub const SERVICEADDRESSES: &str = "serviceaddresses.warren.internal";
 
 /// On an endpoint slice: the label with the service whose endpoints it holds.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The ingress class that is there in every cluster.
+pub const INGRESS_CLASS: &str = "warren";
+/// What an ingress class names in `spec.controller` whose ingresses the gateways serve.
+pub const INGRESS_CONTROLLER: &str = "warren.dev/gateway";
+/// On an ingress class: "true" makes it the class of every new Ingress that names none.
+pub const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// The resource that holds objects of a kind; the version of the group does not matter.
 pub fn resource_of(api_version: &str, kind: &str) -> Option<&'static str> {

@@ -129,7 +129,9 @@ impl Restorer {
     }
 
     fn object(&self, line: &str) -> Result<Object, String> {
-        let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        // The parser's own words would quote the object.
+        let line: Line = serde_json::from_str(line)
+            .map_err(|error| format!("it is not as Warren writes them (column {})", error.column()))?;
         let key = Key::new(&line.resource, &line.namespace, &line.name);
         match (line.value, line.sealed) {
             (Some(value), None) => Ok(Object::new(key, line.revision, value)),
@@ -139,6 +141,13 @@ impl Restorer {
             }
             _ => Err(format!("{key}: it must have either a value or a sealed value")),
         }
+    }
+
+    /// Leaves out every object of a resource; the answer is how many there were.
+    pub fn leave_out(&mut self, resource: &str) -> usize {
+        let before = self.objects.len();
+        self.objects.retain(|key, _| &*key.resource != resource);
+        before - self.objects.len()
     }
 
     /// How many objects were taken in.

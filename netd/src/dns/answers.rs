@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hickory_server::proto::rr::{
+use hickory_proto::rr::{
     LowerName, Name, RData, Record, RecordType,
     rdata::{A, CNAME, PTR, SOA, SRV, TXT},
 };
@@ -13,20 +13,24 @@ use crate::{
     world::Network,
 };
 
+/// Aliases that are followed, one to the next.
+const ALIASES: usize = 8;
 /// Seconds that clients may remember an answer: how long a removed pod may still be named.
 pub(super) const TTL: u32 = 5;
 
-/// What we say to a question.
+/// What we say to a question. The aliases that led there come first.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
     /// Not ours: ask others.
     Foreign,
     /// Ours, and there is no such name.
-    NoName,
+    NoName(Vec<Record>),
     /// Ours; no records when the name has none of that type.
-    Records(Vec<Record>),
-    /// Ours, and another name has the answer.
-    Alias(Box<Record>, Name),
+    Records(Vec<Record>, Vec<Record>),
+    /// Ours, and a name of others has the answer.
+    Elsewhere(Vec<Record>, Name),
+    /// Aliases that lead to each other, or on and on.
+    Circle,
 }
 
 /// All answers of one zone.
@@ -63,21 +67,44 @@ impl Answers {
 
     /// The answer to one question. Records of one type are rotated by `turn`: clients take the first.
     pub(super) fn answer(&self, asked: &LowerName, kind: RecordType, turn: usize) -> Answer {
-        let Some(records) = self.names.get(asked) else {
-            return if self.is_ours(asked) { Answer::NoName } else { Answer::Foreign };
-        };
-        if let [alias @ Record { data: RData::CNAME(target), .. }] = &records[..]
-            && kind != RecordType::CNAME
-        {
-            return Answer::Alias(Box::new(alias.clone()), target.0.clone());
+        let mut aliases = Vec::new();
+        let mut name = asked.clone();
+        while aliases.len() <= ALIASES {
+            let Some(records) = self.names.get(&name) else {
+                return match (self.is_ours(&name), aliases.is_empty()) {
+                    (true, _) => Answer::NoName(aliases),
+                    (false, true) => Answer::Foreign,
+                    (false, false) => Answer::Elsewhere(aliases, name.into()),
+                };
+            };
+            match &records[..] {
+                // Who asks for the alias itself, or for anything, gets it and nothing behind it.
+                [alias @ Record { data: RData::CNAME(target), .. }]
+                    if ![RecordType::CNAME, RecordType::ANY].contains(&kind) =>
+                {
+                    name = LowerName::from(&target.0);
+                    aliases.push(alias.clone());
+                }
+                _ => return Answer::Records(aliases, Self::of_type(records, kind, turn)),
+            }
         }
+        Answer::Circle
+    }
+
+    /// How many names there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn of_type(records: &[Record], kind: RecordType, turn: usize) -> Vec<Record> {
         let matches = |record: &&Record| kind == RecordType::ANY || record.record_type() == kind;
         let mut found: Vec<Record> = records.iter().filter(matches).cloned().collect();
         if !found.is_empty() {
             let turn = turn % found.len();
             found.rotate_left(turn);
         }
-        Answer::Records(found)
+        found
     }
 
     fn is_ours(&self, asked: &LowerName) -> bool {
@@ -89,9 +116,14 @@ impl Answers {
     }
 }
 
+/// Label by label: what a host name may be is for others to judge.
 fn name(text: &str) -> Option<Name> {
-    match Name::from_ascii(text) {
-        Ok(name) => Some(name),
+    let labels = text.strip_suffix('.').unwrap_or(text).split('.').map(str::as_bytes);
+    match Name::from_labels(labels) {
+        Ok(mut name) => {
+            name.set_fqdn(true);
+            Some(name)
+        }
         Err(error) => {
             tracing::warn!(name = text, %error, "a name cannot be served");
             None
@@ -139,9 +171,29 @@ mod tests {
         let endpoint = |n| NamedEndpoint { address: Ipv4Addr::new(10, 42, 1, n), hostname: String::new() };
         let pods = Service { endpoints: (2..6).map(endpoint).collect(), ..Service::default() };
         let out = Service { external_name: Some("example.com".into()), ..Service::default() };
-        let services = [("web", web), ("pods", pods), ("out", out)]
-            .map(|(name, service)| (("default".to_owned(), name.to_owned()), service));
-        Answers::new(&zone::plan(&network, &BTreeMap::from(services)), &network)
+        let services = [("web", web), ("pods", pods), ("out", out)];
+        let services = services.map(|(name, service)| (("default".to_owned(), name.to_owned()), service));
+        let mut services = BTreeMap::from(services);
+        let mut alias = |name: &str, target: &str| {
+            let external_name = Some(format!("{target}.default.svc.cluster.local"));
+            let service = Service { external_name, ..Service::default() };
+            services.insert(("default".to_owned(), name.to_owned()), service);
+        };
+        for (name, target) in [
+            ("alias-to-out", "out"),
+            ("alias-to-web", "Web"),
+            ("alias-to-nothing", "nothing"),
+            ("circle", "circle"),
+            ("circle-a", "circle-b"),
+            ("circle-b", "circle-a"),
+            ("alias-9", "web"),
+        ] {
+            alias(name, target);
+        }
+        for number in 0..9 {
+            alias(&format!("alias-{number}"), &format!("alias-{}", number + 1));
+        }
+        Answers::new(&zone::plan(&network, &services), &network)
     }
 
     fn ask(name: &str, kind: RecordType, turn: usize) -> Answer {
@@ -151,18 +203,21 @@ mod tests {
     #[test]
     fn a_service_answers_with_its_address_and_without_ipv6() {
         for asked in ["web.default.svc.cluster.local.", "WEB.Default.svc.cluster.local."] {
-            let Answer::Records(records) = ask(asked, RecordType::A, 0) else { panic!("no records") };
+            let Answer::Records(_, records) = ask(asked, RecordType::A, 0) else { panic!("no records") };
             assert_eq!(records.len(), 1);
             assert_eq!(records[0].ttl, TTL);
             assert_eq!(records[0].data, RData::A(A::new(10, 43, 1, 1)));
         }
-        assert_eq!(ask("web.default.svc.cluster.local.", RecordType::AAAA, 0), Answer::Records(vec![]));
+        assert_eq!(
+            ask("web.default.svc.cluster.local.", RecordType::AAAA, 0),
+            Answer::Records(vec![], vec![])
+        );
     }
 
     #[test]
     fn search_domains_find_nothing_and_say_so() {
         for absent in ["nothing.default.svc.cluster.local.", "example.com.svc.cluster.local."] {
-            assert_eq!(ask(absent, RecordType::A, 0), Answer::NoName);
+            assert_eq!(ask(absent, RecordType::A, 0), Answer::NoName(vec![]));
         }
         assert_eq!(ask("example.com.", RecordType::A, 0), Answer::Foreign);
         assert_eq!(ask("local.", RecordType::A, 0), Answer::Foreign);
@@ -171,16 +226,16 @@ mod tests {
     #[test]
     fn reverse_names_of_the_overlay_are_ours_and_others_are_not() {
         assert!(
-            matches!(ask("1.1.43.10.in-addr.arpa.", RecordType::PTR, 0), Answer::Records(records) if records.len() == 1)
+            matches!(ask("1.1.43.10.in-addr.arpa.", RecordType::PTR, 0), Answer::Records(_, records) if records.len() == 1)
         );
-        assert_eq!(ask("9.9.42.10.in-addr.arpa.", RecordType::PTR, 0), Answer::NoName);
+        assert_eq!(ask("9.9.42.10.in-addr.arpa.", RecordType::PTR, 0), Answer::NoName(vec![]));
         assert_eq!(ask("1.2.0.192.in-addr.arpa.", RecordType::PTR, 0), Answer::Foreign);
     }
 
     #[test]
     fn pods_take_turns_at_being_the_first() {
         let first = |turn| match ask("pods.default.svc.cluster.local.", RecordType::A, turn) {
-            Answer::Records(records) => {
+            Answer::Records(_, records) => {
                 assert_eq!(records.len(), 4);
                 records[0].data.to_string()
             }
@@ -191,10 +246,38 @@ mod tests {
     }
 
     #[test]
-    fn an_external_name_leads_on() {
-        let Answer::Alias(_, target) = ask("out.default.svc.cluster.local.", RecordType::A, 0) else {
-            panic!("no alias")
+    fn aliases_are_followed_to_their_end() {
+        let name = |short: &str| format!("{short}.default.svc.cluster.local.");
+        let elsewhere = |short: &str, hops: usize| {
+            let Answer::Elsewhere(aliases, target) = ask(&name(short), RecordType::A, 0) else {
+                panic!("{short}")
+            };
+            assert_eq!((aliases.len(), target.to_string().as_str()), (hops, "example.com."));
         };
-        assert_eq!(target.to_string(), "example.com.");
+        elsewhere("out", 1);
+        elsewhere("alias-to-out", 2);
+        let Answer::Records(aliases, records) = ask(&name("alias-to-web"), RecordType::A, 0) else {
+            panic!("web")
+        };
+        assert_eq!((aliases.len(), records.len()), (1, 1));
+        assert_eq!(aliases[0].name.to_string(), name("alias-to-web"));
+        let Answer::Records(aliases, records) = ask(&name("alias-to-web"), RecordType::AAAA, 0) else {
+            panic!("web")
+        };
+        assert_eq!((aliases.len(), records.len()), (1, 0));
+        assert!(
+            matches!(ask(&name("alias-to-nothing"), RecordType::A, 0), Answer::NoName(aliases) if aliases.len() == 1)
+        );
+        for circle in ["circle", "circle-a", "circle-b", "alias-0"] {
+            assert_eq!(ask(&name(circle), RecordType::A, 0), Answer::Circle, "{circle}");
+        }
+        // As long as it may be.
+        assert!(
+            matches!(ask(&name("alias-2"), RecordType::A, 0), Answer::Records(aliases, _) if aliases.len() == 8)
+        );
+        let Answer::Records(none, alias) = ask(&name("circle"), RecordType::CNAME, 0) else {
+            panic!("the alias")
+        };
+        assert_eq!((none.len(), alias.len()), (0, 1));
     }
 }

@@ -1,133 +1,167 @@
-//! Questions about other names go to the node's own nameservers, through a cache, a bounded number at once.
+//! Questions about other names go to the node's own nameservers, as the client put them.
+//!
+//! ```text
+//!  question ──► kept answer? ──► a place of its source's share ──► asked by somebody already? ──► nameservers
+//! ```
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr, SocketAddrV6},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
-use arc_swap::ArcSwap;
-use hickory_resolver::{
-    TokioResolver,
-    config::{NameServerConfig, ResolveHosts, ResolverConfig},
-    net::runtime::TokioRuntimeProvider,
-};
-use hickory_server::net::{DnsError, NetError};
-use hickory_server::proto::{
-    op::ResponseCode,
-    rr::{Name, Record, RecordType},
-};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::{sync::watch, time::Instant};
 
-/// Questions that may wait for a nameserver at once; further ones are refused at once.
-const CONCURRENT: usize = 256;
-const CACHE: u64 = 8_192;
-const PATIENCE: Duration = Duration::from_secs(5);
-const ATTEMPT: Duration = Duration::from_secs(2);
+use super::{
+    cache::{Answered, Key},
+    places::{Places, Standing},
+    upstream::Servers,
+    wire::{Query, Response, code},
+};
 
-/// What others said.
-pub(super) struct Forwarded {
-    pub(super) code: ResponseCode,
-    pub(super) answers: Vec<Record>,
-    pub(super) authorities: Vec<Record>,
-}
+const PORT: u16 = 53;
+/// Clients wait for five seconds: in line and for nameservers together.
+const PATIENCE: Duration = Duration::from_millis(4_800);
+/// Transfers of whole zones, and their changes: of no use to a pod, and of no end.
+const TRANSFERS: [u16; 2] = [251, 252];
 
-impl Forwarded {
-    fn failure(code: ResponseCode) -> Self {
-        Self { code, answers: Vec::new(), authorities: Vec::new() }
-    }
-}
+/// What came of an exchange; the outer one is empty until it is over.
+type Told = Option<Option<Arc<Response>>>;
 
 /// Asks the node's nameservers.
 pub(super) struct Forwarder {
     resolv_conf: PathBuf,
-    servers: Mutex<Vec<IpAddr>>,
-    resolver: ArcSwap<Option<TokioResolver>>,
-    places: Semaphore,
+    servers: Servers,
+    known: Answered,
+    places: Places,
+    under_way: Mutex<HashMap<Key, watch::Receiver<Told>>>,
+}
+
+/// A question on its way: whoever asks must be told.
+pub(super) struct Pending {
+    query: Query,
+    by_tcp: bool,
+    standing: Standing,
+}
+
+impl Pending {
+    /// What is asked.
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+}
+
+/// What can be said at once.
+pub(super) enum AtOnce {
+    /// The answer.
+    Said(Vec<u8>),
+    /// Others must be asked.
+    Pending(Pending),
 }
 
 impl Forwarder {
     pub(super) fn new(resolv_conf: PathBuf) -> Self {
         Self {
             resolv_conf,
-            servers: Mutex::new(Vec::new()),
-            resolver: ArcSwap::from_pointee(None),
-            places: Semaphore::new(CONCURRENT),
+            servers: Servers::default(),
+            known: Answered::new(),
+            places: Places::new(),
+            under_way: Mutex::default(),
         }
     }
 
     /// Looks up the node's nameservers; ourselves at `own` are none, or questions would go round for ever.
     pub(super) fn reload(&self, own: Option<IpAddr>) {
         let content = std::fs::read_to_string(&self.resolv_conf).unwrap_or_default();
-        let servers: Vec<_> = nameservers(&content).filter(|server| Some(*server) != own).collect();
-        let mut present = self.servers.lock();
-        if *present == servers {
-            return;
+        let servers: Vec<_> = nameservers(&content).filter(|server| Some(server.ip()) != own).collect();
+        if self.servers.set(&servers) {
+            tracing::info!(?servers, "forwarding DNS");
+            self.known.clear();
         }
-        tracing::info!(?servers, "forwarding DNS");
-        let resolver = match build(&servers) {
-            Ok(resolver) => resolver,
-            Err(error) => {
-                tracing::error!(%error, "cannot forward DNS");
-                None
-            }
-        };
-        self.resolver.store(Arc::new(resolver));
-        *present = servers;
     }
 
-    pub(super) async fn ask(&self, name: Name, kind: RecordType) -> Forwarded {
-        let resolver = self.resolver.load_full();
-        let Some(resolver) = resolver.as_ref() else { return Forwarded::failure(ResponseCode::ServFail) };
-        let Ok(_place) = self.places.try_acquire() else {
+    /// What is known already, or a place in the line of `source`.
+    pub(super) fn begin(&self, query: Query, source: IpAddr, by_tcp: bool) -> AtOnce {
+        if TRANSFERS.contains(&query.kind) {
+            return AtOnce::Said(query.answer(code::REFUSED, false));
+        }
+        if let Some(answer) = self.known.get(&(query.key(), by_tcp), &query) {
+            metrics::counter!("warren_netd_dns_cached_total").increment(1);
+            return AtOnce::Said(answer);
+        }
+        match self.places.ask(source) {
+            Some(standing) => AtOnce::Pending(Pending { query, by_tcp, standing }),
+            None => {
+                metrics::counter!("warren_netd_dns_refused_total").increment(1);
+                AtOnce::Said(query.answer(code::SERVER_FAILURE, false))
+            }
+        }
+    }
+
+    /// Waits for the answer; a failure when nobody gives one.
+    pub(super) async fn finish(self: &Arc<Self>, pending: Pending) -> Vec<u8> {
+        let Pending { query, by_tcp, standing } = pending;
+        let failure = |query: &Query| query.answer(code::SERVER_FAILURE, false);
+        let end = Instant::now() + PATIENCE;
+        let Some(_place) = standing.place(PATIENCE).await else {
             metrics::counter!("warren_netd_dns_refused_total").increment(1);
-            return Forwarded::failure(ResponseCode::ServFail);
+            return failure(&query);
         };
-        metrics::counter!("warren_netd_dns_forwarded_total").increment(1);
-        let question = name.to_string();
-        match tokio::time::timeout(PATIENCE, resolver.lookup(name, kind)).await {
-            Ok(Ok(found)) => Forwarded {
-                code: ResponseCode::NoError,
-                answers: found.answers().to_vec(),
-                authorities: Vec::new(),
-            },
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(absent)))) => Forwarded {
-                code: absent.response_code,
-                answers: Vec::new(),
-                authorities: absent.soa.map(|soa| (*soa).into_record_of_rdata()).into_iter().collect(),
-            },
-            Ok(Err(NetError::Dns(DnsError::ResponseCode(code)))) => Forwarded::failure(code),
-            Ok(Err(error)) => {
+        let mut told = self.asking(&query, by_tcp);
+        let told = tokio::time::timeout_at(end, told.wait_for(Option::is_some)).await;
+        match told.ok().and_then(Result::ok).and_then(|told| told.clone().flatten()) {
+            Some(response) => response.answer_to(&query, 0),
+            None => {
                 metrics::counter!("warren_netd_dns_failed_total").increment(1);
-                tracing::debug!(question, %error, "a nameserver did not answer");
-                Forwarded::failure(ResponseCode::ServFail)
-            }
-            Err(_) => {
-                metrics::counter!("warren_netd_dns_failed_total").increment(1);
-                Forwarded::failure(ResponseCode::ServFail)
+                failure(&query)
             }
         }
     }
-}
 
-fn build(servers: &[IpAddr]) -> Result<Option<TokioResolver>, NetError> {
-    if servers.is_empty() {
-        return Ok(None);
+    /// Whoever asks the same at the same time shares one exchange, which goes on by itself and has an end.
+    fn asking(self: &Arc<Self>, query: &Query, by_tcp: bool) -> watch::Receiver<Told> {
+        let key = (query.key(), by_tcp);
+        let mut under_way = self.under_way.lock();
+        if let Some(told) = under_way.get(&key) {
+            return told.clone();
+        }
+        let (tell, told) = watch::channel(None);
+        under_way.insert(key.clone(), told.clone());
+        drop(under_way);
+        metrics::counter!("warren_netd_dns_forwarded_total").increment(1);
+        let (this, query) = (Arc::clone(self), query.clone());
+        tokio::spawn(async move {
+            let response = this.servers.ask(&query, by_tcp).await.map(Arc::new);
+            if let Some(response) = &response {
+                this.known.keep(key.clone(), &query, response);
+            }
+            this.under_way.lock().remove(&key);
+            // Nobody may be waiting any more.
+            let _ = tell.send(Some(response));
+        });
+        told
     }
-    let servers = servers.iter().copied().map(NameServerConfig::udp_and_tcp).collect();
-    let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    let options = builder.options_mut();
-    options.timeout = ATTEMPT;
-    options.cache_size = CACHE;
-    options.edns0 = true;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.preserve_intermediates = true;
-    builder.build().map(Some)
 }
 
 /// The nameservers that a resolv.conf names.
-fn nameservers(content: &str) -> impl Iterator<Item = IpAddr> {
+fn nameservers(content: &str) -> impl Iterator<Item = SocketAddr> {
     content.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
-        (words.next()? == "nameserver").then(|| words.next()?.split('%').next()?.parse().ok()).flatten()
+        let server = if words.next()? == "nameserver" { words.next()? } else { return None };
+        let (address, link) = match server.split_once('%') {
+            Some((address, link)) => (address, Some(link)),
+            None => (server, None),
+        };
+        match address.parse().ok()? {
+            IpAddr::V4(address) => Some((address, PORT).into()),
+            IpAddr::V6(address) => {
+                let scope = link.and_then(|link| nix::net::if_::if_nametoindex(link).ok()).unwrap_or(0);
+                Some(SocketAddrV6::new(address, PORT, 0, scope).into())
+            }
+        }
     })
 }
 
@@ -137,8 +171,8 @@ mod tests {
 
     #[test]
     fn nameservers_are_read_and_rubbish_is_not() {
-        let content = "# nameserver 192.0.2.9\nsearch example.com\nnameserver 127.0.0.11\nnameserver\nnameserver x\n\tnameserver fe80::1%eth0 \noptions ndots:0\n";
-        let servers: Vec<_> = nameservers(content).collect();
+        let content = "# nameserver 192.0.2.9\nsearch example.com\nnameserver 127.0.0.11\nnameserver\nnameserver x\n\tnameserver fe80::1%lo \noptions ndots:0\n";
+        let servers: Vec<_> = nameservers(content).map(|server| server.ip()).collect();
         assert_eq!(servers, ["127.0.0.11".parse::<IpAddr>().expect("v4"), "fe80::1".parse().expect("v6")]);
     }
 
@@ -147,10 +181,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("resolv.conf");
         std::fs::write(&file, "nameserver 10.43.0.10\nnameserver 192.0.2.1\n").expect("written");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let _guard = runtime.enter();
         let forwarder = Forwarder::new(file);
         forwarder.reload(Some(IpAddr::from([10, 43, 0, 10])));
-        assert_eq!(*forwarder.servers.lock(), [IpAddr::from([192, 0, 2, 1])]);
+        assert!(!forwarder.servers.set(&[SocketAddr::from(([192, 0, 2, 1], 53))]), "others were taken");
     }
 }

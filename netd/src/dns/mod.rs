@@ -1,26 +1,34 @@
-//! Names for pods: hickory-server on a thread of its own, at the same address on every member.
+//! Names for pods, on a thread of its own, at the same address on every member.
+//!
+//! The cluster's names are answered from the zone; all others are passed on as they came, and so are the answers:
+//! hickory-proto reads and writes what is ours, and what is others' stays bytes.
 
 mod answers;
+mod cache;
+#[cfg(test)]
+mod extremes;
 mod forward;
 mod handler;
+mod listen;
+mod places;
+mod upstream;
+mod wire;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use hickory_server::Server;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 use warren_runtime::descriptors::Descriptors;
 
-use self::{answers::Answers, forward::Forwarder, handler::Handler};
+use self::{answers::Answers, forward::Forwarder, handler::Handler, listen::Listening};
 use crate::{plan::zone::Zone, world::Network};
 
 const PORT: u16 = 53;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a TCP client may be idle.
-const TCP_PATIENCE: Duration = Duration::from_secs(10);
-const TCP_RESPONSES: usize = 32;
+/// What fits into one datagram on every path: what we say that we take.
+const DATAGRAM: u16 = 1_232;
 /// Bytes of questions that may wait while this process starts again; the kernel counts a kilobyte for each.
 const QUESTIONS: usize = 2 << 20;
 /// How often the node's own nameservers are looked up again.
@@ -89,7 +97,7 @@ async fn serve(
     descriptors: Descriptors,
 ) {
     let forwarder = Arc::new(Forwarder::new(resolv_conf));
-    let mut listening: Option<(SocketAddr, Server<Handler>)> = None;
+    let mut listening: Option<(SocketAddr, Listening)> = None;
     let mut reload = tokio::time::interval(RELOAD);
     loop {
         let command = tokio::select! {
@@ -122,14 +130,12 @@ async fn serve(
 }
 
 /// Listens on the sockets of an earlier process where there are any: questions wait in them.
-fn listen(handler: Handler, address: SocketAddr, descriptors: &Descriptors) -> io::Result<Server<Handler>> {
+fn listen(handler: Handler, address: SocketAddr, descriptors: &Descriptors) -> io::Result<Listening> {
     let datagrams = socket("dns.udp", Type::DGRAM, address, descriptors)?;
     let streams = socket("dns.tcp", Type::STREAM, address, descriptors)?;
-    let mut server = Server::new(handler);
-    server.register_socket(tokio::net::UdpSocket::from_std(datagrams.into())?);
+    let datagrams = tokio::net::UdpSocket::from_std(datagrams.into())?;
     let streams = tokio::net::TcpListener::from_std(streams.into())?;
-    server.register_listener(streams, TCP_PATIENCE, TCP_RESPONSES);
-    Ok(server)
+    Ok(Listening::start(handler, datagrams, streams))
 }
 
 fn socket(name: &str, kind: Type, address: SocketAddr, descriptors: &Descriptors) -> io::Result<Socket> {

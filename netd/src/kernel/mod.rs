@@ -4,6 +4,7 @@
 //! namespace; only pods' namespaces are entered, on fresh threads that die afterwards.
 
 pub mod conntrack;
+mod entrance;
 pub mod firewall;
 pub mod links;
 pub mod namespaces;

@@ -1,18 +1,21 @@
 //! The data of our nftables table: read, compared and changed by netlink, one transaction at a time.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use nlink::netlink::{
     Connection, Nftables,
-    nftables::{Family, Set, SetElement, SetElementData, Transaction, Verdict},
+    nftables::{ChainInfo, Family, Set, SetElement, SetElementData, Transaction, Verdict},
 };
 
 use super::{
-    Error, Result, netfilter,
-    skeleton::{Skeleton, TABLE, counts, hairpin, slots},
+    Error, Result, entrance, netfilter,
+    skeleton::{CLIENT_RULES, Skeleton, TABLE, add_client_chain, clients, counts, hairpin, slots},
 };
 use crate::{
-    plan::services::{self, Changes, ServiceKey, Spread, Tables},
+    plan::services::{self, Changes, Client, Fate, ServiceKey, Spread, Tables},
     world::{Protocol, Target},
 };
 
@@ -38,10 +41,11 @@ impl Ruleset {
     /// What the table holds; `None` when there is none with these rules.
     pub async fn observe(&self, skeleton: &Skeleton) -> Result<Option<Tables>> {
         let comment = skeleton.comment();
-        if self.comment().await?.as_deref() != Some(comment.as_str()) || !self.is_whole(skeleton).await? {
+        if self.comment().await?.as_deref() != Some(comment.as_str()) {
             return Ok(None);
         }
-        let mut tables = Tables::default();
+        let Some(chains) = self.whole(skeleton).await? else { return Ok(None) };
+        let mut tables = Tables { chains, ..Tables::default() };
         for element in self.elements(&counts()).await? {
             if let Some((key, spread)) = read_count(&element) {
                 tables.counts.insert(key, spread);
@@ -57,6 +61,11 @@ impl Ruleset {
         Ok(Some(tables))
     }
 
+    /// Keeps the small tables for what is not IPv4. Returns the families that this kernel cannot filter.
+    pub async fn keep_entrance(&self, skeleton: &Skeleton) -> Result<Vec<&'static str>> {
+        entrance::keep(&self.connection, skeleton).await
+    }
+
     /// Changes the data from `observed` to `desired`; each transaction leaves every service whole.
     pub async fn change(&self, changes: Changes) -> Result<()> {
         for part in changes.parts(PER_TRANSACTION) {
@@ -67,13 +76,23 @@ impl Ruleset {
     }
 
     /// Puts a new table with `desired` in place of whatever is there, in one transaction (a very large one
-    /// is completed by further ones).
+    /// is completed by further ones). Clients that the old one remembers are remembered by the new one, too.
     pub async fn rebuild(&self, skeleton: &Skeleton, desired: &Tables) -> Result<()> {
         let mut transaction = self.connection.transaction();
+        let mut known = Vec::new();
         if self.exists().await? {
+            // A table of an earlier version has no such map.
+            known = self.clients().await.unwrap_or_default();
             transaction = transaction.del_table(TABLE, Family::Ip);
         }
         transaction = skeleton.build(transaction).map_err(invalid)?;
+        let targets = desired.targets();
+        known.retain(|client| services::fate(client, &desired.counts, &targets) == Fate::Stays);
+        let known: Vec<_> =
+            known.iter().map(|client| client_element(client, client.left)).take(PER_TRANSACTION).collect();
+        for chunk in known.chunks(PER_MESSAGE) {
+            transaction = transaction.add_set_elements(&clients(), chunk);
+        }
         let mut parts = services::diff(&Tables::default(), desired).parts(PER_TRANSACTION).into_iter();
         if let Some(first) = parts.next() {
             transaction = add_changes(transaction, &first)?;
@@ -82,6 +101,42 @@ impl Ruleset {
         for part in parts {
             let transaction = add_changes(self.connection.transaction(), &part)?;
             self.commit("fill the service rules", transaction).await?;
+        }
+        Ok(())
+    }
+
+    /// The clients that the kernel remembers.
+    async fn clients(&self) -> Result<Vec<Client>> {
+        Ok(self.elements(&clients()).await?.iter().filter_map(read_client).collect())
+    }
+
+    /// Forgets the clients whose pods are not where `tables` leads any more. Returns how many.
+    pub async fn forget_clients(&self, tables: &Tables) -> Result<usize> {
+        let targets = tables.targets();
+        let fates = self.clients().await?.into_iter();
+        let fates = fates.map(|client| (client, services::fate(&client, &tables.counts, &targets)));
+        let changed: Vec<_> = fates.filter(|(_, fate)| *fate != Fate::Stays).collect();
+        for chunk in changed.chunks(PER_MESSAGE) {
+            let together =
+                self.commit("forget clients", change_clients(self.connection.transaction(), chunk));
+            match together.await {
+                // One of them expired by itself, which fails all.
+                Err(Error::Netfilter { source, .. }) if source.is_not_found() => {
+                    self.forget_one_by_one(chunk).await?;
+                }
+                other => other?,
+            }
+        }
+        Ok(changed.len())
+    }
+
+    async fn forget_one_by_one(&self, clients: &[(Client, Fate)]) -> Result<()> {
+        for client in clients.chunks(1) {
+            match self.commit("forget a client", change_clients(self.connection.transaction(), client)).await
+            {
+                Err(Error::Netfilter { source, .. }) if source.is_not_found() => {}
+                other => other?,
+            }
         }
         Ok(())
     }
@@ -101,15 +156,29 @@ impl Ruleset {
         Ok(tables.await?.into_iter().find(|table| table.name == TABLE).and_then(|table| table.comment))
     }
 
-    /// Whether somebody else took rules or chains out of the table, or put some in.
-    async fn is_whole(&self, skeleton: &Skeleton) -> Result<bool> {
+    /// The chains for clients; `None` when somebody else took rules or chains out of the table, or put some in.
+    async fn whole(&self, skeleton: &Skeleton) -> Result<Option<BTreeSet<Spread>>> {
+        let chains =
+            netfilter(|| "list nftables chains".into(), self.connection.list_chains_in(TABLE, Family::Ip))
+                .await?;
         let rules =
             netfilter(|| "list nftables rules".into(), self.connection.list_rules(TABLE, Family::Ip)).await?;
-        let mut present = std::collections::BTreeMap::new();
+        let named = |chain: ChainInfo| (chain.name, 0usize);
+        let mut present: BTreeMap<String, usize> = chains.into_iter().map(named).collect();
         for rule in rules {
-            *present.entry(rule.chain).or_default() += 1usize;
+            *present.entry(rule.chain).or_default() += 1;
         }
-        Ok(present == skeleton.rule_counts())
+        let mut for_clients = BTreeSet::new();
+        let mut damaged = false;
+        present.retain(|chain, rules| match Spread::of_chain(chain).filter(|spread| spread.remembers()) {
+            Some(spread) => {
+                damaged |= *rules != CLIENT_RULES;
+                for_clients.insert(spread);
+                false
+            }
+            None => true,
+        });
+        Ok((!damaged && present == skeleton.rule_counts()).then_some(for_clients))
     }
 
     async fn elements(&self, set: &Set) -> Result<Vec<SetElement>> {
@@ -137,6 +206,11 @@ fn add_changes(transaction: Transaction, changes: &Changes) -> Result<Transactio
     let hairpin_new: Vec<_> = changes.hairpin_new.iter().map(hairpin_key).collect();
 
     let mut transaction = transaction;
+    for spread in &changes.chains_new {
+        if let Spread::Client { seconds, .. } = spread {
+            transaction = add_client_chain(transaction, *spread, *seconds).map_err(invalid)?;
+        }
+    }
     // Deletions first: a changed element is deleted and added.
     for (set, elements) in [(counts(), counts_gone), (slots(), slots_gone), (hairpin(), hairpin_gone)] {
         for chunk in elements.chunks(PER_MESSAGE) {
@@ -148,7 +222,33 @@ fn add_changes(transaction: Transaction, changes: &Changes) -> Result<Transactio
             transaction = transaction.add_set_elements(&set, chunk);
         }
     }
-    Ok(transaction)
+    let gone =
+        |transaction: Transaction, spread: &Spread| transaction.del_chain(TABLE, &spread.chain(), Family::Ip);
+    Ok(changes.chains_gone.iter().fold(transaction, gone))
+}
+
+fn change_clients(transaction: Transaction, changes: &[(Client, Fate)]) -> Transaction {
+    let gone: Vec<_> = changes.iter().map(|(client, _)| client_key(client)).collect();
+    let shortened = changes.iter().filter_map(|(client, fate)| match fate {
+        Fate::Shortened(left) => Some(client_element(client, *left)),
+        Fate::Goes | Fate::Stays => None,
+    });
+    let shortened: Vec<_> = shortened.collect();
+    let transaction = transaction.del_set_elements(&clients(), &gone);
+    if shortened.is_empty() { transaction } else { transaction.add_set_elements(&clients(), &shortened) }
+}
+
+fn client_key(client: &Client) -> SetElement {
+    SetElement::concat([
+        SetElement::ipv4(client.service.address),
+        SetElement::inet_proto(client.service.protocol.number()),
+        SetElement::port(client.service.port),
+        SetElement::ipv4(client.address),
+    ])
+}
+
+fn client_element(client: &Client, left: std::time::Duration) -> SetElement {
+    client_key(client).value(target_value(&client.target)).with_timeout(left)
 }
 
 fn service_key(key: &ServiceKey) -> SetElement {
@@ -207,6 +307,18 @@ fn read_slot(element: &SetElement) -> Option<((ServiceKey, u32), Target)> {
     Some(((read_key(element.key())?, slot), target))
 }
 
+fn read_client(element: &SetElement) -> Option<Client> {
+    let Some(SetElementData::Value(value)) = element.data() else { return None };
+    let timeout = element.timeout()?;
+    Some(Client {
+        service: read_key(element.key())?,
+        address: address(element.key(), 12)?,
+        target: Target { address: address(value, 0)?, port: port(value, 4)? },
+        timeout,
+        left: element.expiration().unwrap_or(timeout),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,8 +332,13 @@ mod tests {
             let target = Target { address: pod.into(), port: pod_port };
             let element = slot_key(&(key, slot)).value(target_value(&target));
             prop_assert_eq!(read_slot(&element), Some(((key, slot), target)));
-            let element = count_element(&key, Spread::Random(n)).expect("a chain name");
-            prop_assert_eq!(read_count(&element), Some((key, Spread::Random(n))));
+            for spread in [Spread::Random(n), Spread::Client { slots: n, seconds: slot }] {
+                let element = count_element(&key, spread).expect("a chain name");
+                prop_assert_eq!(read_count(&element), Some((key, spread)));
+            }
+            let left = std::time::Duration::from_secs(u64::from(n));
+            let client = Client { service: key, address: slot.into(), target, timeout: left, left };
+            prop_assert_eq!(read_client(&client_element(&client, left)), Some(client));
         }
     }
 }

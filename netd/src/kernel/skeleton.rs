@@ -1,30 +1,46 @@
 //! The constant ruleset: one table whose rules never change, only the elements of its maps and sets.
 //!
 //! ```text
-//!  prerouting, output   address . protocol . port ── counts ──► chain nN or hN
-//!  nN, hN               … . slot drawn of N ──────── slots ───► translated to the pod
+//!  entrance             overlay and service addresses come in by the tunnel, pods' links and loopback alone
+//!  prerouting, output   address . protocol . port ── counts ──► chain nN or hNsT
+//!  nN                   … . slot drawn of N ──────── slots ───► translated to the pod
+//!  hNsT                 … . client ──────────────── clients ─► the same pod again, for T seconds more;
+//!                       else drawn as in nN, and remembered
 //!  postrouting          pod to itself by a service, or leaving the cluster: another source
 //!  forward, local       what still goes to a service address has no endpoint: refused at once
 //! ```
+//!
+//! Chains hNsT come and go with the services that ask for them; everything else is there always.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
 use nlink::netlink::nftables::{
-    BaseChain, Chain, CtStatus, Expr, Family, FilterHook, HashKind, LookupExpr, MetaKey, NatHook, NumgenKind,
-    PacketField, PayloadBase, Priority, RawExpr, Register, Rule, Set, SetDataType, SetKeyType, Transaction,
+    BaseChain, Chain, CtStatus, DynsetExpr, DynsetOp, Expr, Family, FibFlags, FilterHook, HashKind,
+    LookupExpr, MetaKey, NatHook, NumgenKind, PacketField, PayloadBase, Priority, RawExpr, Register, Rule,
+    Set, SetDataType, SetKeyType, Transaction,
 };
 
-use crate::{plan::services::Spread, world::Network};
+use crate::{
+    plan::{attachments::PREFIX, services::Spread},
+    world::Network,
+};
 
 /// The table's name.
 pub(super) const TABLE: &str = "warren";
 /// The layout's version: a table of another one is replaced.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const COUNTS: &str = "counts";
 const SLOTS: &str = "slots";
 const HAIRPIN: &str = "hairpin";
+const CLIENTS: &str = "clients";
+/// Clients that are remembered at most; further ones are spread by their address. About 10 MiB of the kernel's.
+const MOST_CLIENTS: u32 = 65_536;
+/// The rules of a chain for clients that keep their pods.
+pub(super) const CLIENT_RULES: usize = 3;
+/// Clients that cannot be remembered are spread alike on every member, and after every repair.
+const SEED: u32 = 0x5761_7272;
 
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
@@ -32,11 +48,11 @@ const DESTINATION: u32 = 16;
 /// What the rules depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skeleton {
-    cluster: Ipv4Net,
-    services: Ipv4Net,
+    pub(super) cluster: Ipv4Net,
+    pub(super) services: Ipv4Net,
     dns: Ipv4Addr,
     address: Ipv4Addr,
-    interface: String,
+    pub(super) interface: String,
 }
 
 impl Skeleton {
@@ -57,7 +73,7 @@ impl Skeleton {
         format!("warren-netd {VERSION} {cluster} {services} {dns} {address} {interface}")
     }
 
-    /// How many rules each chain has.
+    /// How many rules each constant chain has.
     pub(super) fn rule_counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for rule in self.rules() {
@@ -71,6 +87,7 @@ impl Skeleton {
         let mut transaction =
             transaction.add_table_with_comment(TABLE, Family::Ip, 0, Some(self.comment()).as_deref());
         let bases = [
+            ("entrance", BaseChain::filter(FilterHook::Prerouting, Priority::Raw)),
             ("prerouting", BaseChain::nat(NatHook::Prerouting, Priority::DstNat)),
             ("output", BaseChain::nat(NatHook::Output, Priority::DstNat)),
             ("postrouting", BaseChain::nat(NatHook::Postrouting, Priority::SrcNat)),
@@ -80,10 +97,10 @@ impl Skeleton {
         for (name, base) in bases {
             transaction = transaction.add_chain(Chain::new(TABLE, name)?.family(Family::Ip).base(base));
         }
-        for spread in Spread::all() {
+        for spread in Spread::constant() {
             transaction = transaction.add_chain(Chain::new(TABLE, spread.chain())?.family(Family::Ip));
         }
-        for set in [counts(), slots(), hairpin()] {
+        for set in [counts(), slots(), hairpin(), clients()] {
             transaction = transaction.add_set(set);
         }
         Ok(self.rules().into_iter().fold(transaction, |transaction, (_, rule)| transaction.add_rule(rule)))
@@ -94,6 +111,7 @@ impl Skeleton {
         let mut add = |chain: &str, rule: fn(Rule, &Self) -> Rule| {
             rules.push((chain.to_owned(), rule(Rule::new(TABLE, chain).family(Family::Ip), self)));
         };
+        self.entrance(&mut add);
         for chain in ["prerouting", "output"] {
             add(chain, |rule, _| rule.expressions(count_lookup()));
         }
@@ -121,12 +139,39 @@ impl Skeleton {
             add(chain, |rule, own| own.unanswered(rule).reject_tcp_reset());
             add(chain, |rule, own| own.unanswered(rule).reject_icmp(PORT_UNREACHABLE));
         }
-        for spread in Spread::all() {
+        for spread in Spread::constant() {
             let chain = spread.chain();
-            let rule = Rule::new(TABLE, &chain).family(Family::Ip).expressions(slot_lookup(spread));
+            let rule = Rule::new(TABLE, &chain).family(Family::Ip).expressions(at_random(spread.slots()));
             rules.push((chain, rule));
         }
         rules
+    }
+
+    /// Before connection tracking, and whatever other tables say: an accept of theirs cannot overrule a drop.
+    /// What this machine itself sends does not come by here, and what it sends to itself comes by loopback.
+    fn entrance(&self, add: &mut impl FnMut(&str, fn(Rule, &Self) -> Rule)) {
+        const CHAIN: &str = "entrance";
+        add(CHAIN, |rule, _| rule.match_iif("lo").accept());
+        // WireGuard gives out what its peer may send, and nothing else.
+        add(CHAIN, |rule, own| rule.match_iif(&own.interface).accept());
+        // A pod sends from its own address: the way back leads to the link it came by. The link's rp_filter says
+        // the same, unless the machine's own setting is looser.
+        add(CHAIN, |rule, _| {
+            rule.match_iif_prefix(PREFIX).match_fib_missing(FibFlags::SADDR | FibFlags::IIF).counter().drop()
+        });
+        add(CHAIN, |rule, _| rule.match_iif_prefix(PREFIX).accept());
+        add(CHAIN, |rule, own| {
+            rule.match_daddr_v4(own.cluster.addr(), own.cluster.prefix_len()).counter().drop()
+        });
+        add(CHAIN, |rule, own| {
+            rule.match_daddr_v4(own.services.addr(), own.services.prefix_len()).counter().drop()
+        });
+        add(CHAIN, |rule, own| {
+            rule.match_saddr_v4(own.cluster.addr(), own.cluster.prefix_len()).counter().drop()
+        });
+        add(CHAIN, |rule, own| {
+            rule.match_saddr_v4(own.services.addr(), own.services.prefix_len()).counter().drop()
+        });
     }
 
     fn unanswered(&self, rule: Rule) -> Rule {
@@ -160,6 +205,43 @@ pub(super) fn hairpin() -> Set {
     Set::new(TABLE, HAIRPIN).family(Family::Ip).key_type(key)
 }
 
+/// `clients`: address . protocol . port . client → pod address . port. The kernel fills it.
+pub(super) fn clients() -> Set {
+    let key = SetKeyType::Concat(vec![
+        SetKeyType::Ipv4Addr,
+        SetKeyType::InetProto,
+        SetKeyType::InetService,
+        SetKeyType::Ipv4Addr,
+    ]);
+    let value = SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::InetService]);
+    Set::new(TABLE, CLIENTS)
+        .family(Family::Ip)
+        .key_type(key)
+        .map(SetDataType::Value(value))
+        .dynamic()
+        .per_element_timeouts()
+        .size(MOST_CLIENTS)
+}
+
+/// Adds a chain for clients that keep their pods for `seconds`.
+pub(super) fn add_client_chain(
+    transaction: Transaction,
+    spread: Spread,
+    seconds: u32,
+) -> nlink::Result<Transaction> {
+    let chain = spread.chain();
+    let transaction = transaction.add_chain(Chain::new(TABLE, &*chain)?.family(Family::Ip));
+    let rules = [known_client(seconds), new_client(spread.slots(), seconds), by_address(spread.slots())];
+    Ok(rules.into_iter().fold(transaction, |transaction, expressions| {
+        transaction.add_rule(Rule::new(TABLE, &chain).family(Family::Ip).expressions(expressions))
+    }))
+}
+
+/// The fourth word: what is looked up besides the service.
+const FOURTH: Register = Register::Reg32_03;
+/// The words that hold what was found: a pod's address and port.
+const FOUND: (Register, Register) = (Register::R1, Register::Reg32_05);
+
 /// Loads destination address, protocol and port into consecutive words.
 fn load_service() -> Vec<Expr> {
     vec![
@@ -169,47 +251,71 @@ fn load_service() -> Vec<Expr> {
     ]
 }
 
+fn load_client(dreg: Register) -> Expr {
+    Expr::Payload { dreg, base: PayloadBase::Network, offset: SOURCE, len: 4 }
+}
+
 fn count_lookup() -> Vec<Expr> {
     let mut expressions = load_service();
     expressions.push(LookupExpr::new(COUNTS, Register::R0).dreg(Register::Verdict).into());
     expressions
 }
 
-fn slot_lookup(spread: Spread) -> Vec<Expr> {
+fn draw(modulus: u32) -> Expr {
+    Expr::Numgen { dreg: FOURTH, kind: NumgenKind::Random, modulus, offset: 0 }
+}
+
+/// Finds the pod of what was loaded; a miss ends the rule.
+fn find(map: &str) -> Expr {
+    LookupExpr::new(map, Register::R0).dreg(FOUND.0).into()
+}
+
+/// Remembers the client, or for so long again; where there is no place, the rule ends.
+fn remember(seconds: u32) -> Expr {
+    let timeout = Duration::from_secs(u64::from(seconds));
+    DynsetExpr::new(DynsetOp::Update, CLIENTS, Register::R0).sreg_data(FOUND.0).timeout(timeout).into()
+}
+
+fn at_random(slots: u32) -> Vec<Expr> {
     let mut expressions = load_service();
-    let (dreg, offset) = (Register::Reg32_03, 0);
-    match spread {
-        Spread::Random(modulus) => {
-            expressions.push(Expr::Numgen { dreg, kind: NumgenKind::Random, modulus, offset });
-        }
-        Spread::Client(modulus) => {
-            let client = Register::R2;
-            expressions.push(Expr::Payload {
-                dreg: client,
-                base: PayloadBase::Network,
-                offset: SOURCE,
-                len: 4,
-            });
-            let (kind, sreg) = (HashKind::Jenkins, Some(client));
-            expressions.push(Expr::Hash { dreg, kind, sreg, len: 4, modulus, seed: None, offset });
-        }
-    }
-    expressions.push(LookupExpr::new(SLOTS, Register::R0).dreg(Register::R0).into());
-    expressions.push(translate());
+    expressions.extend([draw(slots), find(SLOTS), translate()]);
     expressions
 }
 
-/// `dnat ip to` the address and port in the first two words. nlink has no constructor for the form that
-/// takes its values from registers.
+fn known_client(seconds: u32) -> Vec<Expr> {
+    let mut expressions = load_service();
+    expressions.extend([load_client(FOURTH), find(CLIENTS), remember(seconds), translate()]);
+    expressions
+}
+
+fn new_client(slots: u32, seconds: u32) -> Vec<Expr> {
+    let mut expressions = load_service();
+    // The slot's place is the client's once the pod is found.
+    expressions.extend([draw(slots), find(SLOTS), load_client(FOURTH), remember(seconds), translate()]);
+    expressions
+}
+
+/// When no further client can be remembered.
+fn by_address(modulus: u32) -> Vec<Expr> {
+    let client = Register::R2;
+    let (kind, sreg, seed) = (HashKind::Jenkins, Some(client), Some(SEED));
+    let mut expressions = load_service();
+    let hash = Expr::Hash { dreg: FOURTH, kind, sreg, len: 4, modulus, seed, offset: 0 };
+    expressions.extend([load_client(client), hash, find(SLOTS), translate()]);
+    expressions
+}
+
+/// `dnat ip to` the address and port that were found. nlink has no constructor for the form that takes its
+/// values from registers.
 fn translate() -> Expr {
-    const ATTRIBUTES: [(u16, u32); 4] = [
-        (1, 1), // NFTA_NAT_TYPE: NFT_NAT_DNAT
-        (2, 2), // NFTA_NAT_FAMILY: NFPROTO_IPV4
-        (3, 1), // NFTA_NAT_REG_ADDR_MIN: NFT_REG_1, the first word
-        (5, 9), // NFTA_NAT_REG_PROTO_MIN: NFT_REG32_01, the second
+    let attributes: [(u16, u32); 4] = [
+        (1, 1),              // NFTA_NAT_TYPE: NFT_NAT_DNAT
+        (2, 2),              // NFTA_NAT_FAMILY: NFPROTO_IPV4
+        (3, FOUND.0.wire()), // NFTA_NAT_REG_ADDR_MIN
+        (5, FOUND.1.wire()), // NFTA_NAT_REG_PROTO_MIN
     ];
     let mut data = Vec::new();
-    for (kind, value) in ATTRIBUTES {
+    for (kind, value) in attributes {
         data.extend(8u16.to_ne_bytes());
         data.extend(kind.to_ne_bytes());
         data.extend(value.to_be_bytes());

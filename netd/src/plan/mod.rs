@@ -9,4 +9,5 @@ pub mod links;
 pub mod peers;
 pub mod routes;
 pub mod services;
+pub mod shares;
 pub mod zone;

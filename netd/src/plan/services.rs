@@ -1,13 +1,15 @@
 //! Service addresses as map elements: the ruleset is constant, only its data changes.
 //!
-//! `counts` says by which chain a service's connections are spread; that chain draws a slot (at random, or
-//! by the client's address) and `slots` says which pod holds it. Slots keep their pods across changes, so
-//! one endpoint more or less is a handful of elements.
+//! `counts` says by which chain a service's connections are spread; that chain draws a slot at random, and
+//! `slots` says which pod holds it. Slots keep their pods across changes, so one endpoint more or less is a
+//! handful of elements. Where clients keep their pods, the chain asks `clients` first, which the kernel itself
+//! fills: who was sent where, until that client was idle for as long as its service says, or the pod leaves.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use crate::world::{Port, Protocol, Service, Target};
@@ -36,43 +38,102 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-/// How connections choose a slot. Each value names a constant chain.
+/// How connections choose a slot. Each value names a chain: those of `Random` are constant, those of `Client` are
+/// made when a service wants them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Spread {
     /// At random, among this many slots.
     Random(u32),
-    /// By the client's address, among this many slots.
-    Client(u32),
+    /// As the client was sent before; at random when it was not.
+    Client {
+        /// The number of slots.
+        slots: u32,
+        /// For how many seconds without a new connection the client's pod is remembered.
+        seconds: u32,
+    },
 }
 
 impl Spread {
     /// The number of slots.
     pub fn slots(self) -> u32 {
         match self {
-            Self::Random(slots) | Self::Client(slots) => slots,
+            Self::Random(slots) | Self::Client { slots, .. } => slots,
         }
     }
     /// The chain that spreads so.
     pub fn chain(self) -> String {
         match self {
             Self::Random(slots) => format!("n{slots}"),
-            Self::Client(slots) => format!("h{slots}"),
+            Self::Client { slots, seconds } => format!("h{slots}s{seconds}"),
         }
     }
     /// The spread of a chain.
     pub fn of_chain(name: &str) -> Option<Self> {
-        let slots = name.get(1..)?.parse().ok()?;
+        let numbers = name.get(1..)?;
         match name.as_bytes()[0] {
-            b'n' => Some(Self::Random(slots)),
-            b'h' => Some(Self::Client(slots)),
+            b'n' => Some(Self::Random(numbers.parse().ok()?)),
+            b'h' => {
+                let (slots, seconds) = numbers.split_once('s')?;
+                Some(Self::Client { slots: slots.parse().ok()?, seconds: seconds.parse().ok()? })
+            }
             _ => None,
         }
     }
-    /// Every spread there is a chain for.
-    pub fn all() -> impl Iterator<Item = Self> {
-        // With one slot there is nothing to choose.
-        let client = (2..=EXACT).chain(SHARED).map(Self::Client);
-        (1..=EXACT).chain(SHARED).map(Self::Random).chain(client)
+    /// Every spread there always is a chain for.
+    pub fn constant() -> impl Iterator<Item = Self> {
+        (1..=EXACT).chain(SHARED).map(Self::Random)
+    }
+    /// Whether clients keep their pods.
+    pub fn remembers(self) -> bool {
+        matches!(self, Self::Client { .. })
+    }
+}
+
+/// A client that the kernel remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Client {
+    /// What it addressed.
+    pub service: ServiceKey,
+    /// Who it is.
+    pub address: Ipv4Addr,
+    /// Where it was sent.
+    pub target: Target,
+    /// How long it is remembered after its last connection.
+    pub timeout: Duration,
+    /// How long it is remembered from now on.
+    pub left: Duration,
+}
+
+/// What becomes of a remembered client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays as it is.
+    Stays,
+    /// Its pod left the service, or the service does not ask for it any more.
+    Goes,
+    /// Its service shortened the time: so much of it is left.
+    Shortened(Duration),
+}
+
+/// Whether a client still belongs where it was sent. A service that lengthened its time is obeyed at the client's
+/// next connection.
+pub fn fate(
+    client: &Client,
+    counts: &BTreeMap<ServiceKey, Spread>,
+    targets: &BTreeMap<ServiceKey, BTreeSet<Target>>,
+) -> Fate {
+    let Some(Spread::Client { seconds, .. }) = counts.get(&client.service) else { return Fate::Goes };
+    if !targets.get(&client.service).is_some_and(|targets| targets.contains(&client.target)) {
+        return Fate::Goes;
+    }
+    let wanted = Duration::from_secs(u64::from(*seconds));
+    if client.timeout <= wanted {
+        return Fate::Stays;
+    }
+    let idle = client.timeout.saturating_sub(client.left);
+    match wanted.checked_sub(idle).filter(|left| !left.is_zero()) {
+        Some(left) => Fate::Shortened(left),
+        None => Fate::Goes,
     }
 }
 
@@ -85,6 +146,8 @@ pub struct Tables {
     pub slots: BTreeMap<(ServiceKey, u32), Target>,
     /// Local pods: what one sends to itself by a service address needs another source.
     pub hairpin: BTreeSet<Ipv4Addr>,
+    /// The chains of clients that keep their pods.
+    pub chains: BTreeSet<Spread>,
 }
 
 /// The elements to delete and to add, in one transaction. A changed element is in both.
@@ -102,6 +165,10 @@ pub struct Changes {
     pub hairpin_gone: BTreeSet<Ipv4Addr>,
     /// Elements of `hairpin` to add.
     pub hairpin_new: BTreeSet<Ipv4Addr>,
+    /// Chains to make, before anything leads to them.
+    pub chains_new: BTreeSet<Spread>,
+    /// Chains to remove, when nothing leads to them any more.
+    pub chains_gone: BTreeSet<Spread>,
 }
 
 impl Changes {
@@ -109,7 +176,7 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The number of elements to send.
+    /// The number of elements and chains to send.
     pub fn len(&self) -> usize {
         self.counts_gone.len()
             + self.counts_new.len()
@@ -117,6 +184,8 @@ impl Changes {
             + self.slots_new.len()
             + self.hairpin_gone.len()
             + self.hairpin_new.len()
+            + self.chains_new.len()
+            + self.chains_gone.len()
     }
     /// Cuts into parts of about `most` elements that are each safe on their own: a service is never cut.
     pub fn parts(self, most: usize) -> Vec<Self> {
@@ -133,14 +202,21 @@ impl Changes {
         for (slot, target) in self.slots_new {
             services.entry(slot.0).or_default().slots_new.insert(slot, target);
         }
-        let hairpin =
-            Self { hairpin_gone: self.hairpin_gone, hairpin_new: self.hairpin_new, ..Self::default() };
-        let mut parts = vec![hairpin];
+        let first = Self {
+            hairpin_gone: self.hairpin_gone,
+            hairpin_new: self.hairpin_new,
+            chains_new: self.chains_new,
+            ..Self::default()
+        };
+        let mut parts = vec![first];
         for service in services.into_values() {
             match parts.last_mut() {
                 Some(part) if part.len() + service.len() <= most => part.absorb(service),
                 _ => parts.push(service),
             }
+        }
+        if let Some(last) = parts.last_mut() {
+            last.chains_gone = self.chains_gone;
         }
         parts.retain(|part| !part.is_empty());
         parts
@@ -162,6 +238,8 @@ impl Tables {
         self.slots.extend(&changes.slots_new);
         self.hairpin.retain(|pod| !changes.hairpin_gone.contains(pod));
         self.hairpin.extend(&changes.hairpin_new);
+        self.chains.retain(|chain| !changes.chains_gone.contains(chain));
+        self.chains.extend(&changes.chains_new);
     }
 
     /// Where each service leads, without slots.
@@ -187,22 +265,22 @@ pub fn desired<'a>(
         let Some(address) = service.address.filter(|address| *address != reserved) else { continue };
         for port in &service.ports {
             let key = ServiceKey { address, protocol: port.protocol, port: port.port };
-            place(&mut tables, observed, key, port, service.client_affinity);
+            place(&mut tables, observed, key, port, service.affinity_seconds);
         }
     }
+    tables.chains = tables.counts.values().copied().filter(|spread| spread.remembers()).collect();
     tables
 }
 
-fn place(tables: &mut Tables, observed: &Tables, key: ServiceKey, port: &Port, affinity: bool) {
+fn place(tables: &mut Tables, observed: &Tables, key: ServiceKey, port: &Port, affinity: Option<u32>) {
     let targets: BTreeSet<Target> = port.targets.iter().copied().collect();
     let targets: BTreeSet<Target> = targets.into_iter().take(MOST_ENDPOINTS).collect();
     if targets.is_empty() || tables.counts.contains_key(&key) {
         return;
     }
     let slots = slot_count(targets.len() as u32);
-    tables
-        .counts
-        .insert(key, if affinity && slots > 1 { Spread::Client(slots) } else { Spread::Random(slots) });
+    let spread = affinity.map_or(Spread::Random(slots), |seconds| Spread::Client { slots, seconds });
+    tables.counts.insert(key, spread);
     let kept = |slot| observed.slots.get(&(key, slot)).copied();
     for (slot, target) in assign(&targets, slots, kept).into_iter().enumerate() {
         tables.slots.insert((key, slot as u32), target);
@@ -261,6 +339,8 @@ pub fn diff(observed: &Tables, desired: &Tables) -> Changes {
         slots_new: added(&observed.slots, &desired.slots),
         hairpin_gone: observed.hairpin.difference(&desired.hairpin).copied().collect(),
         hairpin_new: desired.hairpin.difference(&observed.hairpin).copied().collect(),
+        chains_new: desired.chains.difference(&observed.chains).copied().collect(),
+        chains_gone: observed.chains.difference(&desired.chains).copied().collect(),
     }
 }
 
@@ -290,22 +370,23 @@ mod tests {
         Target { address: Ipv4Addr::from(0x0a2a_0000 + n), port: 8080 }
     }
 
-    fn service(n: u8, targets: impl IntoIterator<Item = u32>, affinity: bool) -> Service {
+    fn service(n: u8, targets: impl IntoIterator<Item = u32>, affinity: impl Into<Option<u32>>) -> Service {
         let targets = targets.into_iter().map(target).collect();
         let port = Port { name: String::new(), protocol: Protocol::Tcp, port: 80, targets };
         Service {
             address: Some(Ipv4Addr::new(10, 43, 1, n)),
             ports: vec![port],
-            client_affinity: affinity,
+            affinity_seconds: affinity.into(),
             ..Service::default()
         }
     }
 
     fn services() -> impl Strategy<Value = Vec<Service>> {
         let endpoints = proptest::collection::btree_set(0u32..90, 0..80);
-        proptest::collection::btree_map(0u8..4, (endpoints, any::<bool>()), 0..4).prop_map(|services| {
-            services.into_iter().map(|(n, (targets, affinity))| service(n, targets, affinity)).collect()
-        })
+        proptest::collection::btree_map(0u8..4, (endpoints, proptest::option::of(1u32..=86_400)), 0..4)
+            .prop_map(|services| {
+                services.into_iter().map(|(n, (targets, affinity))| service(n, targets, affinity)).collect()
+            })
     }
 
     fn reach(tables: &mut Tables, services: &[Service]) -> Changes {
@@ -333,8 +414,11 @@ mod tests {
             prop_assert_eq!(held.keys().copied().collect::<BTreeSet<_>>(), targets);
             let (least, most) = (held.values().min(), held.values().max());
             prop_assert!(most.copied().unwrap_or(0) - least.copied().unwrap_or(0) <= 1, "uneven: {:?}", held);
-            prop_assert!(Spread::all().any(|known| known == *spread), "no chain {}", spread.chain());
+            let has_chain =
+                tables.chains.contains(spread) || Spread::constant().any(|known| known == *spread);
+            prop_assert!(has_chain, "no chain {}", spread.chain());
         }
+        prop_assert!(tables.chains.iter().all(|chain| tables.counts.values().any(|spread| spread == chain)));
         Ok(())
     }
 
@@ -368,6 +452,7 @@ mod tests {
             for part in changes.parts(most) {
                 tables.apply(&part);
                 for (key, spread) in &tables.counts {
+                    prop_assert!(!spread.remembers() || tables.chains.contains(spread), "{} leads nowhere", key);
                     for slot in 0..spread.slots() {
                         prop_assert!(tables.slots.contains_key(&(*key, slot)), "{} has a hole", key);
                     }
@@ -379,36 +464,62 @@ mod tests {
         #[test]
         fn one_endpoint_less_touches_few_elements(endpoints in 2u32..64, gone in 0u32..64) {
             let mut tables = Tables::default();
-            reach(&mut tables, &[service(1, 0..endpoints, false)]);
-            let changes = reach(&mut tables, &[service(1, (0..endpoints).filter(|n| *n != gone % endpoints), false)]);
+            reach(&mut tables, &[service(1, 0..endpoints, None)]);
+            let changes = reach(&mut tables, &[service(1, (0..endpoints).filter(|n| *n != gone % endpoints), None)]);
             prop_assert!(changes.slots_new.len() <= 1 && changes.slots_gone.len() <= 2, "{:?}", changes);
         }
     }
 
     #[test]
     fn the_dns_address_is_never_translated() {
-        let mut dns = service(1, [1], false);
+        let mut dns = service(1, [1], None);
         dns.address = Some(DNS);
         assert_eq!(desired([&dns], &Tables::default(), [], DNS), Tables::default());
     }
 
     #[test]
     fn chains_have_names_that_read_back() {
-        for spread in Spread::all() {
+        let sticky = [(1, 1), (64, 10_800), (2_048, u32::MAX)];
+        let sticky = sticky.into_iter().map(|(slots, seconds)| Spread::Client { slots, seconds });
+        for spread in Spread::constant().chain(sticky) {
             assert_eq!(Spread::of_chain(&spread.chain()), Some(spread));
         }
-        assert_eq!(Spread::of_chain("prerouting"), None);
+        for other in ["prerouting", "h", "h5", "hs", "h5s", "n", "n-1", "é"] {
+            assert_eq!(Spread::of_chain(other), None);
+        }
         assert_eq!(Spread::of_chain(""), None);
     }
 
     #[test]
     fn very_many_endpoints_are_spread_too() {
         let mut tables = Tables::default();
-        let world = [service(1, 0..3_000, true)];
+        let world = [service(1, 0..3_000, 10)];
         reach(&mut tables, &world);
         let (key, spread) = tables.counts.iter().next().expect("one service");
-        assert_eq!(*spread, Spread::Client(2_048));
+        assert_eq!(*spread, Spread::Client { slots: 2_048, seconds: 10 });
         assert!((0..spread.slots()).all(|slot| tables.slots.contains_key(&(*key, slot))));
+    }
+
+    #[test]
+    fn a_client_is_forgotten_when_its_pod_or_its_time_is_over() {
+        let service = ServiceKey { address: Ipv4Addr::new(10, 43, 1, 1), protocol: Protocol::Tcp, port: 80 };
+        let counts = |spread| BTreeMap::from([(service, spread)]);
+        let sticky = |seconds| counts(Spread::Client { slots: 1, seconds });
+        let targets = BTreeMap::from([(service, BTreeSet::from([target(1)]))]);
+        let address = Ipv4Addr::new(10, 42, 1, 9);
+        let seconds = Duration::from_secs;
+        let client = Client { service, address, target: target(1), timeout: seconds(100), left: seconds(70) };
+        assert_eq!(fate(&client, &sticky(100), &targets), Fate::Stays);
+        assert_eq!(fate(&Client { target: target(2), ..client }, &sticky(100), &targets), Fate::Goes);
+        assert_eq!(fate(&client, &counts(Spread::Random(1)), &targets), Fate::Goes);
+        assert_eq!(fate(&client, &BTreeMap::new(), &targets), Fate::Goes);
+        // It has been idle for 30 seconds.
+        assert_eq!(fate(&client, &sticky(40), &targets), Fate::Shortened(seconds(10)));
+        assert_eq!(fate(&client, &sticky(30), &targets), Fate::Goes);
+        assert_eq!(fate(&client, &sticky(200), &targets), Fate::Stays);
+        // What is shortened once stays so.
+        let shortened = Client { timeout: seconds(10), left: seconds(10), ..client };
+        assert_eq!(fate(&shortened, &sticky(40), &targets), Fate::Stays);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
+use ipnet::Ipv4Net;
+
 use crate::world::{Network, Service};
 
 /// What a name says. Names end with a dot and are lower case.
@@ -28,18 +30,34 @@ pub enum Data {
 }
 
 /// All names. A name that only has names below it has no data, but exists.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
     /// The zone's own name.
     pub origin: String,
     /// Data by name.
     pub names: BTreeMap<String, BTreeSet<Data>>,
+    /// Whose addresses have reverse names here. A service may lead anywhere, but it names nobody else's addresses.
+    networks: [Ipv4Net; 2],
+}
+
+/// The longest name, with the dot at its end, and the longest label.
+const LONGEST_NAME: usize = 254;
+const LONGEST_LABEL: usize = 63;
+
+/// Whether a name can be asked for; some that are made of users' names are too long for that.
+fn is_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte);
+        (1..=LONGEST_LABEL).contains(&label.len()) && label.bytes().all(known)
+    };
+    name.len() <= LONGEST_NAME && name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
 }
 
 /// The zone of a cluster.
 pub fn plan(network: &Network, services: &BTreeMap<(String, String), Service>) -> Zone {
     let origin = format!("{}.", network.domain);
-    let mut zone = Zone { origin: origin.clone(), names: BTreeMap::new() };
+    let networks = [network.cluster_cidr, network.service_cidr];
+    let mut zone = Zone { origin: origin.clone(), names: BTreeMap::new(), networks };
     zone.names.insert(origin.clone(), BTreeSet::new());
     zone.names.insert(format!("svc.{origin}"), BTreeSet::new());
     zone.add(format!("dns-version.{origin}"), Data::Txt("1.1.0".to_owned()));
@@ -68,6 +86,13 @@ pub fn reverse_address(name: &str) -> Option<Ipv4Addr> {
 
 impl Zone {
     fn add(&mut self, name: String, data: Data) {
+        let target = match &data {
+            Data::Srv { target, .. } | Data::Ptr(target) | Data::Cname(target) => Some(target),
+            Data::A(_) | Data::Txt(_) => None,
+        };
+        if !is_name(&name) || target.is_some_and(|target| !is_name(target)) {
+            return;
+        }
         if name.ends_with(&self.origin) {
             // Every name between this one and the origin exists, if only by what is below it.
             let mut parent = name.as_str();
@@ -82,12 +107,18 @@ impl Zone {
         self.names.entry(name).or_default().insert(data);
     }
 
+    fn add_reverse(&mut self, address: Ipv4Addr, name: &str) {
+        if self.networks.iter().any(|network| network.contains(&address)) {
+            self.add(reverse_name(address), Data::Ptr(name.to_owned()));
+        }
+    }
+
     fn add_service(&mut self, base: &str, service: &Service) {
         if let Some(target) = &service.external_name {
             self.add(base.to_owned(), Data::Cname(format!("{target}.")));
         } else if let Some(address) = service.address {
             self.add(base.to_owned(), Data::A(address));
-            self.add(reverse_name(address), Data::Ptr(base.to_owned()));
+            self.add_reverse(address, base);
             for port in service.ports.iter().filter(|port| !port.name.is_empty()) {
                 let name = format!("_{}._{}.{base}", port.name, port.protocol.label());
                 self.add(name, Data::Srv { port: port.port, target: base.to_owned() });
@@ -98,7 +129,9 @@ impl Zone {
     }
 
     fn add_headless(&mut self, base: &str, service: &Service) {
-        self.names.entry(base.to_owned()).or_default();
+        if is_name(base) {
+            self.names.entry(base.to_owned()).or_default();
+        }
         let mut hosts = BTreeMap::new();
         for endpoint in &service.endpoints {
             let label = match endpoint.hostname.as_str() {
@@ -109,7 +142,7 @@ impl Zone {
             self.add(base.to_owned(), Data::A(endpoint.address));
             self.add(host.clone(), Data::A(endpoint.address));
             if !endpoint.hostname.is_empty() {
-                self.add(reverse_name(endpoint.address), Data::Ptr(host.clone()));
+                self.add_reverse(endpoint.address, &host);
             }
             hosts.insert(endpoint.address, host);
         }
@@ -196,6 +229,36 @@ mod tests {
     #[test]
     fn a_headless_service_without_pods_exists() {
         assert_eq!(data(&zone_of(Service::default()), "web.shop.svc.cluster.local."), []);
+    }
+
+    #[test]
+    fn only_the_clusters_own_addresses_have_reverse_names() {
+        let (inside, outside) = (Ipv4Addr::new(10, 42, 1, 2), Ipv4Addr::new(8, 8, 8, 8));
+        let endpoints = [inside, outside].map(|address| NamedEndpoint { address, hostname: "db".into() });
+        let zone = zone_of(Service { endpoints: endpoints.to_vec(), ..Service::default() });
+        assert_eq!(data(&zone, "db.web.shop.svc.cluster.local."), [Data::A(outside), Data::A(inside)]);
+        assert!(zone.names.contains_key("2.1.42.10.in-addr.arpa."));
+        let reverse: Vec<_> = zone.names.keys().filter(|name| name.ends_with(".arpa.")).collect();
+        assert_eq!(reverse, ["2.1.42.10.in-addr.arpa."]);
+        let zone = zone_of(Service { address: Some(outside), ..Service::default() });
+        assert!(!zone.names.keys().any(|name| name.ends_with(".arpa.")));
+    }
+
+    #[test]
+    fn names_that_nobody_can_ask_for_are_left_out() {
+        let long = "x".repeat(64);
+        let endpoint = NamedEndpoint { address: Ipv4Addr::new(10, 42, 1, 2), hostname: long.clone() };
+        let port = Port { name: long.clone(), ..port(vec![Target { address: endpoint.address, port: 1 }]) };
+        let endpoints = vec![endpoint];
+        let zone = zone_of(Service { endpoints, ports: vec![port.clone()], ..Service::default() });
+        assert!(zone.names.keys().all(|name| is_name(name)));
+        assert_eq!(data(&zone, "web.shop.svc.cluster.local.").len(), 1);
+        for target in [format!("{long}.com"), "a.".repeat(127), "a..b".into(), ".".into()] {
+            let zone = zone_of(Service { external_name: Some(target), ..Service::default() });
+            assert!(!zone.names.contains_key("web.shop.svc.cluster.local."));
+        }
+        let services = BTreeMap::from([((long.clone(), long), Service::default())]);
+        assert!(plan(&network(), &services).names.keys().all(|name| is_name(name)));
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl Capture {
         Self { stop, seen, thread }
     }
 
+    /// Whether such a packet was seen until now.
+    pub(crate) fn has(&self, wanted: impl Fn(&Seen) -> bool) -> bool {
+        self.seen.lock().expect("not poisoned").iter().any(wanted)
+    }
+
     /// Ends the capture. Every IPv4 packet with distinct headers, once.
     pub(crate) fn finish(self) -> Vec<Seen> {
         self.stop.store(true, Ordering::SeqCst);

@@ -173,7 +173,7 @@ pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
 }
 
 /// A veth pair between two namespaces.
-fn connect(a: &Space, a_name: &str, b: &Space, b_name: &str) {
+pub(crate) fn connect(a: &Space, a_name: &str, b: &Space, b_name: &str) {
     let (a_name, b_name, b) = (a_name.to_owned(), b_name.to_owned(), b.clone());
     a.run(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

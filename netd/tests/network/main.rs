@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod absent;
+mod affinity;
 mod attach;
 mod capture;
+mod entrance;
 mod firewall;
+mod forwarding;
 mod lab;
 mod names;
 mod overlay;

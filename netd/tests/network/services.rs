@@ -99,27 +99,6 @@ fn more_endpoints_than_chains_are_served() {
 }
 
 #[test]
-fn a_client_keeps_its_endpoint_when_the_service_asks_for_it() {
-    let mut lab = Lab::new(2);
-    let pods: Vec<Pod> = (2..8).map(|host| lab.nodes[usize::from(host % 2)].pod(host)).collect();
-    for pod in &pods {
-        pod.space.serve_tcp(8080, &pod.address.to_string());
-    }
-    let endpoints: Vec<_> = pods.iter().map(|pod| (pod, 8080)).collect();
-    let mut sticky = service("web", WEB, "TCP", &endpoints);
-    sticky.affinity_seconds = 10_800;
-    lab.publish_services(vec![sticky]);
-    let clients: Vec<Pod> = (20..28).map(|host| lab.nodes[0].pod(host)).collect();
-    let mut used = BTreeSet::new();
-    for client in &clients {
-        let counts = spread(&client.space, 8);
-        assert_eq!(counts.len(), 1, "{counts:?}");
-        used.extend(counts.into_keys());
-    }
-    assert!(used.len() > 1, "all clients share one endpoint: {used:?}");
-}
-
-#[test]
 fn what_has_no_endpoint_is_refused_at_once() {
     let mut lab = Lab::new(1);
     let pod = lab.nodes[0].pod(2);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hickory_server::proto::{
+use hickory_proto::{
     op::Message,
     rr::RecordType,
     serialize::binary::{BinDecodable as _, BinEncodable as _},

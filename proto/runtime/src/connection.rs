@@ -148,7 +148,7 @@ impl Controller {
     }
 }
 
-/// Whether a third of the certificate's life is over.
+/// Whether a third of the certificate's life is over, or it is of an earlier version that did not name the membership.
 fn renewal_is_due(certificate_pem: &str) -> anyhow::Result<bool> {
     let der =
         CertificateDer::from_pem_slice(certificate_pem.as_bytes()).context("the certificate is no PEM")?;
@@ -157,20 +157,30 @@ fn renewal_is_due(certificate_pem: &str) -> anyhow::Result<bool> {
     let (from, to) =
         (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() as i64;
-    Ok(now >= from + (to - from) / 3)
+    let is_bound = tls::PeerIdentity::from_der(&der).is_some_and(|own| own.member.is_some());
+    Ok(!is_bound || now >= from + (to - from) / 3)
 }
 
-/// Names this boot of this machine (or container), so that the controller tells a copied state directory from a
-/// process that started again.
-fn user_agent() -> String {
-    let version = concat!("warren/", env!("CARGO_PKG_VERSION"));
+/// What begins the word of the user agent that names this boot of this machine (or container), so that the controller
+/// tells a copied state directory from a process that started again.
+pub const BOOT_WORD: &str = "machine/";
+/// What begins the word that names the machine itself, where it has a name: the one that the certificate is bound to.
+pub const HOST_WORD: &str = "host/";
+
+/// Names this machine and its boot, and the program.
+pub fn user_agent() -> String {
+    let mut words = concat!("warren/", env!("CARGO_PKG_VERSION")).to_owned();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let network =
         std::fs::metadata("/proc/self/ns/net").map(|metadata| std::os::unix::fs::MetadataExt::ino(&metadata));
-    match (boot.trim(), network) {
-        ("", _) | (_, Err(_)) => version.to_owned(),
-        (boot, Ok(network)) => format!("{version} machine/{boot}.{network}"),
+    if let (false, Ok(network)) = (boot.trim().is_empty(), network) {
+        words.push_str(&format!(" {BOOT_WORD}{}.{network}", boot.trim()));
     }
+    let machine = identity::machine();
+    if !machine.is_empty() {
+        words.push_str(&format!(" {HOST_WORD}{machine}"));
+    }
+    words
 }
 
 /// Connects with TLS; remembers our own address in `local`.

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use rcgen::{CertificateParams, DnType, KeyPair};
+use tonic::{Code, Status};
 use warren_proto::control::{JoinRequest, Role, join_client::JoinClient};
 
 use crate::{
@@ -114,16 +115,17 @@ impl Identity {
     }
 }
 
-/// Replaces a file atomically, readable by its owner alone.
+/// Replaces a file atomically, readable by its owner alone. What lies in its place, or in the place where it is made
+/// (a link, a file that others may read), is removed and never written through.
 pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file =
+            std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -160,7 +162,7 @@ fn split_token(token: &str) -> Option<(String, &str)> {
 }
 
 /// What this machine is recognised by; the machine's identifier itself is nobody's business (machine-id(5)).
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let identifier = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     match identifier.trim() {
         "" => String::new(),
@@ -182,7 +184,7 @@ pub async fn join(controller: &str, token: &str, name: &str, role: Role) -> Resu
     let response = JoinClient::new(channel)
         .join(request)
         .await
-        .map_err(|status| JoinError::Refused(status.message().to_owned()))?
+        .map_err(|status| declined(controller, &status))?
         .into_inner();
     if tls::certificate_sha256(&response.ca) != hash.to_ascii_lowercase() {
         return Err(JoinError::Refused("the answer carries another CA than the token names".into()));
@@ -193,6 +195,16 @@ pub async fn join(controller: &str, token: &str, name: &str, role: Role) -> Resu
         certificate_pem: pem("CERTIFICATE", &response.certificate),
         key_pem: key.serialize_pem(),
     })
+}
+
+/// A controller that is busy or stopping may say yes a moment later.
+fn declined(controller: &str, status: &Status) -> JoinError {
+    match status.code() {
+        Code::Unavailable => {
+            JoinError::Unreachable { controller: controller.to_owned(), cause: status.message().to_owned() }
+        }
+        _ => JoinError::Refused(status.message().to_owned()),
+    }
 }
 
 fn unreachable(controller: &str, error: &anyhow::Error) -> JoinError {

@@ -22,7 +22,8 @@ use chacha20poly1305::{
 use prost::Message as _;
 use warren_proto::{
     control::{
-        Container, FeedItem, Files, KeptFeed, PodInstruction, Volume, feed_item::Item, volume::Source,
+        BasicAuthentication, Container, FeedItem, Files, KeptFeed, PodInstruction, TlsCertificate, Volume,
+        feed_item::Item, volume::Source,
     },
     vocabulary::Cursor,
 };
@@ -124,17 +125,18 @@ impl Keeper {
 }
 
 fn key_in(directory: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    crate::private::is_ours(directory)?;
     let path = directory.join(KEY_FILE);
     if let Some(key) =
         std::fs::read(&path).ok().map(Zeroizing::new).and_then(|bytes| bytes[..].try_into().ok())
     {
         return Ok(Zeroizing::new(key));
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
     let key = Zeroizing::new(rand::random::<[u8; 32]>());
     write_private(&path, &key[..])?;
     Ok(key)
@@ -151,7 +153,16 @@ fn put_back(items: &mut BTreeMap<String, Item>, whole: KeptFeed) {
 
 /// The item without what comes from Secrets; `None` when nothing does.
 fn blanked(item: &Item) -> Option<Item> {
-    let Item::Pod(pod) = item else { return None };
+    let pod = match item {
+        Item::Pod(pod) => pod,
+        Item::TlsCertificate(certificate) => {
+            return Some(Item::TlsCertificate(TlsCertificate { key: Vec::new(), ..certificate.clone() }));
+        }
+        Item::BasicAuthentication(_) => {
+            return Some(Item::BasicAuthentication(BasicAuthentication { users: Vec::new(), lost: true }));
+        }
+        _ => return None,
+    };
     let is_secret =
         |volume: &Volume| matches!(&volume.source, Some(Source::Files(Files { secret: true, .. })));
     let needs_secret = |container: &Container| {
@@ -240,6 +251,37 @@ mod tests {
         assert!(!holds(PLAIN), "a secret lies on the disk");
         assert!(holds("public"), "this test would not find a secret");
         assert_eq!(keeper().load().expect("readable"), Some(state()), "a restart loses nothing");
+    }
+
+    #[test]
+    fn keys_and_users_of_a_gateway_are_not_on_the_disk_either() {
+        let (disk, memory) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let file = disk.path().join("gateway.bin");
+        let certificate = TlsCertificate {
+            hosts: vec!["shop.test".into()],
+            certificate: b"public".to_vec(),
+            key: PLAIN.into(),
+        };
+        let users = BasicAuthentication { users: format!("anna:{PLAIN}").into_bytes(), lost: false };
+        let items = [
+            ("tls/shop/web".to_owned(), Item::TlsCertificate(certificate)),
+            ("basic/shop/users".to_owned(), Item::BasicAuthentication(users)),
+        ];
+        let state = State { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() };
+        let keeper = || Keeper::new(file.clone(), Some(memory.path()));
+        keeper().store(&state).expect("written");
+        let bytes = std::fs::read(&file).expect("readable");
+        assert!(!bytes.windows(PLAIN.len()).any(|window| window == PLAIN.as_bytes()));
+        assert_eq!(keeper().load().expect("readable"), Some(state));
+        std::fs::remove_file(memory.path().join(KEY_FILE)).expect("a reboot");
+        let kept = keeper().load().expect("readable").expect("a state");
+        assert!(
+            matches!(&kept.items["tls/shop/web"], Item::TlsCertificate(lost) if lost.key.is_empty() && lost.hosts == ["shop.test"])
+        );
+        assert!(
+            matches!(&kept.items["basic/shop/users"], Item::BasicAuthentication(lost) if lost.lost && lost.users.is_empty())
+        );
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub mod feed;
 pub mod heartbeat;
 pub mod identity;
 mod kept;
+pub mod private;
+pub mod rate;
 pub mod reconcile;
 pub mod tasks;
 pub mod tls;

@@ -12,14 +12,24 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use sha2::{Digest, Sha256};
+use x509_parser::extensions::GeneralName;
+
+/// What begins the URI of a member's certificate that names the membership.
+pub const MEMBER_URI: &str = "warren://member/";
+/// What begins the URI of a member's certificate that names the machine.
+pub const MACHINE_URI: &str = "warren://machine/";
 
 /// Who a client certificate says its holder is. Inserted into the extensions of each request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerIdentity {
     /// CN: the user name.
     pub common_name: String,
     /// O, each: the groups.
     pub organizations: Vec<String>,
+    /// Of a member: which membership of that name it is.
+    pub member: Option<String>,
+    /// Of a member: the machine that it was issued to, if that has a name.
+    pub machine: Option<String>,
 }
 
 impl PeerIdentity {
@@ -30,7 +40,16 @@ impl PeerIdentity {
         let common_name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
         let organizations =
             subject.iter_organization().filter_map(|name| name.as_str().ok()).map(str::to_owned).collect();
-        Some(Self { common_name, organizations })
+        let names = certificate.subject_alternative_name().ok()?;
+        let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+        let after = |prefix: &str| {
+            names.iter().find_map(|name| match name {
+                GeneralName::URI(uri) => uri.strip_prefix(prefix).map(str::to_owned),
+                _ => None,
+            })
+        };
+        let (member, machine) = (after(MEMBER_URI), after(MACHINE_URI));
+        Some(Self { common_name, organizations, member, machine })
     }
 }
 

@@ -74,7 +74,7 @@ impl Bare {
         self.add(&self.member("controller"), CONTROLLER);
         self.start_controller();
         self.add(&self.member("gateway"), GATEWAY);
-        self.start_member(&self.member("gateway"), Some(&self.token()));
+        self.start_member(&self.member("gateway"), Some(&self.gateway_token()));
         let archive = self.directory.join("images.tar");
         docker(&[&["save", "-o", &archive.to_string_lossy()][..], &IMAGES].concat());
         for member in &members {
@@ -178,7 +178,7 @@ impl Bare {
             command.args(["node", "--join", &format!("{CONTROLLER}:6443"), "--name", name, "--state-dir"]);
             command.arg(machine.state());
             if machine.name == gateway {
-                command.arg("--gateway");
+                command.args(["--gateway", "--https", "0.0.0.0:443"]);
             } else {
                 command.arg("--docker-socket").arg(machine.socket()).args(["--cluster", cluster]);
             }
@@ -217,9 +217,13 @@ impl Bare {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A join token, as an administrator makes it at the controller.
+    /// A join token for a node, as an administrator makes it at the controller.
     pub fn token(&self) -> String {
-        self.administrated(&["token", "create"]).trim().to_owned()
+        self.administrated(&["token", "create", "--token-only"]).trim().to_owned()
+    }
+
+    fn gateway_token(&self) -> String {
+        self.administrated(&["token", "create", "--role", "gateway", "--token-only"]).trim().to_owned()
     }
 
     /// Gives every engine what is in an archive of images.
@@ -372,8 +376,9 @@ impl Machines for Bare {
 
     fn again(&self) {
         for member in self.nodes().into_iter().chain([self.member("gateway")]) {
-            let role: &[&str] = if member == self.member("gateway") { &["--gateway"] } else { &[] };
-            let token = self.token();
+            let is_gateway = member == self.member("gateway");
+            let role: &[&str] = if is_gateway { &["--gateway"] } else { &[] };
+            let token = if is_gateway { self.gateway_token() } else { self.token() };
             let joined = self.join(&member, &member, &[role, &["--token", &token]].concat());
             assert!(joined.status.success(), "joining {member} again: {}", text(&joined));
         }

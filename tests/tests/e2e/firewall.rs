@@ -110,7 +110,7 @@ pub fn a_reloaded_firewall_is_repaired_at_once(cluster: &Cluster, bare: &Bare) {
     let load = format!("nft -f {}", file.display());
     let expected =
         succeed(Command::new("unshare").args(["--net", "sh", "-c", &format!("{load} && nft list ruleset")]));
-    let own = "nft list table ip warren 2>/dev/null || true";
+    let own = "nft -s list table ip warren 2>/dev/null || true";
     let (before, chains) = (shell(third, own), "nft list ruleset");
     assert!(before.contains("table ip warren"), "{before}");
     repaired(

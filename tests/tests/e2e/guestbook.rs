@@ -46,7 +46,7 @@ fn rolled_out(cluster: &Cluster, tier: &str) {
     kubectl(cluster, &["rollout", "status", &format!("deployment/{tier}"), "--timeout=180s"]);
 }
 
-fn pods(cluster: &Cluster, tier: &str) -> Vec<Value> {
+pub fn pods(cluster: &Cluster, tier: &str) -> Vec<Value> {
     cluster.items(&[&NAMESPACE[..], &["pods", "-l", &format!("app={tier}")]].concat())
 }
 
@@ -96,9 +96,10 @@ fn read(cluster: &Cluster) -> (Value, BTreeMap<String, usize>) {
 
 /// What the writer saw.
 #[derive(Default, Clone)]
-struct Written {
+pub struct Written {
     acknowledged: Vec<String>,
-    failures: Vec<(Instant, String)>,
+    /// Each failure: when, and what.
+    pub failures: Vec<(Instant, String)>,
 }
 
 /// Writes entries one after the other; one that fails is written again under the same key until it is
@@ -154,26 +155,28 @@ impl Writes {
 }
 
 /// Reads and writes at once.
-struct Traffic {
+pub struct Traffic {
     reads: Load,
     writes: Writes,
 }
 
 impl Traffic {
-    fn start(cluster: &Cluster, prefix: &str) -> Self {
+    /// Begins; entries get keys with this prefix.
+    pub fn start(cluster: &Cluster, prefix: &str) -> Self {
         let address = gateway(cluster);
         let traffic = Self { reads: Load::start(address, READS, 4), writes: Writes::start(address, prefix) };
         traffic.more();
         traffic
     }
 
-    fn more(&self) {
+    /// Waits until further reads and writes were answered.
+    pub fn more(&self) {
         self.reads.more(100);
         self.writes.more(10);
     }
 
     /// Ends the traffic; every entry that was acknowledged must be there, once.
-    fn stop(self, cluster: &Cluster, what: &str) -> (Report, Written) {
+    pub fn stop(self, cluster: &Cluster, what: &str) -> (Report, Written) {
         let (reads, writes) = (self.reads.stop(), self.writes.stop());
         println!(
             "guestbook, {what}: {} reads, {} failed; {} writes, {} failed",
@@ -198,13 +201,18 @@ pub fn the_guestbook_survives_updates_and_lost_nodes(cluster: &Cluster) {
         a_node_dies(cluster, &format!("{}-node-{number}", cluster.name));
     }
     nothing_restarted(cluster);
-    kubectl(cluster, &["delete", "namespace", "guestbook", "--timeout=120s"]);
-    cluster.kubectl(&["label", "node", &format!("{}-node-1", cluster.name), "guestbook-data-"]);
+    remove(cluster);
     cluster.machines.untag(NEWER);
 }
 
+/// Takes it away again.
+pub fn remove(cluster: &Cluster) {
+    kubectl(cluster, &["delete", "namespace", "guestbook", "--timeout=120s"]);
+    cluster.kubectl(&["label", "node", &format!("{}-node-1", cluster.name), "guestbook-data-"]);
+}
+
 /// No probe and no crash has restarted a container on the node that was never killed.
-fn nothing_restarted(cluster: &Cluster) {
+pub fn nothing_restarted(cluster: &Cluster) {
     for pod in ["redis", "api", "web"].iter().flat_map(|tier| pods(cluster, tier)) {
         let restarts = &pod["status"]["containerStatuses"][0]["restartCount"];
         let survivor = pod["spec"]["nodeName"] == format!("{}-node-1", cluster.name);
@@ -212,7 +220,7 @@ fn nothing_restarted(cluster: &Cluster) {
     }
 }
 
-fn deploy(cluster: &Cluster) {
+pub fn deploy(cluster: &Cluster) {
     cluster.nodes_ready(3);
     let images = Command::new(directory().join("images.sh")).output().expect("the image script starts");
     assert!(images.status.success(), "images.sh: {}", String::from_utf8_lossy(&images.stderr));

@@ -3,11 +3,13 @@
 //!
 //! A binary of its own (no libtest) because each cluster is shared and must be taken down at the end.
 
+mod charts;
 mod clocks;
 mod engines;
 mod faults;
 mod firewall;
 mod guestbook;
+mod hostile;
 mod joining;
 mod kubectl;
 mod schemas;
@@ -80,10 +82,17 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 ];
 
 /// Scenarios that take minutes: `make test-full` runs them, too.
-const LONG: &[(&str, Scenario)] = &[(
-    "the_guestbook_survives_updates_and_lost_nodes",
-    guestbook::the_guestbook_survives_updates_and_lost_nodes,
-)];
+const LONG: &[(&str, Scenario)] = &[
+    (
+        "the_guestbook_survives_updates_and_lost_nodes",
+        guestbook::the_guestbook_survives_updates_and_lost_nodes,
+    ),
+    (
+        "helm_installs_what_is_served_and_removes_all_of_it",
+        charts::helm_installs_what_is_served_and_removes_all_of_it,
+    ),
+    ("attacks_cost_the_guestbook_nothing", hostile::attacks_cost_the_guestbook_nothing),
+];
 
 /// A scenario that needs the machines themselves.
 type BareScenario = fn(&Cluster, &Bare);

@@ -319,12 +319,18 @@ pub fn every_process_serves_metrics_and_logs_json(cluster: &Cluster) {
     };
     for (role, port, expected) in [
         ("controller", 9401, "warren_store_commits_total"),
+        ("node-1", 9400, "process_"),
         ("node-1", 9402, "warren_"),
         ("node-1", 9403, "warren_"),
         ("gateway", 9404, "warren_gateway_requests_total"),
     ] {
         let text = metrics(role, port);
         assert!(text.contains(expected), "{role}:{port} lacks {expected}:\n{text}");
+        assert!(
+            text.contains("process_resident_memory_bytes") && text.contains("warren_build_info"),
+            "{text}"
+        );
+        prometheus_finds_nothing(&format!("{role}:{port}"), &text);
     }
     let port = cluster.machines.spare_port().to_string();
     let mut echo = std::process::Command::new(warren_binary())
@@ -344,6 +350,24 @@ pub fn every_process_serves_metrics_and_logs_json(cluster: &Cluster) {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let line = text.lines().next().expect("it logged something");
     assert!(serde_json::from_str::<Value>(line).is_ok(), "not JSON: {line}");
+}
+
+/// Prometheus' own checker has nothing to say about what a process serves.
+fn prometheus_finds_nothing(whose: &str, text: &str) {
+    let mut checker = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("promtool starts (package prometheus)");
+    let mut input = checker.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut input, text.as_bytes()).expect("written");
+    drop(input);
+    let output = checker.wait_with_output().expect("it ends");
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.is_empty(), "{whose}: {said}");
 }
 
 pub fn a_second_cluster_lives_beside_it(cluster: &Cluster) {

@@ -177,7 +177,7 @@ impl DockerEngine {
     }
 }
 
-async fn refusal(response: http::Response<hyper::body::Incoming>) -> EngineError {
+pub(super) async fn refusal(response: http::Response<hyper::body::Incoming>) -> EngineError {
     let status = response.status();
     let body = Limited::new(response.into_body(), MOST_REFUSAL).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();

@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -31,6 +32,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
@@ -51,7 +53,7 @@ func newScheme() *runtime.Scheme {
 		autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, schedulingv1.AddToScheme, storagev1.AddToScheme,
 		coordinationv1.AddToScheme, eventsv1.AddToScheme, nodev1.AddToScheme, metricsv1beta1.AddToScheme,
 		authorizationv1.AddToScheme, authenticationv1.AddToScheme, rbacv1.AddToScheme, certificatesv1.AddToScheme,
-		apiextensionsv1.AddToScheme,
+		apiextensionsv1.AddToScheme, admissionregistrationv1.AddToScheme, apiregistrationv1.AddToScheme,
 	} {
 		utilruntime.Must(add(scheme))
 	}

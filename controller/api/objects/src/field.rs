@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::text::{cut, is_longer};
+
 /// The class of a field's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -123,18 +125,42 @@ impl fmt::Display for Path {
     }
 }
 
+/// A value as it is worth showing.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(cut(text, LONGEST_VALUE)),
+        Value::Array(_) | Value::Object(_) if is_longer(value, LONGEST_VALUE) => Value::from("..."),
+        value => value.clone(),
+    }
+}
+
 /// The faults found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(pub(crate) Vec<FieldError>);
 
+/// More faults of one object are not told: there is enough to mend.
+const MOST_FAULTS: usize = 100;
+/// Longer values are not shown whole. An object of megabytes may be wrong in each of its values.
+const LONGEST_VALUE: usize = 1024;
+/// Longer paths are cut: a key may be as long as its text.
+const LONGEST_FIELD: usize = 512;
+
 impl Errors {
     fn push(&mut self, path: &Path, kind: ErrorKind, value: Option<&Value>, detail: impl Into<String>) {
+        if self.0.len() >= MOST_FAULTS {
+            return;
+        }
         self.0.push(FieldError {
-            field: path.to_string(),
+            field: cut(&path.0, LONGEST_FIELD),
             kind,
-            value: value.cloned(),
+            value: value.map(shown),
             detail: detail.into(),
         });
+        if self.0.len() == MOST_FAULTS
+            && let Some(last) = self.0.last_mut()
+        {
+            last.detail.push_str(" (there may be more faults: no more are looked for)");
+        }
     }
 
     pub(crate) fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
@@ -181,6 +207,21 @@ mod tests {
         let mut errors = Errors::default();
         report(&mut errors, &Path::new("spec").child("containers").index(0).child("x"));
         errors.0[0].to_string()
+    }
+
+    #[test]
+    fn what_is_told_is_bounded() {
+        let mut errors = Errors::default();
+        let long = "ü".repeat(1_000_000);
+        for _ in 0..100_000 {
+            errors.invalid(&Path::new("data").key(&long), long.as_str(), "bad");
+        }
+        assert_eq!(errors.0.len(), MOST_FAULTS);
+        assert!(errors.0[MOST_FAULTS - 1].detail.contains("more faults"));
+        assert!(errors.0.iter().all(|error| error.to_string().len() < 6_000));
+        let mut errors = Errors::default();
+        errors.invalid(&Path::new("spec"), vec![long.as_str()], "bad");
+        assert_eq!(errors.0[0].to_string(), "spec: Invalid value: \"...\": bad");
     }
 
     #[test]

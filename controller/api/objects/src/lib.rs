@@ -4,10 +4,12 @@
 //! A resource is named by its plural and group ("pods", "deployments.apps"); `kinds` holds the one table that says
 //! which function serves which resource for which concern.
 
+pub mod classes;
 pub mod defaults;
 mod faces;
 mod field;
 mod human;
+pub mod ingress_annotations;
 mod json;
 pub mod kinds;
 pub mod protobuf;
@@ -15,6 +17,7 @@ pub mod quantity;
 pub mod schema;
 pub mod strict;
 pub mod table;
+pub mod text;
 pub mod unsupported;
 pub mod validate;
 

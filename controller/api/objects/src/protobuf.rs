@@ -17,17 +17,16 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::schema::Message;
+use crate::{schema::Message, text};
 use wire::Reader;
 
 /// What begins every body.
 pub const MAGIC: &[u8] = b"k8s\0";
 
 /// How deep the JSON may be: well below what serde_json reads again (128).
-const LEVELS: usize = 100;
-/// How many values a body may hold. Two bytes can make a value, which takes a hundred times as much when it is decoded;
-/// the largest honest objects (custom resource definitions of megabytes) have some 60,000.
-const VALUES: usize = 100_000;
+const LEVELS: usize = text::DEEPEST;
+/// How many values a body may hold. Two bytes can make a value, which takes a hundred times as much when it is decoded.
+const VALUES: usize = text::MOST_VALUES;
 
 /// Why a body cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

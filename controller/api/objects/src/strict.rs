@@ -19,11 +19,15 @@ impl Unknown {
         self.0.is_empty()
     }
 
-    /// One message per field, as in `Warning` headers and strict decoding errors: `unknown field "spec.replicaz"`.
+    /// One message per field, as in `Warning` headers and strict decoding errors: `unknown field "spec.replicaz"`. As in
+    /// Kubernetes, not of all when there are very many.
     pub fn messages(&self) -> Vec<String> {
-        self.0.iter().map(|path| format!("unknown field \"{path}\"")).collect()
+        self.0.iter().take(MOST_MESSAGES).map(|path| format!("unknown field \"{path}\"")).collect()
     }
 }
+
+/// More unknown fields than these are not named.
+const MOST_MESSAGES: usize = 100;
 
 /// Why a body is not an object of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +90,10 @@ pub fn prune(resource: &str, value: &mut Value, unknown: &Unknown) {
 }
 
 fn prune_below(value: &mut Value, path: &str, paths: &BTreeSet<&str>) {
+    // Where nothing is to be removed, nothing is looked at.
+    if paths.range(path..).next().is_none_or(|next| !next.starts_with(path)) {
+        return;
+    }
     match value {
         Value::Object(map) => {
             map.retain(|key, item| {

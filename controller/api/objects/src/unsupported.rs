@@ -1,242 +1,118 @@
-//! What is stored but not acted upon by this version, said in a warning per field.
-//!
-//! What would run wrongly without the field is refused by [`crate::validate`] instead.
+//! What this version does not do although an object says it, told to who writes the object: in a warning per field, or
+//! by a refusal where it would run wrongly. Which field is which is in [`crate::classes`].
 
 use serde_json::Value;
 
 use crate::{
-    field::Path,
-    json::{at, get, is_empty, items},
+    classes::{Class, Step, classes_of_entry, telling},
+    field::{Errors, Path},
+    json::{get, text},
     kinds,
 };
+
+/// Begins the reason of every refusal.
+const NOT_SUPPORTED: &str = "not supported by this version of Warren";
+const INGRESSES: &str = "ingresses.networking.k8s.io";
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// What is stored but not acted upon: the object as a whole, when nobody does anything with its kind yet, and one
 /// sentence per field, for `Warning` headers.
 pub fn warnings(resource: &str, value: &Value) -> Vec<String> {
     let Some(kind) = kinds::of(resource) else { return Vec::new() };
-    let idle = (!kind.idle.is_empty()).then(|| kind.idle.to_owned());
-    idle.into_iter().chain((kind.warnings)(value)).collect()
-}
-
-/// When a field deserves its warning.
-enum When {
-    /// It says anything.
-    Given,
-    /// It says something else than these, which are the default or what happens anyway.
-    Not(&'static [&'static str]),
-    /// It is this text.
-    Is(&'static str),
-    /// It is true.
-    True,
-    /// It is a number other than 0.
-    NotZero,
-    /// The function says so.
-    That(fn(&Value) -> bool),
-}
-
-/// One field, from where its table is applied; `*` stands for every item of a list.
-struct Rule(&'static str, When, &'static str);
-
-const STORED: &str = "stored, but not acted upon by this version of Warren";
-const NON_ROOT: &str =
-    "this version of Warren refuses runAsUser 0, but does not look at the image's own user";
-
-/// The spec of a pod or of a template.
-const POD_SPEC: &[Rule] = &[
-    Rule("activeDeadlineSeconds", When::Given, STORED),
-    Rule("affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution", When::Given, STORED),
-    Rule("affinity.podAffinity", When::Given, STORED),
-    Rule("affinity.podAntiAffinity", When::Given, STORED),
-    Rule("automountServiceAccountToken", When::True, "stored, but this version of Warren mounts no token"),
-    Rule("ephemeralContainers", When::Given, STORED),
-    Rule("hostUsers", When::Given, STORED),
-    Rule(
-        "imagePullSecrets",
-        When::Given,
-        "stored, but images are pulled without them by this version of Warren",
-    ),
-    Rule("preemptionPolicy", When::Not(&["PreemptLowerPriority"]), STORED),
-    Rule("priorityClassName", When::Given, STORED),
-    Rule("readinessGates", When::Given, "stored, but not waited for by this version of Warren"),
-    Rule("resources", When::Given, STORED),
-    Rule("runtimeClassName", When::Given, STORED),
-    Rule(
-        "schedulerName",
-        When::Not(&["default-scheduler"]),
-        "Warren's scheduler leaves the pod alone: it stays Pending until a scheduler of that name binds it",
-    ),
-    Rule("securityContext.appArmorProfile", When::Given, STORED),
-    Rule("securityContext.fsGroup", When::Given, STORED),
-    Rule("securityContext.fsGroupChangePolicy", When::Given, STORED),
-    Rule("securityContext.runAsNonRoot", When::True, NON_ROOT),
-    Rule("securityContext.seLinuxOptions", When::Given, STORED),
-    Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
-    Rule("securityContext.supplementalGroups", When::Given, STORED),
-    Rule("securityContext.sysctls", When::Given, STORED),
-    Rule("securityContext.windowsOptions", When::Given, STORED),
-    Rule("setHostnameAsFQDN", When::True, STORED),
-    Rule("shareProcessNamespace", When::True, STORED),
-    Rule("topologySpreadConstraints", When::Given, STORED),
-    Rule("volumes.*.emptyDir", When::That(limits_a_disk), "sizeLimit is enforced for medium Memory only"),
-];
-
-/// Each container and init container.
-const CONTAINER: &[Rule] = &[
-    Rule("lifecycle.stopSignal", When::Given, STORED),
-    Rule("livenessProbe.terminationGracePeriodSeconds", When::Given, STORED),
-    Rule("ports.*.hostPort", When::NotZero, "stored, but not opened on the node by this version of Warren"),
-    Rule("ports.*.protocol", When::Is("SCTP"), "stored, but SCTP is not carried by this version of Warren"),
-    Rule("resizePolicy", When::Given, STORED),
-    Rule("resources.claims", When::Given, STORED),
-    Rule("securityContext.appArmorProfile", When::Given, STORED),
-    Rule("securityContext.procMount", When::Not(&["Default"]), STORED),
-    Rule("securityContext.runAsNonRoot", When::True, NON_ROOT),
-    Rule("securityContext.seLinuxOptions", When::Given, STORED),
-    Rule("securityContext.seccompProfile.type", When::Not(&["RuntimeDefault"]), STORED),
-    Rule("securityContext.windowsOptions", When::Given, STORED),
-    Rule("startupProbe.terminationGracePeriodSeconds", When::Given, STORED),
-    Rule("terminationMessagePath", When::Not(&["/dev/termination-log"]), STORED),
-    Rule("terminationMessagePolicy", When::Not(&["File"]), STORED),
-    Rule("volumeMounts.*.mountPropagation", When::Not(&["None"]), STORED),
-    Rule("volumeMounts.*.recursiveReadOnly", When::Not(&["Disabled"]), STORED),
-];
-
-/// A Service, from its root.
-const SERVICE: &[Rule] = &[
-    Rule(
-        "spec.type",
-        When::Is("NodePort"),
-        "stored, but node ports are not opened by this version of Warren",
-    ),
-    Rule(
-        "spec.type",
-        When::Is("LoadBalancer"),
-        "stored, but no address is assigned and node ports are not opened by this version of Warren",
-    ),
-    Rule("spec.externalIPs", When::Given, STORED),
-    Rule("spec.externalTrafficPolicy", When::Not(&["Cluster"]), STORED),
-    Rule("spec.internalTrafficPolicy", When::Not(&["Cluster"]), STORED),
-    Rule("spec.loadBalancerClass", When::Given, STORED),
-    Rule("spec.loadBalancerIP", When::Given, STORED),
-    Rule("spec.loadBalancerSourceRanges", When::Given, STORED),
-    Rule(
-        "spec.ports.*.protocol",
-        When::Is("SCTP"),
-        "stored, but SCTP is not carried by this version of Warren",
-    ),
-    Rule("spec.trafficDistribution", When::Given, STORED),
-];
-
-/// An Ingress, from its root.
-const INGRESS: &[Rule] = &[Rule(
-    "spec.tls",
-    When::Given,
-    "stored, but TLS is not terminated with this certificate by this version of Warren",
-)];
-
-/// A ServiceAccount, from its root.
-const SERVICE_ACCOUNT: &[Rule] = &[
-    Rule(
-        "imagePullSecrets",
-        When::Given,
-        "stored, but images are pulled without them by this version of Warren",
-    ),
-    Rule("automountServiceAccountToken", When::True, "stored, but this version of Warren mounts no token"),
-];
-
-/// An emptyDir on disk with a limit.
-fn limits_a_disk(source: &Value) -> bool {
-    !is_empty(get(source, "sizeLimit")) && get(source, "medium").as_str() != Some("Memory")
-}
-
-/// A pod.
-pub(crate) fn pod(value: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    pod_spec(get(value, "spec"), &Path::new("spec"), &mut found);
-    found
-}
-
-/// A workload with a pod template.
-pub(crate) fn template(value: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    pod_spec(at(value, "spec.template.spec"), &Path::new("spec.template.spec"), &mut found);
-    found
-}
-
-/// A CronJob, whose pod template is in its job template.
-pub(crate) fn job_template(value: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    let path = "spec.jobTemplate.spec.template.spec";
-    pod_spec(at(value, path), &Path::new(path), &mut found);
-    found
-}
-
-/// A Service.
-pub(crate) fn service(value: &Value) -> Vec<String> {
-    from_root(SERVICE, value)
-}
-
-/// An Ingress.
-pub(crate) fn ingress(value: &Value) -> Vec<String> {
-    from_root(INGRESS, value)
-}
-
-/// A ServiceAccount.
-pub(crate) fn service_account(value: &Value) -> Vec<String> {
-    from_root(SERVICE_ACCOUNT, value)
-}
-
-fn from_root(rules: &[Rule], value: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    apply(rules, value, &Path::default(), &mut found);
-    found
-}
-
-fn pod_spec(spec: &Value, path: &Path, found: &mut Vec<String>) {
-    apply(POD_SPEC, spec, path, found);
-    for list in ["initContainers", "containers"] {
-        for (index, container) in items(spec, list).iter().enumerate() {
-            apply(CONTAINER, container, &path.child(list).index(index), found);
+    let mut found: Vec<String> = (!kind.idle.is_empty()).then(|| kind.idle.to_owned()).into_iter().collect();
+    let elsewhere = served_elsewhere(resource, value);
+    tell(resource, value, &mut |class, here| match class {
+        Class::Warns(_, text) => found.push(format!("{}: {text}", here.path())),
+        // Nobody is let in by an Ingress that is not served.
+        Class::Refused(_, advice) if elsewhere && here.is_entry() => {
+            found.push(format!("{}: {NOT_SUPPORTED}: {advice}", here.path()));
         }
-    }
+        _ => {}
+    });
+    found
 }
 
-fn apply(rules: &[Rule], value: &Value, path: &Path, found: &mut Vec<String>) {
-    for Rule(field, when, message) in rules {
-        visit(value, path, field, &mut |value, path| {
-            if when.holds(value) {
-                found.push(format!("{path}: {message}"));
+/// Refuses what would run wrongly if it were only stored.
+pub(crate) fn refuse(resource: &str, value: &Value, errors: &mut Errors) {
+    let elsewhere = served_elsewhere(resource, value);
+    tell(resource, value, &mut |class, here| {
+        if let Class::Refused(_, advice) = class
+            && !(elsewhere && here.is_entry())
+        {
+            let colon = if advice.is_empty() { "" } else { ": " };
+            errors.forbidden(&here.path(), format!("{NOT_SUPPORTED}{colon}{advice}"));
+        }
+    });
+}
+
+/// Whether an object is an Ingress for another controller than Warren's gateways.
+fn served_elsewhere(resource: &str, value: &Value) -> bool {
+    let annotation = get(get(get(value, "metadata"), "annotations"), CLASS_ANNOTATION);
+    let class = match text(value, "spec.ingressClassName") {
+        "" => annotation.as_str().unwrap_or(""),
+        class => class,
+    };
+    resource == INGRESSES && !["", "warren"].contains(&class)
+}
+
+/// Calls back with every warning and refusal whose time has come, and where in the object that is.
+fn tell(resource: &str, value: &Value, report: &mut dyn FnMut(&Class, &Here<'_>)) {
+    for field in telling(resource) {
+        visit(value, &field.steps, &Here::Root, &mut |value, here| {
+            for class in &field.classes {
+                judge(class, value, here, report);
             }
         });
     }
 }
 
-/// Calls back with every value at a dotted path; `*` stands for every item.
-fn visit(value: &Value, path: &Path, field: &str, report: &mut dyn FnMut(&Value, &Path)) {
-    let (first, rest) = field.split_once('.').map_or((field, None), |(first, rest)| (first, Some(rest)));
-    let mut step = |value: &Value, path: &Path| match rest {
-        Some(rest) => visit(value, path, rest, report),
-        None => report(value, path),
-    };
-    if first == "*" {
-        for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-            step(item, &path.index(index));
+fn judge(class: &Class, value: &Value, here: &Here<'_>, report: &mut dyn FnMut(&Class, &Here<'_>)) {
+    match class {
+        Class::Warns(when, _) | Class::Refused(when, _) if when.holds(value) => report(class, here),
+        Class::Keys(tables) => {
+            for (name, entry) in value.as_object().into_iter().flatten() {
+                let here = Here::Entry(here, name);
+                classes_of_entry(tables, name).for_each(|class| judge(class, entry, &here, report));
+            }
         }
-    } else {
-        step(get(value, first), &path.child(first));
+        _ => {}
     }
 }
 
-impl When {
-    fn holds(&self, value: &Value) -> bool {
-        match self {
-            Self::Given => !is_empty(value),
-            Self::Not(fine) => value.as_str().is_some_and(|text| !text.is_empty() && !fine.contains(&text)),
-            Self::Is(text) => value.as_str() == Some(text),
-            Self::True => value.as_bool() == Some(true),
-            Self::NotZero => value.as_i64().is_some_and(|number| number != 0),
-            Self::That(holds) => holds(value),
+/// Calls back with what lies at the end of some steps, for each item of the lists on the way.
+fn visit(value: &Value, steps: &[Step], here: &Here<'_>, report: &mut dyn FnMut(&Value, &Here<'_>)) {
+    match steps.split_first() {
+        _ if value.is_null() => {}
+        None => report(value, here),
+        Some((Step::Field(name), rest)) => visit(get(value, name), rest, &Here::Field(here, name), report),
+        Some((Step::Each, rest)) => {
+            for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                visit(item, rest, &Here::Item(here, index), report);
+            }
         }
+    }
+}
+
+/// Where in an object we are. It becomes a text only when something is said.
+enum Here<'a> {
+    Root,
+    Field(&'a Here<'a>, &'a str),
+    Item(&'a Here<'a>, usize),
+    Entry(&'a Here<'a>, &'a str),
+}
+
+impl Here<'_> {
+    fn path(&self) -> Path {
+        match self {
+            Self::Root => Path::default(),
+            Self::Field(above, name) => above.path().child(name),
+            Self::Item(above, index) => above.path().index(*index),
+            Self::Entry(above, name) => above.path().key(name),
+        }
+    }
+
+    fn is_entry(&self) -> bool {
+        matches!(self, Self::Entry(..))
     }
 }
 
@@ -253,9 +129,12 @@ mod tests {
                 "livenessProbe": {"httpGet": {"port": 80}}}]}});
         crate::defaults::apply("pods", &mut pod);
         assert_eq!(warnings("pods", &pod), Vec::<String>::new());
-        let mut service = json!({"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}});
-        crate::defaults::apply("services", &mut service);
-        assert_eq!(warnings("services", &service), Vec::<String>::new());
+        for kind in ["ClusterIP", "ExternalName"] {
+            let mut service =
+                json!({"metadata": {"name": "a"}, "spec": {"type": kind, "ports": [{"port": 80}]}});
+            crate::defaults::apply("services", &mut service);
+            assert_eq!(warnings("services", &service), Vec::<String>::new());
+        }
     }
 
     #[test]
@@ -263,17 +142,14 @@ mod tests {
         let value = json!({"spec": {"template": {"spec": {
             "priorityClassName": "high", "topologySpreadConstraints": [{}],
             "containers": [{"name": "a"}, {"name": "b", "ports": [{"hostPort": 0}, {"hostPort": 80}],
-                "securityContext": {"runAsNonRoot": true}}]}}}});
+                "securityContext": {"procMount": "Unmasked"}}]}}}});
         let found = warnings("deployments.apps", &value);
         assert_eq!(found.len(), 4, "{found:#?}");
-        assert_eq!(
-            found[0],
+        let named = |text: &str| found.iter().any(|warning| warning.starts_with(text));
+        assert!(named(
             "spec.template.spec.priorityClassName: stored, but not acted upon by this version of Warren"
-        );
-        assert!(
-            found[2]
-                .starts_with("spec.template.spec.containers[1].ports[1].hostPort: stored, but not opened")
-        );
+        ));
+        assert!(named("spec.template.spec.containers[1].ports[1].hostPort: stored, but not opened"));
     }
 
     #[test]
@@ -288,12 +164,53 @@ mod tests {
     }
 
     #[test]
-    fn services_and_ingresses() {
+    fn services_and_others() {
         let value = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}});
         assert_eq!(warnings("services", &value).len(), 2);
-        let value = json!({"spec": {"tls": [{"hosts": ["a"]}]}});
-        assert!(warnings("ingresses.networking.k8s.io", &value)[0].starts_with("spec.tls: "));
         assert!(warnings("configmaps", &json!({"data": {}})).is_empty());
         assert!(warnings("widgets", &json!({})).is_empty());
+        let value = json!({"spec": {"containers": [{"resources": {"limits": {
+            "cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1", "ephemeral-storage": "1Gi"}}}]}});
+        let found = warnings("pods", &value);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].starts_with("spec.containers[0].resources.limits[ephemeral-storage]: "),
+            "{found:?}"
+        );
+    }
+
+    fn ingress(class: &str, annotations: &Value) -> (Vec<String>, Vec<String>) {
+        let value = json!({"metadata": {"annotations": annotations}, "spec": {"ingressClassName": class}});
+        let mut errors = Errors::default();
+        refuse(INGRESSES, &value, &mut errors);
+        (warnings(INGRESSES, &value), errors.0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn annotations_of_an_ingress() {
+        let nginx = |name: &str| format!("nginx.ingress.kubernetes.io/{name}");
+        let fine = json!({nginx("rewrite-target"): "/", nginx("auth-type"): "basic", "prometheus.io/scrape": "true",
+            "kubernetes.io/ingress.class": "warren", nginx("backend-protocol"): "HTTP"});
+        assert_eq!(ingress("warren", &fine), (vec![], vec![]));
+        let (warned, refused) = ingress(
+            "warren",
+            &json!({nginx("canary"): "true", nginx("auth-type"): "digest",
+            nginx("auth-url"): "http://a", "cert-manager.io/issuer": "a", "haproxy.org/cors-enable": "true"}),
+        );
+        assert_eq!((warned.len(), refused.len()), (3, 2), "{warned:#?} {refused:#?}");
+        assert!(warned.iter().any(|warning| warning.starts_with(
+            "metadata.annotations[nginx.ingress.kubernetes.io/canary]: stored, but not acted upon"
+        )));
+        assert!(refused[0].starts_with(
+            "metadata.annotations[nginx.ingress.kubernetes.io/auth-type]: Forbidden: not supported"
+        ));
+    }
+
+    #[test]
+    fn an_ingress_for_another_controller_is_kept_as_it_is() {
+        let annotations = json!({"nginx.ingress.kubernetes.io/auth-url": "http://a"});
+        let (warned, refused) = ingress("nginx", &annotations);
+        assert_eq!((warned.len(), refused.len()), (2, 0), "{warned:#?} {refused:#?}");
+        assert!(warned.iter().any(|warning| warning.starts_with("spec.ingressClassName: stored, but")));
     }
 }

@@ -170,7 +170,9 @@ fn respell(name: &str, schema: &mut Value) {
 /// What stands beside a `$ref` is ignored in OpenAPI 3.0, so the reference becomes the one part of an `allOf`.
 fn wrap_references(schema: &mut Value) {
     let Some(map) = schema.as_object_mut() else { return };
+    // A field may have this name, too: the schema of schemas has it.
     if map.len() > 1
+        && map.get("$ref").is_some_and(Value::is_string)
         && let Some(target) = map.remove("$ref")
     {
         map.insert("allOf".into(), json!([{"$ref": target}]));

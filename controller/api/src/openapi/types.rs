@@ -2,7 +2,7 @@
 //! one without descriptions (`structure`); the tests ask for the line.
 
 use k8s_openapi::{
-    api,
+    api, apiextensions_apiserver, kube_aggregator,
     schemars::{JsonSchema, SchemaGenerator},
 };
 
@@ -25,6 +25,18 @@ macro_rules! rows {
 }
 
 static ROWS: &[Row] = rows! {
+    "admissionregistration.k8s.io" "v1" api::admissionregistration::v1 {
+        MutatingWebhookConfiguration
+        ValidatingAdmissionPolicy
+        ValidatingAdmissionPolicyBinding
+        ValidatingWebhookConfiguration
+    }
+    "apiextensions.k8s.io" "v1" apiextensions_apiserver::pkg::apis::apiextensions::v1 {
+        CustomResourceDefinition
+    }
+    "apiregistration.k8s.io" "v1" kube_aggregator::pkg::apis::apiregistration::v1 {
+        APIService
+    }
     "" "v1" api::core::v1 {
         Binding
         ConfigMap
@@ -92,6 +104,12 @@ static ROWS: &[Row] = rows! {
     "policy" "v1" api::policy::v1 {
         Eviction
         PodDisruptionBudget
+    }
+    "rbac.authorization.k8s.io" "v1" api::rbac::v1 {
+        ClusterRole
+        ClusterRoleBinding
+        Role
+        RoleBinding
     }
     "scheduling.k8s.io" "v1" api::scheduling::v1 {
         PriorityClass

@@ -27,7 +27,9 @@ fn respell(schema: &mut Value) {
                 map.remove("allOf");
                 map.insert("$ref".into(), json!(target));
             }
-            if map.remove("oneOf").is_some() {
+            // A field may have this name, too: the schema of schemas has it.
+            if map.get("oneOf").is_some_and(Value::is_array) {
+                map.remove("oneOf");
                 map.insert("type".into(), json!("string"));
             }
             map.values_mut().for_each(respell);

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     body::LIMIT,
     decode::{self, DEEPEST},
+    negotiate::unreadable,
     status::Status,
 };
 
@@ -13,9 +14,11 @@ use crate::{
 const MOST_OPERATIONS: usize = 10_000;
 
 pub(super) fn parse(body: &[u8]) -> Result<json_patch::Patch, Status> {
-    let patch: json_patch::Patch = serde_json::from_slice(body).map_err(|error| {
-        Status::bad_request(format!("the body of the request is not a valid JSON patch: {error}"))
-    })?;
+    const WHAT: &str = "the body of the request is not a valid JSON patch";
+    // First as any JSON: what is in a patch is bounded while it is read, as in every other body.
+    let operations = decode::json(body).map_err(|fault| unreadable(WHAT, &fault))?.value;
+    let patch: json_patch::Patch = serde_json::from_value(operations)
+        .map_err(|error| Status::bad_request(format!("{WHAT}: {error}")))?;
     if patch.0.len() > MOST_OPERATIONS {
         let message = format!(
             "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",

@@ -11,6 +11,7 @@ use warren_objects::schema::Message;
 
 use crate::{
     decode::{self, Decoded},
+    negotiate::unreadable,
     status::Status,
 };
 
@@ -78,8 +79,7 @@ impl Patch {
 }
 
 fn object(body: &[u8]) -> Result<Decoded, Status> {
-    let decoded = decode::json(body)
-        .map_err(|error| Status::bad_request(format!("the patch is not valid JSON: {error}")))?;
+    let decoded = decode::json(body).map_err(|fault| unreadable("the patch is not valid JSON", &fault))?;
     if decoded.value.is_object() {
         return Ok(decoded);
     }

@@ -20,7 +20,12 @@ pub(super) enum PatchError {
     NoMergeKey { path: String, key: &'static str },
     #[error("{path}: the field is set by the patch but not named in $retainKeys")]
     NotRetained { path: String },
+    #[error("{path}: the patch names one item more than {MOST_MENTIONS} times")]
+    Repeated { path: String },
 }
+
+/// Each mention of an item merges it anew.
+const MOST_MENTIONS: usize = 100;
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -62,7 +67,7 @@ fn merge_map(kind: Node, mut map: Object, patch: &Object, path: &str) -> Result<
         Directive::Merge => {}
     }
     retain_keys(&mut map, patch, path)?;
-    let before = map.clone();
+    let before = ordered_fields(&map, patch);
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix(DELETE_PREFIX) {
             delete_scalars(&mut map, field, value, &below(path, key))?;
@@ -78,6 +83,12 @@ fn merge_map(kind: Node, mut map: Object, patch: &Object, path: &str) -> Result<
         }
     }
     Ok(map)
+}
+
+/// What the fields whose order the patch gives were before it.
+fn ordered_fields(map: &Object, patch: &Object) -> Object {
+    let ordered = patch.keys().filter_map(|key| key.strip_prefix(ORDER_PREFIX));
+    ordered.filter_map(|field| Some((field.to_owned(), map.get(field)?.clone()))).collect()
 }
 
 /// Merges one field of the patch into the map.
@@ -225,9 +236,16 @@ fn merge_keyed(
             places.entry(name.clone()).or_insert(place);
         }
     }
+    let mut mentions: HashMap<&Value, usize> = HashMap::new();
     for (fields, name, path) in changes {
+        let mentioned = mentions.entry(name).or_default();
+        *mentioned += 1;
+        if *mentioned > MOST_MENTIONS {
+            return Err(PatchError::Repeated { path });
+        }
         let place = places.get(name).copied();
-        let old = place.and_then(|place| items[place].as_object().cloned()).unwrap_or_default();
+        let old = place.map(|place| std::mem::take(&mut items[place])).and_then(into_object);
+        let old = old.unwrap_or_default();
         let merged = Value::Object(merge_map(kind, old, fields, &path)?);
         match place {
             Some(place) => items[place] = merged,

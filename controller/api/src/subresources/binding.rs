@@ -20,7 +20,7 @@ const BINDING: Expected<'static> = Expected { group: "", version: "v1", kind: "B
 
 pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let binding = body::of_kind(&call.headers, &call.body, BINDING)?;
-    let options = WriteOptions::parse(&call.query)?;
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let target = &binding["target"];
     let kind = target["kind"].as_str().unwrap_or("Node");
     let node = target["name"].as_str().unwrap_or("");

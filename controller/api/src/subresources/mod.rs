@@ -21,7 +21,7 @@ pub(crate) async fn call(
         return Err(Status::refused(known.refusal));
     }
     match (subresource, verb) {
-        ("status" | "ephemeralcontainers" | "resize", "get") => verbs::get(engine, call),
+        ("status" | "ephemeralcontainers" | "resize", "get") => verbs::get(engine, call).await,
         ("status", "update") => verbs::put(engine, call, Scope::Status).await,
         ("status", "patch") => verbs::patch_scope(engine, call, Scope::Status).await,
         ("finalize", "update") => verbs::put(engine, call, Scope::Finalize).await,

@@ -46,7 +46,7 @@ async fn change(
     call: &Call,
     mut transform: impl FnMut(&Value) -> Result<Value, Status> + Send,
 ) -> Result<Reply, Status> {
-    let options = WriteOptions::parse(&call.query)?;
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let result = verbs::write(engine, &call.target, Scope::Main, options.dry_run, |old| {
         let scale = transform(&scale_of(old))?;
         let replicas = replicas(&call.target.name, &scale)?;

@@ -1,6 +1,6 @@
 //! Endpoints and the older version of EndpointSlices: read, never written.
 
-use super::*;
+use super::{events::Events, *};
 
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 const BETA: &str = "/apis/discovery.k8s.io/v1beta1/namespaces/default/endpointslices";
@@ -112,7 +112,6 @@ async fn what_is_derived_is_not_written() {
         server.patch(&web, "merge-patch+json", &body).await,
         server.delete(&web, &json!({})).await,
         server.delete(ENDPOINTS, &json!({})).await,
-        server.get(&format!("{ENDPOINTS}?watch=true")).await,
     ] {
         let refused = refused.expect(405);
         assert!(refused["message"].as_str().unwrap().starts_with("Endpoints are derived from"), "{refused}");
@@ -146,4 +145,95 @@ async fn an_old_client_reads_slices_in_its_version() {
     let line = watched.body.split(|byte| *byte == b'\n').next().unwrap();
     let event: Value = serde_json::from_slice(line).unwrap();
     assert_eq!((&event["type"], &event["object"]), (&json!("ADDED"), &beta));
+}
+
+async fn next(events: &mut Events) -> (String, String, Value) {
+    let event = events.next().await.unwrap();
+    let object = event["object"].clone();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    (event["type"].as_str().unwrap().to_owned(), name, object)
+}
+
+/// The state, then what becomes of it by slices and services; a list says what the watch said.
+#[tokio::test]
+async fn endpoints_are_watched() {
+    let server = populated().await;
+    let list = server.get(ENDPOINTS).await.expect(200);
+    let mut events = Events::open(&server, &format!("{ENDPOINTS}?watch=true"), "application/json").await;
+    for name in ["api", "web"] {
+        let (kind, found, object) = next(&mut events).await;
+        assert_eq!((&*kind, &*found), ("ADDED", name));
+        assert!(list["items"].as_array().unwrap().contains(&object), "{object}");
+    }
+    // From a revision, only what came after it.
+    let from = format!(
+        "{ENDPOINTS}?watch=true&resourceVersion={}",
+        list["metadata"]["resourceVersion"].as_str().unwrap()
+    );
+    let mut later = Events::open(&server, &from, "application/json").await;
+
+    let more = json!([endpoint("10.42.9.9", "node-1", true, false)]);
+    server
+        .patch(&format!("{SLICES}/api-a"), "merge-patch+json", &json!({"endpoints": more}))
+        .await
+        .expect(200);
+    for events in [&mut events, &mut later] {
+        let (kind, name, object) = next(events).await;
+        assert_eq!((&*kind, &*name), ("MODIFIED", "api"));
+        assert_eq!(object["subsets"][0]["addresses"][0]["ip"], "10.42.9.9");
+        assert_eq!(object, server.get(&format!("{ENDPOINTS}/api")).await.expect(200));
+    }
+    // A slice that goes leaves nothing behind but the revision.
+    server.delete(&format!("{SLICES}/web-c"), &json!({})).await.expect(200);
+    let (kind, name, object) = next(&mut events).await;
+    assert_eq!((&*kind, &*name, object["subsets"].as_array().unwrap().len()), ("MODIFIED", "web", 1));
+    assert_eq!(object, server.get(&format!("{ENDPOINTS}/web")).await.expect(200));
+    let list = server.get(ENDPOINTS).await.expect(200);
+    assert!(list["items"].as_array().unwrap().contains(&object), "{list}");
+    // A service of whose slices the last goes, and one that goes itself.
+    server.delete(&format!("{SLICES}/api-a"), &json!({})).await.expect(200);
+    let (kind, name, object) = next(&mut events).await;
+    assert_eq!((&*kind, &*name), ("DELETED", "api"));
+    assert_eq!(version(&object), server.get(ENDPOINTS).await.expect(200)["metadata"]["resourceVersion"]);
+    server.delete(&format!("{SERVICES}/web"), &json!({})).await.expect(200);
+    assert_eq!(next(&mut events).await.0, "DELETED");
+    server.get(&format!("{ENDPOINTS}/web")).await.expect(404);
+    // A service for slices that were there before.
+    server.post(SERVICES, &service("ghost")).await.expect(201);
+    let (kind, name, _) = next(&mut events).await;
+    assert_eq!((&*kind, &*name), ("ADDED", "ghost"));
+    // The other watch has seen the same.
+    let kinds = ["MODIFIED", "DELETED", "DELETED", "ADDED"];
+    for kind in kinds {
+        assert_eq!(next(&mut later).await.0, kind);
+    }
+}
+
+#[tokio::test]
+async fn endpoints_are_watched_by_selectors() {
+    let server = populated().await;
+    let path = format!(
+        "{ENDPOINTS}?watch=true&labelSelector=tier%3Dweb&allowWatchBookmarks=true\
+        &sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+    );
+    let mut events = Events::open(&server, &path, "application/json").await;
+    assert_eq!(next(&mut events).await.1, "web");
+    let (kind, _, mark) = next(&mut events).await;
+    assert_eq!((&*kind, &mark["kind"]), ("BOOKMARK", &json!("Endpoints")));
+    let named = "/api/v1/endpoints?watch=true&fieldSelector=metadata.name%3Dapi";
+    let mut named = Events::open(&server, named, "application/json").await;
+    assert_eq!(next(&mut named).await.1, "api");
+    // Labels are those of the service: the selection is left and entered with them.
+    let relabel = async |name: &str, tier: &str| {
+        let labels = json!({"metadata": {"labels": {"tier": tier}}});
+        server.patch(&format!("{SERVICES}/{name}"), "merge-patch+json", &labels).await.expect(200);
+    };
+    relabel("web", "other").await;
+    assert_eq!(next(&mut events).await.0, "DELETED");
+    relabel("api", "web").await;
+    let (kind, name, _) = next(&mut events).await;
+    assert_eq!((&*kind, &*name), ("ADDED", "api"));
+    assert_eq!(next(&mut named).await.0, "MODIFIED");
+    let gone = server.get(&format!("{ENDPOINTS}?watch=true&resourceVersion=999999")).await;
+    assert!(String::from_utf8_lossy(&gone.body).contains("\"code\":410"));
 }

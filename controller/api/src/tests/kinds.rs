@@ -99,9 +99,8 @@ async fn network_policies_are_refused_by_name() {
     assert!(refused["message"].as_str().unwrap().starts_with("NetworkPolicies are refused"), "{refused}");
     assert_eq!(server.get(path).await.expect(200)["items"], json!([]));
     for (path, word) in [
-        ("/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles", "RBAC"),
-        ("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", "webhooks"),
-        ("/apis/apiregistration.k8s.io/v1", "aggregated"),
+        ("/apis/certificates.k8s.io/v1/certificatesigningrequests", "certificate"),
+        ("/apis/resource.k8s.io/v1", "dynamic resource"),
     ] {
         let refused = server.get(path).await.expect(404);
         assert!(refused["message"].as_str().unwrap().contains(word), "{refused}");
@@ -163,4 +162,48 @@ async fn questions_are_answered_and_not_kept() {
     let listed =
         server.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &rules).await.expect(201);
     assert_eq!(listed["status"]["resourceRules"][0]["verbs"], json!(["*"]));
+}
+
+/// What no cluster of this version can hold is an empty list to those who look, gone to those who delete, and refused by
+/// name to those who make it.
+#[tokio::test]
+async fn what_cannot_exist_is_refused_by_name_and_deleted_in_peace() {
+    let server = Server::new().await;
+    let mut refused = 0;
+    for kind in crate::kinds::KINDS
+        .iter()
+        .filter(|kind| matches!(kind.source, crate::kinds::Source::Stored) && !kind.refusal.is_empty())
+    {
+        refused += 1;
+        let namespace = if kind.namespaced { "/namespaces/default" } else { "" };
+        let path = format!("/apis/{}/{}{namespace}/{}", kind.group, kind.version, kind.plural);
+        let named = format!("{path}/x");
+        let list = server.get(&path).await.expect(200);
+        assert_eq!((&list["items"], &list["kind"]), (&json!([]), &json!(format!("{}List", kind.kind))));
+        let table = server.get_as(&path, "application/json;as=Table;v=v1;g=meta.k8s.io").await.expect(200);
+        assert_eq!(table["rows"], json!([]));
+        let details = json!({"name": "x", "group": kind.group, "kind": kind.plural});
+        for missing in [server.get(&named).await, server.delete(&named, &json!({})).await] {
+            let missing = missing.expect(404);
+            assert_eq!((&missing["reason"], &missing["details"]), (&json!("NotFound"), &details));
+        }
+        assert_eq!(server.delete(&path, &json!({})).await.expect(200)["items"], json!([]));
+        let object = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "x"}});
+        for answer in [
+            server.post(&path, &object).await,
+            server.put(&named, &object).await,
+            server.patch(&named, "merge-patch+json", &object).await,
+        ] {
+            let message = answer.expect(405)["message"].as_str().unwrap().to_owned();
+            assert_eq!(message, kind.refusal);
+            assert!(message.to_lowercase().starts_with(kind.plural), "{message}");
+        }
+        let watched = server.get(&format!("{path}?watch=true&timeoutSeconds=1")).await;
+        assert_eq!((watched.code.as_u16(), watched.body.len()), (200, 0));
+        // Whoever validates first finds the kind.
+        let discovery = server.get(&format!("/apis/{}/{}", kind.group, kind.version)).await.expect(200);
+        let resources = discovery["resources"].as_array().unwrap();
+        assert!(resources.iter().any(|resource| resource["kind"] == kind.kind), "{}", kind.kind);
+    }
+    assert!(refused >= 11, "{refused}");
 }

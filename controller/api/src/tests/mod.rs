@@ -10,6 +10,7 @@ mod pods;
 mod protobuf;
 mod services;
 mod streams;
+mod sweep;
 
 use std::{sync::Arc, time::Duration};
 
@@ -139,7 +140,11 @@ impl Answer {
 }
 
 fn admin() -> PeerIdentity {
-    PeerIdentity { common_name: "warren-admin".into(), organizations: vec!["system:masters".into()] }
+    PeerIdentity {
+        common_name: "warren-admin".into(),
+        organizations: vec!["system:masters".into()],
+        ..PeerIdentity::default()
+    }
 }
 
 impl Server {

@@ -210,6 +210,7 @@ async fn others_are_kept_out() {
     let member = PeerIdentity {
         common_name: "system:warren:node:n".into(),
         organizations: vec!["system:warren:members".into()],
+        ..PeerIdentity::default()
     };
     let refused = as_peer(Some(member), PODS).await.expect(403);
     assert_eq!(
@@ -220,4 +221,124 @@ async fn others_are_kept_out() {
     as_peer(None, "/apis").await.expect(403);
     assert_eq!(as_peer(None, "/healthz").await.code, 200);
     assert_eq!(as_peer(None, "/version").await.expect(200)["gitVersion"], "v1.34.0+warren");
+}
+
+fn event(name: &str, set: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "default", "labels": {"set": set}}, "reason": "Test",
+        "type": "Normal", "involvedObject": {"kind": "Pod", "name": name, "namespace": "default"}})
+}
+
+/// While others count events, all that are selected go, and nothing else.
+#[tokio::test]
+async fn a_collection_of_events_goes_while_they_are_counted() {
+    let server = Arc::new(Server::new().await);
+    let path = "/api/v1/namespaces/default/events";
+    for number in 0..60 {
+        let set = if number % 3 == 0 { "other" } else { "mine" };
+        server.post(path, &event(&format!("e{number}"), set)).await.expect(201);
+    }
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let counting = {
+        let (server, stop) = (Arc::clone(&server), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut count = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                count += 1;
+                let name = format!("{path}/e{}", count % 60);
+                let answer = server.patch(&name, "merge-patch+json", &json!({"count": count})).await;
+                assert!([200, 404].contains(&answer.code.as_u16()), "{}", answer.code);
+            }
+        })
+    };
+    let gone = server.delete(&format!("{path}?labelSelector=set%3Dmine"), &json!({})).await.expect(200);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    counting.await.unwrap();
+    assert_eq!(gone["items"].as_array().unwrap().len(), 40);
+    let left = server.get(path).await.expect(200);
+    let sets: Vec<&Value> =
+        left["items"].as_array().unwrap().iter().map(|item| &item["metadata"]["labels"]["set"]).collect();
+    assert_eq!(sets.len(), 20, "{left}");
+    assert!(sets.iter().all(|set| **set == "other"));
+    // The same by the other group, and by a field.
+    let other = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let one =
+        server.delete(&format!("{other}?fieldSelector=regarding.name%3De0"), &json!({})).await.expect(200);
+    assert_eq!(one["items"].as_array().unwrap().len(), 1);
+    server.delete(&format!("{other}?labelSelector=set%3Dother"), &json!({})).await.expect(200);
+    assert_eq!(server.get(path).await.expect(200)["items"], json!([]));
+}
+
+/// A page of a collection may be deleted, and the next one from where it ended.
+#[tokio::test]
+async fn a_collection_goes_page_by_page() {
+    let server = Server::new().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        server.post(CONFIG_MAPS, &config_map(name, json!({}))).await.expect(201);
+    }
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = server.delete(&format!("{CONFIG_MAPS}?limit=2"), &json!({})).await.expect(200);
+    assert_eq!(
+        (names(&first), &first["metadata"]["remainingItemCount"]),
+        (vec!["a".into(), "b".into()], &json!(3))
+    );
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second =
+        server.delete(&format!("{CONFIG_MAPS}?limit=2&continue={token}"), &json!({})).await.expect(200);
+    assert_eq!(names(&second), ["c", "d"]);
+    assert_eq!(names(&server.get(CONFIG_MAPS).await.expect(200)), ["e"]);
+}
+
+/// Every kind that may be deleted as a collection loses what is selected and keeps the rest.
+#[tokio::test]
+async fn every_collection_loses_what_is_selected() {
+    let server = Server::new().await;
+    let kinds = crate::kinds::KINDS.iter().filter(|kind| {
+        kind.verbs.contains(&"deletecollection") && kind.refusal.is_empty() && kind.resource != "namespaces"
+    });
+    for kind in kinds {
+        let namespace = if kind.namespaced { "default" } else { "" };
+        let put = async |name: &str, label: &str| {
+            let key = warren_store::Key::new(kind.resource, namespace, name);
+            let mut value = json!({"metadata": {"name": name, "uid": name, "labels": {"set": label}}});
+            if kind.namespaced {
+                value["metadata"]["namespace"] = json!(namespace);
+            }
+            // A type in the status of an unscheduled pod, or none: it goes at once.
+            use warren_store::Store as _;
+            server.store.commit(warren_store::Transaction::new().create(key, value)).await.unwrap();
+        };
+        for name in ["a", "b", "c"] {
+            put(name, if name == "c" { "keep" } else { "go" }).await;
+        }
+        let prefix = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
+        let scope = if kind.namespaced { "/namespaces/default" } else { "" };
+        let path = format!("{prefix}/{}{scope}/{}", kind.version, kind.plural);
+        let gone = server.delete(&format!("{path}?labelSelector=set%3Dgo"), &json!({})).await.expect(200);
+        assert_eq!(gone["items"].as_array().unwrap().len(), 2, "{path}");
+        let left = server.get(&path).await.expect(200);
+        let left: Vec<&Value> = left["items"].as_array().unwrap().iter().collect();
+        assert_eq!(left.len(), 1, "{path}: {left:?}");
+        assert_eq!(left[0]["metadata"]["name"], "c");
+        let field = format!("{path}?fieldSelector=metadata.name%3Dc");
+        server.delete(&field, &json!({})).await.expect(200);
+        assert_eq!(server.get(&path).await.expect(200)["items"], json!([]), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn field_managers_have_printable_names() {
+    let server = Server::new().await;
+    let with = |name: &str| format!("{CONFIG_MAPS}?fieldManager={name}");
+    server.post(&with("kubectl-create"), &config_map("a", json!({}))).await.expect(201);
+    let long = server.post(&with(&"x".repeat(129)), &config_map("b", json!({}))).await.expect(422);
+    assert_eq!(
+        long["message"],
+        "CreateOptions.meta.k8s.io \"\" is invalid: fieldManager: Too long: may not be more than 128 bytes"
+    );
+    let path = format!("{CONFIG_MAPS}/a?fieldManager=a%0Ab");
+    let lines = server.patch(&path, "merge-patch+json", &json!({})).await.expect(422);
+    assert!(lines["message"].as_str().unwrap().contains("printable"), "{lines}");
 }

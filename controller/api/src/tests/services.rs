@@ -73,3 +73,45 @@ async fn becoming_external_releases_and_back_allocates() {
     headless["spec"]["clusterIP"] = json!("None");
     assert_eq!(server.post(SERVICES, &headless).await.expect(201)["spec"]["clusterIPs"], json!(["None"]));
 }
+
+const INGRESSES: &str = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+const CLASSES: &str = "/apis/networking.k8s.io/v1/ingressclasses";
+
+fn ingress(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {
+        "defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}}})
+}
+
+fn class(name: &str, is_default: &str) -> Value {
+    json!({"metadata": {"name": name, "annotations": {"ingressclass.kubernetes.io/is-default-class": is_default}},
+        "spec": {"controller": "example.com/controller"}})
+}
+
+#[tokio::test]
+async fn an_ingress_without_a_class_gets_the_default_one() {
+    let server = Server::new().await;
+    let made = async |body: Value| server.post(INGRESSES, &body).await;
+    let plain = made(ingress("before")).await.expect(201);
+    assert!(plain["spec"].get("ingressClassName").is_none(), "there is no default: {plain}");
+    server.post(CLASSES, &class("warren", "true")).await.expect(201);
+    server.post(CLASSES, &class("other", "false")).await.expect(201);
+    assert_eq!(made(ingress("web")).await.expect(201)["spec"]["ingressClassName"], "warren");
+    let mut named = ingress("named");
+    named["spec"]["ingressClassName"] = json!("other");
+    assert_eq!(made(named).await.expect(201)["spec"]["ingressClassName"], "other");
+    let mut old = ingress("old");
+    old["metadata"]["annotations"] = json!({"kubernetes.io/ingress.class": "nginx"});
+    assert!(made(old).await.expect(201)["spec"].get("ingressClassName").is_none());
+    // Only what is new: what is stored without a class stays so.
+    let labelled = json!({"metadata": {"labels": {"a": "b"}}});
+    let patched =
+        server.patch(&format!("{INGRESSES}/before"), "merge-patch+json", &labelled).await.expect(200);
+    assert!(patched["spec"].get("ingressClassName").is_none());
+    server.post(CLASSES, &class("third", "true")).await.expect(201);
+    let refused = made(ingress("torn")).await.expect(403);
+    assert_eq!(
+        refused["message"],
+        "ingresses.networking.k8s.io \"torn\" is forbidden: 2 default IngressClasses were found (third, warren), only 1 \
+         is allowed: name one in spec.ingressClassName"
+    );
+}

@@ -4,7 +4,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 use warren_objects::unsupported;
-use warren_plan::resources::NAMESPACES;
+use warren_plan::resources::{INGRESSES, NAMESPACES};
 use warren_store::{Key, Precondition, Snapshot, Transaction};
 
 use super::{stamp, written};
@@ -21,7 +21,7 @@ use crate::{
 
 pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let kind = call.target.kind;
-    let options = WriteOptions::parse(&call.query)?;
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     meta::agree_with_url(kind, &call.target.namespace, "", &mut object)?;
     meta::on_create(kind, &mut object, Timestamp::now())?;
@@ -72,6 +72,9 @@ async fn attempt(
         None => {}
     }
     admission::create(kind, object);
+    if kind.resource == INGRESSES {
+        admission::default_ingress_class(kind, &snapshot, object)?;
+    }
     let claim = if kind.resource == "services" {
         addresses::claim(&engine.addresses, &engine.config, &snapshot, object)
             .map_err(|error| Status::invalid(kind, &name, &[error]))?

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use warren_store::{Object, Transaction};
 
-use super::{list::select, stamp};
+use super::{list::chosen, stamp};
 use crate::{
     addresses, body,
     delete::{Decision, DeleteOptions, decide, permit},
@@ -15,6 +15,7 @@ use crate::{
     kinds::Kind,
     meta,
     path::ResourceTarget,
+    query::ListOptions,
     respond::{Content, List, Reply},
     selectors::Selector,
     server::Call,
@@ -23,6 +24,10 @@ use crate::{
 
 /// How many objects of a collection are deleted at a time: enough for commits to be grouped.
 const AT_ONCE: usize = 32;
+
+/// How often the deletion of one object of a collection is tried again: others may count an event, or report a status,
+/// many times meanwhile.
+const COLLECTION_ATTEMPTS: usize = 100;
 
 /// What became of the object.
 pub(crate) enum Deletion {
@@ -95,38 +100,50 @@ pub(super) fn removal(kind: &Kind, old: &Object) -> Transaction {
     if kind.resource == "services" { addresses::release(transaction, &old.value) } else { transaction }
 }
 
-/// Deletes all that is selected, several at a time. Objects that vanish meanwhile are no error.
+/// Deletes all that is selected, or a page of it, several at a time. Objects that vanish, or are no longer selected
+/// when their turn comes, are no error. What fails stops nothing: the first failure is told when all have had their turn.
 pub(crate) async fn delete_collection(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let kind = call.target.kind;
     let options = DeleteOptions::parse(&body::optional(&call.headers, &call.body)?, &call.query)?;
-    let selector = Selector::parse(kind, &call.query)?;
-    let selected: Vec<Arc<Object>> = select(&engine.snapshot(), &call.target, &selector).cloned().collect();
-    let options = &options;
-    let deletions = selected
-        .into_iter()
-        .map(|object| async move { delete_selected(engine, kind, object, options).await });
-    let outcomes: Vec<Option<Arc<Object>>> = stream::iter(deletions).buffered(AT_ONCE).try_collect().await?;
-    let objects = outcomes.into_iter().flatten().collect();
+    let selector = Selector::parse(call.target.kind, &call.query)?;
+    let wanted = ListOptions::parse(&call.query)?;
+    wanted.check_list()?;
+    let page = chosen(engine, call, &wanted, &selector).await?;
+    let (kind, options, selector) = (call.target.kind, &options, &selector);
+    let deletions =
+        page.objects.into_iter().map(|object| delete_selected(engine, kind, object, selector, options));
+    let outcomes: Vec<_> = stream::iter(deletions).buffered(AT_ONCE).collect().await;
+    let outcomes: Result<Vec<Option<Arc<Object>>>, Status> = outcomes.into_iter().collect();
+    let objects = outcomes?.into_iter().flatten().collect();
     let revision = engine.snapshot().revision;
-    Ok(Reply::ok(Content::List(List { objects, revision, continuation: None, remaining: None })))
+    Ok(Reply::ok(Content::List(List { objects, revision, ..page })))
 }
 
-/// Deletes one object of a collection; `None`: it was gone already.
+/// Deletes one object of a collection, if it is still the one that was selected; `None`: it is not. Whoever writes to it
+/// meanwhile does not keep it.
 async fn delete_selected(
     engine: &Engine,
     kind: &'static Kind,
-    object: Arc<Object>,
+    selected: Arc<Object>,
+    selector: &Selector,
     options: &DeleteOptions,
 ) -> Result<Option<Arc<Object>>, Status> {
-    let (namespace, name) = (object.key.namespace.to_string(), object.key.name.to_string());
-    let target = ResourceTarget { kind, namespace, name, subresource: None };
-    match delete_named(engine, &target, options).await {
-        Ok(Deletion::Gone(_)) => Ok(Some(object)),
-        Ok(Deletion::Pending(value)) => {
-            let revision = meta::text(&value, "resourceVersion").parse().unwrap_or(object.revision);
-            Ok(Some(Arc::new(Object::new(object.key.clone(), revision, value))))
+    let (key, uid) = (&selected.key, meta::text(&selected.value, "uid"));
+    permit(kind, &key.name)?;
+    for _ in 0..COLLECTION_ATTEMPTS {
+        let snapshot = engine.snapshot();
+        let still = |object: &&Arc<Object>| {
+            meta::text(&object.value, "uid") == uid && selector.matches(&object.value)
+        };
+        let Some(object) = snapshot.get(key).filter(still) else { return Ok(None) };
+        options.check(kind, &object.value)?;
+        match attempt(engine, kind, object, options).await? {
+            Some(Deletion::Gone(_)) => return Ok(Some(selected)),
+            Some(Deletion::Pending(value)) => {
+                let revision = meta::text(&value, "resourceVersion").parse().unwrap_or(object.revision);
+                return Ok(Some(Arc::new(Object::new(key.clone(), revision, value))));
+            }
+            None => {}
         }
-        Err(status) if status.code == 404 => Ok(None),
-        Err(status) => Err(status),
     }
+    Err(Status::conflict(kind, &key.name))
 }

@@ -19,14 +19,24 @@ pub(crate) async fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> 
     let options = ListOptions::parse(&call.query)?;
     options.check_list()?;
     let selector = Selector::parse(call.target.kind, &call.query)?;
+    Ok(Reply::ok(Content::List(chosen(engine, call, &options, &selector).await?)))
+}
+
+/// What the options of a list choose of what a selector selects.
+pub(super) async fn chosen(
+    engine: &Engine,
+    call: &Call,
+    options: &ListOptions,
+    selector: &Selector,
+) -> Result<List, Status> {
     let token = options.continuation.as_deref().map(Token::decode).transpose()?;
-    let snapshot = state(engine, &options, token.as_ref()).await?;
-    let contents = shown(engine, call.target.kind, Arc::clone(&snapshot), &call.target.namespace);
-    let page = page(&contents, &call.target, &selector, options.limit, token.as_ref());
+    let snapshot = state(engine, options, token.as_ref()).await?;
+    let contents = shown(engine, call.target.kind, Arc::clone(&snapshot), &call.target.namespace).await;
+    let page = page(&contents, &call.target, selector, options.limit, token.as_ref());
     if page.continuation.is_some() {
         engine.continuations.keep(&snapshot);
     }
-    Ok(Reply::ok(Content::List(page)))
+    Ok(page)
 }
 
 /// The state that the list shows.

@@ -24,7 +24,7 @@ pub(crate) async fn patch(engine: &Engine, call: &Call) -> Result<Reply, Status>
 /// PATCH of an object, or of a part of it.
 pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> Result<Reply, Status> {
     let kind = call.target.kind;
-    let options = WriteOptions::parse(&call.query)?;
+    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     let mut warnings = Vec::new();
     let result = write(engine, &call.target, scope, options.dry_run, |old| {

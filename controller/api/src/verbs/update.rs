@@ -26,7 +26,7 @@ pub(crate) async fn update(engine: &Engine, call: &Call) -> Result<Reply, Status
 /// PUT of an object, or of a part of it.
 pub(crate) async fn put(engine: &Engine, call: &Call, scope: Scope) -> Result<Reply, Status> {
     let kind = call.target.kind;
-    let options = WriteOptions::parse(&call.query)?;
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut object)?;
     let result = write(engine, &call.target, scope, options.dry_run, |_| Ok(object.clone())).await?;

@@ -18,7 +18,8 @@ use warren_store::{Change, Event, Expired, Object};
 use super::list::select;
 use crate::{
     encode::{CHUNK, CLOSING, Form, Shown},
-    engine::Engine,
+    endpoints::{self, Sources},
+    engine::{Engine, shown},
     negotiate::{Negotiated, View},
     path::ResourceTarget,
     query::ListOptions,
@@ -36,7 +37,7 @@ const LIFETIME_SECONDS: std::ops::Range<u64> = 1_800..3_600;
 /// No watch lasts longer than this.
 const LONGEST_SECONDS: u64 = 24 * 3_600;
 
-pub(crate) fn watch(
+pub(crate) async fn watch(
     engine: &Engine,
     call: &Call,
     form: Negotiated,
@@ -51,7 +52,7 @@ pub(crate) fn watch(
     }
     let form = Form { kind, view: form.view, include, now: Timestamp::now() };
     let feed = Feed { target: call.target.clone(), selector, form, columns_sent: false };
-    let body = match open(engine, &feed, &options) {
+    let body = match open(engine, &feed, &options).await {
         Ok(source) => {
             Body::from_stream(stream::unfold(Watcher::new(feed, source, &options), async |mut w| {
                 let part = w.next().await?;
@@ -72,9 +73,11 @@ struct Source {
     /// Changes that were read and not yet sent.
     pending: std::vec::IntoIter<Change>,
     history: warren_store::Watch,
+    /// For Endpoints: what they are made of.
+    made_of: Option<Sources>,
 }
 
-fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Source, Expired> {
+async fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Source, Expired> {
     let snapshot = engine.snapshot();
     let wanted = options.revision.unwrap_or(0);
     let wants_state = options.send_initial_events.unwrap_or(wanted == 0);
@@ -84,8 +87,22 @@ fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Source, E
     }
     let after = if from_now { snapshot.revision } else { wanted };
     let history = engine.store.watch(after)?;
+    let kind = feed.target.kind;
+    let made_of = if kind.resource == endpoints::RESOURCE {
+        let newest = snapshot.revision;
+        let then = engine.at(Arc::clone(&snapshot), after).await;
+        let then = then.ok_or(Expired { wanted: after, oldest: 0, newest })?;
+        Some(Sources::of(&then, &feed.target.namespace))
+    } else {
+        None
+    };
     let initial: Vec<Arc<Object>> = if wants_state {
-        select(&snapshot, &feed.target, &feed.selector).cloned().collect()
+        let contents = if made_of.is_some() {
+            shown(engine, kind, snapshot, &feed.target.namespace).await
+        } else {
+            snapshot
+        };
+        select(&contents, &feed.target, &feed.selector).cloned().collect()
     } else {
         Vec::new()
     };
@@ -95,6 +112,7 @@ fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Source, E
         initial_revision: after,
         pending: Vec::new().into_iter(),
         history,
+        made_of,
     })
 }
 
@@ -132,15 +150,23 @@ impl Feed {
         {
             return;
         }
+        let last = || event.departed(revision).cloned();
+        self.write_turn(event.previous.as_ref(), event.current.as_ref(), last, out);
+    }
+
+    /// One object, before and after; `last` is its last state, at the revision at which it ended.
+    fn write_turn(
+        &mut self,
+        before: Option<&Arc<Object>>,
+        after: Option<&Arc<Object>>,
+        last: impl FnOnce() -> Option<Arc<Object>>,
+        out: &mut Vec<u8>,
+    ) {
         let selected = |object: &&Arc<Object>| -> bool { self.selector.matches(&object.value) };
-        let before = event.previous.as_ref().filter(selected);
-        match (before, event.current.as_ref().filter(selected)) {
+        match (before.filter(selected), after.filter(selected)) {
             (None, Some(now)) => self.write("ADDED", now, out),
             (Some(_), Some(now)) => self.write("MODIFIED", now, out),
-            // The last state that was selected, at the revision at which it ended.
-            (Some(_), None) => {
-                event.departed(revision).into_iter().for_each(|last| self.write("DELETED", last, out))
-            }
+            (Some(_), None) => last().iter().for_each(|last| self.write("DELETED", last, out)),
             (None, None) => {}
         }
     }
@@ -242,7 +268,7 @@ impl Watcher {
 
     /// What can be sent without waiting: the rest of the initial state and its end, then changes; a part of them.
     fn ready(&mut self) -> Vec<u8> {
-        let Source { initial, mark_end, initial_revision, pending, .. } = &mut self.source;
+        let Source { initial, mark_end, initial_revision, pending, made_of, .. } = &mut self.source;
         let mut out = Vec::new();
         while out.len() < CHUNK
             && let Some(object) = initial.next()
@@ -255,8 +281,15 @@ impl Watcher {
         while out.len() < CHUNK
             && let Some(change) = pending.next()
         {
-            for event in change.events.iter() {
-                self.feed.write_event(event, change.revision, &mut out);
+            let Some(sources) = made_of else {
+                for event in change.events.iter() {
+                    self.feed.write_event(event, change.revision, &mut out);
+                }
+                continue;
+            };
+            for turn in sources.advance(&change) {
+                let last = || turn.departed(change.revision);
+                self.feed.write_turn(turn.before.as_ref(), turn.after.as_ref(), last, &mut out);
             }
         }
         out

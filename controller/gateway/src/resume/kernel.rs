@@ -61,7 +61,7 @@ pub(super) fn counters(socket: &impl AsFd) -> Option<Counters> {
 }
 
 /// Whether the peer has sent its last byte (or is gone).
-pub(super) fn peer_has_ended(socket: &impl AsFd) -> bool {
+pub(crate) fn peer_has_ended(socket: &impl AsFd) -> bool {
     tcp_info(socket).is_ok_and(|info| info.tcpi_state != ESTABLISHED)
 }
 
@@ -94,7 +94,7 @@ fn queued(socket: &impl AsFd, request: libc::Ioctl) -> io::Result<u64> {
 }
 
 /// Copies what waits in the receive buffer, from its beginning, and leaves it there.
-pub(super) fn peek(socket: &impl AsFd, into: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn peek(socket: &impl AsFd, into: &mut [u8]) -> io::Result<usize> {
     receive(socket, into, MsgFlags::MSG_PEEK)
 }
 

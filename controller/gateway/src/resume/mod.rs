@@ -23,5 +23,6 @@ pub(crate) mod witness;
 
 pub(crate) use self::{
     holder::{Holder, Place, Resumed, forget_released},
+    kernel::{peek, peer_has_ended},
     stream::{Progress, Stream},
 };

@@ -14,7 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Answer, DeadPort, Gateway, PATIENCE, Upstream, eventually, full, rule, within};
+use crate::support::{Answer, DeadPort, Gateway, Upstream, eventually, full, plain, rule, within};
 
 #[tokio::test]
 async fn a_request_without_a_rule_is_told_so() {
@@ -172,7 +172,7 @@ async fn when_none_answers_the_client_learns_it() {
     gateway.route_all(&[silent.address()]).await;
     let answer = gateway.client().await.get("a.test", "/").await;
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
-    assert_eq!(answer.text(), "default/web:80 did not accept the connection within 1 s\n");
+    assert_eq!(answer.text(), "default/web:80 did not accept the connection in time\n");
 }
 
 #[tokio::test]
@@ -334,12 +334,10 @@ async fn a_stop_lets_requests_finish_and_takes_no_new_connections() {
 async fn a_taken_port_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = taken.local_addr().expect("bound");
-    let listeners =
-        warren_gateway::Listeners { http: address, https: None, threads: 1, response_timeout: PATIENCE };
     let stop = tokio_util::sync::CancellationToken::new();
-    let error = warren_gateway::serve(listeners, &warren_gateway::Routes::new(), &stop)
-        .err()
-        .expect("the port is taken");
+    let routes = warren_gateway::Routes::new(warren_gateway::Refused::default());
+    let served = warren_gateway::serve(plain(address, 1), &routes, &stop);
+    let error = served.err().expect("the port is taken");
     let error = format!("{error:#}");
     assert!(error.contains(&address.to_string()) && error.contains("in use"), "{error}");
 }

@@ -15,10 +15,10 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use warren_gateway::{Listeners, Routes, Serving, serve_with};
+use warren_gateway::{Refused, Routes, Serving, serve_with};
 use warren_runtime::descriptors::{self, Descriptors, Message, OWN};
 
-use crate::support::{Client, Upstream, eventually, rule, within};
+use crate::support::{Client, Upstream, eventually, plain, rule, within};
 
 /// Holds what the generations leave.
 struct Supervisor {
@@ -54,13 +54,12 @@ impl Supervisor {
 
     /// A generation that has its routes before its first connection.
     async fn start(&mut self, address: SocketAddr, threads: usize, upstream: &Upstream) -> Generation {
-        let routes = Routes::new();
+        let routes = Routes::new(Refused::except_loopback());
         let everything = rule("", "/", &[upstream.address]);
         routes.publish(1, [("route/default/web/0", &everything)]).await;
         let stop = CancellationToken::new();
-        let response_timeout = std::time::Duration::from_secs(60);
-        let listeners = Listeners { http: address, https: None, threads, response_timeout };
-        let serving = serve_with(listeners, &self.descriptors(), &routes, &stop).expect("listening");
+        let serving =
+            serve_with(plain(address, threads), &self.descriptors(), &routes, &stop).expect("listening");
         let address = serving.addresses[0].1;
         Generation { serving, stop, address, _routes: routes }
     }

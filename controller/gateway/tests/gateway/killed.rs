@@ -1,6 +1,6 @@
 //! `kill -9` of a real gateway process, and what its successor makes of the clients' connections.
 
-mod process;
+pub(crate) mod process;
 
 use std::{
     sync::{

@@ -100,7 +100,8 @@ async fn the_upstream_learns_who_asked_for_what() {
     for expected in [
         "GET /path?query=1",
         "host: Shop.test:8080",
-        "x-forwarded-for: 10.0.0.9, 127.0.0.1",
+        "x-forwarded-for: 127.0.0.1",
+        "x-real-ip: 127.0.0.1",
         "x-forwarded-proto: http",
         "x-forwarded-host: Shop.test:8080",
     ] {

@@ -135,7 +135,8 @@ impl ServerCertVerifier for TrustAnything {
     }
 }
 
-async fn tls(address: SocketAddr, protocol: &[u8]) -> TlsStream<TcpStream> {
+/// The TLS configuration of a client that believes everybody.
+pub(crate) fn trusting(protocol: &[u8]) -> ClientConfig {
     let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
@@ -143,6 +144,11 @@ async fn tls(address: SocketAddr, protocol: &[u8]) -> TlsStream<TcpStream> {
         .with_custom_certificate_verifier(Arc::new(TrustAnything))
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
+    config
+}
+
+pub(crate) async fn tls(address: SocketAddr, protocol: &[u8]) -> TlsStream<TcpStream> {
+    let config = trusting(protocol);
     let stream = TcpStream::connect(address).await.expect("the gateway listens");
     let name = ServerName::try_from("shop.test").expect("a name");
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a TLS handshake");

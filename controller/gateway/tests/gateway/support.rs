@@ -23,9 +23,11 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
-use warren_gateway::{Listeners, Routes, Serving, follow, serve_with};
+use warren_gateway::{
+    Certificates, InForce, Listeners, Names, Patience, Refused, Routes, Serving, follow, serve_with,
+};
 use warren_proto::{
-    control::{Endpoint, HttpRoute, PathType, feed_item::Item},
+    control::{Endpoint, HttpPolicy, HttpRoute, PathType, feed_item::Item},
     vocabulary::Cursor,
 };
 use warren_runtime::{
@@ -90,19 +92,46 @@ impl Gateway {
         Self::with(2, response_timeout)
     }
 
+    /// One worker, and all else as said.
+    pub(crate) fn with_patience(patience: Patience) -> Self {
+        Self::made(1, patience, &[], Names::system().expect("a resolver"))
+    }
+
+    /// Which believes what these say about their clients.
+    pub(crate) fn trusting(proxies: &[&str]) -> Self {
+        Self::made(2, patience(PATIENCE), proxies, Names::system().expect("a resolver"))
+    }
+
+    /// Which asks these servers for names.
+    pub(crate) fn naming(names: Names) -> Self {
+        Self::made(2, patience(PATIENCE), &[], names)
+    }
+
     fn with(threads: usize, response_timeout: Duration) -> Self {
+        Self::made(threads, patience(response_timeout), &[], Names::system().expect("a resolver"))
+    }
+
+    fn made(threads: usize, patience: Patience, proxies: &[&str], names: Names) -> Self {
         let state_dir = tempfile::tempdir().expect("a temporary directory");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let tls = warren_gateway::server_config(state_dir.path()).expect("a certificate");
-        let routes = Routes::new();
+        let certificates = Certificates::load(state_dir.path()).expect("a certificate");
+        let tls = certificates.server_config().expect("a configuration");
+        let routes = Routes::new(Refused::except_loopback());
         let stop = CancellationToken::new();
-        let listeners = Listeners { http: any, https: Some((any, tls)), threads, response_timeout };
+        let listeners = Listeners {
+            http: any,
+            https: Some((any, tls)),
+            threads,
+            patience,
+            trusted_proxies: proxies.iter().map(|network| network.parse().expect("a network")).collect(),
+            memory: 4 << 30,
+        };
         // As in a cluster: plain connections are held. Nobody hears of them here; what does not fit is not held.
         let (supervisor, theirs) = UnixStream::pair().expect("a pair");
         let descriptors = Descriptors::new(BTreeMap::new(), Some(theirs.into()));
         let serving = serve_with(listeners, &descriptors, &routes, &stop).expect("free ports");
         let (feed, states, acknowledged) = Feed::manual();
-        tokio::spawn(follow(feed, routes, stop.clone()));
+        tokio::spawn(follow(feed, InForce { routes, certificates, names }, stop.clone()));
         let address =
             |name| serving.addresses.iter().find(|(known, _)| *known == name).map(|(_, address)| *address);
         Self {
@@ -119,20 +148,32 @@ impl Gateway {
         }
     }
 
-    /// Sends rules as the controller would.
-    pub(crate) fn send(&self, rules: impl IntoIterator<Item = HttpRoute>) -> u64 {
+    /// Sends rules, and other items, as the controller would.
+    pub(crate) fn send(
+        &self,
+        rules: impl IntoIterator<Item = HttpRoute>,
+        others: impl IntoIterator<Item = (String, Item)>,
+    ) -> u64 {
         let revision = self.revision.fetch_add(1, Ordering::Relaxed) as u64 + 1;
         let items = rules.into_iter().enumerate();
-        let items: BTreeMap<_, _> = items
-            .map(|(index, rule)| (format!("route/default/web/{index}"), Item::HttpRoute(rule)))
-            .collect();
+        let items = items.map(|(index, rule)| (format!("route/default/web/{index}"), Item::HttpRoute(rule)));
+        let items: BTreeMap<_, _> = items.chain(others).collect();
         self.states.send_replace(Some(Arc::new(State { cursor: Cursor { epoch: 1, revision }, items })));
         revision
     }
 
     /// Sends rules and waits until the gateway says that they are in force.
     pub(crate) async fn route(&self, rules: impl IntoIterator<Item = HttpRoute>) {
-        let revision = self.send(rules);
+        self.put(rules, []).await;
+    }
+
+    /// The same, with other items.
+    pub(crate) async fn put(
+        &self,
+        rules: impl IntoIterator<Item = HttpRoute>,
+        others: impl IntoIterator<Item = (String, Item)>,
+    ) {
+        let revision = self.send(rules, others);
         let mut acknowledged = self.acknowledged.clone();
         let reached = acknowledged.wait_for(|known| *known >= revision);
         within("the acknowledgement", reached).await.expect("the gateway lives");
@@ -159,6 +200,22 @@ impl Gateway {
     }
 }
 
+/// As in a cluster, except for how long a response may take.
+pub(crate) fn patience(response: Duration) -> Patience {
+    Patience { response, ..Patience::default() }
+}
+
+/// Plain HTTP, as in a cluster.
+pub(crate) fn plain(http: SocketAddr, threads: usize) -> Listeners {
+    let patience = Patience::default();
+    Listeners { http, https: None, threads, patience, trusted_proxies: Vec::new(), memory: 4 << 30 }
+}
+
+/// A rule that asks for something.
+pub(crate) fn asking(rule: HttpRoute, policy: HttpPolicy) -> HttpRoute {
+    HttpRoute { policy: Some(policy), ..rule }
+}
+
 /// A prefix rule.
 pub(crate) fn rule(host: &str, path: &str, upstreams: &[SocketAddr]) -> HttpRoute {
     let endpoint = |address: &SocketAddr| Endpoint {
@@ -173,7 +230,7 @@ pub(crate) fn rule(host: &str, path: &str, upstreams: &[SocketAddr]) -> HttpRout
         backend: "default/web:80".into(),
         endpoints: upstreams.iter().map(endpoint).collect(),
         ingress: "default/web".into(),
-        is_default: false,
+        ..HttpRoute::default()
     }
 }
 

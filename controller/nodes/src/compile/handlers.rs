@@ -77,6 +77,7 @@ pub(crate) fn compile_probe(
         timeout_seconds: at_least(source.timeout_seconds, 1, 1),
         success_threshold: at_least(source.success_threshold, 1, 1),
         failure_threshold: at_least(source.failure_threshold, 3, 1),
+        grace_seconds: source.termination_grace_period_seconds.map(super::pods::whole_seconds),
     }))
 }
 

@@ -16,19 +16,25 @@ mod network;
 mod pods;
 mod references;
 mod routes;
+mod secrecy;
 pub(crate) mod view;
 mod volumes;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1 as core;
 use warren_plan::{
     ClusterConfig, Failure, Progress, Unwatched, guard,
     member::{Member, MemberRole},
-    resources::{CONFIGMAPS, ENDPOINTSLICES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES},
+    resources::{
+        CONFIGMAPS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES,
+    },
 };
 use warren_proto::{
     control::{Consumer, FeedItem},
@@ -115,15 +121,21 @@ pub(crate) struct Compiler {
     progress: Arc<dyn Progress>,
     last: Compiled,
     pods: BTreeMap<Key, Remembered>,
-    traffic: Option<[Stamp; 4]>,
+    traffic: Option<Traffic>,
     traffic_failures: Vec<Failure>,
+    /// What the gateways' view was made from, of Secrets.
+    secrets: BTreeSet<Key>,
 }
+
+/// The inputs of services and routes: kinds as a whole, and the Secrets that routes name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Traffic([Stamp; 5], Stamp);
 
 impl Compiler {
     /// `progress` learns which object is turned to.
     pub(crate) fn new(config: ClusterConfig, progress: Arc<dyn Progress>) -> Self {
-        let (last, pods) = (Compiled::default(), BTreeMap::new());
-        Self { config, progress, last, pods, traffic: None, traffic_failures: Vec::new() }
+        let (last, pods, secrets) = (Compiled::default(), BTreeMap::new(), BTreeSet::new());
+        Self { config, progress, last, pods, traffic: None, traffic_failures: Vec::new(), secrets }
     }
 
     /// The views of a snapshot.
@@ -139,11 +151,11 @@ impl Compiler {
             members,
             failures: Vec::new(),
         };
-        let traffic =
-            [MEMBERS, SERVICES, ENDPOINTSLICES, INGRESSES].map(|resource| stamp(snapshot.list(resource)));
-        if self.traffic != Some(traffic) {
+        let kinds = [MEMBERS, SERVICES, ENDPOINTSLICES, INGRESSES, INGRESSCLASSES]
+            .map(|resource| stamp(snapshot.list(resource)));
+        if self.traffic != Some(Traffic(kinds, self.secrets(snapshot))) {
             self.traffic_failures = self.traffic(snapshot, &mut next);
-            self.traffic = Some(traffic);
+            self.traffic = Some(Traffic(kinds, self.secrets(snapshot)));
         }
         let failed_pods = self.pods.values().filter_map(|pod| pod.failure.as_ref());
         next.failures = failed_pods.chain(&self.traffic_failures).cloned().collect();
@@ -161,14 +173,20 @@ impl Compiler {
         configs
     }
 
-    fn traffic(&self, snapshot: &Snapshot, next: &mut Compiled) -> Vec<Failure> {
+    fn secrets(&self, snapshot: &Snapshot) -> Stamp {
+        stamp(self.secrets.iter().filter_map(|key| snapshot.get(key)))
+    }
+
+    fn traffic(&mut self, snapshot: &Snapshot, next: &mut Compiled) -> Vec<Failure> {
         let mut failures = Vec::new();
         let slices = Slices::of(snapshot);
         let peers = next.members.values().filter_map(|member| network::peer(member));
         let services = snapshot.list(SERVICES);
         let services = services.filter_map(|object| self.service(object, &slices, &mut failures));
         next.network = collect(&self.last.network, peers.chain(services));
-        next.gateway = collect(&self.last.gateway, self.routes(snapshot, &slices, &mut failures).into_iter());
+        let routes = self.routes(snapshot, &slices, &mut failures);
+        next.gateway = collect(&self.last.gateway, routes.items.into_iter());
+        self.secrets = routes.secrets;
         failures
     }
 
@@ -192,12 +210,12 @@ impl Compiler {
 
     /// All routes. When that fails, each Ingress is tried alone: those that fail keep the routes that they had, and
     /// the others are compiled without them.
-    fn routes(&self, snapshot: &Snapshot, slices: &Slices, failures: &mut Vec<Failure>) -> Vec<FeedItem> {
+    fn routes(&self, snapshot: &Snapshot, slices: &Slices, failures: &mut Vec<Failure>) -> routes::Routes {
         const STAGE: &str = "compiling routes";
         self.progress.at(STAGE, &Key::new(INGRESSES, "", "all"));
         let compile = |snapshot: &Snapshot, endpoints| {
             slices.allow(endpoints);
-            guard::catch(|| routes::routes(snapshot, slices).collect::<Vec<_>>())
+            guard::catch(|| routes::routes(snapshot, slices, &self.config))
         };
         match compile(snapshot, 10 * OBJECT_ENDPOINTS) {
             Ok(routes) if !slices.exceeded() => return routes,
@@ -205,12 +223,12 @@ impl Compiler {
         }
         let all: Vec<Key> = snapshot.list(INGRESSES).map(|ingress| ingress.key.clone()).collect();
         let (none, ingresses) = snapshot.without(&all);
-        let (mut failed, mut kept) = (Vec::new(), Vec::new());
+        let (mut failed, mut kept) = (Vec::new(), routes::Routes::default());
         for ingress in &ingresses {
             self.progress.at(STAGE, &ingress.key);
             let message = match compile(&none.with(Arc::clone(ingress)), OBJECT_ENDPOINTS) {
                 Ok(routes) if slices.exceeded() => {
-                    kept.extend(routes);
+                    kept.add(routes);
                     too_many_endpoints("paths")
                 }
                 Ok(_) => continue,
@@ -218,7 +236,7 @@ impl Compiler {
                     let own = format!("route/{}/{}/", ingress.key.namespace, ingress.key.name);
                     let known = self.last.gateway.range(own.clone()..);
                     let known = known.take_while(|(key, _)| key.starts_with(&own));
-                    kept.extend(known.map(|(_, item)| (**item).clone()));
+                    kept.items.extend(known.map(|(_, item)| (**item).clone()));
                     message
                 }
             };
@@ -226,8 +244,9 @@ impl Compiler {
             failed.push(ingress.key.clone());
         }
         let good = compile(&snapshot.without(&failed).0, usize::MAX);
-        let good = good.or_else(|_| compile(&none, usize::MAX)).unwrap_or_default();
-        good.into_iter().chain(kept).collect()
+        let mut good = good.or_else(|_| compile(&none, usize::MAX)).unwrap_or_default();
+        good.add(kept);
+        good
     }
 
     fn agents(

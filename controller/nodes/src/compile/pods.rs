@@ -16,11 +16,18 @@ use super::{
     environment::{self, expand},
     handlers::{compile_hook, compile_probe},
     references::References,
-    view, volumes,
+    secrecy, view, volumes,
 };
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+/// Of a Linux host.
+const LONGEST_HOST_NAME: usize = 64;
+const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 const CONFIG_ERROR: &str = "CreateContainerConfigError";
+/// A pod's own answer to how many processes each of its containers may have.
+const PIDS_ANNOTATION: &str = "warren.dev/pids-limit";
+/// The kernel knows no more processes than this.
+const MOST_PIDS: u32 = 4_194_304;
 
 /// The instruction for a bound pod; `None` while it has no address, and once it is gone from its node.
 pub(crate) fn compile(object: &Object, snapshot: &Snapshot, config: &ClusterConfig) -> Option<FeedItem> {
@@ -99,6 +106,10 @@ impl<'a> Compilation<'a> {
         let spec = self.references.pod.spec.as_ref()?;
         let name = metadata.name.clone().unwrap_or_default();
         let (volumes, problem) = self.volumes(spec);
+        let pids_limit = pids_limit(metadata);
+        let problem = problem
+            .or_else(|| pids_limit.as_ref().err().cloned())
+            .or_else(|| self.too_long_a_name(spec, &name));
         let names: BTreeSet<&str> =
             spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect();
         let pod = PodVolumes { names, problem: problem.as_deref() };
@@ -109,7 +120,8 @@ impl<'a> Compilation<'a> {
         Some(PodInstruction {
             uid,
             namespace: self.references.namespace.to_owned(),
-            hostname: hostname(spec.hostname.as_deref().unwrap_or(&name)),
+            hostname: self.hostname(spec, &name),
+            fully_qualified_name: self.fully_qualified_name(spec, &name),
             name,
             address,
             dns: Some(self.dns(spec)),
@@ -120,7 +132,39 @@ impl<'a> Compilation<'a> {
             terminate_after_seconds: terminate_after(metadata),
             labels: metadata.labels.clone().unwrap_or_default(),
             host_aliases: spec.host_aliases.iter().flatten().map(host_alias).collect(),
+            grace_seconds: spec.termination_grace_period_seconds.map(whole_seconds),
+            pids_limit: pids_limit.unwrap_or_default(),
         })
+    }
+
+    /// What the pod's host calls itself; `setHostnameAsFQDN` makes it the full name.
+    fn hostname(&self, spec: &core::PodSpec, name: &str) -> String {
+        let full = self.fully_qualified_name(spec, name);
+        if spec.set_hostname_as_fqdn == Some(true) && (1..=LONGEST_HOST_NAME).contains(&full.len()) {
+            return full;
+        }
+        hostname(spec.hostname.as_deref().unwrap_or(name))
+    }
+
+    /// What the kernel would refuse to call the host.
+    fn too_long_a_name(&self, spec: &core::PodSpec, name: &str) -> Option<String> {
+        let full = self.fully_qualified_name(spec, name);
+        (spec.set_hostname_as_fqdn == Some(true) && full.len() > LONGEST_HOST_NAME).then(|| {
+            format!(
+                "setHostnameAsFQDN: FQDN {full} is too long ({LONGEST_HOST_NAME} characters is the max, {} characters \
+                 requested)",
+                full.len()
+            )
+        })
+    }
+
+    /// The full name of a pod that has a subdomain; empty for others.
+    fn fully_qualified_name(&self, spec: &core::PodSpec, name: &str) -> String {
+        let Some(subdomain) = spec.subdomain.as_deref().filter(|subdomain| !subdomain.is_empty()) else {
+            return String::new();
+        };
+        let host = hostname(spec.hostname.as_deref().unwrap_or(name));
+        format!("{host}.{subdomain}.{}.svc.{}", self.references.namespace, self.config.domain)
     }
 
     /// The volumes that can be made, and what stands in the way of the first one that cannot.
@@ -157,12 +201,17 @@ impl<'a> Compilation<'a> {
             stdin_once: container.stdin_once.unwrap_or(false),
             tty: container.tty.unwrap_or(false),
             ports: container.ports.iter().flatten().map(port).collect(),
+            termination_message_path: container
+                .termination_message_path
+                .clone()
+                .filter(|path| !path.is_empty())
+                .unwrap_or_else(|| TERMINATION_MESSAGE_PATH.to_owned()),
+            termination_message_from_log: container.termination_message_policy.as_deref()
+                == Some("FallbackToLogsOnError"),
             ..Container::default()
         };
         let outcome = volumes.problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
-        if let Err(message) =
-            outcome.and_then(|()| self.resolve(spec, container, &volumes.names, &mut compiled))
-        {
+        if let Err(message) = outcome.and_then(|()| self.resolve(container, &volumes.names, &mut compiled)) {
             compiled.unresolved_reason = CONFIG_ERROR.to_owned();
             compiled.unresolved_message = message;
         }
@@ -172,7 +221,6 @@ impl<'a> Compilation<'a> {
     /// Fills in all that can fail.
     fn resolve(
         &self,
-        spec: &core::PodSpec,
         container: &core::Container,
         volumes: &BTreeSet<&str>,
         compiled: &mut Container,
@@ -182,6 +230,9 @@ impl<'a> Compilation<'a> {
         let links = self.links.as_ref().map_err(String::clone)?;
         let environment = environment::resolve(&self.references, container, links, &budget)?;
         compiled.holds_secrets = environment::takes_secrets(container);
+        let secret = secrecy::variables(&self.references, container);
+        compiled.words_hold_secrets = secrecy::in_words(container, &secret);
+        compiled.secret_variables = secret.into_iter().collect();
         let expand_all = |texts: &Option<Vec<String>>, what: &str| {
             let lookup = |name: &str| environment.get(name).map(String::as_str);
             let each = texts.iter().flatten().map(|text| {
@@ -206,7 +257,6 @@ impl<'a> Compilation<'a> {
         let lifecycle = container.lifecycle.as_ref();
         compiled.post_start = compile_hook(container, lifecycle.and_then(|hooks| hooks.post_start.as_ref()))?;
         compiled.pre_stop = compile_hook(container, lifecycle.and_then(|hooks| hooks.pre_stop.as_ref()))?;
-        refuse_root(spec, container, compiled)?;
         compiled.env = environment.into_iter().map(|(name, value)| EnvVar { name, value }).collect();
         Ok(())
     }
@@ -214,8 +264,14 @@ impl<'a> Compilation<'a> {
     fn dns(&self, spec: &core::PodSpec) -> Dns {
         let domain = &self.config.domain;
         let mut dns = match spec.dns_policy.as_deref() {
-            // Empty: the machine's own.
-            Some("Default" | "None") => Dns::default(),
+            Some("None") => Dns::default(),
+            // The machine's own, which its agent knows.
+            Some("Default") => Dns {
+                node_servers: true,
+                node_searches_after: Some(0),
+                cluster_server: self.config.dns_address.to_string(),
+                ..Dns::default()
+            },
             _ => Dns {
                 nameservers: vec![self.config.dns_address.to_string()],
                 searches: vec![
@@ -224,6 +280,9 @@ impl<'a> Compilation<'a> {
                     domain.clone(),
                 ],
                 options: vec!["ndots:5".to_owned()],
+                // Before those that the pod asks for.
+                node_searches_after: Some(3),
+                ..Dns::default()
             },
         };
         if let Some(extra) = &spec.dns_config {
@@ -272,7 +331,28 @@ fn terminate_after(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Ob
     metadata.deletion_timestamp.as_ref()?;
     let grace = metadata.deletion_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     let released = metadata.annotations.as_ref().is_some_and(|all| all.contains_key(STOP_ANNOTATION));
-    (grace <= 0 || released).then(|| u32::try_from(grace.max(0)).unwrap_or(u32::MAX))
+    (grace <= 0 || released).then(|| whole_seconds(grace))
+}
+
+/// How many processes each container may have, where the pod says so.
+fn pids_limit(
+    metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> Result<Option<u32>, String> {
+    let Some(text) = metadata.annotations.as_ref().and_then(|all| all.get(PIDS_ANNOTATION)) else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(limit @ 1..=MOST_PIDS) => Ok(Some(limit)),
+        _ => Err(format!(
+            "annotation {PIDS_ANNOTATION}: {:?} is not a number from 1 to {MOST_PIDS}",
+            text.chars().take(40).collect::<String>()
+        )),
+    }
+}
+
+/// Seconds that a user wrote: never negative, never more than the wire holds.
+pub(super) fn whole_seconds(seconds: i64) -> u32 {
+    u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)
 }
 
 fn restart_policy(text: Option<&str>) -> RestartPolicy {
@@ -326,7 +406,9 @@ fn compile_mount(
         return Err(format!("subPath of the volume mount {:?} has more than {PATH_BYTES} bytes", mount.name));
     }
     if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
-        return Err(format!("subPath {sub_path:?} must be relative and must not contain \"..\""));
+        // As it is written: its value may come from a Secret.
+        let written = mount.sub_path_expr.as_ref().unwrap_or(&sub_path);
+        return Err(format!("subPath {written:?} must be relative and must not contain \"..\""));
     }
     Ok(Mount {
         volume: mount.name.clone(),
@@ -363,20 +445,20 @@ fn security(pod: Option<&core::PodSecurityContext>, own: Option<&core::SecurityC
         capabilities_add: list(capabilities.and_then(|capabilities| capabilities.add.as_ref())),
         capabilities_drop: list(capabilities.and_then(|capabilities| capabilities.drop.as_ref())),
         no_new_privileges: own.and_then(|own| own.allow_privilege_escalation) == Some(false),
+        // Judged by the agent, which knows the image's own user.
+        run_as_non_root: own
+            .and_then(|own| own.run_as_non_root)
+            .or(pod.and_then(|pod| pod.run_as_non_root))
+            .unwrap_or(false),
+        supplemental_groups: pod.map(groups).unwrap_or_default(),
     }
 }
 
-/// `runAsNonRoot` with an explicit user 0 can be judged here; an image's own user cannot.
-fn refuse_root(
-    spec: &core::PodSpec,
-    container: &core::Container,
-    compiled: &Container,
-) -> Result<(), String> {
-    let own = container.security_context.as_ref().and_then(|own| own.run_as_non_root);
-    let pod = || spec.security_context.as_ref().and_then(|pod| pod.run_as_non_root);
-    let user = compiled.security.as_ref().and_then(|security| security.run_as_user);
-    if own.or_else(pod) == Some(true) && user == Some(0) {
-        return Err("container's runAsUser breaks non-root policy".to_owned());
-    }
-    Ok(())
+/// `fsGroup` is a group of the pod's processes, too.
+fn groups(pod: &core::PodSecurityContext) -> Vec<i64> {
+    let mut groups: Vec<i64> =
+        pod.supplemental_groups.iter().flatten().copied().chain(pod.fs_group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }

@@ -1,33 +1,145 @@
-//! The gateway's view: one route per rule path of every Ingress that is ours, with its endpoints.
+//! The gateway's view: one route per rule path of every Ingress that is ours, with its endpoints; and what routes need
+//! of Secrets: certificates, and who may pass. Nobody but gateways gets those.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     core::v1 as core,
-    networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec},
+    networking::v1::{
+        HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressServiceBackend, IngressSpec,
+    },
 };
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use warren_plan::{
-    ingress,
-    resources::{INGRESSES, SERVICES},
+    ClusterConfig,
+    ingress::{
+        self,
+        annotations::{self, Annotations},
+    },
+    resources::{INGRESSES, SECRETS, SERVICES},
 };
-use warren_proto::control::{FeedItem, HttpRoute, PathType, feed_item::Item};
+use warren_proto::control::{
+    BasicAuthentication, Endpoint, ExternalTarget, FeedItem, HttpPolicy, HttpRoute, PathType, TlsCertificate,
+    feed_item::Item,
+};
 use warren_store::{Key, Snapshot};
 
 use super::{endpoints::Slices, view};
 
+/// The view, and the Secrets that it was made from, or would be if they existed.
+#[derive(Default)]
+pub(crate) struct Routes {
+    pub(crate) items: Vec<FeedItem>,
+    pub(crate) secrets: BTreeSet<Key>,
+}
+
+impl Routes {
+    pub(crate) fn add(&mut self, mut others: Self) {
+        self.items.append(&mut others.items);
+        self.secrets.append(&mut others.secrets);
+    }
+}
+
 /// All routes.
-pub(crate) fn routes<'a>(snapshot: &'a Snapshot, slices: &'a Slices) -> impl Iterator<Item = FeedItem> + 'a {
-    snapshot.typed::<Ingress>(INGRESSES).flat_map(|(object, ingress)| {
-        if ingress::is_ours(object) {
-            Compilation { snapshot, slices, ingress: &ingress }.routes()
-        } else {
-            Vec::new()
+pub(crate) fn routes(snapshot: &Snapshot, slices: &Slices, config: &ClusterConfig) -> Routes {
+    let ours = snapshot.typed::<Ingress>(INGRESSES).filter(|(object, _)| ingress::is_ours(snapshot, object));
+    let mut ours: Vec<_> = ours.map(|(_, ingress)| ingress).collect();
+    // The oldest has what several ask for.
+    ours.sort_by_cached_key(|ingress| (created(ingress), ingress.metadata.uid.clone()));
+    let mut routes = Routes { items: Vec::new(), secrets: BTreeSet::new() };
+    let mut certificates = Certificates::default();
+    for ingress in &ours {
+        let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
+        let annotations = annotations::read(namespace, ingress.metadata.annotations.as_ref());
+        if let Some((secret, by_key)) = &annotations.users {
+            let key = Key::new(SECRETS, namespace, secret);
+            routes.items.extend(users(snapshot, &key, *by_key));
+            routes.secrets.insert(key);
         }
-    })
+        certificates.claim(ingress, namespace);
+        let compilation = Compilation { snapshot, slices, config, ingress, annotations };
+        routes.items.extend(compilation.routes());
+    }
+    routes.secrets.extend(certificates.0.values().cloned());
+    routes.items.extend(certificates.items(snapshot));
+    routes
+}
+
+fn created(ingress: &Ingress) -> i64 {
+    ingress.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
+}
+
+fn secret(snapshot: &Snapshot, key: &Key) -> Option<std::sync::Arc<core::Secret>> {
+    snapshot.get(key)?.typed::<core::Secret>().ok()
+}
+
+/// Who may pass, as a Secret says it: in a file of its key `auth`, or a user in each key.
+fn users(snapshot: &Snapshot, key: &Key, by_key: bool) -> Option<FeedItem> {
+    let secret = secret(snapshot, key)?;
+    let data = secret.data.as_ref()?;
+    let users = if by_key {
+        let lines =
+            data.iter().map(|(user, hash)| [user.as_bytes(), b":", hash.0.trim_ascii(), b"\n"].concat());
+        lines.collect::<Vec<_>>().concat()
+    } else {
+        data.get("auth")?.0.clone()
+    };
+    let key = annotations::users_key(&key.namespace, &key.name, by_key);
+    Some(view::item(key, Item::BasicAuthentication(BasicAuthentication { users, lost: false })))
+}
+
+/// Which Secret has the certificate of a host: the oldest Ingress says. "" stands for all other hosts.
+#[derive(Default)]
+struct Certificates(BTreeMap<String, Key>);
+
+impl Certificates {
+    fn claim(&mut self, ingress: &Ingress, namespace: &str) {
+        let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
+        for tls in tls {
+            let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else { continue };
+            let key = Key::new(SECRETS, namespace, secret);
+            let hosts = tls.hosts.as_deref().unwrap_or_default();
+            for host in hosts {
+                self.0.entry(host.to_lowercase()).or_insert_with(|| key.clone());
+            }
+            if hosts.is_empty() {
+                self.0.entry(String::new()).or_insert_with(|| key.clone());
+            }
+        }
+    }
+
+    fn items(&self, snapshot: &Snapshot) -> Vec<FeedItem> {
+        let mut hosts = BTreeMap::<&Key, Vec<String>>::new();
+        for (host, key) in self.0.iter().filter(|(host, _)| !host.is_empty()) {
+            hosts.entry(key).or_default().push(host.clone());
+        }
+        let named = hosts.into_iter().map(|(key, hosts)| (key, "", hosts));
+        let others = self.0.get("").map(|key| (key, "/any", Vec::new()));
+        let item = |(key, end, hosts): (&Key, &str, Vec<String>)| {
+            let secret = secret(snapshot, key)?;
+            let data = |name: &str| Some(secret.data.as_ref()?.get(name)?.0.clone());
+            let certificate = TlsCertificate { hosts, certificate: data("tls.crt")?, key: data("tls.key")? };
+            let key = format!("tls/{}/{}{end}", key.namespace, key.name);
+            Some(view::item(key, Item::TlsCertificate(certificate)))
+        };
+        named.chain(others).filter_map(item).collect()
+    }
+}
+
+/// Where a backend leads.
+struct Backend {
+    /// "NAMESPACE/SERVICE:PORT".
+    label: String,
+    endpoints: Vec<Endpoint>,
+    external: Option<ExternalTarget>,
 }
 
 struct Compilation<'a> {
     snapshot: &'a Snapshot,
     slices: &'a Slices,
+    config: &'a ClusterConfig,
     ingress: &'a Ingress,
+    annotations: Annotations,
 }
 
 impl Compilation<'_> {
@@ -62,49 +174,121 @@ impl Compilation<'_> {
     }
 
     fn path(&self, host: &str, path: &HTTPIngressPath) -> HttpRoute {
-        let path_type = if path.path_type == "Exact" { PathType::Exact } else { PathType::Prefix };
+        let path_type = match path.path_type.as_str() {
+            "Exact" => PathType::Exact,
+            _ if self.annotations.regex => PathType::Regex,
+            _ => PathType::Prefix,
+        };
         let text = path.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
         self.route(host, text, path_type, &path.backend)
     }
 
     fn route(&self, host: &str, path: &str, path_type: PathType, backend: &IngressBackend) -> HttpRoute {
-        let (backend, endpoints) = self.backend(backend);
+        let host = host.to_lowercase();
+        let mut policy = self.annotations.policy.clone();
+        policy.redirect_to_https |= self.annotations.redirect_where_tls && self.has_certificate(&host);
+        let Backend { label, endpoints, external } = self.backend(backend);
         HttpRoute {
-            host: host.to_lowercase(),
+            host,
             path: path.to_owned(),
             path_type: path_type.into(),
-            backend,
+            backend: label,
             endpoints,
             ingress: format!("{}/{}", self.namespace(), self.name()),
             is_default: false,
+            policy: (policy != HttpPolicy::default()).then_some(policy),
+            external,
+            created: created(self.ingress),
+            uid: self.ingress.metadata.uid.clone().unwrap_or_default(),
         }
     }
 
+    /// Whether the Ingress's `tls` speaks of the host.
+    fn has_certificate(&self, host: &str) -> bool {
+        let tls = self.ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
+        let fits = |name: &String| {
+            let name = name.to_lowercase();
+            let suffix = host.split_once('.').map(|(_, suffix)| suffix);
+            name == host || name.strip_prefix("*.").is_some_and(|wanted| suffix == Some(wanted))
+        };
+        tls.map(|tls| tls.hosts.as_deref().unwrap_or_default())
+            .any(|hosts| hosts.is_empty() || hosts.iter().any(fits))
+    }
+
     /// The backend's label and endpoints. One that leads nowhere stays a route: the gateway says so by 503.
-    fn backend(&self, backend: &IngressBackend) -> (String, Vec<warren_proto::control::Endpoint>) {
+    fn backend(&self, backend: &IngressBackend) -> Backend {
         let namespace = self.namespace();
         let Some(target) = &backend.service else {
             let name = backend.resource.as_ref().map_or("", |resource| resource.name.as_str());
-            return (format!("{namespace}/{name}"), Vec::new());
+            return Backend { label: format!("{namespace}/{name}"), endpoints: Vec::new(), external: None };
         };
-        let wanted = target.port.clone().unwrap_or_default();
-        let label = wanted.name.clone().unwrap_or_else(|| wanted.number.unwrap_or_default().to_string());
+        let label = target.port.as_ref().and_then(|port| port.name.clone());
+        let label = label.unwrap_or_else(|| number(target).unwrap_or_default().to_string());
         let label = format!("{namespace}/{}:{label}", target.name);
-        let service = self
-            .snapshot
-            .get(&Key::new(SERVICES, namespace, &target.name))
-            .and_then(|object| object.typed::<core::Service>().ok());
-        let ports = service.as_ref().and_then(|service| service.spec.as_ref()?.ports.as_ref());
-        let port = ports.into_iter().flatten().find(|port| match &wanted.name {
-            Some(name) => port.name.as_ref() == Some(name),
-            None => Some(port.port) == wanted.number,
-        });
+        let service = self.service(namespace, &target.name);
+        let port = service.as_deref().and_then(|service| port_of(service, target));
+        let external = service.as_ref().and_then(|service| service.spec.as_ref());
+        let external = external.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
+        if let Some(spec) = external {
+            let name = spec.external_name.as_deref().unwrap_or_default();
+            let (endpoints, external) = self.external(name, target, port);
+            return Backend { label, endpoints, external };
+        }
         let endpoints = port.map(|port| self.slices.of_port(namespace, &target.name, port));
-        (label, endpoints.unwrap_or_default())
+        Backend { label, endpoints: endpoints.unwrap_or_default(), external: None }
+    }
+
+    fn service(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<core::Service>> {
+        self.snapshot.get(&Key::new(SERVICES, namespace, name))?.typed::<core::Service>().ok()
+    }
+
+    /// Where a Service of type ExternalName leads: to another Service's endpoints, or to a name that the gateway
+    /// looks up. Never to the cluster's API, and to no address of the cluster by a name from outside.
+    fn external(
+        &self,
+        name: &str,
+        target: &IngressServiceBackend,
+        port: Option<&core::ServicePort>,
+    ) -> (Vec<Endpoint>, Option<ExternalTarget>) {
+        let name = name.trim_end_matches('.').to_lowercase();
+        let domain = format!(".svc.{}", self.config.domain);
+        let inside = name.strip_suffix(&domain).or_else(|| name.strip_suffix(".svc"));
+        if let Some((service, namespace)) = inside.and_then(|inside| inside.split_once('.')) {
+            if (service, namespace) == ("kubernetes", "default") {
+                return (Vec::new(), None);
+            }
+            let found = self.service(namespace, service);
+            let port = found.as_deref().and_then(|found| port_of(found, target));
+            let endpoints = port.map(|port| self.slices.of_port(namespace, service, port));
+            return (endpoints.unwrap_or_default(), None);
+        }
+        let own = port.map(|port| match &port.target_port {
+            Some(IntOrString::Int(number)) if *number > 0 => *number,
+            _ => port.port,
+        });
+        let port = own.or_else(|| number(target)).and_then(|port| u16::try_from(port).ok());
+        let refused =
+            [self.config.cluster_cidr, self.config.service_cidr].map(|network| network.to_string()).to_vec();
+        let target = port.filter(|port| *port > 0 && !name.is_empty());
+        (Vec::new(), target.map(|port| ExternalTarget { name, port: port.into(), refused }))
     }
 
     fn item(&self, index: &str, route: HttpRoute) -> FeedItem {
         let key = format!("route/{}/{}/{index}", self.namespace(), self.name());
         view::item(key, Item::HttpRoute(route))
     }
+}
+
+fn number(target: &IngressServiceBackend) -> Option<i32> {
+    target.port.as_ref().and_then(|port| port.number)
+}
+
+/// The Service's port that a backend means.
+fn port_of<'a>(service: &'a core::Service, target: &IngressServiceBackend) -> Option<&'a core::ServicePort> {
+    let name = target.port.as_ref().and_then(|port| port.name.as_ref());
+    let ports = service.spec.as_ref()?.ports.as_ref()?;
+    ports.iter().find(|port| match name {
+        Some(name) => port.name.as_ref() == Some(name),
+        None => Some(port.port) == number(target),
+    })
 }

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming, service::InterceptorLayer, transport::Channel};
 use warren_nodes::{CertificateAuthority, MEMBERS, Nodes};
-use warren_plan::ClusterConfig;
+use warren_plan::{ClusterConfig, member::MemberRole};
 use warren_proto::control::{
     Acknowledge, Consumer, FeedBatch, FeedRequest, HeartbeatRequest, JoinRequest, JoinResponse, Role,
     Subscribe, control_client::ControlClient, feed_request::Kind, join_client::JoinClient,
@@ -40,11 +40,19 @@ impl Drop for Controller {
     }
 }
 
+/// `CN/O`, then the membership and the machine that the certificate names, if any.
 fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     let subject = request.metadata().get(SUBJECT).and_then(|text| text.to_str().ok()).map(str::to_owned);
-    if let Some((common_name, organization)) = subject.as_deref().and_then(|text| text.split_once('/')) {
-        let organizations = vec![organization.to_owned()];
-        request.extensions_mut().insert(PeerIdentity { common_name: common_name.to_owned(), organizations });
+    let parts: Vec<&str> = subject.as_deref().map(|text| text.split('/').collect()).unwrap_or_default();
+    if let [common_name, organization, rest @ ..] = &parts[..] {
+        let uri =
+            |index: usize| rest.get(index).filter(|text| !text.is_empty()).map(|text| (*text).to_owned());
+        request.extensions_mut().insert(PeerIdentity {
+            common_name: (*common_name).to_owned(),
+            organizations: vec![(*organization).to_owned()],
+            member: uri(0),
+            machine: uri(1),
+        });
     }
     Ok(request)
 }
@@ -103,18 +111,35 @@ impl Controller {
         JoinClient::new(self.channel().await).join(request).await.map(tonic::Response::into_inner)
     }
 
-    /// A member that has joined.
-    pub async fn member(&self, name: &str, role: Role) -> Member {
-        let token = self.nodes.create_token(Duration::from_secs(600)).await.expect("a token");
-        self.join(&token, name, role).await.expect("joined");
-        self.as_member(name, role).await
+    /// A token for a node.
+    pub async fn token(&self) -> String {
+        self.token_for(Role::Node).await
     }
 
-    /// A member with the certificate of that name, whether it joined or not.
-    pub async fn as_member(&self, name: &str, role: Role) -> Member {
-        let kind = if role == Role::Node { "node" } else { "gateway" };
-        let subject = format!("system:warren:{kind}:{name}/{MEMBERS}");
-        Member { name: name.into(), subject, machine: None, client: ControlClient::new(self.channel().await) }
+    pub async fn token_for(&self, role: Role) -> String {
+        let role = if role == Role::Gateway { MemberRole::Gateway } else { MemberRole::Node };
+        self.nodes.create_token(role, Duration::from_secs(600)).await.expect("a token")
+    }
+
+    /// A member that has joined.
+    pub async fn member(&self, name: &str, role: Role) -> Member {
+        let token = self.token_for(role).await;
+        let joined = self.join(&token, name, role).await.expect("joined");
+        self.with_certificate(name, &joined.certificate).await
+    }
+
+    /// The same member once more, from the same machine.
+    pub async fn again(&self, member: &Member) -> Member {
+        Member { client: ControlClient::new(self.channel().await), ..member.clone() }
+    }
+
+    /// Whoever holds this certificate (DER).
+    pub async fn with_certificate(&self, name: &str, certificate: &[u8]) -> Member {
+        let peer = PeerIdentity::from_der(certificate).expect("a subject");
+        let uri = |uri: &Option<String>| uri.clone().unwrap_or_default();
+        let subject = format!("{}/{MEMBERS}/{}/{}", peer.common_name, uri(&peer.member), uri(&peer.machine));
+        let client = ControlClient::new(self.channel().await);
+        Member { name: name.into(), subject, boot: "boot-1.1".into(), host: peer.machine, client }
     }
 
     /// Creates or replaces an object; the answer is the revision.
@@ -146,11 +171,14 @@ impl Controller {
     }
 }
 
+#[derive(Clone)]
 pub struct Member {
     pub name: String,
-    subject: String,
-    /// The machine it says it speaks from.
-    pub machine: Option<String>,
+    pub subject: String,
+    /// The boot that it says it speaks from; says nothing when it is empty.
+    pub boot: String,
+    /// The machine that it says it is.
+    pub host: Option<String>,
     pub client: ControlClient<Channel>,
 }
 
@@ -158,10 +186,10 @@ impl Member {
     /// A request that carries this member's certificate.
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = request_as(&self.subject, message);
-        if let Some(machine) = &self.machine {
-            let agent = format!("warren/0 machine/{machine}").parse().expect("ASCII");
-            request.metadata_mut().insert("user-agent", agent);
-        }
+        let host = self.host.as_ref().map(|host| format!(" host/{host}")).unwrap_or_default();
+        let boot = if self.boot.is_empty() { String::new() } else { format!(" machine/{}", self.boot) };
+        let agent = format!("warren/0{boot}{host}").parse().expect("ASCII");
+        request.metadata_mut().insert("user-agent", agent);
         request
     }
 

@@ -6,6 +6,7 @@ mod deployments;
 mod endpoints;
 mod extremes;
 mod garbage;
+mod idle;
 mod ingress;
 mod model;
 mod names;

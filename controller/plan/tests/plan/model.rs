@@ -72,6 +72,7 @@ impl Model {
             backend: None,
             mtu: None,
             machine: None,
+            id: None,
         };
         self.write(Member::key(&name), member.to_value());
         self.put(

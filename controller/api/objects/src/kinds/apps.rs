@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1;
 
 use super::{ALL, Kind, PLAIN, SCALE, STATUS};
-use crate::{defaults, strict::decode_as, table, unsupported, validate};
+use crate::{defaults, strict::decode_as, table, validate};
 
 const GROUP: &str = "apps";
 
@@ -33,7 +33,6 @@ pub(super) const KINDS: &[Kind] = &[
         defaults: defaults::workload::daemon_set,
         validate: validate::workload::daemon_set,
         update: validate::workload::update,
-        warnings: unsupported::template,
         columns: table::workload::DAEMON_SET_COLUMNS,
         row: table::workload::daemon_set_row,
         ..PLAIN
@@ -50,7 +49,6 @@ pub(super) const KINDS: &[Kind] = &[
         defaults: defaults::workload::deployment,
         validate: validate::workload::deployment,
         update: validate::workload::update,
-        warnings: unsupported::template,
         columns: table::workload::DEPLOYMENT_COLUMNS,
         row: table::workload::deployment_row,
         ..PLAIN
@@ -69,7 +67,6 @@ pub(super) const KINDS: &[Kind] = &[
         defaults: defaults::workload::replica_set,
         validate: validate::workload::replica_set,
         update: validate::workload::update,
-        warnings: unsupported::template,
         columns: table::workload::REPLICA_SET_COLUMNS,
         row: table::workload::replica_set_row,
         ..PLAIN
@@ -88,7 +85,6 @@ pub(super) const KINDS: &[Kind] = &[
         defaults: defaults::stateful::stateful_set,
         validate: validate::stateful::stateful_set,
         update: validate::stateful::stateful_set_update,
-        warnings: unsupported::template,
         columns: table::workload::STATEFUL_SET_COLUMNS,
         row: table::workload::stateful_set_row,
         ..PLAIN

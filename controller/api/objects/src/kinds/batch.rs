@@ -3,7 +3,7 @@
 use k8s_openapi::api::{autoscaling, batch, policy};
 
 use super::{ALL, Face, Kind, PLAIN, STATUS, Source};
-use crate::{defaults, faces, strict::decode_as, table, unsupported, validate};
+use crate::{defaults, faces, strict::decode_as, table, validate};
 
 const AUTOSCALER: Kind = Kind {
     group: "autoscaling",
@@ -35,7 +35,6 @@ const CRON_JOB: Kind = Kind {
     decode: decode_as::<batch::v1::CronJob>,
     defaults: defaults::job::cron_job,
     validate: validate::job::cron_job,
-    warnings: unsupported::job_template,
     columns: table::job::CRON_JOB_COLUMNS,
     row: table::job::cron_job_row,
     ..PLAIN
@@ -80,7 +79,6 @@ pub(super) const KINDS: &[Kind] = &[
         defaults: defaults::job::job,
         validate: validate::job::job,
         update: validate::job::job_update,
-        warnings: unsupported::template,
         columns: table::job::JOB_COLUMNS,
         row: table::job::job_row,
         ..PLAIN

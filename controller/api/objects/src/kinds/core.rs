@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1;
 
 use super::{ALL, Kind, PLAIN, PLAIN_SUBRESOURCE, SCALE, STATUS, Source, Subresource};
-use crate::{defaults, strict::decode_as, table, unsupported, validate};
+use crate::{defaults, strict::decode_as, table, validate};
 
 /// Below a pod, a connection that is upgraded.
 const fn stream(name: &'static str, kind: &'static str) -> Subresource {
@@ -56,8 +56,8 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "endpoints",
         short_names: &["ep"],
         source: Source::Derived,
-        verbs: &["get", "list"],
-        refusal: "Endpoints are derived from EndpointSlices, to be read only: write or watch \
+        verbs: &["get", "list", "watch"],
+        refusal: "Endpoints are derived from EndpointSlices, to be read only: write \
                   endpointslices.discovery.k8s.io with the label kubernetes.io/service-name instead",
         decode: decode_as::<v1::Endpoints>,
         columns: table::service::ENDPOINTS_COLUMNS,
@@ -181,7 +181,6 @@ pub(super) const KINDS: &[Kind] = &[
         defaults: defaults::pod::pod,
         validate: validate::pod::pod,
         update: validate::pod_update::pod,
-        warnings: unsupported::pod,
         columns: table::pod::COLUMNS,
         row: table::pod::row,
         ..PLAIN
@@ -211,7 +210,6 @@ pub(super) const KINDS: &[Kind] = &[
         decode: decode_as::<v1::ReplicationController>,
         defaults: defaults::workload::replication_controller,
         validate: validate::workload::replication_controller,
-        warnings: unsupported::template,
         columns: table::workload::REPLICA_SET_COLUMNS,
         row: table::workload::replication_controller_row,
         ..PLAIN
@@ -257,7 +255,6 @@ pub(super) const KINDS: &[Kind] = &[
         }],
         returns_deleted: true,
         decode: decode_as::<v1::ServiceAccount>,
-        warnings: unsupported::service_account,
         columns: table::cluster::SERVICE_ACCOUNT_COLUMNS,
         row: table::cluster::service_account_row,
         ..PLAIN
@@ -275,7 +272,6 @@ pub(super) const KINDS: &[Kind] = &[
         name: validate::NameRule::ServiceLabel,
         validate: validate::service::service,
         update: validate::service::update,
-        warnings: unsupported::service,
         columns: table::service::SERVICE_COLUMNS,
         row: table::service::service_row,
         ..PLAIN

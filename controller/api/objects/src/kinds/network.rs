@@ -3,7 +3,7 @@
 use k8s_openapi::api::{discovery, networking};
 
 use super::{Face, Kind, PLAIN, STATUS, Source};
-use crate::{defaults, faces, strict::decode_as, table, unsupported, validate};
+use crate::{defaults, faces, strict::decode_as, table, validate};
 
 const SLICE: Kind = Kind {
     group: "discovery.k8s.io",
@@ -53,9 +53,9 @@ pub(super) const KINDS: &[Kind] = &[
         decode: decode_as::<networking::v1::Ingress>,
         defaults: defaults::service::ingress,
         validate: validate::ingress::ingress,
-        warnings: unsupported::ingress,
         columns: table::service::INGRESS_COLUMNS,
         row: table::service::ingress_row,
+        update: validate::status::balancer_update,
         ..PLAIN
     },
     Kind {
@@ -63,7 +63,7 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "NetworkPolicy",
         plural: "networkpolicies",
         short_names: &["netpol"],
-        verbs: &["get", "list", "watch"],
+        verbs: super::REFUSED,
         refusal: "NetworkPolicies are refused by this version of Warren because it does not enforce them: \
                   a policy that is stored and lets everything through is worse than none",
         decode: decode_as::<networking::v1::NetworkPolicy>,

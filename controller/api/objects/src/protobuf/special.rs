@@ -4,6 +4,7 @@ use jiff::{SignedDuration, civil};
 use serde_json::Value;
 
 use super::{Fault, wire::Reader};
+use crate::text;
 
 /// Seconds and nanoseconds of a `Timestamp`; `None` for Go's zero time, which is written as nothing.
 fn timestamp(data: &[u8]) -> Result<Option<(i64, i32)>, Fault> {
@@ -135,12 +136,15 @@ pub(super) fn int_or_string(data: &[u8]) -> Result<Value, Fault> {
 
 /// JSON that travels as it is; `None` when there is none, or null.
 pub(super) fn json(data: &[u8]) -> Result<Option<Value>, Fault> {
-    let text = first_bytes(data)?;
-    if text.is_empty() {
+    let bytes = first_bytes(data)?;
+    if bytes.is_empty() {
         return Ok(None);
     }
-    let value: Value = serde_json::from_slice(text).map_err(|error| Fault::NotJson(error.to_string()))?;
-    Ok(Some(value).filter(|value| !value.is_null()))
+    let read = text::json(bytes).map_err(|fault| match fault {
+        text::Fault::Syntax(why) => Fault::NotJson(why),
+        text::Fault::TooLarge(_) => Fault::TooLarge,
+    })?;
+    Ok(Some(read.value).filter(|value| !value.is_null()))
 }
 
 /// How many values are in a value; `None` when it has more than so many levels.

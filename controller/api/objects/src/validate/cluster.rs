@@ -34,6 +34,7 @@ pub(crate) fn node_update(old: &Value, new: &Value, errors: &mut Errors) {
             errors.forbidden(&Path::new("spec").child(field), detail);
         }
     }
+    super::status::node_update(old, new, errors);
 }
 
 /// An Event: it lies in the namespace of what it is about.

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{
-    NOT_SUPPORTED, Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text,
-};
+use super::{Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text};
 use crate::{
     field::{Errors, Path},
     json::{at, entries, get, has, int, is_empty, items, text, truth},
@@ -15,6 +13,9 @@ use crate::{
 
 /// The largest user or group number.
 const LARGEST_ID: i64 = 2_147_483_647;
+
+/// With less memory the engine starts no container.
+const LEAST_MEMORY: &str = "6Mi";
 
 /// All init containers and containers of a pod.
 pub(super) fn containers(spec: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut Errors) {
@@ -43,6 +44,9 @@ fn one_container(container: &Value, path: &Path, volumes: &BTreeSet<&str>, error
         errors.required(&path.child("image"), "");
     } else if image.trim() != image {
         errors.invalid(&path.child("image"), image, "must not have leading or trailing whitespace");
+    } else if image.chars().any(char::is_control) {
+        // No registry has such a name, and it would be written where lines and terminals are.
+        errors.invalid(&path.child("image"), image, "must not contain control characters");
     }
     one_of(container, "imagePullPolicy", path, &["Always", "IfNotPresent", "Never"], errors);
     let policies = ["FallbackToLogsOnError", "File"];
@@ -54,11 +58,6 @@ fn one_container(container: &Value, path: &Path, volumes: &BTreeSet<&str>, error
     handlers::probes(container, path, errors);
     handlers::lifecycle(container, path, errors);
     security(get(container, "securityContext"), &path.child("securityContext"), errors);
-    for field in ["volumeDevices", "restartPolicy", "restartPolicyRules"] {
-        if !is_empty(get(container, field)) {
-            errors.forbidden(&path.child(field), NOT_SUPPORTED);
-        }
-    }
 }
 
 /// Init containers run to their end: nothing probes or hooks them.
@@ -102,8 +101,8 @@ fn mounts(container: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut
         if required_text(mount, "mountPath", &path, errors) && !paths.insert(target) {
             errors.invalid(&path.child("mountPath"), target, "must be unique");
         }
-        formed(mount, "subPath", &path, formats::path_below, errors);
-        formed(mount, "subPathExpr", &path, formats::path_below, errors);
+        formed(mount, "subPath", &path, formats::sub_path, errors);
+        formed(mount, "subPathExpr", &path, formats::sub_path, errors);
         if !text(mount, "subPath").is_empty() && !text(mount, "subPathExpr").is_empty() {
             let detail = "subPathExpr and subPath are mutually exclusive";
             errors.invalid(&path.child("subPathExpr"), text(mount, "subPathExpr"), detail);
@@ -128,6 +127,14 @@ fn resources(resources: &Value, path: &Path, errors: &mut Errors) {
             }
             quantity(value, &path, errors);
         }
+    }
+    let memory = get(get(resources, "limits"), "memory").as_str();
+    if let Some(limit) = memory
+        && quantities::compare(limit, "0").is_ok_and(|order| order.is_gt())
+        && quantities::compare(limit, LEAST_MEMORY).is_ok_and(|order| order.is_lt())
+    {
+        let detail = format!("must be at least {LEAST_MEMORY}, the least that the Docker engine takes");
+        errors.invalid(&path.child("limits").key("memory"), limit, detail);
     }
     for (name, request) in entries(resources, "requests") {
         let limit = get(get(resources, "limits"), name);

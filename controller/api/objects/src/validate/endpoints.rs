@@ -31,9 +31,12 @@ pub(crate) fn slice(value: &Value, errors: &mut Errors) {
                 "IPv6" => address.parse::<Ipv6Addr>().is_ok(),
                 _ => formats::subdomain(address).is_empty(),
             };
+            let path = path.child("addresses").index(index);
             if !good {
                 let detail = format!("must be a valid {} address", text(value, "addressType"));
-                errors.invalid(&path.child("addresses").index(index), address, detail);
+                errors.invalid(&path, address, detail);
+            } else if text(value, "addressType") != "FQDN" {
+                formats::endpoint_ip(address).into_iter().for_each(|why| errors.invalid(&path, address, why));
             }
         }
         formed(endpoint, "hostname", &path, formats::label, errors);

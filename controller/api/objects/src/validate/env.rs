@@ -1,11 +1,14 @@
 //! The rules of a container's environment.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{formats, formed, one_of, required_text};
 use crate::{
     field::{Errors, Path},
     json::{get, has, items, text},
+    quantity as quantities,
 };
 
 /// The fields of a pod that a variable may take its value from.
@@ -71,7 +74,7 @@ fn value_from(variable: &Value, path: &Path, errors: &mut Errors) {
             field_reference(get(source, "fieldRef"), &path.child("fieldRef"), &ENV_FIELDS, errors)
         }
         ["resourceFieldRef"] => resource_reference(source, path, errors),
-        ["fileKeyRef"] => errors.forbidden(&path.child("fileKeyRef"), super::NOT_SUPPORTED),
+        ["fileKeyRef"] => {}
         [one] => key_reference(get(source, one), &path.child(one), errors),
         [] => errors.invalid(
             path,
@@ -113,7 +116,64 @@ fn field_reference(reference: &Value, path: &Path, known: &[&str], errors: &mut 
 fn resource_reference(source: &Value, path: &Path, errors: &mut Errors) {
     let (reference, path) = (get(source, "resourceFieldRef"), path.child("resourceFieldRef"));
     one_of(reference, "resource", &path, &RESOURCES, errors);
-    super::container::quantity(get(reference, "divisor"), &path.child("divisor"), errors);
+    divisor(reference, &path.child("divisor"), errors);
+}
+
+/// What amounts may be told in, by the rules of Kubernetes; 0 is the same as none.
+fn divisor(reference: &Value, path: &Path, errors: &mut Errors) {
+    const CPU: &[&str] = &["1", "1m"];
+    const BYTES: &[&str] =
+        &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+    let divisor = get(reference, "divisor");
+    let spelling = divisor.as_str().map_or_else(|| divisor.to_string(), str::to_owned);
+    if divisor.is_null() || quantities::compare(&spelling, "0").is_ok_and(std::cmp::Ordering::is_eq) {
+        return;
+    }
+    let resource = text(reference, "resource");
+    let resource = resource.split_once('.').map_or(resource, |(_, resource)| resource);
+    let known = if resource == "cpu" { CPU } else { BYTES };
+    // Below a thousandth, the order says equal of what is not.
+    let fits = |known: &&&str| {
+        !spelling.ends_with(['n', 'u'])
+            && quantities::compare(&spelling, known).is_ok_and(std::cmp::Ordering::is_eq)
+    };
+    if !known.iter().any(|known| fits(&known)) {
+        let detail =
+            format!("only divisor's values {} are supported with the {resource} resource", known.join(", "));
+        errors.invalid(path, spelling, detail);
+    }
+}
+
+/// Whose resources are told: the container must be there.
+pub(super) fn resource_containers(spec: &Value, path: &Path, errors: &mut Errors) {
+    let lists = ["initContainers", "containers"];
+    let names: BTreeSet<&str> =
+        lists.iter().flat_map(|list| items(spec, list)).map(|container| text(container, "name")).collect();
+    let mut check = |source: &Value, path: Path| {
+        let (name, path) = (text(source, "resourceFieldRef.containerName"), path.child("resourceFieldRef"));
+        if !name.is_empty() && !names.contains(name) {
+            errors.not_found(&path.child("containerName"), name);
+        }
+    };
+    for list in lists {
+        for (index, container) in items(spec, list).iter().enumerate() {
+            let path = path.child(list).index(index).child("env");
+            for (index, variable) in items(container, "env").iter().enumerate() {
+                check(get(variable, "valueFrom"), path.index(index).child("valueFrom"));
+            }
+        }
+    }
+    for (index, volume) in items(spec, "volumes").iter().enumerate() {
+        let path = path.child("volumes").index(index);
+        let projected = items(volume, "projected.sources").iter().enumerate();
+        let projected =
+            projected.map(|(index, source)| (source, path.child("projected").child("sources").index(index)));
+        for (source, path) in projected.chain([(volume, path.clone())]) {
+            for (index, item) in items(source, "downwardAPI.items").iter().enumerate() {
+                check(item, path.child("downwardAPI").child("items").index(index));
+            }
+        }
+    }
 }
 
 /// The items of a downward API volume: each is a file of one field or resource.
@@ -121,7 +181,7 @@ pub(super) fn downward_items(volume: &Value, path: &Path, errors: &mut Errors) {
     for (index, item) in items(volume, "items").iter().enumerate() {
         let path = path.child("items").index(index);
         if required_text(item, "path", &path, errors) {
-            formed(item, "path", &path, formats::path_below, errors);
+            formed(item, "path", &path, formats::file_below, errors);
         }
         super::volume::mode(item, "mode", &path, errors);
         match (has(item, "fieldRef"), has(item, "resourceFieldRef")) {

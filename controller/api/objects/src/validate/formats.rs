@@ -190,6 +190,41 @@ pub(super) fn ip(text: &str) -> Vec<String> {
     if text.parse::<IpAddr>().is_ok() { Vec::new() } else { vec![IP.to_owned()] }
 }
 
+/// An IP address to which somebody may be sent: none of the machine that sends, of its link or of many.
+///
+/// Source: the rules of Kubernetes for endpoints, and beyond them all of multicast and the broadcast address, which lead
+/// to no one endpoint either.
+pub(super) fn endpoint_ip(text: &str) -> Vec<String> {
+    let Ok(address) = text.parse::<IpAddr>() else { return vec![IP.to_owned()] };
+    not_an_endpoint(address).into_iter().collect()
+}
+
+/// Why an address is nobody's to be reached at by others. One of IPv4 in the form of IPv6 is what it stands for.
+fn not_an_endpoint(address: IpAddr) -> Option<String> {
+    let address = address.to_canonical();
+    let (link_local, link_multicast, broadcast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), matches!(v4.octets(), [224, 0, 0, _]), v4.is_broadcast()),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02, false),
+    };
+    if address.is_unspecified() {
+        return Some(format!("may not be unspecified ({address})"));
+    }
+    let range = if address.is_loopback() {
+        "in the loopback range (127.0.0.0/8, ::1/128)"
+    } else if link_local {
+        "in the link-local range (169.254.0.0/16, fe80::/10)"
+    } else if link_multicast {
+        "in the link-local multicast range (224.0.0.0/24, ff02::/10)"
+    } else if address.is_multicast() {
+        "in the multicast range (224.0.0.0/4, ff00::/8)"
+    } else if broadcast {
+        "the broadcast address (255.255.255.255)"
+    } else {
+        return None;
+    };
+    Some(format!("may not be {range}"))
+}
+
 /// A path below a volume: relative, and never out of it.
 pub(super) fn path_below(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
@@ -197,6 +232,33 @@ pub(super) fn path_below(text: &str) -> Vec<String> {
         messages.push("must be a relative path".to_owned());
     }
     messages.extend(no_backsteps(text));
+    messages
+}
+
+/// A path of a file below a volume, as it is written on a node: each part of it is a name.
+pub(super) fn file_below(text: &str) -> Vec<String> {
+    let mut messages = path_below(text);
+    if messages.is_empty() && text.split('/').any(|part| matches!(part, "" | ".")) {
+        messages.push("must not have empty parts or '.' as a part".to_owned());
+    }
+    messages
+}
+
+/// A path of a directory or file in a volume, of which a container sees that alone.
+pub(super) fn sub_path(text: &str) -> Vec<String> {
+    let mut messages = path_below(text);
+    if text.split('/').next() == Some(".") {
+        messages.push("must not begin with '.' as a part: leave it out".to_owned());
+    }
+    messages
+}
+
+/// A path of the machine.
+pub(super) fn absolute_path(text: &str) -> Vec<String> {
+    let mut messages = no_backsteps(text);
+    if !text.starts_with('/') {
+        messages.push("must be an absolute path".to_owned());
+    }
     messages
 }
 
@@ -241,6 +303,31 @@ mod tests {
         );
         assert!(config_key(".dockerconfigjson").is_empty() && !config_key("..data").is_empty());
         assert!(!config_key("a/b").is_empty() && !config_key("").is_empty());
+    }
+
+    #[test]
+    fn endpoints_are_others() {
+        for good in ["10.42.0.7", "8.8.8.8", "192.168.0.1", "2001:db8::1", "fd00::1"] {
+            assert_eq!(endpoint_ip(good), Vec::<String>::new(), "{good}");
+        }
+        for (bad, why) in [
+            ("0.0.0.0", "may not be unspecified (0.0.0.0)"),
+            ("::", "may not be unspecified (::)"),
+            ("127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+            ("127.255.0.9", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+            ("::1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+            ("::ffff:127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+            ("169.254.169.254", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+            ("fe80::1", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+            ("224.0.0.1", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+            ("ff02::1", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+            ("239.1.2.3", "may not be in the multicast range (224.0.0.0/4, ff00::/8)"),
+            ("ff0e::1", "may not be in the multicast range (224.0.0.0/4, ff00::/8)"),
+            ("255.255.255.255", "may not be the broadcast address (255.255.255.255)"),
+            ("web", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+        ] {
+            assert_eq!(endpoint_ip(bad), [why], "{bad}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{NOT_SUPPORTED, formats, formed, not_negative, one_of, required_text};
+use super::{formats, formed, not_negative, one_of, required_text};
 use crate::{
     field::{Errors, Path},
     json::{get, has, int, is_empty, items, text},
@@ -62,7 +62,6 @@ fn handler(value: &Value, path: &Path, known: &[&str], errors: &mut Errors) {
         "exec" if is_empty(get(action, "command")) => errors.required(&path.child("command"), ""),
         "httpGet" => http_get(action, &path, errors),
         "tcpSocket" => port(get(action, "port"), &path.child("port"), errors),
-        "grpc" => errors.forbidden(&path, NOT_SUPPORTED),
         "sleep" if int(action, "seconds").is_none_or(|seconds| seconds <= 0) => {
             let seconds = int(action, "seconds").unwrap_or(0);
             errors.invalid(&path.child("seconds"), seconds, "must be greater than 0");

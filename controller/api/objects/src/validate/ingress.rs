@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{NOT_SUPPORTED, formats, formed, handlers, immutable, one_of, required_text};
+use super::{formats, formed, handlers, immutable, one_of, required_text};
 use crate::{
     field::{Errors, Path},
     json::{at, get, has, items, text},
@@ -135,7 +135,7 @@ fn url_path(entry: &Value, path: &Path, errors: &mut Errors) {
 
 fn backend(backend: &Value, path: &Path, errors: &mut Errors) {
     if has(backend, "resource") {
-        return errors.forbidden(&path.child("resource"), NOT_SUPPORTED);
+        return;
     }
     let service = get(backend, "service");
     if service.is_null() {

@@ -23,6 +23,7 @@ pub(crate) mod quota;
 pub(crate) mod review;
 pub(crate) mod service;
 pub(crate) mod stateful;
+pub(crate) mod status;
 pub(crate) mod storage;
 pub(crate) mod volume;
 pub(crate) mod workload;
@@ -33,11 +34,8 @@ use serde_json::Value;
 use crate::{
     field::{Errors, FieldError, Path},
     json::{get, int, is_empty, items, text},
-    kinds,
+    kinds, unsupported,
 };
-
-/// What is refused because running without it would be wrong.
-pub(crate) const NOT_SUPPORTED: &str = "not supported by this version of Warren";
 
 /// What is wrong with a question, which is answered and not stored: it needs no name.
 pub fn question(kind: &kinds::Kind, value: &Value) -> Vec<FieldError> {
@@ -52,6 +50,7 @@ pub fn create(resource: &str, value: &Value) -> Vec<FieldError> {
     if let Some(kind) = kinds::of(resource) {
         meta::object(get(value, "metadata"), kind.name, &mut errors);
         (kind.validate)(value, &mut errors);
+        unsupported::refuse(resource, value, &mut errors);
     }
     errors.0
 }
@@ -64,6 +63,7 @@ pub fn update(resource: &str, old: &Value, new: &Value) -> Vec<FieldError> {
         meta::update(get(old, "metadata"), get(new, "metadata"), &mut errors);
         (kind.validate)(new, &mut errors);
         (kind.update)(old, new, &mut errors);
+        unsupported::refuse(resource, new, &mut errors);
     }
     errors.0
 }

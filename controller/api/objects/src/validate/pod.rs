@@ -2,12 +2,10 @@
 
 use serde_json::Value;
 
-use super::{
-    NOT_SUPPORTED, affinity, container, formats, formed, not_negative, one_of, required_text, volume,
-};
+use super::{affinity, container, formats, formed, not_negative, one_of, required_text, volume};
 use crate::{
     field::{Errors, Path},
-    json::{at, get, is_empty, items, text, truth},
+    json::{at, get, items, text},
 };
 
 /// A pod.
@@ -24,6 +22,8 @@ pub(super) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     affinity::deadline(spec, path, errors);
     affinity::placement(spec, path, errors);
     dns(spec, path, errors);
+    super::env::resource_containers(spec, path, errors);
+    no_nul(spec, path, errors);
     container::pod_security(get(spec, "securityContext"), &path.child("securityContext"), errors);
     formed(spec, "hostname", path, formats::label, errors);
     formed(spec, "subdomain", path, formats::label, errors);
@@ -41,24 +41,6 @@ pub(super) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
                 errors.invalid(&path.child("hostnames").index(index), name, message);
             }
         }
-    }
-    refused(spec, path, errors);
-}
-
-/// What would run wrongly if it were only stored.
-fn refused(spec: &Value, path: &Path, errors: &mut Errors) {
-    for field in ["hostNetwork", "hostPID", "hostIPC"] {
-        if truth(spec, field) {
-            errors.forbidden(&path.child(field), NOT_SUPPORTED);
-        }
-    }
-    for field in ["schedulingGates", "resourceClaims"] {
-        if !is_empty(get(spec, field)) {
-            errors.forbidden(&path.child(field), NOT_SUPPORTED);
-        }
-    }
-    if !["", "linux"].contains(&text(spec, "os.name")) {
-        errors.forbidden(&path.child("os").child("name"), NOT_SUPPORTED);
     }
 }
 
@@ -98,5 +80,19 @@ fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     for (index, option) in items(config, "options").iter().enumerate() {
         required_text(option, "name", &path.child("options").index(index), errors);
+    }
+}
+
+/// No text of a process, a path or a name can have this character: the kernel ends it there.
+fn no_nul(value: &Value, path: &Path, errors: &mut Errors) {
+    match value {
+        Value::String(text) if text.contains('\0') => {
+            errors.invalid(path, text.as_str(), "must not contain the character NUL");
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(index, item)| no_nul(item, &path.index(index), errors));
+        }
+        Value::Object(map) => map.iter().for_each(|(key, item)| no_nul(item, &path.child(key), errors)),
+        _ => {}
     }
 }

@@ -17,6 +17,7 @@ const RULE: &str = "pod updates may not change fields other than \
 
 /// A change of a pod: images, the deadline, more tolerations; nothing else of its spec.
 pub(crate) fn pod(old: &Value, new: &Value, errors: &mut Errors) {
+    super::status::pod_update(old, new, errors);
     let path = Path::new("spec");
     let (old, new) = (get(old, "spec"), get(new, "spec"));
     for list in ["initContainers", "containers"] {

@@ -145,7 +145,7 @@ fn policies(spec: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     }
     for (index, address) in items(spec, "externalIPs").iter().enumerate() {
         let address = address.as_str().unwrap_or("");
-        for message in formats::ip(address) {
+        for message in formats::endpoint_ip(address) {
             errors.invalid(&path.child("externalIPs").index(index), address, message);
         }
     }
@@ -166,4 +166,5 @@ pub(crate) fn update(old: &Value, new: &Value, errors: &mut Errors) {
         let path = Path::new("spec").child("clusterIPs").index(0);
         errors.invalid(&path, json!([after]), "may not change once set");
     }
+    super::status::balancer_update(old, new, errors);
 }

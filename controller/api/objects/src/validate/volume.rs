@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{NOT_SUPPORTED, Unique, container, env, formats, formed, one_of_if_set, required_text};
+use super::{Unique, container, env, formats, formed, one_of_if_set, required_text};
 use crate::{
     field::{Errors, Path},
     json::{get, int, items, text},
 };
 
-/// The sources of volumes that this version fills.
-const SUPPORTED: [&str; 6] = ["emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"];
 /// What `hostPath.type` may say.
 const HOST_PATH_TYPES: [&str; 7] =
     ["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
@@ -46,14 +44,11 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
     }
     for name in given {
         let (source, path) = (get(volume, name), path.child(name));
-        if !SUPPORTED.contains(&name) {
-            errors.forbidden(&path, NOT_SUPPORTED);
-        }
         match name {
             "emptyDir" => empty_dir(source, &path, errors),
             "hostPath" => {
                 if required_text(source, "path", &path, errors) {
-                    formed(source, "path", &path, formats::no_backsteps, errors);
+                    formed(source, "path", &path, formats::absolute_path, errors);
                 }
                 one_of_if_set(source, "type", &path, &HOST_PATH_TYPES, errors);
             }
@@ -72,9 +67,7 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
 fn empty_dir(source: &Value, path: &Path, errors: &mut Errors) {
     container::quantity(get(source, "sizeLimit"), &path.child("sizeLimit"), errors);
     let medium = text(source, "medium");
-    if medium.starts_with("HugePages") {
-        errors.forbidden(&path.child("medium"), NOT_SUPPORTED);
-    } else {
+    if !medium.starts_with("HugePages") {
         one_of_if_set(source, "medium", path, &["Memory"], errors);
     }
 }
@@ -87,7 +80,7 @@ fn files(source: &Value, name: &str, path: &Path, errors: &mut Errors) {
         let path = path.child("items").index(index);
         required_text(item, "key", &path, errors);
         if required_text(item, "path", &path, errors) {
-            formed(item, "path", &path, formats::path_below, errors);
+            formed(item, "path", &path, formats::file_below, errors);
         }
         mode(item, "mode", &path, errors);
     }
@@ -110,7 +103,7 @@ fn projected(volume: &Value, path: &Path, errors: &mut Errors) {
             match name.as_str() {
                 "configMap" | "secret" => files(part, "name", &path, errors),
                 "downwardAPI" => env::downward_items(part, &path, errors),
-                _ => errors.forbidden(&path, NOT_SUPPORTED),
+                _ => {}
             }
         }
     }

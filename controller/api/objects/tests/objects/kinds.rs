@@ -45,10 +45,11 @@ fn cells(resource: &str, text: &str) -> Vec<Value> {
 #[test]
 fn every_kind_has_a_real_object_that_is_accepted() {
     for kind in kinds::KINDS.iter().filter(|kind| kind.group != "metrics.k8s.io") {
-        let known = SAMPLES.iter().chain(MORE_SAMPLES).any(|(resource, _)| *resource == kind.resource);
+        let known =
+            SAMPLES.iter().chain(MORE_SAMPLES).chain(REFUSED).any(|(resource, _)| *resource == kind.resource);
         assert!(known, "{} needs a sample", kind.resource);
     }
-    for (resource, text) in MORE_SAMPLES {
+    for (resource, text) in MORE_SAMPLES.iter().chain(REFUSED) {
         assert_eq!(strict::decode(resource, &yaml(text)).unwrap(), strict::Unknown::default(), "{resource}");
         let value = defaulted(resource, yaml(text));
         assert_eq!(

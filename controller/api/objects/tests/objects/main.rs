@@ -1,10 +1,12 @@
 //! Tests of everything per kind, over real objects. One binary, so that it is linked once.
 #![allow(clippy::unwrap_used)]
 
+mod early;
 mod kinds;
 mod more_samples;
 mod properties;
 mod protobuf;
 mod samples;
+mod sweep;
 mod tables;
 mod validation;

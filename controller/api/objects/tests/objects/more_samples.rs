@@ -212,3 +212,105 @@ kind: NetworkPolicy
 metadata: {name: deny, namespace: shop}
 spec: {podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]}
 "#;
+/// Of kinds that are refused: they are shown, and their objects are known by their types.
+pub(crate) const REFUSED: &[(&str, &str)] = &[
+    (
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: inject}
+webhooks:
+- name: inject.example.com
+  clientConfig: {service: {name: inject, namespace: shop}}
+  admissionReviewVersions: [v1]
+  sideEffects: None
+"#,
+    ),
+    (
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: judge}
+webhooks: []
+"#,
+    ),
+    (
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: few}
+spec: {validations: [{expression: "object.spec.replicas <= 5"}]}
+"#,
+    ),
+    (
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+        r#"
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: few}
+spec: {policyName: few, validationActions: [Deny]}
+"#,
+    ),
+    (
+        "customresourcedefinitions.apiextensions.k8s.io",
+        r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  names: {kind: Widget, plural: widgets}
+  scope: Namespaced
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+"#,
+    ),
+    (
+        "apiservices.apiregistration.k8s.io",
+        r#"
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.example.com}
+spec: {group: example.com, version: v1, groupPriorityMinimum: 100, versionPriority: 100}
+"#,
+    ),
+    (
+        "clusterroles.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+"#,
+    ),
+    (
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: readers}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}
+subjects: [{kind: User, name: jane}]
+"#,
+    ),
+    (
+        "roles.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: shop}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+"#,
+    ),
+    (
+        "rolebindings.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: readers, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+"#,
+    ),
+];

@@ -112,7 +112,7 @@ fn pods() {
         (
             "/spec/containers/0/readinessProbe",
             json!({"grpc": {"port": 80}}),
-            "spec.containers[0].readinessProbe.grpc: Forbidden: not supported by this version of Warren",
+            "spec.containers[0].readinessProbe.grpc: Forbidden: not supported by this version of Warren: use exec, httpGet or tcpSocket",
         ),
         (
             "/spec/containers/0/env/1/value",
@@ -122,12 +122,12 @@ fn pods() {
         (
             "/spec/hostNetwork",
             json!(true),
-            "spec.hostNetwork: Forbidden: not supported by this version of Warren",
+            "spec.hostNetwork: Forbidden: not supported by this version of Warren: make a Service or an Ingress for what others shall reach",
         ),
         (
             "/spec/volumes/0/persistentVolumeClaim",
             json!({"claimName": "data"}),
-            "spec.volumes[0].persistentVolumeClaim: Forbidden: not supported by this version of Warren",
+            "spec.volumes[0].persistentVolumeClaim: Forbidden: not supported by this version of Warren: use an emptyDir, or a hostPath with a nodeSelector for what must stay",
         ),
         (
             "/spec/restartPolicy",
@@ -142,7 +142,7 @@ fn pods() {
         (
             "/spec/initContainers/0/restartPolicy",
             json!("Always"),
-            "spec.initContainers[0].restartPolicy: Forbidden: not supported by this version of Warren",
+            "spec.initContainers[0].restartPolicy: Forbidden: not supported by this version of Warren: run what shall go on beside the others as a container",
         ),
         (
             "/spec/initContainers/0/readinessProbe",
@@ -344,7 +344,7 @@ fn ingresses() {
         (
             "/spec/defaultBackend",
             json!({"resource": {"kind": "Bucket", "name": "x"}}),
-            "spec.defaultBackend.resource: Forbidden: not supported by this version of Warren",
+            "spec.defaultBackend.resource: Forbidden: not supported by this version of Warren: name a Service",
         ),
     ] {
         assert_eq!(one(pointer, change), message);

@@ -70,7 +70,6 @@ async fn reads_touch_memory_alone() {
         "/api/v1/pods?labelSelector=app".to_owned(),
         format!("{PODS}?limit=1"),
         format!("{PODS}?resourceVersion=7&resourceVersionMatch=Exact"),
-        "/api/v1/endpoints".to_owned(),
         "/apis".to_owned(),
     ] {
         for accept in [JSON, TABLE, PARTIAL] {

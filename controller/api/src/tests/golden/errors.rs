@@ -5,8 +5,11 @@ use super::*;
 fn as_peer(peer: Option<(&str, &str)>, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
     let mut request = Request::builder().uri(path);
     if let Some((name, group)) = peer {
-        request =
-            request.extension(PeerIdentity { common_name: name.into(), organizations: vec![group.into()] });
+        request = request.extension(PeerIdentity {
+            common_name: name.into(),
+            organizations: vec![group.into()],
+            ..PeerIdentity::default()
+        });
     }
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -18,13 +18,17 @@ use nix::{
 };
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use warren_gateway::{Listeners, Routes, serve_with};
+use warren_gateway::{Certificates, Listeners, Refused, Routes, serve_with};
 use warren_runtime::descriptors::{self, Descriptors, INHERITED, Message, NEW, OWN, SUPERVISOR};
 
-use crate::support::{PATIENCE, Upstream, eventually, rule};
+use crate::support::{PATIENCE, Upstream, eventually, patience, rule};
 
 const LISTEN: &str = "WARREN_TEST_LISTEN";
 const UPSTREAM: &str = "WARREN_TEST_UPSTREAM";
+/// Where it keeps its certificate: it answers HTTPS, too.
+const STATE: &str = "WARREN_TEST_STATE";
+/// As much as the control group of the attacks has.
+pub(crate) const MEMORY: u64 = 256 << 20;
 
 /// The gateway process. As a test of its own, it does nothing.
 #[test]
@@ -34,9 +38,21 @@ fn gateway() {
     let (Some(http), Some(upstream)) = (address(LISTEN), address(UPSTREAM)) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let routes = Routes::new();
-        routes.publish(1, [("route/default/web/0", &rule("", "/", &[upstream]))]).await;
-        let listeners = Listeners { http, https: None, threads: 2, response_timeout: PATIENCE };
+        let routes = Routes::new(Refused::except_loopback());
+        let all = rule("", "/", &[upstream]);
+        routes.publish(1, [("route/default/web/0", &all)]).await;
+        let https = std::env::var(STATE).ok().map(|state| {
+            let certificates = Certificates::load(state.as_ref()).expect("a certificate");
+            (SocketAddr::from(([127, 0, 0, 1], 0)), certificates.server_config().expect("a configuration"))
+        });
+        let listeners = Listeners {
+            http,
+            https,
+            threads: 2,
+            patience: patience(PATIENCE),
+            trusted_proxies: Vec::new(),
+            memory: MEMORY,
+        };
         let descriptors = Descriptors::inherited();
         let serving =
             serve_with(listeners, &descriptors, &routes, &CancellationToken::new()).expect("listening");
@@ -48,6 +64,7 @@ fn gateway() {
 /// Holds what the processes leave.
 pub(crate) struct Supervisor {
     upstream: SocketAddr,
+    state: Option<tempfile::TempDir>,
     process: Option<Child>,
     held: Mutex<Held>,
 }
@@ -99,16 +116,50 @@ impl Held {
 
 impl Supervisor {
     pub(crate) async fn start(upstream: &Upstream) -> Self {
-        let mut supervisor = Self { upstream: upstream.address, process: None, held: Mutex::default() };
+        Self::start_with(upstream, None).await
+    }
+
+    /// A gateway that answers HTTPS, too.
+    pub(crate) async fn start_with_https(upstream: &Upstream) -> Self {
+        Self::start_with(upstream, Some(tempfile::tempdir().expect("a temporary directory"))).await
+    }
+
+    async fn start_with(upstream: &Upstream, state: Option<tempfile::TempDir>) -> Self {
+        let (upstream, held) = (upstream.address, Mutex::default());
+        let mut supervisor = Self { upstream, state, process: None, held };
         supervisor.restart().await;
         supervisor
     }
 
     /// Where the gateway listens, by the socket that is held.
     pub(crate) fn address(&self) -> SocketAddr {
+        self.listener("http.0")
+    }
+
+    /// The same for HTTPS.
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.listener("https.0")
+    }
+
+    fn listener(&self, name: &str) -> SocketAddr {
         let held = self.held.lock();
-        let listener = held.descriptors.get("http.0").expect("listening").try_clone().expect("a copy");
+        let listener = held.descriptors.get(name).expect("listening").try_clone().expect("a copy");
         TcpListener::from(listener).local_addr().expect("bound")
+    }
+
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
+    /// Listens to the process, as a supervisor does all the time.
+    pub(crate) fn hear(&self) {
+        self.held.lock().hear();
+    }
+
+    /// Whether it lives.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.process.as_mut().expect("it was started").try_wait().expect("a state").is_none()
     }
 
     /// What is held of the process's own, without the prefix.
@@ -158,6 +209,7 @@ impl Supervisor {
         command.args(["--exact", "killed::process::gateway", "--ignored", "--nocapture"]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.env(LISTEN, listen.to_string()).env(UPSTREAM, self.upstream.to_string());
+        command.envs(self.state.iter().map(|state| (STATE, state.path())));
         {
             let mut held = self.held.lock();
             let named = held.descriptors.iter().map(|(name, owned)| (name.as_str(), owned.as_raw_fd()));

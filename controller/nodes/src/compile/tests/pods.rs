@@ -119,10 +119,6 @@ fn a_reference_that_leads_nowhere_is_said_in_kubernetes_words() {
             json!({"livenessProbe": {"httpGet": {"port": "web"}}}),
             "liveness probe: couldn't find port: \"web\" in the container's ports",
         ),
-        (
-            json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}}),
-            "container's runAsUser breaks non-root policy",
-        ),
     ] {
         let container = container(spec, vec![config_map("m", json!({})), secret("s", json!({}))]);
         assert_eq!(container.unresolved_reason, "CreateContainerConfigError", "{message}");
@@ -143,6 +139,85 @@ fn a_container_that_takes_a_secret_is_marked() {
         let container = container(spec.clone(), secret());
         assert_eq!((container.unresolved_message.as_str(), container.holds_secrets), ("", marked), "{spec}");
     }
+}
+
+#[test]
+fn the_way_of_a_secret_through_a_container_is_known() {
+    let objects = || vec![secret("s", json!({"k": "eA==", "/": "eA=="})), config_map("m", json!({"k": "v"}))];
+    let k = |kind: &str, name: &str| json!({"name": "A", "valueFrom": {kind: {"name": name, "key": "k"}}});
+    let (from_secret, from_map) = (k("secretKeyRef", "s"), k("configMapKeyRef", "m"));
+    let mount = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "a/$(A)"}]);
+    for (spec, variables, in_words) in [
+        (json!({"env": [from_secret.clone()], "command": ["run", "$(A)"]}), vec!["A"], true),
+        (json!({"env": [from_secret.clone()], "args": ["--password=$(A)"]}), vec!["A"], true),
+        (json!({"env": [from_secret.clone()], "volumeMounts": mount}), vec!["A"], true),
+        (json!({"env": [from_secret.clone()], "command": ["run", "A", "$(B)"]}), vec!["A"], false),
+        (
+            json!({"env": [from_secret.clone(), {"name": "B", "value": "x$(A)"}], "command": ["$(B)"]}),
+            vec!["A", "B"],
+            true,
+        ),
+        (json!({"env": [from_secret, {"name": "A", "value": "b"}], "command": ["$(A)"]}), vec![], false),
+        (json!({"env": [from_map], "command": ["$(A)"]}), vec![], false),
+        (
+            json!({"envFrom": [{"secretRef": {"name": "s"}, "prefix": "P_"}], "command": ["$(P_k)"]}),
+            vec!["P_/", "P_k"],
+            true,
+        ),
+    ] {
+        let container = container(spec.clone(), objects());
+        assert_eq!(
+            (&container.secret_variables[..], container.words_hold_secrets),
+            (&variables.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>()[..], in_words),
+            "{spec}"
+        );
+    }
+}
+
+#[test]
+fn a_path_that_came_from_a_secret_is_not_repeated() {
+    let env = json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    let mounts = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)"}]);
+    let container = json!({"name": "c", "image": "busybox", "env": env, "volumeMounts": mounts});
+    let spec = json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [container]});
+    // "/hunter2"
+    let secret = secret("s", json!({"k": "L2h1bnRlcjI="}));
+    let container = instruction(vec![pod(spec), secret]).containers.remove(0);
+    assert_eq!(container.unresolved_reason, "CreateContainerConfigError");
+    assert!(container.unresolved_message.contains("$(A)"), "{}", container.unresolved_message);
+    assert!(!container.unresolved_message.contains("hunter2"), "{}", container.unresolved_message);
+}
+
+#[test]
+fn a_pod_with_a_subdomain_knows_its_full_name() {
+    let names = |spec: Value| {
+        let pod = instruction(vec![pod(spec)]);
+        let message = pod.containers[0].unresolved_message.clone();
+        (pod.hostname, pod.fully_qualified_name, message)
+    };
+    let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(names(json!({"hostname": "h"})), text("h", "", ""));
+    let full = "h.sub.shop.svc.cluster.local";
+    assert_eq!(names(json!({"hostname": "h", "subdomain": "sub"})), text("h", full, ""));
+    let spec = json!({"hostname": "h", "subdomain": "sub", "setHostnameAsFQDN": true});
+    assert_eq!(names(spec), text(full, full, ""));
+    let long = "s".repeat(60);
+    let (hostname, _, message) =
+        names(json!({"hostname": "h", "subdomain": long, "setHostnameAsFQDN": true}));
+    assert_eq!(hostname, "h");
+    assert!(message.contains("is too long (64 characters is the max, "), "{message}");
+}
+
+#[test]
+fn a_container_tells_why_it_ends() {
+    let told = |spec: Value| {
+        let container = container(spec, vec![]);
+        (container.termination_message_path, container.termination_message_from_log)
+    };
+    assert_eq!(told(json!({})), ("/dev/termination-log".to_owned(), false));
+    let spec =
+        json!({"terminationMessagePath": "/tmp/why", "terminationMessagePolicy": "FallbackToLogsOnError"});
+    assert_eq!(told(spec), ("/tmp/why".to_owned(), true));
 }
 
 #[test]
@@ -288,6 +363,11 @@ fn dns_policies_and_names() {
         instruction(vec![pod(json!({"dnsPolicy": policy, "dnsConfig": extra}))]).dns.expect("dns")
     };
     assert_eq!(dns("None").nameservers, ["192.0.2.53"]);
+    assert_eq!((dns("None").node_servers, dns("None").node_searches_after), (false, None));
+    assert_eq!((dns("Default").node_servers, dns("Default").node_searches_after), (true, Some(0)));
+    assert_eq!(dns("Default").cluster_server, "10.43.0.10");
+    assert_eq!((dns("ClusterFirst").node_servers, dns("ClusterFirst").node_searches_after), (false, Some(3)));
+    assert_eq!(dns("ClusterFirst").searches[3], "example.com");
     assert_eq!(dns("Default").searches, ["example.com"]);
     assert_eq!(dns("ClusterFirst").nameservers, ["10.43.0.10", "192.0.2.53"]);
     assert_eq!(dns("ClusterFirst").options, ["ndots:2", "edns0"]);
@@ -347,4 +427,56 @@ fn a_sidecar_runs_beside_the_others() {
     let names = |containers: &[Container]| containers.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&pod.containers), ["side", "c"]);
     assert_eq!(names(&pod.init_containers), ["first"]);
+}
+
+#[test]
+fn the_grace_of_a_restart_is_the_pods_and_a_probe_may_have_its_own() {
+    let graces = |spec: Value| {
+        let mut base = json!({"containers": [{"name": "c", "image": "busybox"}]});
+        let own = spec.as_object().expect("an object").clone();
+        base.as_object_mut().expect("an object").extend(own);
+        instruction(vec![pod(base)])
+    };
+    let probed = |seconds: i64| {
+        let exec = json!({"command": ["true"]});
+        let probe = json!({"exec": exec, "terminationGracePeriodSeconds": seconds});
+        json!({"terminationGracePeriodSeconds": 60, "containers": [
+            {"name": "c", "image": "busybox", "livenessProbe": probe, "startupProbe": {"exec": exec}}]})
+    };
+    assert_eq!(graces(json!({"terminationGracePeriodSeconds": 3})).grace_seconds, Some(3));
+    for (seconds, expected) in [(7, 7), (0, 0), (-1, 0), (i64::MAX, u32::MAX)] {
+        let pod = graces(probed(seconds));
+        let container = &pod.containers[0];
+        assert_eq!(pod.grace_seconds, Some(60));
+        assert_eq!(container.liveness.as_ref().expect("a probe").grace_seconds, Some(expected));
+        assert_eq!(container.startup.as_ref().expect("a probe").grace_seconds, None);
+    }
+}
+
+#[test]
+fn who_a_container_runs_as_reaches_the_agent_which_knows_the_image() {
+    let spec = json!({
+        "securityContext": {"runAsNonRoot": true, "supplementalGroups": [9, 5, 9], "fsGroup": 7},
+        "containers": [
+            {"name": "a", "image": "i"}, {"name": "b", "image": "i", "securityContext": {"runAsNonRoot": false}},
+        ],
+    });
+    let pod = instruction(vec![pod(spec)]);
+    let security = |index: usize| pod.containers[index].security.clone().expect("a context");
+    assert_eq!((security(0).run_as_non_root, security(1).run_as_non_root), (true, false));
+    assert_eq!(security(0).supplemental_groups, [5, 7, 9]);
+}
+
+#[test]
+fn a_pod_may_say_how_many_processes_it_needs() {
+    for (text, limit) in
+        [("1000", Some(1000)), ("0", None), ("-1", None), ("many", None), ("99999999999", None)]
+    {
+        let mut annotated = pod(json!({"containers": [{"name": "c", "image": "busybox"}]}));
+        annotated.value["metadata"]["annotations"] = json!({"warren.dev/pids-limit": text});
+        let pod = instruction(vec![annotated]);
+        let message = &pod.containers[0].unresolved_message;
+        assert_eq!(pod.pids_limit, limit, "{text}");
+        assert_eq!(message.contains("warren.dev/pids-limit"), limit.is_none(), "{text}: {message}");
+    }
 }

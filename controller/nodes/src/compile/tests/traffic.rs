@@ -1,6 +1,6 @@
 //! Services, peers and routes.
 
-use warren_proto::control::{HttpRoute, Service};
+use warren_proto::control::{BasicAuthentication, HttpRoute, PathType, Service, TlsCertificate};
 
 use super::*;
 
@@ -129,5 +129,162 @@ fn ingresses_of_other_classes_are_not_ours() {
     {
         let compiled = compile(vec![ingress(json!({"ingressClassName": class, "defaultBackend": backend}))]);
         assert_eq!(!compiled.gateway.is_empty(), ours, "{class}");
+    }
+}
+
+#[test]
+fn classes_are_known_by_their_controller() {
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let class = |name: &str, controller: &str| {
+        object(INGRESSCLASSES, "", 2, json!({"metadata": {"name": name}, "spec": {"controller": controller}}))
+    };
+    for (class_name, controller, ours) in [
+        ("warren", "warren.dev/gateway", true),
+        ("public", "warren.dev/gateway", true),
+        ("warren", "example.com/other", false),
+        ("nginx", "k8s.io/ingress-nginx", false),
+    ] {
+        let ingress = ingress(json!({"ingressClassName": class_name, "defaultBackend": backend}));
+        let compiled = compile(vec![ingress, class(class_name, controller)]);
+        assert_eq!(!compiled.gateway.is_empty(), ours, "{class_name} of {controller}");
+    }
+}
+
+/// An Ingress with annotations below nginx's prefix.
+fn annotated(name: &str, created: &str, annotations: &[(&str, &str)], spec: Value) -> Object {
+    let annotations: serde_json::Map<String, Value> = annotations
+        .iter()
+        .map(|(name, value)| (format!("nginx.ingress.kubernetes.io/{name}"), json!(value)))
+        .collect();
+    let metadata = json!({
+        "name": name, "uid": format!("uid-{name}"), "creationTimestamp": created, "annotations": annotations,
+    });
+    object(INGRESSES, "shop", 4, json!({"metadata": metadata, "spec": spec}))
+}
+
+fn one_rule(host: &str, path_type: &str) -> Value {
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    json!({"host": host, "http": {"paths": [{"path": "/a(.*)", "pathType": path_type, "backend": backend}]}})
+}
+
+const THEN: &str = "2026-01-01T00:00:00Z";
+const LATER: &str = "2026-01-02T00:00:00Z";
+
+#[test]
+fn annotations_become_the_policy_of_each_route() {
+    let spec = json!({
+        "tls": [{"hosts": ["*.test"], "secretName": "web"}],
+        "rules": [one_rule("a.test", "ImplementationSpecific"), one_rule("b.org", "Exact")],
+    });
+    let annotations = [
+        ("ssl-redirect", "true"),
+        ("rewrite-target", "/$1"),
+        ("proxy-read-timeout", "90"),
+        ("auth-type", "basic"),
+        ("auth-secret", "users"),
+    ];
+    let compiled = compile(vec![annotated("front", THEN, &annotations, spec)]);
+    let (first, second) = (route(&compiled, "0"), route(&compiled, "1"));
+    assert_eq!((first.path_type(), second.path_type()), (PathType::Regex, PathType::Exact));
+    assert_eq!((first.created, first.uid.as_str()), (1_767_225_600, "uid-front"));
+    let (first, second) = (first.policy.expect("a policy"), second.policy.expect("a policy"));
+    assert_eq!((first.rewrite_target.as_str(), first.read_timeout_seconds), ("/$1", 90));
+    assert_eq!(first.basic_authentication, "basic/shop/users");
+    assert!(first.redirect_to_https && !second.redirect_to_https, "only where there is a certificate");
+    let plain = compile(vec![ingress(json!({"rules": [one_rule("a.test", "Prefix")]}))]);
+    assert_eq!((route(&plain, "0").policy, route(&plain, "0").path_type()), (None, PathType::Prefix));
+}
+
+fn secret(name: &str, revision: u64, data: &[(&str, &str)]) -> Object {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let data: serde_json::Map<String, Value> =
+        data.iter().map(|(key, value)| ((*key).to_owned(), json!(STANDARD.encode(value)))).collect();
+    object(
+        SECRETS,
+        "shop",
+        revision,
+        json!({"metadata": {"name": name}, "type": "kubernetes.io/tls", "data": data}),
+    )
+}
+
+fn certificate(compiled: &Compiled, key: &str) -> Option<TlsCertificate> {
+    match compiled.gateway.get(key)?.item.clone() {
+        Some(Item::TlsCertificate(certificate)) => Some(certificate),
+        other => panic!("no certificate: {other:?}"),
+    }
+}
+
+#[test]
+fn certificates_and_users_go_to_gateways_alone_and_follow_their_secrets() {
+    let tls = |hosts: Value, secret: &str| json!({"tls": [{"hosts": hosts, "secretName": secret}], "rules": [one_rule("a.test", "Prefix")]});
+    let base = |revision: u64, key: &str| {
+        vec![
+            member("n", "node", 1, Some("key-n")),
+            member("gw", "gateway", 2, Some("key-gw")),
+            // By name, the newer one comes first.
+            annotated("attack", LATER, &[], tls(json!(["Shop.test", "other.test"]), "mine")),
+            annotated(
+                "front",
+                THEN,
+                &[("auth-type", "basic"), ("auth-secret", "users"), ("auth-secret-type", "auth-map")],
+                tls(json!(["shop.test", "*.shop.test"]), "web"),
+            ),
+            annotated("any", THEN, &[], tls(json!([]), "web")),
+            secret("web", revision, &[("tls.crt", "cert"), ("tls.key", key)]),
+            secret("mine", 4, &[("tls.crt", "mine"), ("tls.key", "mine")]),
+            secret("users", 4, &[("anna", "hash")]),
+            secret("unused", 4, &[("tls.crt", "unused"), ("tls.key", "unused")]),
+        ]
+    };
+    let mut compiler = Compiler::new(ClusterConfig::default(), Arc::new(Unwatched));
+    let compiled = compiler.compile(&Snapshot::from_objects(9, base(4, "key")));
+    let web = certificate(&compiled, "tls/shop/web").expect("the older one's");
+    assert_eq!(web.hosts, ["*.shop.test", "shop.test"]);
+    assert_eq!((web.certificate.as_slice(), web.key.as_slice()), (&b"cert"[..], &b"key"[..]));
+    assert_eq!(certificate(&compiled, "tls/shop/mine").expect("for the rest").hosts, ["other.test"]);
+    assert!(certificate(&compiled, "tls/shop/web/any").expect("for all others").hosts.is_empty());
+    assert!(!compiled.gateway.keys().any(|key| key.contains("unused")));
+    let users = compiled.gateway.get("basic/shop/users:map").and_then(|item| item.item.clone());
+    let expected = BasicAuthentication { users: b"anna:hash\n".to_vec(), lost: false };
+    assert_eq!(users, Some(Item::BasicAuthentication(expected)));
+    for (name, consumer) in [("n", Consumer::Agent), ("n", Consumer::Netd), ("gw", Consumer::Netd)] {
+        let selection = compiled.select(name, consumer).expect("a member");
+        let items = view::snapshot(&selection, compiled.cursor).into_iter().flat_map(|batch| batch.upserts);
+        assert!(items.map(|item| item.key).all(|key| !key.starts_with("tls/") && !key.starts_with("basic/")));
+    }
+    let changed = compiler.compile(&Snapshot::from_objects(10, base(10, "new key")));
+    assert_eq!(certificate(&changed, "tls/shop/web").expect("renewed").key, b"new key");
+    assert!(changed.may_differ(&compiled, "gw", Consumer::Gateway));
+    let gone: Vec<_> = base(10, "").into_iter().filter(|object| &*object.key.name != "web").collect();
+    let gone = compiler.compile(&Snapshot::from_objects(11, gone));
+    assert_eq!(certificate(&gone, "tls/shop/web"), None);
+    let back = compiler.compile(&Snapshot::from_objects(12, base(12, "back")));
+    assert_eq!(certificate(&back, "tls/shop/web").expect("made again").key, b"back");
+}
+
+#[test]
+fn external_names_lead_outside_or_to_another_service_and_never_to_the_api() {
+    let leads = |name: &str, ports: Value| {
+        let out = service("web", json!({"type": "ExternalName", "externalName": name, "ports": ports}));
+        let mut other =
+            service("db", json!({"clusterIP": "10.43.0.22", "ports": [{"name": "http", "port": 80}]}));
+        other.value["metadata"]["namespace"] = "shop".into();
+        let objects = vec![
+            out,
+            other,
+            slice("db", json!([endpoint("10.42.1.2", true, true, false)])),
+            ingress(json!({"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}})),
+        ];
+        let route = route(&compile(objects), "default");
+        (route.external.map(|target| (target.name, target.port, target.refused)), route.endpoints.len())
+    };
+    let refused = || vec!["10.42.0.0/16".to_owned(), "10.43.0.0/16".to_owned()];
+    assert_eq!(leads("DB.example.", json!(null)), (Some(("db.example".into(), 80, refused())), 0));
+    let ports = json!([{"port": 80, "targetPort": 8080}]);
+    assert_eq!(leads("db.example", ports), (Some(("db.example".into(), 8080, refused())), 0));
+    assert_eq!(leads("db.shop.svc.cluster.local", json!(null)), (None, 1));
+    assert_eq!(leads("db.shop.svc", json!(null)), (None, 1));
+    for nowhere in ["kubernetes.default.svc.cluster.local", "kubernetes.default.svc", "none.shop.svc", ""] {
+        assert_eq!(leads(nowhere, json!(null)), (None, 0), "{nowhere}");
     }
 }

@@ -2,7 +2,9 @@
 
 use super::{Message, Root};
 
+mod admissionregistration_v1;
 mod apiextensions_v1;
+mod apiregistration_v1;
 mod apps_v1;
 mod authentication_v1;
 mod authorization_v1;
@@ -46,7 +48,12 @@ pub(super) static ROOTS: &[Root] = &[
     Root { group: "", version: "v1", kind: "Secret", message: &core_v1::Secret },
     Root { group: "", version: "v1", kind: "Service", message: &core_v1::Service },
     Root { group: "", version: "v1", kind: "ServiceAccount", message: &core_v1::ServiceAccount },
+    Root { group: "admissionregistration.k8s.io", version: "v1", kind: "MutatingWebhookConfiguration", message: &admissionregistration_v1::MutatingWebhookConfiguration },
+    Root { group: "admissionregistration.k8s.io", version: "v1", kind: "ValidatingAdmissionPolicy", message: &admissionregistration_v1::ValidatingAdmissionPolicy },
+    Root { group: "admissionregistration.k8s.io", version: "v1", kind: "ValidatingAdmissionPolicyBinding", message: &admissionregistration_v1::ValidatingAdmissionPolicyBinding },
+    Root { group: "admissionregistration.k8s.io", version: "v1", kind: "ValidatingWebhookConfiguration", message: &admissionregistration_v1::ValidatingWebhookConfiguration },
     Root { group: "apiextensions.k8s.io", version: "v1", kind: "CustomResourceDefinition", message: &apiextensions_v1::CustomResourceDefinition },
+    Root { group: "apiregistration.k8s.io", version: "v1", kind: "APIService", message: &apiregistration_v1::APIService },
     Root { group: "apps", version: "v1", kind: "ControllerRevision", message: &apps_v1::ControllerRevision },
     Root { group: "apps", version: "v1", kind: "DaemonSet", message: &apps_v1::DaemonSet },
     Root { group: "apps", version: "v1", kind: "Deployment", message: &apps_v1::Deployment },
@@ -98,6 +105,29 @@ pub(super) static ROOTS: &[Root] = &[
 
 /// By package and name.
 pub(super) static MESSAGES: &[&Message] = &[
+    &admissionregistration_v1::AuditAnnotation,
+    &admissionregistration_v1::ExpressionWarning,
+    &admissionregistration_v1::MatchCondition,
+    &admissionregistration_v1::MatchResources,
+    &admissionregistration_v1::MutatingWebhook,
+    &admissionregistration_v1::MutatingWebhookConfiguration,
+    &admissionregistration_v1::NamedRuleWithOperations,
+    &admissionregistration_v1::ParamKind,
+    &admissionregistration_v1::ParamRef,
+    &admissionregistration_v1::Rule,
+    &admissionregistration_v1::RuleWithOperations,
+    &admissionregistration_v1::ServiceReference,
+    &admissionregistration_v1::TypeChecking,
+    &admissionregistration_v1::ValidatingAdmissionPolicy,
+    &admissionregistration_v1::ValidatingAdmissionPolicyBinding,
+    &admissionregistration_v1::ValidatingAdmissionPolicyBindingSpec,
+    &admissionregistration_v1::ValidatingAdmissionPolicySpec,
+    &admissionregistration_v1::ValidatingAdmissionPolicyStatus,
+    &admissionregistration_v1::ValidatingWebhook,
+    &admissionregistration_v1::ValidatingWebhookConfiguration,
+    &admissionregistration_v1::Validation,
+    &admissionregistration_v1::Variable,
+    &admissionregistration_v1::WebhookClientConfig,
     &apps_v1::ControllerRevision,
     &apps_v1::DaemonSet,
     &apps_v1::DaemonSetCondition,
@@ -523,6 +553,11 @@ pub(super) static MESSAGES: &[&Message] = &[
     &meta_v1::Status,
     &meta_v1::StatusCause,
     &meta_v1::StatusDetails,
+    &apiregistration_v1::APIService,
+    &apiregistration_v1::APIServiceCondition,
+    &apiregistration_v1::APIServiceSpec,
+    &apiregistration_v1::APIServiceStatus,
+    &apiregistration_v1::ServiceReference,
     &metrics_v1beta1::ContainerMetrics,
     &metrics_v1beta1::NodeMetrics,
     &metrics_v1beta1::PodMetrics,

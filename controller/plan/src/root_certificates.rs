@@ -1,0 +1,66 @@
+//! By which certificates do pods know the API? Every namespace has them in a ConfigMap, which test suites and clients
+//! expect; what others do to it is undone.
+//!
+//! Source: <https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/>.
+
+use k8s_openapi::api::core::v1::Namespace;
+use serde_json::json;
+use warren_store::{Key, Precondition, Transaction};
+
+use crate::{
+    object,
+    outcome::Outcome,
+    resources::CONFIGMAPS,
+    view::{Typed, View},
+};
+
+const NAME: &str = "kube-root-ca.crt";
+
+pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
+    if view.world.config.ca_pem.is_empty() {
+        return;
+    }
+    for namespace in &view.namespaces {
+        if !namespace.deleting() && !view.namespace_terminating(namespace.name()) {
+            outcome.each(namespace.object, |outcome| give(view, namespace, outcome));
+        }
+    }
+}
+
+fn give(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome<'_>) {
+    let key = Key::new(CONFIGMAPS, namespace.name(), NAME);
+    let data = json!({ "ca.crt": view.world.config.ca_pem });
+    let why = format!("certificates of the API for namespace {}", namespace.name());
+    let Some(found) = view.world.snapshot.get(&key) else {
+        let revision = view.world.snapshot.revision.to_string();
+        let value = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": NAME,
+                "namespace": namespace.name(),
+                "uid": object::uuid(&["configmap", NAME, namespace.uid(), &revision]),
+                "creationTimestamp": object::time_text(view.now),
+                "annotations": {
+                    "kubernetes.io/description":
+                        "The certificates by which pods know the Kubernetes API. Warren keeps them as they are.",
+                },
+            },
+            "data": data,
+        });
+        let mut transaction = Transaction::new().create(key, value);
+        transaction.preconditions.push(Precondition::Exists(namespace.object.key.clone()));
+        return outcome.step(why, transaction);
+    };
+    if object::is_deleting(found) {
+        return;
+    }
+    let mended = object::edited(found, |value| {
+        let map = object::object_at(value, &[]);
+        map.insert("data".into(), data);
+        map.remove("binaryData");
+    });
+    if let Some(value) = mended {
+        outcome.step(why, Transaction::new().replace(key, found.revision, value));
+    }
+}
