@@ -48,7 +48,7 @@ use warren_runtime::{rate::Seldom, tls::PeerIdentity};
 use warren_store::{Key, Store};
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
-pub use compile::afresh;
+pub use compile::{Feeds, afresh};
 pub use identity::MEMBERS;
 pub use observe::Observed;
 pub use sessions::{Session, SessionError};

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Service};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Service, ServiceSpec};
 use warren_plan::resources::SERVICES;
 use warren_store::Key;
 
@@ -47,13 +47,14 @@ pub(crate) fn resolve(
         if environment.contains_key(name) {
             continue;
         }
-        let what =
-            "variables for the services of the namespace (spec.enableServiceLinks: false leaves them out)";
-        budget.take(variable_size(name, value), &what)?;
+        budget.take(variable_size(name, value), &LINKS)?;
         environment.insert(name.clone(), value.clone());
     }
     Ok(environment)
 }
+
+const LINKS: &str =
+    "variables for the services of the namespace (spec.enableServiceLinks: false leaves them out)";
 
 /// As the kernel counts: `NAME=VALUE` and a zero.
 fn variable_size(name: &str, value: &str) -> usize {
@@ -188,27 +189,51 @@ pub(crate) fn expand<'e>(
     Ok(expanded)
 }
 
-/// Variables for the services that existed when the pod was made: later ones must not change it.
-pub(crate) fn service_links(references: &References<'_>) -> Environment {
+/// Variables for the services that existed when the pod was made: later ones must not change it. An error when they are
+/// certainly more than a program can have: then none is made.
+pub(crate) fn service_links(references: &References<'_>) -> Result<Environment, String> {
     let mut links = Environment::new();
+    let pod = Budget::of_pod();
+    let (program, mut least) = (pod.of_program(), 0_usize);
     let spec = references.pod.spec.as_ref();
     let snapshot = references.snapshot;
     if spec.and_then(|spec| spec.enable_service_links).unwrap_or(true) {
         for object in snapshot.list_namespace(SERVICES, references.namespace) {
-            link(references, object.typed().ok(), &mut links);
+            let service = object.typed::<Service>().ok();
+            // Four variables a port, each of which begins with the service's name.
+            let each = object.key.name.len().saturating_mul(4).saturating_add(90);
+            least = least.saturating_add(linked_ports(references, service.as_deref()).saturating_mul(each));
+            if least > program.left() {
+                return program.take(least, &LINKS).map(|()| links);
+            }
+            link(references, service, &mut links);
         }
     }
     link(references, snapshot.get(&kubernetes_service()).and_then(|object| object.typed().ok()), &mut links);
-    links
+    Ok(links)
+}
+
+/// How many ports of a service get variables.
+fn linked_ports(references: &References<'_>, service: Option<&Service>) -> usize {
+    let existed = |service: &&Service| existed(references, service);
+    let spec = service.filter(existed).and_then(|service| service.spec.as_ref());
+    let addressed = |spec: &&ServiceSpec| address(spec).is_some();
+    spec.filter(addressed).and_then(|spec| spec.ports.as_ref()).map_or(0, Vec::len)
+}
+
+fn existed(references: &References<'_>, service: &Service) -> bool {
+    service.metadata.creation_timestamp <= references.pod.metadata.creation_timestamp
+}
+
+fn address(spec: &ServiceSpec) -> Option<&str> {
+    spec.cluster_ip.as_deref().filter(|address| !matches!(*address, "" | "None"))
 }
 
 fn link(references: &References<'_>, service: Option<Arc<Service>>, links: &mut Environment) {
     let Some(service) = service else { return };
-    let existed = service.metadata.creation_timestamp <= references.pod.metadata.creation_timestamp;
+    let existed = existed(references, &service);
     let (Some(name), Some(spec), true) = (&service.metadata.name, &service.spec, existed) else { return };
-    let Some(address) = spec.cluster_ip.as_deref().filter(|address| !matches!(*address, "" | "None")) else {
-        return;
-    };
+    let Some(address) = address(spec) else { return };
     let ports = spec.ports.as_deref().unwrap_or_default();
     let Some(first) = ports.first() else { return };
     let variable = |text: &str| text.to_uppercase().replace('-', "_");

@@ -84,7 +84,7 @@ const PATH_BYTES: usize = 4_096;
 struct Compilation<'a> {
     references: References<'a>,
     config: &'a ClusterConfig,
-    links: BTreeMap<String, String>,
+    links: Result<BTreeMap<String, String>, String>,
     budget: Budget<'static>,
 }
 
@@ -227,7 +227,8 @@ impl<'a> Compilation<'a> {
     ) -> Result<(), String> {
         let budget = self.budget.of_program();
         budget.check(&format_args!("container {}", container.name))?;
-        let environment = environment::resolve(&self.references, container, &self.links, &budget)?;
+        let links = self.links.as_ref().map_err(String::clone)?;
+        let environment = environment::resolve(&self.references, container, links, &budget)?;
         compiled.holds_secrets = environment::takes_secrets(container);
         let secret = secrecy::variables(&self.references, container);
         compiled.words_hold_secrets = secrecy::in_words(container, &secret);
