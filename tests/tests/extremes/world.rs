@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use prost::Message as _;
 use serde_json::{Value, json};
 use warren_agent::plan as agent;
-use warren_gateway::routes::RouteTable;
+use warren_gateway::{Refused, routes::RouteTable};
 use warren_netd::{
     plan::{services, zone},
     world as netd,
@@ -247,7 +247,8 @@ fn read_as_gateway(items: &[FeedItem]) {
             _ => None,
         })
         .collect();
-    let table = RouteTable::compile(1, routes.iter().copied(), None);
+    let rules = routes.iter().copied().into();
+    let table = RouteTable::compile(1, &rules, &Refused::default(), None);
     for (host, path) in [("", "/"), ("a.example.com", "/x/../y"), ("ü", ""), ("a.b.c", "/")] {
         let _ = table.find(host, path);
     }
