@@ -30,7 +30,7 @@ use crate::{
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.warren.dev";
 /// How many ports the slices of one service may name in all: each set of resolved ports has a slice of its own.
-const MOST_PORTS: usize = 100_000;
+const MOST_PORTS: usize = 20_000;
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Whether a slice is ours to write.

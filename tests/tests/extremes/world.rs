@@ -58,17 +58,12 @@ impl World {
     }
 
     fn member(&mut self, name: &str, role: MemberRole, third: u8) {
-        let member = Member {
-            name: name.to_owned(),
-            role,
-            machine: None,
-            pod_cidr: format!("10.42.{third}.0/24").parse().unwrap(),
-            public_key: None,
-            endpoint: Some(format!("192.0.2.{third}:51820")),
-            backend: None,
-            mtu: None,
-        };
-        self.put(Member::key(name), member.to_value());
+        let role = if role == MemberRole::Node { "node" } else { "gateway" };
+        let member = json!({
+            "metadata": {"name": name}, "spec": {"role": role, "podCidr": format!("10.42.{third}.0/24")},
+            "status": {"endpoint": format!("192.0.2.{third}:51820")},
+        });
+        self.put(Member::key(name), member);
     }
 
     /// Stores an object under a name of its own. A pod with a node gets an address there.
