@@ -180,3 +180,30 @@ fn long_chains_and_large_circles_of_owners() {
     world.assert_gone(CONFIGMAPS, "chain");
     world.assert_gone(CONFIGMAPS, "ring");
 }
+
+#[test]
+fn many_hosts_with_one_large_certificate() {
+    let mut world = World::new();
+    // Base64 of zeros: no certificate, and all of it must be looked through to know.
+    let data = json!({"tls.crt": "AAAA".repeat(250_000), "tls.key": "AAAA".repeat(60_000), "auth": "AAAA".repeat(10_000)});
+    world.put(
+        Key::new(SECRETS, "default", "large"),
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": meta("large"), "data": data}),
+    );
+    let tls =
+        many(20_000, |index| json!({"hosts": [format!("h{index}.example.com")], "secretName": "large"}));
+    let mut metadata = meta("wide");
+    metadata["annotations"] = json!({
+        "nginx.ingress.kubernetes.io/auth-type": "basic",
+        "nginx.ingress.kubernetes.io/auth-secret": "large",
+    });
+    let rules = many(5_000, |index| {
+        json!({"host": format!("h{index}.example.com"), "http": {"paths": [{"path": "/", "pathType": "Prefix",
+            "backend": {"service": {"name": "web", "port": {"number": 80}}}}]}})
+    });
+    world.put(
+        Key::new(INGRESSES, "default", "wide"),
+        json!({"metadata": metadata, "spec": {"tls": tls, "rules": rules}}),
+    );
+    world.settle();
+}

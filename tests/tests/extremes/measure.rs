@@ -5,8 +5,13 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    fmt,
+    sync::Mutex,
     time::Duration,
 };
+
+use warren_plan::Progress;
+use warren_store::Key;
 
 /// Counts what each thread has taken and not given back.
 struct Counting;
@@ -48,7 +53,12 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Does some work that may take so much more memory than there is now, and some processor time.
 #[track_caller]
-pub(crate) fn within<T>(what: &str, bytes: usize, time: Duration, work: impl FnOnce() -> T) -> T {
+pub(crate) fn within<T>(
+    what: &dyn fmt::Display,
+    bytes: usize,
+    time: Duration,
+    work: impl FnOnce() -> T,
+) -> T {
     let held = HELD.get();
     PEAK.set(held);
     let before = processor_time();
@@ -61,4 +71,30 @@ pub(crate) fn within<T>(what: &str, bytes: usize, time: Duration, work: impl FnO
 
 fn processor_time() -> Duration {
     nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
+}
+
+/// The stages of a plan, and when each was seen first: what took so long.
+#[derive(Default)]
+pub(crate) struct Stages(Mutex<Vec<(&'static str, Duration)>>);
+
+impl Progress for Stages {
+    fn at(&self, stage: &'static str, _: &Key) {
+        let mut seen = self.0.lock().unwrap();
+        if seen.last().is_none_or(|(last, _)| *last != stage) {
+            seen.push((stage, processor_time()));
+        }
+    }
+}
+
+impl fmt::Display for Stages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = self.0.lock().unwrap();
+        write!(f, "planning")?;
+        let end = processor_time();
+        for (index, (stage, since)) in seen.iter().enumerate() {
+            let until = seen.get(index + 1).map_or(end, |(_, at)| *at);
+            write!(f, ", {stage} {:?}", until.saturating_sub(*since))?;
+        }
+        Ok(())
+    }
 }

@@ -145,7 +145,9 @@ impl World {
             acknowledged: u64::MAX,
             ..warren_plan::World::default()
         };
-        let plan = measure::within("planning", MEMORY, TIME, || warren_plan::plan(&world, self.now));
+        let stages = measure::Stages::default();
+        let plan =
+            measure::within(&stages, MEMORY, TIME, || warren_plan::plan_watched(&world, self.now, &stages));
         let failures: Vec<_> =
             plan.failures.iter().map(|failure| format!("{failure:?}: {}", self.text(&failure.key))).collect();
         assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -167,7 +169,7 @@ impl World {
     pub(crate) fn read(&self) {
         let (snapshot, config) = (self.snapshot(), ClusterConfig::default());
         let (feeds, failures) =
-            measure::within("compiling", MEMORY, TIME, || warren_nodes::afresh(&snapshot, &config));
+            measure::within(&"compiling", MEMORY, TIME, || warren_nodes::afresh(&snapshot, &config));
         // What is too much is said; what is a fault of ours is one.
         let faults: Vec<_> =
             failures.iter().filter(|failure| !failure.message.contains("lead to more than")).collect();

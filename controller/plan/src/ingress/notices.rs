@@ -1,6 +1,9 @@
 //! What of an Ingress is not in force, said in events on it: once, as long as it is so.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::{
     core::v1::{Secret, Service},
@@ -174,7 +177,9 @@ fn secrets(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
     let mut notices = Vec::new();
     let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
-    for secret in tls.filter_map(|tls| tls.secret_name.as_deref()).filter(|name| !name.is_empty()) {
+    // Each is looked through once, however often it is named.
+    let named: BTreeSet<&str> = tls.filter_map(|tls| tls.secret_name.as_deref()).collect();
+    for secret in named.into_iter().filter(|name| !name.is_empty()) {
         let message = match data_of(snapshot, namespace, secret) {
             None => format!(
                 "Secret {secret:?} of spec.tls does not exist: clients see the gateway's own certificate"
@@ -245,8 +250,9 @@ fn backends(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
         }
         let Some(service) = &backend.service else { continue };
         let found = snapshot.get(&Key::new(SERVICES, namespace, &service.name));
-        let spec =
-            found.and_then(|object| object.typed::<Service>().ok()).and_then(|service| service.spec.clone());
+        let found = found.and_then(|object| object.typed::<Service>().ok());
+        // Not copied: thousands of paths may lead to one service of thousands of ports.
+        let spec = found.as_ref().and_then(|service| service.spec.as_ref());
         if let Some(spec) = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"))
             && leads_to_the_api(spec.external_name.as_deref().unwrap_or_default())
         {
