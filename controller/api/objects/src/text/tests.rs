@@ -1,3 +1,5 @@
+//! What readers of texts must know: JSON and YAML as others write them, hostile ones within their bounds.
+
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! YAML: one document, composed event by event. An alias is a copy, and counts as one; merge keys (`<<`) are merged as
 //! in YAML 1.1, which Kubernetes speaks; tags are those of the core schema.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Value};
@@ -57,7 +57,7 @@ struct Composer {
     root: Option<Value>,
     documents: usize,
     /// What may be repeated, with what it weighs.
-    anchored: HashMap<usize, (Value, Weight)>,
+    anchored: BTreeMap<usize, (Value, Weight)>,
     duplicates: Vec<String>,
     budget: Budget,
 }
