@@ -56,6 +56,25 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             "Connections without a client certificate that newer ones displaced.",
         ),
         (Histogram, "warren_plan_seconds", Seconds, "Time of a pass of all planners."),
+        (
+            Counter,
+            "warren_failed_objects_total",
+            Count,
+            "Objects that could not be planned or compiled and were left as they are.",
+        ),
+        (
+            Counter,
+            "warren_member_connections_refused_total",
+            Count,
+            "Connections of members that had too many open.",
+        ),
+        (Counter, "warren_nodes_dropped_events_total", Count, "Events of nodes that came too often."),
+        (
+            Counter,
+            "warren_nodes_refused_calls_total",
+            Count,
+            "Calls that were refused before they were read.",
+        ),
         (Counter, "warren_plan_steps_total", Count, "Writes that planners made."),
         (
             Counter,
