@@ -51,10 +51,18 @@ impl Local {
         let (data, api) = (self.state(name).display().to_string(), self.api);
         let image = docker(&["inspect", "-f", "{{.Config.Image}}", name]);
         docker(&["rename", name, aside]);
-        let (label, publish) = (format!("warren.cluster={}", self.name), format!("127.0.0.1:{api}:6443"));
-        let mount = format!("{data}:{data}");
-        let place = ["--name", name, "--hostname", name, "--network", &self.name, "--label", &label];
-        docker(&[&["run", "-d"][..], &place, &["-p", &publish, "-v", &mount, &image, "pause"]].concat());
+        // As the command line knows a controller.
+        let labels = [
+            format!("warren.cluster={}", self.name),
+            "warren.role=controller".to_owned(),
+            format!("warren.port.api={api}"),
+        ];
+        let labels: Vec<_> = labels.iter().flat_map(|label| ["--label", label]).collect();
+        let (publish, mount) = (format!("127.0.0.1:{api}:6443"), format!("{data}:{data}"));
+        let place = ["--name", name, "--hostname", name, "--network", &self.name];
+        docker(
+            &[&["run", "-d"][..], &place, &labels, &["-p", &publish, "-v", &mount, &image, "pause"]].concat(),
+        );
     }
 
     fn network(&self, format: &str) -> String {
@@ -223,6 +231,8 @@ impl Machines for Local {
     fn bring(&self, _: &[&str]) {}
 
     fn down(&mut self) {
+        // Where a scenario broke off; most often nothing.
+        let _ = Command::new("docker").args(["rm", "-f", &aside(&self.controller())]).output();
         let down = Command::new(warren_binary()).args(["down", "--name", &self.name]).output();
         if !down.is_ok_and(|output| output.status.success()) {
             eprintln!("warren down --name {} failed", self.name);

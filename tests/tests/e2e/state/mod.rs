@@ -78,7 +78,7 @@ impl<'a> Controller<'a> {
 
     pub(crate) fn backup(&self, file: &Path) {
         let file = file.to_str().expect("a path of ours");
-        let said = self.cluster.warren(&["backup", file]);
+        let said = self.cluster.warren(&["backup", "--force", file]);
         assert!(said.contains("keep the file secret"), "{said}");
         let mode = fs::metadata(file).expect("a backup").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "who reads a backup has the cluster");
