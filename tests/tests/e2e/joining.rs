@@ -78,7 +78,7 @@ pub fn an_unfit_machine_is_told_why(_: &Cluster, bare: &Bare) {
             let said = text(&check(options));
             if said.contains(&taken) { Ok(()) } else { Err(said) }
         });
-        unfit(options, &[&taken, "stop it, or "]);
+        unfit(options, &[&taken, "mend: stop "]);
         bare.with(&name, |machine| machine.stop("echo"));
     }
     bare.with(&name, |machine| machine.stop("dockerd"));
@@ -189,7 +189,7 @@ pub fn a_second_machine_with_a_name_is_refused(cluster: &Cluster, bare: &Bare) {
     copied();
     std::fs::remove_file(copy.join("identity/machine")).expect("the mark is there");
     bare.start_as(&second, &first, None);
-    ends_with(bare, &second, "is connected from another machine");
+    ends_with(bare, &second, "was issued to another machine");
     load.more(300);
     load.stop().assert_flawless();
     assert_eq!(lives(cluster, bare, &first), before, "the true machine was disturbed");
