@@ -10,12 +10,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use warren_plan::{
+use warren_runtime::CancellationToken;
+use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
+use warren_vocabulary::{
     ClusterConfig, ipam,
     resources::{ENDPOINTSLICES, SERVICE_NAME, SERVICEADDRESSES, SERVICES},
 };
-use warren_runtime::CancellationToken;
-use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 
 use crate::bootstrap;
 

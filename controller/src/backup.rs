@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use warren_plan::resources::TOKENS;
 use warren_store::{Backup, EmbeddedStore, Restorer};
+use warren_vocabulary::resources::TOKENS;
 
 use crate::operations::{administrators_only, refused, status};
 

@@ -1,8 +1,8 @@
 //! What exists in every cluster from its first start.
 
 use serde_json::{Value, json};
-use warren_plan::resources;
 use warren_store::{CommitError, Key, Store, Transaction};
+use warren_vocabulary::resources;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 

@@ -35,13 +35,13 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use warren_api::Api;
 use warren_nodes::{CertificateAuthority, Nodes};
-use warren_plan::ClusterConfig;
 use warren_runtime::{
     CancellationToken,
     tasks::{Bound, TaskSet},
     tls,
 };
 use warren_store::{EmbeddedStore, Store};
+use warren_vocabulary::ClusterConfig;
 
 pub use warren_store::{Key, KeyError};
 

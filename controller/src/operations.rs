@@ -14,9 +14,9 @@ use axum::{
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use warren_nodes::{Nodes, TokenError, TokenInfo};
-use warren_plan::member::MemberRole;
 use warren_runtime::tls::PeerIdentity;
 use warren_store::CommitError;
+use warren_vocabulary::member::MemberRole;
 
 const DEFAULT_LIFETIME: u64 = 3_600;
 const LONGEST_BODY: usize = 16 << 10;

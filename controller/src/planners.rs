@@ -11,9 +11,14 @@ use futures_util::future::{FutureExt as _, join_all};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use warren_nodes::Nodes;
-use warren_plan::{ClusterConfig, Failure, Problem, Progress, Step, World, resources};
+use warren_plan::{Problem, Step, World};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
 use warren_store::{Change, CommitError, Key, Store, Watch};
+use warren_vocabulary::{
+    ClusterConfig,
+    guard::{Failure, Progress},
+    resources,
+};
 
 use crate::starts::{Part, Starts};
 

@@ -16,8 +16,8 @@ use std::{
     },
 };
 
-use warren_plan::Progress;
 use warren_store::{Key, Snapshot};
+use warren_vocabulary::guard::Progress;
 
 const FILE: &str = "starting";
 /// Each part of the file has so many bytes: how many starts were not finished, then what each [`Part`] is at.

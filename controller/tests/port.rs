@@ -9,7 +9,6 @@ use kube::{
     api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use warren_plan::ClusterConfig;
 use warren_proto::control::Role;
 use warren_runtime::{
     CancellationToken,
@@ -17,6 +16,7 @@ use warren_runtime::{
     identity::{Identity, JoinError, join},
     tasks::Bound,
 };
+use warren_vocabulary::ClusterConfig;
 
 struct Fixture {
     directory: tempfile::TempDir,

@@ -362,7 +362,10 @@ async fn logs_are_followed_cut_and_kept() {
     let before = bench.logs(&uid, "app", previous).await.unwrap();
     // The container before may be the second already, which ends at once: the engine orders lines within an output,
     // not across standard output and error.
-    assert!(before.contains("line 1\n") && before.contains("last\n") && before.contains("wrong\n"), "{before}");
+    assert!(
+        before.contains("line 1\n") && before.contains("last\n") && before.contains("wrong\n"),
+        "{before}"
+    );
     assert!(bench.logs(&uid, "nobody", LogsRequest::default()).await.is_err());
     bench.end().await;
 }

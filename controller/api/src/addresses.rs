@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use warren_objects::{ErrorKind, FieldError};
-use warren_plan::{ClusterConfig, ipam, resources::SERVICEADDRESSES};
 use warren_store::{Key, Object, Snapshot, Transaction, Write};
+use warren_vocabulary::{ClusterConfig, ipam, resources::SERVICEADDRESSES};
 
 use crate::{admission::wants_address, meta};
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use warren_objects::{defaults, validate};
-use warren_plan::resources::{DEFAULT_CLASS, INGRESSCLASSES};
 use warren_store::{Object, Snapshot};
+use warren_vocabulary::resources::{DEFAULT_CLASS, INGRESSCLASSES};
 
 use crate::{kinds::Kind, meta, status::Status};
 

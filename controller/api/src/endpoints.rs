@@ -12,8 +12,8 @@ use std::{
 use parking_lot::RwLock;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use warren_plan::resources::{ENDPOINTSLICES, SERVICE_NAME, SERVICES};
 use warren_store::{Change, Event, Key, Object, Snapshot, Store, Watch};
+use warren_vocabulary::resources::{ENDPOINTSLICES, SERVICE_NAME, SERVICES};
 
 /// What Endpoints are called in the table of kinds; no store holds any.
 pub(crate) const RESOURCE: &str = "endpoints";

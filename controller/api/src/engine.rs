@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use warren_plan::ClusterConfig;
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
+use warren_vocabulary::ClusterConfig;
 
 use crate::{
     Api, Observations, PodStreams,

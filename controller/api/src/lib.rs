@@ -53,9 +53,9 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use warren_plan::ClusterConfig;
 use warren_proto::control::{LogsRequest, SessionFrame, UsageReport, session_open::Kind};
 use warren_store::Store;
+use warren_vocabulary::ClusterConfig;
 
 /// A pod that runs on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]

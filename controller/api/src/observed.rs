@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use warren_plan::resources::{NODES, PODS};
 use warren_proto::control::{ContainerUsage, Usage, UsageReport};
 use warren_store::{Key, Object, Snapshot};
+use warren_vocabulary::resources::{NODES, PODS};
 
 use crate::{Observations, meta::timestamp};
 

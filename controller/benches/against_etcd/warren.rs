@@ -23,8 +23,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use warren_plan::ClusterConfig;
 use warren_runtime::CancellationToken;
+use warren_vocabulary::ClusterConfig;
 
 use crate::peer::{Process, WINDOW};
 

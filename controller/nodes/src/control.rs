@@ -6,7 +6,6 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
-use warren_plan::member::Member;
 use warren_proto::control::{
     FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, NetworkReport, NodeReport, PodsReport,
     RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest, UsageReport,
@@ -14,6 +13,7 @@ use warren_proto::control::{
 };
 use warren_runtime::rate::shown;
 use warren_store::{Snapshot, Transaction};
+use warren_vocabulary::member::Member;
 
 use crate::{
     Nodes, feed,

@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use warren_plan::resources::EVENTS;
 use warren_proto::control::EventReport;
 use warren_store::{Key, Object, Snapshot, Transaction};
+use warren_vocabulary::resources::EVENTS;
 
 use crate::json::{rfc3339, seconds, text_at};
 

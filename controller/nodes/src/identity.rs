@@ -1,7 +1,6 @@
 //! Who calls: the member that a client certificate names, checked against the store.
 
 use tonic::Status;
-use warren_plan::member::{Member, MemberRole};
 use warren_proto::control::{Consumer, Role};
 use warren_runtime::{
     connection::{BOOT_WORD, HOST_WORD},
@@ -9,6 +8,7 @@ use warren_runtime::{
     tls::PeerIdentity,
 };
 use warren_store::Snapshot;
+use warren_vocabulary::member::{Member, MemberRole};
 
 /// The organization of every member's certificate.
 pub const MEMBERS: &str = "system:warren:members";
@@ -149,7 +149,7 @@ pub(crate) fn find(snapshot: &Snapshot, name: &str) -> Option<Member> {
 
 /// All members; one that does not parse is left out and named in the log.
 pub(crate) fn members(snapshot: &Snapshot) -> impl Iterator<Item = Member> {
-    snapshot.list(warren_plan::resources::MEMBERS).filter_map(|object| {
+    snapshot.list(warren_vocabulary::resources::MEMBERS).filter_map(|object| {
         Member::from_object(object)
             .inspect_err(|error| tracing::error!(error, member = %object.key, "a stored member is unusable"))
             .ok()

@@ -7,17 +7,17 @@ use std::{
 
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
-use warren_plan::{
-    ipam,
-    member::{Member, MemberRole},
-    resources::NODES,
-};
 use warren_proto::{
     control::{Consumer, JoinRequest, JoinResponse, Role, join_server::Join},
     vocabulary::NodeName,
 };
 use warren_runtime::rate::shown;
 use warren_store::{CommitError, Key, Object, Precondition, Snapshot, Transaction};
+use warren_vocabulary::{
+    ipam,
+    member::{Member, MemberRole},
+    resources::NODES,
+};
 
 use crate::{
     AuthorityError, Nodes,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 /// The text at a path (`/a/b`), or nothing.
 pub(crate) fn text_at<'a>(value: &'a Value, path: &str) -> &'a str {
-    warren_plan::at(value, path).and_then(Value::as_str).unwrap_or_default()
+    warren_state::at(value, path).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A time as Kubernetes writes it: whole seconds, UTC.

@@ -42,10 +42,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_plan::{ClusterConfig, Failure, Progress, Unwatched, guard, member::MemberRole};
 use warren_proto::control::{control_server::ControlServer, join_server::JoinServer};
 use warren_runtime::{rate::Seldom, tls::PeerIdentity};
 use warren_store::{Key, Store};
+use warren_vocabulary::{
+    ClusterConfig,
+    guard::{self, Failure, Progress, Unwatched},
+    member::MemberRole,
+};
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
 pub use compile::{Feeds, afresh};

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use warren_plan::member::Member;
 use warren_proto::control::NodeReport;
+use warren_vocabulary::member::Member;
 
 use crate::json::{rfc3339, set_condition};
 
@@ -30,7 +30,7 @@ pub(crate) fn new_node(member: &Member, uid: &str, now: Timestamp) -> Value {
         "spec": {"podCIDR": member.pod_cidr.to_string(), "podCIDRs": [member.pod_cidr.to_string()]},
         "status": {},
     });
-    warren_objects::defaults::apply(warren_plan::resources::NODES, &mut node);
+    warren_objects::defaults::apply(warren_vocabulary::resources::NODES, &mut node);
     node
 }
 
@@ -130,8 +130,8 @@ fn images(report: &NodeReport) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use warren_plan::member::MemberRole;
     use warren_proto::control::Image;
+    use warren_vocabulary::member::MemberRole;
 
     use super::*;
 

@@ -6,12 +6,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use warren_plan::{
-    Liveness,
-    member::{Member, MemberRole},
-};
+use warren_plan::Liveness;
 use warren_proto::control::{Consumer, PeerReport, Role};
 use warren_store::{CommitError, Transaction};
+use warren_vocabulary::member::{Member, MemberRole};
 
 use crate::{
     Nodes,
@@ -152,7 +150,7 @@ impl Nodes {
     pub async fn remove_member(&self, name: &str) -> Result<bool, CommitError> {
         loop {
             let snapshot = self.store.snapshot();
-            let node = warren_store::Key::new(warren_plan::resources::NODES, "", name);
+            let node = warren_store::Key::new(warren_vocabulary::resources::NODES, "", name);
             let Some(member) = snapshot.get(&Member::key(name)) else { return Ok(false) };
             let mut transaction = Transaction::new().delete(member.key.clone(), member.revision);
             if let Some(node) = snapshot.get(&node) {

@@ -6,16 +6,16 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use tonic::Status;
-use warren_plan::{
-    member::Member,
-    resources::{NODES, PODS},
-};
 use warren_proto::{
     control::{EventReport, NetworkReport, NodeReport, PeerReport, PodStatus, PodsReport},
     vocabulary::WireGuardKey,
 };
 use warren_runtime::rate::shown;
 use warren_store::{CommitError, Key, Object, Snapshot, Transaction};
+use warren_vocabulary::{
+    member::Member,
+    resources::{NODES, PODS},
+};
 
 use crate::{
     Nodes, events,

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use warren_plan::{member::MemberRole, resources::TOKENS};
 use warren_store::{CommitError, Key, Object, Snapshot, Store, Transaction};
+use warren_vocabulary::{member::MemberRole, resources::TOKENS};
 
 /// Why a token could not be made or revoked.
 #[derive(Debug, thiserror::Error)]

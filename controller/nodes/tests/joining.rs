@@ -8,7 +8,6 @@ use harness::{Controller, csr, request_as};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
-use warren_plan::member::MemberRole;
 use warren_proto::{
     control::{
         Consumer, HeartbeatRequest, NetworkReport, NodeReport, RenewRequest, Role, SessionsRequest, Subscribe,
@@ -17,6 +16,7 @@ use warren_proto::{
 };
 use warren_runtime::tls::PeerIdentity;
 use warren_store::Store as _;
+use warren_vocabulary::member::MemberRole;
 
 const MEND: &str = "make a new one with `warren token create`";
 

@@ -17,15 +17,15 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Map, Value, json};
-use warren_store::{Key, Transaction};
+use warren_state::{Key, Transaction};
 
 use crate::{
     object,
     outcome::Outcome,
-    resources::{ENDPOINTSLICES, SERVICE_NAME},
     selector,
     view::{PodView, Typed, View},
 };
+use warren_vocabulary::resources::{ENDPOINTSLICES, SERVICE_NAME};
 
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.warren.dev";
@@ -82,7 +82,7 @@ fn selects(service: &Service) -> bool {
 fn plan_service(
     view: &View<'_>,
     service: &Typed<'_, Service>,
-    existing: &[&std::sync::Arc<warren_store::Object>],
+    existing: &[&std::sync::Arc<warren_state::Object>],
     outcome: &mut Outcome<'_>,
 ) {
     let mut transaction = Transaction::new();

@@ -1,9 +1,10 @@
 //! Events: what happened to an object, for people.
 
 use serde_json::{Value, json};
-use warren_store::{Key, Object, Precondition, Transaction, Write};
+use warren_state::{Key, Object, Precondition, Transaction, Write};
 
-use crate::{object, outcome::Outcome, resources, view::View};
+use crate::{object, outcome::Outcome, view::View};
+use warren_vocabulary::resources;
 
 /// Something worth telling about an object.
 pub(crate) struct Event<'a> {
@@ -74,7 +75,7 @@ fn repeated(view: &View<'_>, existing: &Object) -> Value {
 
 fn first(view: &View<'_>, event: &Event<'_>, key: &Key) -> Value {
     let about = &event.about.key;
-    let (api_version, kind) = resources::kind_of(&about.resource).unwrap_or_default();
+    let (api_version, kind) = warren_objects::kinds::kind_of(&about.resource).unwrap_or_default();
     let now = object::time_text(view.now);
     // By convention (kubelet, and `kubectl describe node` relies on it) a Node's events carry its name as uid.
     let uid = if kind == "Node" { &*about.name } else { object::uid(event.about) };

@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use warren_store::{Key, Object, Transaction};
+use warren_state::{Key, Object, Transaction};
 
 use crate::{
     events::{self, Event},
-    guard::Failure,
     object::{self, Condition},
     outcome::Outcome,
-    resources::{DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES},
     view::View,
+};
+use warren_vocabulary::{
+    guard::Failure,
+    resources::{DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES},
 };
 
 /// The condition, and the reason of the event.

@@ -13,16 +13,18 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 use warren_objects::kinds;
-use warren_store::{Key, Object, Snapshot, Transaction};
+use warren_state::{Key, Object, Snapshot, Transaction};
 
 use crate::{
     events::{self, Event},
-    ipam,
-    member::{Member, MemberRole},
     object,
     outcome::Outcome,
-    resources::{EVENTS, MEMBERS, NAMESPACES, NODES, SERVICEADDRESSES, SERVICES},
     view::View,
+};
+use warren_vocabulary::{
+    ipam,
+    member::{Member, MemberRole},
+    resources::{EVENTS, MEMBERS, NAMESPACES, NODES, SERVICEADDRESSES, SERVICES},
 };
 
 const FOREGROUND: &str = "foregroundDeletion";
@@ -317,8 +319,9 @@ fn addresses_without_service(view: &View<'_>, outcome: &mut Outcome<'_>) {
 
 fn old_events(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let last = |event: &Object| {
-        let time =
-            |pointer| object::at(&event.value, pointer).and_then(Value::as_str)?.parse::<Timestamp>().ok();
+        let time = |pointer| {
+            warren_state::at(&event.value, pointer).and_then(Value::as_str)?.parse::<Timestamp>().ok()
+        };
         let told = time("/series/lastObservedTime")
             .or_else(|| time("/lastTimestamp"))
             .or_else(|| time("/eventTime"));

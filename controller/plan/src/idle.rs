@@ -1,7 +1,7 @@
 //! What is nobody's work yet? An object of a kind that is kept and not run has one event that says so.
 
 use warren_objects::kinds::{KINDS, Kind};
-use warren_store::{Object, Precondition, Transaction, Write};
+use warren_state::{Object, Precondition, Transaction, Write};
 
 use crate::{
     events::{self, Event},

@@ -9,14 +9,12 @@ mod notices;
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::{Value, json};
-use warren_store::{Key, Object, Snapshot, Transaction};
+use warren_state::{Key, Object, Snapshot, Transaction};
 
-use crate::{
+use crate::{object, outcome::Outcome, view::View};
+use warren_vocabulary::{
     member::{Member, MemberRole},
-    object,
-    outcome::Outcome,
     resources::{INGRESS_CLASS, INGRESS_CONTROLLER, INGRESSCLASSES, INGRESSES, MEMBERS},
-    view::View,
 };
 
 /// On an Ingress: its class, as clients wrote it before there was a field for it.
@@ -48,7 +46,7 @@ pub fn is_ours(snapshot: &Snapshot, ingress: &Object) -> bool {
 
 /// The class that an Ingress names.
 fn class(ingress: &Object) -> Option<&str> {
-    let class = object::at(&ingress.value, "/spec/ingressClassName").and_then(Value::as_str);
+    let class = warren_state::at(&ingress.value, "/spec/ingressClassName").and_then(Value::as_str);
     let class = class.or_else(|| object::annotation(&ingress.value, CLASS_ANNOTATION));
     class.filter(|class| !class.is_empty())
 }
@@ -61,7 +59,7 @@ fn is_our_class(snapshot: &Snapshot, class: &str) -> bool {
 
 fn controller_of<'a>(snapshot: &'a Snapshot, class: &str) -> Option<&'a str> {
     let object = snapshot.get(&Key::new(INGRESSCLASSES, "", class))?;
-    object::at(&object.value, "/spec/controller").and_then(Value::as_str)
+    warren_state::at(&object.value, "/spec/controller").and_then(Value::as_str)
 }
 
 /// The gateways' addresses, each once and in order. A gateway that has not reported one yet has none.
@@ -73,7 +71,7 @@ fn addresses(members: impl Iterator<Item = Member>) -> Vec<Value> {
 }
 
 fn published(ingress: &Object) -> &[Value] {
-    let list = object::at(&ingress.value, "/status/loadBalancer/ingress").and_then(Value::as_array);
+    let list = warren_state::at(&ingress.value, "/status/loadBalancer/ingress").and_then(Value::as_array);
     list.map(Vec::as_slice).unwrap_or_default()
 }
 

@@ -13,11 +13,7 @@
 //! that a planner fails on is left out and named ([`Failure`]), whatever the fault. There is no clock, randomness or
 //! I/O here: time is an argument.
 
-pub mod guard;
-pub mod ipam;
-pub mod member;
 pub mod node_lifecycle;
-pub mod resources;
 
 mod deployment;
 mod endpoints;
@@ -38,43 +34,14 @@ mod view;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
-use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use warren_store::{Key, Object, Snapshot, Transaction};
+use warren_state::{Key, Object, Snapshot, Transaction};
+use warren_vocabulary::{
+    ClusterConfig,
+    guard::{Failure, Progress, Unwatched},
+};
 
-pub use guard::{Failure, Progress, Unwatched};
 pub use node_lifecycle::{Health, health};
-pub use object::at;
-
-/// On a pod that is being deleted: nobody sends to it any more, the agent may stop it. The value is the time.
-pub const STOP_ANNOTATION: &str = "warren.dev/stop-since";
-
-/// The cluster's addresses and domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClusterConfig {
-    /// All members' slices.
-    pub cluster_cidr: Ipv4Net,
-    /// All service addresses.
-    pub service_cidr: Ipv4Net,
-    /// Where every node's DNS server listens.
-    pub dns_address: Ipv4Addr,
-    /// The DNS suffix.
-    pub domain: String,
-    /// The certificates (PEM) by which clients in pods know the API; every namespace gets them. Empty: none does.
-    pub ca_pem: String,
-}
-
-impl Default for ClusterConfig {
-    fn default() -> Self {
-        Self {
-            cluster_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 42, 0, 0), 16),
-            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 43, 0, 0), 16),
-            dns_address: Ipv4Addr::new(10, 43, 0, 10),
-            domain: "cluster.local".to_owned(),
-            ca_pem: String::new(),
-        }
-    }
-}
 
 /// What the controller heard from a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

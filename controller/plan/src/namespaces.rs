@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::{Value, json};
-use warren_store::{Key, Object, Precondition, Transaction};
+use warren_state::{Key, Object, Precondition, Transaction};
 
 use crate::{
     object::{self, Condition},
     outcome::Outcome,
-    resources::{PODS, SERVICEACCOUNTS},
     view::{Typed, View},
 };
+use warren_vocabulary::resources::{PODS, SERVICEACCOUNTS};
 
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     for namespace in &view.namespaces {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Toleration};
 use serde_json::{Value, json};
-use warren_store::Transaction;
+use warren_state::Transaction;
 
 use crate::{
     Liveness,
@@ -181,7 +181,8 @@ fn set_taints(value: &mut Value, ready: &str, now: Timestamp) {
         "False" => Some(NOT_READY),
         _ => None,
     };
-    let current = object::at(value, "/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
+    let current =
+        warren_state::at(value, "/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
     let ours = |taint: &Value| taint["key"] == UNREACHABLE || taint["key"] == NOT_READY;
     let mut taints: Vec<_> =
         current.iter().filter(|taint| !ours(taint) || taint["key"].as_str() == wanted).cloned().collect();

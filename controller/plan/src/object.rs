@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use warren_store::{Object, Transaction};
+use warren_state::{Object, Transaction, at};
 
-use crate::resources;
+use warren_vocabulary::resources;
 
 /// The letters of generated names: no vowels, so no words.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -99,12 +99,6 @@ fn array_at<'v>(value: &'v mut Value, path: &[&str], name: &str) -> &'v mut Vec<
     slot.as_array_mut().expect("made an array just above")
 }
 
-/// What lies at `/a/b` inside `value`. Unlike [`Value::pointer`] it knows no escapes, and allocates nothing:
-/// planners ask this of every object in every pass.
-pub fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
-    path.split('/').skip(1).try_fold(value, |value, name| value.get(name))
-}
-
 fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
     at(value, pointer)?.as_str().filter(|text| !text.is_empty())
 }
@@ -176,7 +170,7 @@ pub(crate) fn controller_uid(object: &Object) -> Option<&str> {
 
 /// An owner reference of a controller.
 pub(crate) fn controller_reference(owner: &Object) -> Value {
-    let (api_version, kind) = resources::kind_of(&owner.key.resource).unwrap_or_default();
+    let (api_version, kind) = warren_objects::kinds::kind_of(&owner.key.resource).unwrap_or_default();
     json!({
         "apiVersion": api_version,
         "kind": kind,
@@ -330,7 +324,7 @@ pub(crate) fn remove(object: &Object) -> Transaction {
     let mut transaction = Transaction::new().delete(object.key.clone(), object.revision);
     if &*object.key.resource == resources::SERVICES {
         transaction.writes.extend(service_addresses(object).map(|address| {
-            warren_store::Write::Delete(warren_store::Key::new(resources::SERVICEADDRESSES, "", address))
+            warren_state::Write::Delete(warren_state::Key::new(resources::SERVICEADDRESSES, "", address))
         }));
     }
     transaction
@@ -394,7 +388,7 @@ mod tests {
         let mut value = json!({"metadata": {"name": "p", "generation": 1}});
         let now = Timestamp::from_second(1_000).expect("in range");
         mark_deleted(&mut value, now, 30);
-        let object = Object::new(warren_store::Key::new("pods", "d", "p"), 1, value);
+        let object = Object::new(warren_state::Key::new("pods", "d", "p"), 1, value);
         assert_eq!(deletion_began(&object), Some(now));
         assert_eq!(generation(&object), 2);
     }

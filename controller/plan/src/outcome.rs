@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use warren_store::{Key, Object, Precondition, Transaction, Write};
+use warren_state::{Key, Object, Precondition, Transaction, Write};
 
-use crate::{
-    Plan, Problem, Step,
+use crate::{Plan, Problem, Step};
+use warren_vocabulary::{
     guard::{self, Failure, Progress},
     resources,
 };
@@ -116,7 +116,7 @@ fn written_key(write: &Write) -> &Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::Unwatched;
+    use warren_vocabulary::guard::Unwatched;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("in range")

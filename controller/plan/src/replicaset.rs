@@ -8,17 +8,17 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::{Value, json};
-use warren_store::{Key, Precondition, Transaction};
+use warren_state::{Key, Precondition, Transaction};
 
 use crate::{
     Health,
     events::{self, Event},
     object,
     outcome::Outcome,
-    resources::PODS,
     selector,
     view::{PodView, Typed, View},
 };
+use warren_vocabulary::resources::PODS;
 
 const COMPONENT: &str = "replicaset-controller";
 /// How many pods of one replica set may wait for a node: more are made when these have found one. A number that
@@ -168,8 +168,8 @@ fn new_names(view: &View<'_>, set: &Set<'_>, count: usize) -> BTreeSet<String> {
 
 /// A complete pod. Its uid is new for each life of the name: the revision that it was planned from is part of it.
 fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
-    let template = object::at(&set.object.value, "/spec/template").cloned().unwrap_or_default();
-    let part = |pointer: &str| object::at(&template, pointer).filter(|value| !value.is_null()).cloned();
+    let template = warren_state::at(&set.object.value, "/spec/template").cloned().unwrap_or_default();
+    let part = |pointer: &str| warren_state::at(&template, pointer).filter(|value| !value.is_null()).cloned();
     let revision = view.world.snapshot.revision.to_string();
     let mut pod = json!({
         "apiVersion": "v1",
@@ -231,7 +231,7 @@ fn deletion_cost(pod: &PodView<'_>) -> i32 {
 }
 
 fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
-    let template = object::at(&set.object.value, "/spec/template/metadata/labels");
+    let template = warren_state::at(&set.object.value, "/spec/template/metadata/labels");
     let template: selector::Labels =
         template.and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default();
     let wait = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);

@@ -5,14 +5,14 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
-use warren_store::{Key, Precondition, Transaction};
+use warren_state::{Key, Precondition, Transaction};
 
 use crate::{
     object,
     outcome::Outcome,
-    resources::CONFIGMAPS,
     view::{Typed, View},
 };
+use warren_vocabulary::resources::CONFIGMAPS;
 
 const NAME: &str = "kube-root-ca.crt";
 

@@ -15,19 +15,17 @@ use std::{
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use warren_proto::vocabulary::PodCidr;
-use warren_store::Transaction;
+use warren_state::Transaction;
 
 use crate::{
     Health, World, endpoints,
     events::{self, Event},
-    ipam,
-    member::Member,
     object::{self, Condition},
     outcome::Outcome,
-    resources::MEMBERS,
     view::{PodView, Typed, View},
 };
 use requests::Amounts;
+use warren_vocabulary::{ipam, member::Member, resources::MEMBERS};
 
 const COMPONENT: &str = "default-scheduler";
 /// One pod of the same owner on a node weighs as much as this part of a million of load.

@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use warren_store::Transaction;
+use warren_state::Transaction;
 
 use crate::{
-    STOP_ANNOTATION, endpoints, object,
+    endpoints, object,
     outcome::Outcome,
-    resources::ENDPOINTSLICES,
     selector,
     view::{PodView, View},
 };
+use warren_vocabulary::{STOP_ANNOTATION, resources::ENDPOINTSLICES};
 
 /// The longest, in seconds, that a pod waits for anything.
 const BARRIER: i64 = 5;

@@ -17,14 +17,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     serde::de::DeserializeOwned,
 };
-use warren_store::Object;
+use warren_state::Object;
 
-use crate::{
-    Health, World, health, object,
-    outcome::Outcome,
-    resources::{DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES},
-    selector::Labels,
-};
+use crate::{Health, World, health, object, outcome::Outcome, selector::Labels};
+use warren_vocabulary::resources::{DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES};
 
 /// On a pod's Ready condition: we set it because its node is lost; the agent's own word is in ContainersReady.
 pub(crate) const NODE_LOST: &str = "NodeLost";

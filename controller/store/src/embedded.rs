@@ -11,10 +11,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    BoxFuture, CommitError, Event, Expired, Object, Precondition, Snapshot, Store, Transaction, Watch, Write,
+    BoxFuture, Change, CommitError, Event, Expired, Object, Precondition, Snapshot, Store, Transaction,
+    Watch, Write,
     backup::Backup,
     engine::{self, Engine, Failure, OpenError, Redb},
-    history::{Change, History},
+    history::History,
     keys, seal,
 };
 
@@ -62,10 +63,9 @@ impl EmbeddedStore {
     /// Opens or creates the store in `directory`, with the key file in `keys`.
     pub fn open_with_keys(directory: &Path, keys: &Path) -> Result<Arc<Self>, OpenError> {
         let (engine, loaded) = Redb::open(directory, keys)?;
-        let objects =
-            loaded.objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
         let key = engine.key().clone();
-        let snapshot = Snapshot { epoch: loaded.epoch, revision: loaded.revision, objects };
+        let mut snapshot = Snapshot::from_objects(loaded.revision, loaded.objects);
+        snapshot.epoch = loaded.epoch;
         Ok(Self::start(engine, directory.to_owned(), key, snapshot))
     }
 
@@ -347,11 +347,11 @@ impl Batch {
             Write::Put(key, value) => {
                 let object = Arc::new(Object::new(key.clone(), revision, value));
                 self.writes.push((key.clone(), Some((revision, object.json().clone()))));
-                let previous = self.pending.objects.insert(key.clone(), Arc::clone(&object));
+                let previous = self.pending.insert(Arc::clone(&object));
                 Some(Event::new(key, previous, Some(object)))
             }
             Write::Delete(key) => {
-                let previous = self.pending.objects.remove(&key)?;
+                let previous = self.pending.remove(&key)?;
                 self.writes.push((key.clone(), None));
                 Some(Event::new(key, Some(previous), None))
             }
@@ -404,7 +404,7 @@ mod tests {
         let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let persisted = Arc::new(Mutex::new(Vec::new()));
         let engine = Faulty { broken: Arc::clone(&broken), persisted: Arc::clone(&persisted) };
-        let snapshot = Snapshot { epoch: 1, revision: 7, ..Snapshot::default() };
+        let snapshot = Snapshot::from_objects(7, []);
         let store = EmbeddedStore::start(engine, PathBuf::from("/store"), keys::Key::generate(), snapshot);
         let mut watch = store.watch(7).expect("the present");
         let key = Key::new("pods", "default", "a");

@@ -44,8 +44,7 @@ fn a_store_without_a_log_gets_one_at_its_first_write() {
     file::create_old(&directory.path().join("store.redb"), 2, head, &[named("a"), named("b")]);
     assert_eq!(names(directory.path()), (9, vec!["a".into(), "b".into()]));
     let (mut engine, loaded) = Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
-    let objects = loaded.objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
-    put(&Snapshot { epoch: 1, revision: 9, objects }, &mut engine, "c").expect("written");
+    put(&Snapshot::from_objects(9, loaded.objects), &mut engine, "c").expect("written");
     drop(engine);
     assert_eq!(names(directory.path()), (10, vec!["a".into(), "b".into(), "c".into()]));
 }
@@ -60,7 +59,7 @@ proptest! {
     ) {
         let directory = tempfile::tempdir().expect("a directory");
         let (mut engine, loaded) = Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
-        let held = Snapshot { epoch: loaded.epoch, revision: loaded.revision, ..Snapshot::default() };
+        let held = Snapshot::from_objects(loaded.revision, []);
         engine.log_limit = 6_000;
         let (mut expected, mut folds) = (BTreeMap::new(), 0);
         for (revision, (name, size)) in (held.revision + 1..).zip(steps) {
@@ -130,7 +129,7 @@ fn put(held: &Snapshot, engine: &mut Redb, name: &str) -> Result<Snapshot, Failu
     engine.persist(held, held.revision + 1, &[(key.clone(), Some((held.revision + 1, bytes.into())))])?;
     let mut next = held.clone();
     next.revision += 1;
-    next.objects.insert(key, Arc::new(object));
+    next.insert(Arc::new(object));
     Ok(next)
 }
 
@@ -160,7 +159,7 @@ fn whichever_flush_fails_memory_and_disk_say_the_same_afterwards() {
         let left = Arc::new(AtomicI64::new(0));
         let shared = Arc::clone(&left);
         engine.opener = Box::new(move |path| flaky(path, &shared));
-        let held = Snapshot { epoch: loaded.epoch, revision: loaded.revision, ..Snapshot::default() };
+        let held = Snapshot::from_objects(loaded.revision, []);
         engine.reopen(&held).expect("the disk works");
         let held = put(&held, &mut engine, "a").expect("the disk works");
         left.store(flush, Ordering::SeqCst);
@@ -183,7 +182,7 @@ fn whichever_flush_fails_memory_and_disk_say_the_same_afterwards() {
 fn a_rotation_that_cannot_open_its_own_file_is_undone() {
     let directory = tempfile::tempdir().expect("a directory");
     let (mut engine, loaded) = Redb::open(directory.path(), &directory.path().join("keys")).expect("opened");
-    let held = Snapshot { epoch: loaded.epoch, revision: loaded.revision, ..Snapshot::default() };
+    let held = Snapshot::from_objects(loaded.revision, []);
     let held = put(&held, &mut engine, "a").expect("the disk works");
     let (old, calls) = (engine.key().id, AtomicI64::new(0));
     engine.opener = Box::new(move |path| match calls.fetch_add(1, Ordering::SeqCst) {

@@ -1,52 +1,11 @@
 //! Bounded history and the watches that follow it.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{Key, Object};
-
-/// One object's part in a commit.
-#[derive(Debug, Clone)]
-pub struct Event {
-    /// Which object.
-    pub key: Key,
-    /// What it was before; `None` when it was created.
-    pub previous: Option<Arc<Object>>,
-    /// What it is now; `None` when it was deleted.
-    pub current: Option<Arc<Object>>,
-    departed: OnceLock<Arc<Object>>,
-}
-
-impl Event {
-    pub(crate) fn new(key: Key, previous: Option<Arc<Object>>, current: Option<Arc<Object>>) -> Self {
-        Self { key, previous, current, departed: OnceLock::new() }
-    }
-
-    /// What it was before, at the revision at which it ceased to be that: the last that a watch shows of it. Made
-    /// once, for all watches.
-    pub fn departed(&self, revision: u64) -> Option<&Arc<Object>> {
-        let previous = self.previous.as_ref()?;
-        Some(
-            self.departed.get_or_init(|| {
-                Arc::new(Object::new(previous.key.clone(), revision, previous.value.clone()))
-            }),
-        )
-    }
-}
-
-/// All events of one commit.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// The commit's revision.
-    pub revision: u64,
-    /// In the order of the transaction's writes.
-    pub events: Arc<[Event]>,
-}
+use crate::Change;
 
 /// History no longer reaches back to the wanted revision (HTTP 410), or the revision is in the future.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

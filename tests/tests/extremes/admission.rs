@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use warren_objects::{defaults, kinds, strict, validate};
-use warren_plan::guard;
+use warren_vocabulary::guard;
 
 use crate::places::{Place, Step};
 

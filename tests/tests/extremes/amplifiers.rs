@@ -1,8 +1,8 @@
 //! Small objects that ask for a great deal: what they get is bounded, and what is around them goes on.
 
 use serde_json::{Value, json};
-use warren_plan::resources::*;
 use warren_store::Key;
+use warren_vocabulary::resources::*;
 
 use crate::world::World;
 

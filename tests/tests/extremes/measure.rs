@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use warren_plan::Progress;
 use warren_store::Key;
+use warren_vocabulary::guard::Progress;
 
 /// Counts what each thread has taken and not given back.
 struct Counting;

@@ -11,13 +11,14 @@ use warren_netd::{
     plan::{services, zone},
     world as netd,
 };
-use warren_plan::{
-    ClusterConfig, Liveness,
+use warren_plan::Liveness;
+use warren_proto::control::{Consumer, FeedItem, HttpRoute, feed_item::Item};
+use warren_store::{Key, Object, Precondition, Snapshot, Transaction, Write};
+use warren_vocabulary::{
+    ClusterConfig,
     member::{Member, MemberRole},
     resources::*,
 };
-use warren_proto::control::{Consumer, FeedItem, HttpRoute, feed_item::Item};
-use warren_store::{Key, Object, Precondition, Snapshot, Transaction, Write};
 
 use crate::measure;
 

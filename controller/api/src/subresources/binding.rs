@@ -3,8 +3,8 @@
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use warren_plan::resources::NODES;
 use warren_store::Key;
+use warren_vocabulary::resources::NODES;
 
 use crate::{
     body::{self, WriteOptions},

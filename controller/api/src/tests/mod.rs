@@ -21,10 +21,10 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use warren_plan::ClusterConfig;
 use warren_proto::control::{ContainerUsage, LogsRequest, PodUsage, Usage, UsageReport, session_open::Kind};
 use warren_runtime::tls::PeerIdentity;
 use warren_store::EmbeddedStore;
+use warren_vocabulary::ClusterConfig;
 
 use crate::{Api, Observations, PodRef, PodStreams, Session, StreamError, router};
 

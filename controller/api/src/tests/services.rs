@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use warren_plan::resources::SERVICEADDRESSES;
 use warren_store::Store;
+use warren_vocabulary::resources::SERVICEADDRESSES;
 
 use super::*;
 

@@ -4,8 +4,8 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 use warren_objects::unsupported;
-use warren_plan::resources::{INGRESSES, NAMESPACES};
 use warren_store::{Key, Precondition, Snapshot, Transaction};
+use warren_vocabulary::resources::{INGRESSES, NAMESPACES};
 
 use super::{stamp, written};
 use crate::{

@@ -7,10 +7,10 @@ use axum::Router;
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use warren_api::{Api, Observations, PodRef, PodStreams, Session, StreamError};
-use warren_plan::ClusterConfig;
 use warren_proto::control::{LogsRequest, UsageReport, session_open::Kind};
 use warren_runtime::tls::PeerIdentity;
 use warren_store::{CommitError, Expired, Object, Snapshot, Store, Transaction, Watch};
+use warren_vocabulary::ClusterConfig;
 
 pub(crate) struct Memory(Arc<Snapshot>);
 

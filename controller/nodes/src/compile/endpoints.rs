@@ -6,9 +6,9 @@ use k8s_openapi::api::{
     core::v1::ServicePort,
     discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice},
 };
-use warren_plan::resources::{ENDPOINTSLICES, SERVICE_NAME};
 use warren_proto::control::{Endpoint, NamedEndpoint};
-use warren_store::Snapshot;
+use warren_state::Snapshot;
+use warren_vocabulary::resources::{ENDPOINTSLICES, SERVICE_NAME};
 
 /// How many endpoints one object's instruction may name: each port of a service, and each path of an Ingress, names
 /// them all again.

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Service, ServiceSpec};
-use warren_plan::resources::SERVICES;
-use warren_store::Key;
+use warren_state::Key;
+use warren_vocabulary::resources::SERVICES;
 
 use super::{budget::Budget, references::References};
 

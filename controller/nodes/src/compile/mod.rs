@@ -29,18 +29,19 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1 as core;
-use warren_plan::{
-    ClusterConfig, Failure, Progress, Unwatched, guard,
+use warren_proto::{
+    control::{Consumer, FeedItem},
+    vocabulary::Cursor,
+};
+use warren_state::{Key, Object, Snapshot};
+use warren_vocabulary::{
+    ClusterConfig,
+    guard::{self, Failure, Progress, Unwatched},
     member::{Member, MemberRole},
     resources::{
         CONFIGMAPS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES,
     },
 };
-use warren_proto::{
-    control::{Consumer, FeedItem},
-    vocabulary::Cursor,
-};
-use warren_store::{Key, Object, Snapshot};
 
 use crate::{identity, json::text_at};
 use endpoints::{OBJECT_ENDPOINTS, Slices};

@@ -1,8 +1,8 @@
 //! netd's view: the member's own place, its peers, and every service with where it leads.
 
 use k8s_openapi::api::core::v1 as core;
-use warren_plan::{ClusterConfig, member::Member};
 use warren_proto::control::{FeedItem, NetworkConfig, Peer, Service, ServicePort, feed_item::Item};
+use warren_vocabulary::{ClusterConfig, member::Member};
 
 use super::{endpoints::Slices, view};
 

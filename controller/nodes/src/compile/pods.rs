@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity};
 use warren_objects::quantity;
-use warren_plan::{ClusterConfig, STOP_ANNOTATION};
 use warren_proto::control::{
     Container, ContainerPort, Dns, EnvVar, FeedItem, HostAlias, Mount, PodInstruction, PullPolicy, Resources,
     RestartPolicy, SecurityContext, feed_item::Item,
 };
-use warren_store::{Object, Snapshot};
+use warren_state::{Object, Snapshot};
+use warren_vocabulary::{ClusterConfig, STOP_ANNOTATION};
 
 use super::{
     budget::Budget,

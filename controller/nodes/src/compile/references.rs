@@ -7,8 +7,8 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use warren_objects::quantity;
-use warren_plan::resources::{CONFIGMAPS, NODES, SECRETS};
-use warren_store::{Key, Snapshot};
+use warren_state::{Key, Snapshot};
+use warren_vocabulary::resources::{CONFIGMAPS, NODES, SECRETS};
 
 /// The pod under compilation and where its references lead. Errors are messages in Kubernetes' words.
 pub(crate) struct References<'a> {

@@ -10,19 +10,19 @@ use k8s_openapi::api::{
     },
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use warren_plan::{
-    ClusterConfig,
-    ingress::{
-        self,
-        annotations::{self, Annotations},
-    },
-    resources::{INGRESSES, SECRETS, SERVICES},
+use warren_plan::ingress::{
+    self,
+    annotations::{self, Annotations},
 };
 use warren_proto::control::{
     BasicAuthentication, Endpoint, ExternalTarget, FeedItem, HttpPolicy, HttpRoute, PathType, TlsCertificate,
     feed_item::Item,
 };
-use warren_store::{Key, Snapshot};
+use warren_state::{Key, Snapshot};
+use warren_vocabulary::{
+    ClusterConfig,
+    resources::{INGRESSES, SECRETS, SERVICES},
+};
 
 use super::{endpoints::Slices, view};
 

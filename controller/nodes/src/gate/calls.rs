@@ -92,7 +92,7 @@ impl Calls {
     /// Ends everything of those who are no members any more, or whose name somebody else has now.
     pub(crate) fn end_strangers(&self, snapshot: &Snapshot) {
         self.members.lock().retain(|name, membership| {
-            let stored = snapshot.get(&warren_plan::member::Member::key(name));
+            let stored = snapshot.get(&warren_vocabulary::member::Member::key(name));
             if stored.is_some_and(|object| object.revision == membership.revision) {
                 return true;
             }
@@ -232,9 +232,9 @@ impl Ended {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use warren_plan::member::Member;
     use warren_proto::control::Role;
     use warren_store::Object;
+    use warren_vocabulary::member::Member;
 
     use super::*;
     use crate::gate::policy;

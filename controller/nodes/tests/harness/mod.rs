@@ -13,13 +13,13 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming, service::InterceptorLayer, transport::Channel};
 use warren_nodes::{CertificateAuthority, MEMBERS, Nodes};
-use warren_plan::{ClusterConfig, member::MemberRole};
 use warren_proto::control::{
     Acknowledge, Consumer, FeedBatch, FeedRequest, HeartbeatRequest, JoinRequest, JoinResponse, Role,
     Subscribe, control_client::ControlClient, feed_request::Kind, join_client::JoinClient,
 };
 use warren_runtime::tls::PeerIdentity;
 use warren_store::{EmbeddedStore, Key, Object, Store, Transaction};
+use warren_vocabulary::{ClusterConfig, member::MemberRole};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const SUBJECT: &str = "x-test-subject";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use serde_json::Value;
-use warren_store::{Key, Object, Transaction};
+use warren_state::{Key, Object, Transaction};
 
 use super::{
     COMPONENT, DESIRED, MAXIMUM, REVISION, number,
@@ -161,7 +161,7 @@ impl<'a> Draft<'a> {
             transaction = transaction.replace(key.clone(), revision, self.value);
         } else if !transaction.writes.is_empty() {
             // What was decided holds only for the deployment that it was decided for.
-            transaction.preconditions.push(warren_store::Precondition::Revision(key.clone(), revision));
+            transaction.preconditions.push(warren_state::Precondition::Revision(key.clone(), revision));
         }
         for (reason, message) in self.events {
             let about = self.deployment.object;

@@ -1,7 +1,7 @@
 //! The replica set with the deployment's template: found among the old ones (then a rollback), or made.
 
 use serde_json::{Value, json};
-use warren_store::Key;
+use warren_state::Key;
 
 use super::{
     REVISION, REVISION_HISTORY, TEMPLATE_HASH,
@@ -9,7 +9,8 @@ use super::{
     number, rolling,
     status::progress,
 };
-use crate::{object, resources::REPLICASETS};
+use crate::object;
+use warren_vocabulary::resources::REPLICASETS;
 
 /// Annotations that belong to the deployment or the set alone.
 const NOT_COPIED: [&str; 6] = [
@@ -49,7 +50,8 @@ pub(super) fn make(draft: &mut Draft<'_>) {
     if draft.new.is_some() {
         return;
     }
-    let collisions = object::at(&draft.value, "/status/collisionCount").and_then(Value::as_i64).unwrap_or(0);
+    let collisions =
+        warren_state::at(&draft.value, "/status/collisionCount").and_then(Value::as_i64).unwrap_or(0);
     let hash = object::letters(&[&template_text(&draft.value), &collisions.to_string()], HASH_LENGTH);
     let name = format!("{}-{hash}", draft.deployment.name());
     let key = Key::new(REPLICASETS, draft.deployment.namespace(), &name);
@@ -97,7 +99,7 @@ fn owner_lives(draft: &Draft<'_>, uid: &str) -> bool {
 
 /// The template as text that is equal for equal templates, whatever their hash label.
 fn template_text(value: &Value) -> String {
-    let mut template = object::at(value, "/spec/template").cloned().unwrap_or_default();
+    let mut template = warren_state::at(value, "/spec/template").cloned().unwrap_or_default();
     let metadata = object::object_at(&mut template, &["metadata"]);
     metadata.remove("creationTimestamp");
     if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
@@ -113,7 +115,7 @@ fn new_set(draft: &Draft<'_>, key: &Key, hash: &str) -> Value {
     object::object_at(&mut template, &["metadata", "labels"]).insert(TEMPLATE_HASH.into(), hash.into());
     let mut selector = spec["selector"].take();
     object::object_at(&mut selector, &["matchLabels"]).insert(TEMPLATE_HASH.into(), hash.into());
-    let labels = object::at(&template, "/metadata/labels").cloned().unwrap_or_default();
+    let labels = warren_state::at(&template, "/metadata/labels").cloned().unwrap_or_default();
     let revision = draft.view.world.snapshot.revision.to_string();
     let mut value = json!({
         "apiVersion": "apps/v1",

@@ -9,16 +9,16 @@ use k8s_openapi::api::{
     core::v1::{Secret, Service},
     networking::v1::{Ingress, IngressBackend, IngressSpec},
 };
-use warren_store::{Key, Object, Snapshot};
+use warren_state::{Key, Object, Snapshot};
 
 use super::{annotations, class, controller_of, is_our_class};
 use crate::{
     events::{self, Event},
     object,
     outcome::Outcome,
-    resources::{INGRESSES, SECRETS, SERVICES},
     view::View,
 };
+use warren_vocabulary::resources::{INGRESSES, SECRETS, SERVICES};
 
 const COMPONENT: &str = "gateway-controller";
 /// Of one Ingress: a list of thousands of paths that are all taken is not told path by path.

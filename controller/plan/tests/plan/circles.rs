@@ -1,8 +1,8 @@
 //! Owners in circles, owners out of reach, and finalizers that hold one of them.
 
 use serde_json::{Value, json};
-use warren_plan::resources::*;
-use warren_store::Key;
+use warren_state::Key;
+use warren_vocabulary::resources::*;
 
 use crate::model::{Model, finalizers, is_deleting};
 
@@ -19,7 +19,7 @@ fn pod(model: &mut Model, name: &str, grace: i64) -> Key {
 }
 
 fn own(model: &mut Model, dependent: &Key, owner: &Key) {
-    let (api_version, kind) = warren_plan::resources::kind_of(&owner.resource).unwrap();
+    let (api_version, kind) = warren_objects::kinds::kind_of(&owner.resource).unwrap();
     let reference = json!({
         "apiVersion": api_version, "kind": kind, "name": &*owner.name, "uid": model.get(owner)["metadata"]["uid"],
         "controller": true, "blockOwnerDeletion": true,

@@ -1,8 +1,8 @@
 //! Rolling updates, rollbacks, scaling, recreation, pauses, deadlines, history.
 
 use serde_json::{Value, json};
-use warren_plan::resources::*;
-use warren_store::Key;
+use warren_state::Key;
+use warren_vocabulary::resources::*;
 
 use crate::model::{Model, condition, is_ready, rolling};
 
@@ -271,7 +271,7 @@ fn a_foreign_set_of_the_wanted_name_is_avoided() {
     let key = model.deployment("web", 1, json!({}));
     let wanted = model.plan();
     let name = wanted.steps.iter().flat_map(|step| &step.transaction.writes).find_map(|write| match write {
-        warren_store::Write::Put(key, value) if *key.resource == *REPLICASETS => {
+        warren_state::Write::Put(key, value) if *key.resource == *REPLICASETS => {
             Some((key.clone(), value.clone()))
         }
         _ => None,

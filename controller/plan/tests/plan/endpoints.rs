@@ -1,8 +1,8 @@
 //! Slices, the brake, and the barrier before a pod is stopped.
 
 use serde_json::{Value, json};
-use warren_plan::{STOP_ANNOTATION, resources::*};
-use warren_store::Key;
+use warren_state::Key;
+use warren_vocabulary::{STOP_ANNOTATION, resources::*};
 
 use crate::model::{Model, is_deleting};
 

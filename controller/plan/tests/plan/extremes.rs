@@ -1,8 +1,8 @@
 //! Numbers at the edges of their types, in every place where users write them.
 
 use serde_json::{Value, json};
-use warren_plan::resources::*;
-use warren_store::Key;
+use warren_state::Key;
+use warren_vocabulary::resources::*;
 
 use crate::model::{Model, rolling};
 

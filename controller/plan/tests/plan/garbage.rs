@@ -1,8 +1,8 @@
 //! Owners, finalizers, namespaces, nodes, addresses and events that go; and what a namespace has while it lives.
 
 use serde_json::{Value, json};
-use warren_plan::resources::*;
-use warren_store::Key;
+use warren_state::Key;
+use warren_vocabulary::resources::*;
 
 use crate::model::{Model, is_deleting};
 

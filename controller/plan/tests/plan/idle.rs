@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use warren_objects::kinds::KINDS;
-use warren_plan::resources::*;
+use warren_vocabulary::resources::*;
 
 use crate::model::Model;
 
@@ -89,7 +89,7 @@ fn many_objects_take_several_passes_and_a_namespace_that_goes_none() {
     model.settle();
     assert_eq!(events(&model).len(), 700);
     model.put(STATEFUL_SETS, "leaving", set("db"));
-    let key = warren_store::Key::new(NAMESPACES, "", "leaving");
+    let key = warren_state::Key::new(NAMESPACES, "", "leaving");
     model.change(&key, |value| value["status"]["phase"] = "Terminating".into());
     assert_eq!(told(&model), 0);
 }

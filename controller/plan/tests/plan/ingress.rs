@@ -1,11 +1,11 @@
 //! An Ingress says where it is reached.
 
 use serde_json::{Value, json};
-use warren_plan::{
+use warren_state::Key;
+use warren_vocabulary::{
     member::{Member, MemberRole},
     resources::*,
 };
-use warren_store::Key;
 
 use crate::model::Model;
 

@@ -9,12 +9,13 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use warren_plan::{
-    ClusterConfig, Liveness, Plan, STOP_ANNOTATION, World,
+use warren_plan::{Liveness, Plan, World};
+use warren_state::{Key, Object, Precondition, Snapshot, Transaction, Write};
+use warren_vocabulary::{
+    ClusterConfig, STOP_ANNOTATION,
     member::{Member, MemberRole},
     resources::*,
 };
-use warren_store::{Key, Object, Precondition, Snapshot, Transaction, Write};
 
 pub(crate) struct Model {
     pub(crate) objects: BTreeMap<Key, (u64, Value)>,

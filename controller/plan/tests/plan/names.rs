@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::json;
-use warren_plan::resources::*;
-use warren_store::{Key, Write};
+use warren_state::{Key, Write};
+use warren_vocabulary::resources::*;
 
 use crate::model::Model;
 
@@ -78,7 +78,7 @@ fn an_older_plan_makes_nothing_twice() {
     assert_eq!(model.active("web").count(), 4);
 }
 
-fn creates(transaction: &warren_store::Transaction) -> bool {
+fn creates(transaction: &warren_state::Transaction) -> bool {
     transaction.writes.iter().any(|write| matches!(write, Write::Put(key, _) if &*key.resource == PODS))
         && transaction
             .writes

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use warren_plan::{Liveness, resources::*};
-use warren_store::Key;
+use warren_plan::Liveness;
+use warren_state::Key;
+use warren_vocabulary::resources::*;
 
 use crate::model::{Model, condition, is_deleting, is_ready};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
-use warren_plan::resources::*;
-use warren_store::{Key, Object, Snapshot};
+use warren_state::{Key, Object, Snapshot};
+use warren_vocabulary::resources::*;
 
 use crate::model::{Model, is_ready, rolling};
 

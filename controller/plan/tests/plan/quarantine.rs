@@ -1,8 +1,9 @@
 //! What an operator has set aside exists, and nothing is planned for it; and what we fail on is said at the object.
 
 use serde_json::json;
-use warren_plan::{Failure, World, resources::*};
-use warren_store::Key;
+use warren_plan::World;
+use warren_state::Key;
+use warren_vocabulary::{guard::Failure, resources::*};
 
 use crate::model::{Model, condition};
 

@@ -1,8 +1,8 @@
 //! Filters, scores, messages.
 
 use serde_json::{Value, json};
-use warren_plan::resources::*;
-use warren_store::Key;
+use warren_state::Key;
+use warren_vocabulary::resources::*;
 
 use crate::model::{Model, condition};
 

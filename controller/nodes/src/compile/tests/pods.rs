@@ -387,7 +387,7 @@ fn termination_waits_for_the_planner_unless_there_is_no_grace() {
         pod.value["metadata"]["finalizers"] = finalizers;
         pod
     };
-    let stop = json!({warren_plan::STOP_ANNOTATION: "2026-01-01T00:00:31Z"});
+    let stop = json!({warren_vocabulary::STOP_ANNOTATION: "2026-01-01T00:00:31Z"});
     let after = |pod: Object| instruction(vec![pod]).terminate_after_seconds;
     assert_eq!(after(deleted(30, json!({}), json!([]))), None);
     assert_eq!(after(deleted(30, stop.clone(), json!([]))), Some(30));

@@ -1,8 +1,6 @@
-//! What resources are called in the store, and which kinds they hold.
+//! What resources are called in the store, and which names their objects bear.
 //!
 //! A resource's constant is its plural in capitals. What is served at all is in `warren-objects`' table of kinds.
-
-use warren_objects::kinds;
 
 /// Pods.
 pub const PODS: &str = "pods";
@@ -46,27 +44,3 @@ pub const INGRESS_CLASS: &str = "warren";
 pub const INGRESS_CONTROLLER: &str = "warren.dev/gateway";
 /// On an ingress class: "true" makes it the class of every new Ingress that names none.
 pub const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
-
-/// The resource that holds objects of a kind; the version of the group does not matter.
-pub fn resource_of(api_version: &str, kind: &str) -> Option<&'static str> {
-    kinds::named(api_version, kind).map(|kind| kind.resource)
-}
-
-/// apiVersion and kind of the objects of a resource.
-pub fn kind_of(resource: &str) -> Option<(String, &'static str)> {
-    kinds::of(resource).map(|kind| (kind.api_version(), kind.kind))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_and_resources_lead_to_each_other() {
-        assert_eq!(resource_of("apps/v1", "Deployment"), Some(DEPLOYMENTS));
-        assert_eq!(resource_of("apps/v1beta2", "Deployment"), Some(DEPLOYMENTS));
-        assert_eq!(resource_of("v1", "Deployment"), None);
-        assert_eq!(kind_of(ENDPOINTSLICES), Some(("discovery.k8s.io/v1".to_owned(), "EndpointSlice")));
-        assert_eq!(kind_of(MEMBERS), None);
-    }
-}

@@ -257,6 +257,11 @@ pub fn named(api_version: &str, kind: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|entry| entry.kind == kind && entry.group == group && !entry.is_face())
 }
 
+/// apiVersion and kind of the objects of a resource.
+pub fn kind_of(resource: &str) -> Option<(String, &'static str)> {
+    of(resource).map(|kind| (kind.api_version(), kind.kind))
+}
+
 /// All groups, in table order, each once.
 pub fn groups() -> Vec<&'static str> {
     let mut all: Vec<&str> = group_versions().into_iter().map(|(group, _)| group).collect();
@@ -300,6 +305,17 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn kinds_and_resources_lead_to_each_other() {
+        let resource_of = |api_version, kind| named(api_version, kind).map(|kind| kind.resource);
+        assert_eq!(resource_of("apps/v1", "Deployment"), Some("deployments.apps"));
+        assert_eq!(resource_of("apps/v1beta2", "Deployment"), Some("deployments.apps"));
+        assert_eq!(resource_of("v1", "Deployment"), None);
+        let slices = Some(("discovery.k8s.io/v1".to_owned(), "EndpointSlice"));
+        assert_eq!(kind_of("endpointslices.discovery.k8s.io"), slices);
+        assert_eq!(kind_of("members.warren.internal"), None);
+    }
 
     #[test]
     fn entries_are_consistent() {

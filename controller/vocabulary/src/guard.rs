@@ -10,7 +10,7 @@ use std::{
     sync::Once,
 };
 
-use warren_store::Key;
+use warren_state::Key;
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("a panic must unwind: otherwise one object that we fail on ends the process");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use warren_proto::vocabulary::PodCidr;
-use warren_store::{Key, Object};
+use warren_state::{Key, Object};
 
 use crate::resources::MEMBERS;
 

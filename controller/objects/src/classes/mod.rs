@@ -105,8 +105,8 @@ const STORED: &str = "stored, but not acted upon by this version of Warren";
 const COMPILER: &str = "controller/nodes/src/compile";
 const PLANNERS: &str = "controller/plan/src";
 const API: &str = "controller/api/src";
-const CHECKS: &str = "controller/api/objects/src/validate";
-const DEFAULTS: &str = "controller/api/objects/src/defaults";
+const CHECKS: &str = "controller/objects/src/validate";
+const DEFAULTS: &str = "controller/objects/src/defaults";
 
 fn types() -> impl Iterator<Item = &'static Rows> {
     let tables =
