@@ -14,7 +14,7 @@ fn line(text: &str, name: &str) -> Value {
 
 /// A body that Go's serializer made.
 fn go(name: &str) -> Vec<u8> {
-    let line = line(include_str!("../../objects/tests/objects/protobuf/go_rules.jsonl"), name);
+    let line = line(include_str!("../../../objects/tests/objects/protobuf/go_rules.jsonl"), name);
     STANDARD.decode(line["body"].as_str().unwrap()).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn without_what_is_unique(object: &Value) -> Value {
 async fn what_kubectl_creates_is_what_its_json_creates() {
     let (first, second) = (Server::new().await, Server::new().await);
     let mut created = 0;
-    for text in include_str!("../../objects/tests/objects/protobuf/kubectl.jsonl").lines() {
+    for text in include_str!("../../../objects/tests/objects/protobuf/kubectl.jsonl").lines() {
         let line: Value = serde_json::from_str(text).unwrap();
         let (name, path) = (line["name"].as_str().unwrap(), line["path"].as_str().unwrap());
         let body = STANDARD.decode(line["body"].as_str().unwrap()).unwrap();
