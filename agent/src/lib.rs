@@ -9,12 +9,13 @@ mod clock;
 pub mod driver;
 pub mod netd;
 mod node;
-pub mod plan;
 pub mod report;
 pub mod runtime;
 pub mod streams;
 mod usage;
 pub mod volumes;
+
+pub use warren_agent_plan as plan;
 
 use std::{path::PathBuf, sync::Arc};
 

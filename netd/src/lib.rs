@@ -12,11 +12,11 @@ pub mod dns;
 pub mod engine;
 mod guard;
 pub mod kernel;
-pub mod plan;
 mod report;
 mod server;
 pub mod tunnel;
-pub mod world;
+
+pub use warren_netd_plan::{self as plan, world};
 
 use std::{
     collections::BTreeSet,

@@ -10,4 +10,5 @@ pub mod peers;
 pub mod routes;
 pub mod services;
 pub mod shares;
+pub mod world;
 pub mod zone;
