@@ -115,6 +115,12 @@ const WAITS: &[Row] = &[
     row("wait --for=condition", |client| {
         let line = "wait --for=condition=Available deployment/web --timeout=60s";
         client.says(line, &["deployment.apps/web condition met"])?;
+        // A pod of the revision before that ends now has the same label, and an old kubectl waits for it until its time
+        // is up.
+        eventually(|| match client.json("pods -l app=web")?["items"].as_array().map_or(0, Vec::len) {
+            2 => Ok(()),
+            count => Err(format!("{count} pods")),
+        })?;
         let printed = client.ok("wait --for=condition=Ready pod -l app=web --timeout=60s")?;
         if printed.matches("condition met").count() >= 2 { Ok(()) } else { Err(printed) }
     }),
