@@ -7,7 +7,8 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use warren_controller::{Networks, WantedNetworks};
 
 use crate::local::names::ClusterName;
 
@@ -193,6 +194,46 @@ pub(crate) struct UpOptions {
     /// Proxies before the gateway whose X-Forwarded-* headers are believed [default: none].
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) trusted_proxies: Option<Vec<IpNet>>,
+    #[command(flatten)]
+    pub(crate) networks: NetworkOptions,
+}
+
+/// Decided when a cluster is founded; later on these may be left out, and cannot be changed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Networks (decided when the cluster is founded)")]
+pub(crate) struct NetworkOptions {
+    /// The addresses of members and pods [default: 10.42.0.0/16].
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) cluster_network: Option<Ipv4Net>,
+    /// The addresses of services; names are asked for at the tenth [default: 10.43.0.0/16].
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) service_network: Option<Ipv4Net>,
+    /// The prefix of one member's part of the cluster network, from 20 to 28 [default: 24]. It decides how many
+    /// addresses for pods a node has (/24: 253, /25: 125, /28: 13) and, with the cluster network, how many members there
+    /// can be: 255 by default, 8,191 with --cluster-network 10.64.0.0/11.
+    #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(20..=28))]
+    pub(crate) node_network_prefix: Option<u8>,
+}
+
+impl NetworkOptions {
+    pub(crate) fn wanted(self) -> WantedNetworks {
+        WantedNetworks {
+            cluster: self.cluster_network,
+            services: self.service_network,
+            node_prefix: self.node_network_prefix,
+        }
+    }
+}
+
+/// The networks of the cluster to join, with which a machine's own must not overlap.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct JoinedNetworks {
+    /// The addresses of the cluster's members and pods, if it has others than by default: `warren token create` prints them.
+    #[arg(long, value_name = "CIDR", env = "WARREN_CLUSTER_NETWORK", default_value_t = Networks::default().cluster())]
+    pub(crate) cluster_network: Ipv4Net,
+    /// The addresses of the cluster's services, likewise.
+    #[arg(long, value_name = "CIDR", env = "WARREN_SERVICE_NETWORK", default_value_t = Networks::default().services())]
+    pub(crate) service_network: Ipv4Net,
 }
 
 /// Which cluster, for what its administrator asks of the controller.
@@ -357,6 +398,8 @@ pub(crate) struct ControllerOptions {
     /// The address by which pods reach the controller [default: the one that is listened on, or that of the default route].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) advertise_address: Option<Ipv4Addr>,
+    #[command(flatten)]
+    pub(crate) networks: NetworkOptions,
     /// Where Prometheus metrics are served.
     #[arg(long, default_value = "127.0.0.1:9401")]
     pub(crate) metrics: SocketAddr,
@@ -410,6 +453,8 @@ pub(crate) struct NodeOptions {
     #[command(flatten)]
     pub(crate) listeners: Listeners,
     #[command(flatten)]
+    pub(crate) networks: JoinedNetworks,
+    #[command(flatten)]
     pub(crate) pods: PodOptions,
     /// Where Prometheus metrics of the supervisor are served.
     #[arg(long, default_value = "127.0.0.1:9400")]
@@ -434,6 +479,8 @@ pub(crate) struct JoinOptions {
     pub(crate) check: bool,
     #[command(flatten)]
     pub(crate) listeners: Listeners,
+    #[command(flatten)]
+    pub(crate) networks: JoinedNetworks,
     /// The Docker engine's socket.
     #[arg(long, default_value = "/var/run/docker.sock")]
     pub(crate) docker_socket: String,

@@ -14,7 +14,7 @@ pub(crate) fn main(options: ControllerOptions, logging: &Logging) -> anyhow::Res
         listen: options.listen,
         sans: options.tls_san,
         advertise: options.advertise_address,
-        cluster: Default::default(),
+        networks: options.networks.wanted(),
         restore: options.restore,
         quarantine: options.quarantine,
     };

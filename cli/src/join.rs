@@ -34,6 +34,7 @@ async fn run(options: JoinOptions, name: String) -> anyhow::Result<()> {
         controller: options.member.controller.clone(),
         state_dir: options.member.state_dir.clone(),
         docker_socket: options.docker_socket.into(),
+        networks: options.networks,
         listeners: [Some(options.listeners.http), options.listeners.https].into_iter().flatten().collect(),
     };
     let checks = preflight::judge(&facts::collect(&candidate).await);
@@ -42,7 +43,8 @@ async fn run(options: JoinOptions, name: String) -> anyhow::Result<()> {
     if options.check {
         return Ok(());
     }
-    node::join_once(&options.member, options.token.as_deref(), &name, options.gateway).await?;
+    node::join_once(&options.member, options.token.as_deref(), &name, options.gateway, options.networks)
+        .await?;
     output::print(format_args!("\n{name} has joined; start it with: systemctl enable --now warren-node\n"));
     Ok(())
 }

@@ -19,7 +19,7 @@ use warren_runtime::{
 };
 
 use crate::{
-    args::{Logging, MemberOptions, NodeOptions},
+    args::{JoinedNetworks, Logging, MemberOptions, NodeOptions},
     cgroup, daemon, machine, orphans, preflight, supervisor,
     supervisor::Daemon,
     telemetry,
@@ -48,7 +48,7 @@ pub(crate) fn main(options: NodeOptions, logging: &Logging) -> anyhow::Result<()
         telemetry::start_metrics("node", options.metrics);
         daemon::cancel_on_signal(&stop)?;
         let joined = tokio::select! {
-            joined = join_once(&options.member, options.token.as_deref(), &options.name, options.gateway) => joined,
+            joined = join_once(&options.member, options.token.as_deref(), &options.name, options.gateway, options.networks) => joined,
             () = stop.cancelled() => return Ok(()),
         };
         joined.inspect_err(|error| tracing::error!(error = %format!("{error:#}"), "cannot join"))?;
@@ -70,6 +70,7 @@ pub(crate) async fn join_once(
     token: Option<&str>,
     name: &str,
     gateway: bool,
+    networks: JoinedNetworks,
 ) -> anyhow::Result<()> {
     let state_dir = &member.state_dir;
     daemon::private_directory(state_dir, "--state-dir")?;
@@ -84,7 +85,7 @@ pub(crate) async fn join_once(
         );
         return machine::check(state_dir);
     }
-    preflight::networks_are_free()?;
+    preflight::networks_are_free(networks)?;
     let token = token.context(
         "this member has not joined yet and has no token: run `warren token create` at the controller and pass \
          the token by WARREN_TOKEN or --token",

@@ -14,6 +14,7 @@ mod api_service;
 pub mod backup;
 mod bootstrap;
 mod guests;
+mod networks;
 mod operations;
 mod patience;
 mod places;
@@ -43,7 +44,9 @@ use warren_runtime::{
 use warren_store::{EmbeddedStore, Store};
 use warren_vocabulary::ClusterConfig;
 
+pub use networks::WantedNetworks;
 pub use warren_store::{Key, KeyError};
+pub use warren_vocabulary::Networks;
 
 use starts::{Part, Starts};
 
@@ -61,8 +64,8 @@ pub struct Config {
     pub sans: Vec<String>,
     /// The address by which pods reach the port; found when it is not given.
     pub advertise: Option<Ipv4Addr>,
-    /// The cluster's networks.
-    pub cluster: ClusterConfig,
+    /// The cluster's networks, as far as they are asked for.
+    pub networks: WantedNetworks,
     /// A backup to begin with; the data directory must then hold no state.
     pub restore: Option<PathBuf>,
     /// Objects that are set aside: kept, and neither planned for nor told to members.
@@ -70,7 +73,7 @@ pub struct Config {
 }
 
 /// Starts a controller; it runs until `stop` is cancelled.
-pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Bound> {
     tls::install_provider();
     let directory = &config.data_dir;
     private_directory(directory)?;
@@ -83,9 +86,10 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     })?;
     starts.tell(&store.snapshot(), &command_line());
     let quarantined = quarantine(&config.quarantine, &*store);
+    let mut cluster = ClusterConfig::of(networks::settle(&*store, config.networks).await?);
     bootstrap::namespaces(&*store).await?;
     bootstrap::ingress_class(&*store).await?;
-    config.cluster.ca_pem = authority.ca_pem().to_owned();
+    cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -94,14 +98,14 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     administrator::write_kubeconfig(directory, &authority, address)?;
 
     let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), config.cluster.clone());
+    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), cluster.clone());
     nodes.prepare(quarantined.clone(), starts.watch(Part::Compiling));
     let connections = TaskTracker::new();
     let api = warren_api::router(Api {
         store: Arc::clone(&shared),
         streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
         observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
-        config: config.cluster.clone(),
+        config: cluster.clone(),
         connections: connections.clone(),
     });
     let routes = server::Routes {
@@ -118,11 +122,11 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     let mut tasks = TaskSet::new(stop.clone());
     let advertised = config.advertise.or_else(|| api_service::advertised(address));
     let mut sans = config.sans;
-    sans.extend(api_service::names(&config.cluster));
+    sans.extend(api_service::names(&cluster));
     sans.extend(advertised.map(|address| address.to_string()));
     let certificates = server::Certificates::new(Arc::clone(&authority), sans)?;
     let reachable =
-        api_service::keep(Arc::clone(&shared), config.cluster.clone(), address, advertised, stop.clone());
+        api_service::keep(Arc::clone(&shared), cluster.clone(), address, advertised, stop.clone());
     tasks.spawn("api service", reachable);
     let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
     tasks.spawn("administrator", keeping);
@@ -134,7 +138,7 @@ pub async fn run(mut config: Config, stop: CancellationToken) -> anyhow::Result<
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
     tasks.spawn("streams", see_off(connections, stop.clone()));
     tasks.spawn("start", finish(Arc::clone(&starts), Arc::clone(&nodes), stop.clone()));
-    planners::start(&mut tasks, Arc::clone(&shared), nodes, config.cluster, quarantined, starts)?;
+    planners::start(&mut tasks, Arc::clone(&shared), nodes, cluster, quarantined, starts)?;
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");
     Ok(Bound { addresses: vec![("api", address)], tasks })

@@ -16,7 +16,6 @@ use warren_runtime::{
     identity::{Identity, JoinError, join},
     tasks::Bound,
 };
-use warren_vocabulary::ClusterConfig;
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -37,7 +36,7 @@ impl Fixture {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             sans: vec!["controller.test".into()],
             advertise: None,
-            cluster: ClusterConfig::default(),
+            networks: Default::default(),
             restore: None,
             quarantine: Vec::new(),
         };

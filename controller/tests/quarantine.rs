@@ -28,7 +28,7 @@ impl Running {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             sans: Vec::new(),
             advertise: None,
-            cluster: Default::default(),
+            networks: Default::default(),
             restore: None,
             quarantine: quarantine.iter().map(|key| key.parse().expect("a key")).collect(),
         };

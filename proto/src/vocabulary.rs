@@ -1,6 +1,6 @@
 //! Validated names and numbers.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::Ipv4Addr, ops::RangeInclusive, str::FromStr};
 
 use base64::Engine as _;
 use ipnet::Ipv4Net;
@@ -112,12 +112,17 @@ impl fmt::Debug for WireGuardKey {
     }
 }
 
-/// A member's slice of the cluster network; always a /24.
+/// A member's slice of the cluster network: a /20 to a /28, of one size for all members of a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Ipv4Net", into = "Ipv4Net")]
 pub struct PodCidr(Ipv4Net);
 
+const POD_CIDR_RULE: &str = "must be a network address with a prefix from /20 to /28";
+
 impl PodCidr {
+    /// The prefix lengths that a slice may have: from 4,093 pods to 13.
+    pub const PREFIXES: RangeInclusive<u8> = 20..=28;
+
     /// The network.
     pub fn network(&self) -> Ipv4Net {
         self.0
@@ -126,19 +131,18 @@ impl PodCidr {
     pub fn member_address(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.0.network()) + 1)
     }
-    /// Addresses that pods may have: `.2` to `.254`.
+    /// Addresses that pods may have, ascending: all but the network's, the member's own and the broadcast address.
     pub fn pod_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
-        let base = u32::from(self.0.network());
-        (2..255).map(move |host| Ipv4Addr::from(base + host))
+        (u32::from(self.0.network()) + 2..u32::from(self.0.broadcast())).map(Ipv4Addr::from)
     }
 }
 impl TryFrom<Ipv4Net> for PodCidr {
     type Error = Invalid;
     fn try_from(net: Ipv4Net) -> Result<Self, Invalid> {
-        if net.prefix_len() == 24 && net.trunc() == net {
+        if Self::PREFIXES.contains(&net.prefix_len()) && net.trunc() == net {
             Ok(Self(net))
         } else {
-            invalid("pod CIDR", &net.to_string(), "must be a /24 network address")
+            invalid("pod CIDR", &net.to_string(), POD_CIDR_RULE)
         }
     }
 }
@@ -152,7 +156,7 @@ impl FromStr for PodCidr {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text.parse::<Ipv4Net>() {
             Ok(net) => net.try_into(),
-            Err(_) => invalid("pod CIDR", text, "must be a /24 network address"),
+            Err(_) => invalid("pod CIDR", text, POD_CIDR_RULE),
         }
     }
 }
@@ -194,10 +198,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_cidr_is_a_slash_24() {
-        assert!("10.42.1.0/24".parse::<PodCidr>().is_ok());
-        assert!("10.42.1.0/23".parse::<PodCidr>().is_err());
-        assert!("10.42.1.7/24".parse::<PodCidr>().is_err());
+    fn a_pod_cidr_is_a_network_of_an_allowed_size() {
+        for good in ["10.42.1.0/24", "10.42.16.0/20", "10.42.1.240/28"] {
+            assert!(good.parse::<PodCidr>().is_ok(), "{good}");
+        }
+        for bad in ["10.42.0.0/19", "10.42.1.0/29", "10.42.1.7/24", "10.42.1.8/28", "10.42.1.0", "fd00::/24"]
+        {
+            assert!(bad.parse::<PodCidr>().is_err(), "{bad}");
+        }
         let cidr: PodCidr = "10.42.7.0/24".parse().expect("valid");
         assert_eq!(cidr.member_address().to_string(), "10.42.7.1");
         assert_eq!(cidr.pod_addresses().count(), 253);
@@ -208,6 +216,18 @@ mod tests {
         fn a_key_survives_its_text_form(bytes: [u8; 32]) {
             let key = WireGuardKey(bytes);
             prop_assert_eq!(key.to_string().parse::<WireGuardKey>(), Ok(key));
+        }
+
+        #[test]
+        fn network_member_and_broadcast_address_are_no_pods(prefix in PodCidr::PREFIXES, base: u32) {
+            let net = Ipv4Net::new_assert(base.into(), prefix).trunc();
+            let cidr = PodCidr::try_from(net).expect("valid");
+            let pods: Vec<_> = cidr.pod_addresses().collect();
+            prop_assert_eq!(pods.len(), (1 << (32 - prefix)) - 3);
+            prop_assert!(pods.is_sorted() && pods.iter().all(|address| net.contains(address)));
+            for other in [net.network(), cidr.member_address(), net.broadcast()] {
+                prop_assert!(net.contains(&other) && !pods.contains(&other));
+            }
         }
 
         #[test]

@@ -7,6 +7,7 @@ use bollard::models::{
     PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use sha2::{Digest as _, Sha256};
+use warren_controller::Networks;
 
 use super::{engine::CLUSTER_LABEL, names::ClusterName};
 
@@ -19,6 +20,8 @@ pub(crate) const API_PORT_LABEL: &str = "warren.port.api";
 pub(crate) const HTTP_PORT_LABEL: &str = "warren.port.http";
 pub(crate) const HTTPS_PORT_LABEL: &str = "warren.port.https";
 pub(crate) const PROXIES_LABEL: &str = "warren.trusted-proxies";
+/// The label that remembers the networks of a cluster that has others than by default: cluster, services, prefix.
+pub(crate) const NETWORKS_LABEL: &str = "warren.networks";
 
 /// Ports inside the containers; outside they are the user's choice.
 const API_PORT: u16 = 6443;
@@ -90,6 +93,18 @@ pub(crate) struct Layout {
     pub(crate) ports: Ports,
     /// Proxies before the gateway whose word is taken, as CIDRs with commas; empty for none.
     pub(crate) trusted_proxies: String,
+    pub(crate) networks: Networks,
+}
+
+/// What a label says of a cluster's networks.
+pub(crate) fn networks_label(networks: &Networks) -> String {
+    format!("{} {} {}", networks.cluster(), networks.services(), networks.node_prefix())
+}
+
+/// The networks that a label names.
+pub(crate) fn labelled_networks(label: &str) -> Option<Networks> {
+    let [cluster, services, prefix] = label.split(' ').collect::<Vec<_>>()[..] else { return None };
+    Networks::new(cluster.parse().ok()?, services.parse().ok()?, prefix.parse().ok()?).ok()
 }
 
 impl Layout {
@@ -123,6 +138,9 @@ impl Layout {
         if member.role == Role::Gateway && !self.trusted_proxies.is_empty() {
             labels.insert(PROXIES_LABEL.to_owned(), self.trusted_proxies.clone());
         }
+        if member.role == Role::Controller && self.networks != Networks::default() {
+            labels.insert(NETWORKS_LABEL.to_owned(), networks_label(&self.networks));
+        }
         labels.extend(published.iter().map(|port| (port.label.to_owned(), port.outside.to_string())));
         ContainerCreateBody {
             image: Some(self.image.clone()),
@@ -146,6 +164,21 @@ impl Layout {
             ],
             Role::Node => Vec::new(),
         }
+    }
+
+    /// The options that tell a process of the cluster's networks, if they are not those by default.
+    fn network_options(&self, role: Role) -> Vec<String> {
+        let networks = &self.networks;
+        let mut options = Vec::new();
+        if *networks != Networks::default() {
+            options.push(format!("--cluster-network={}", networks.cluster()));
+            options.push(format!("--service-network={}", networks.services()));
+            options.extend(
+                (role == Role::Controller)
+                    .then(|| format!("--node-network-prefix={}", networks.node_prefix())),
+            );
+        }
+        options
     }
 
     fn command(&self, member: &Member) -> Vec<String> {
@@ -180,7 +213,7 @@ impl Layout {
                 node.into_iter().chain(engine).chain(pods).collect()
             }
         };
-        words.into_iter().map(str::to_owned).collect()
+        words.into_iter().map(str::to_owned).chain(self.network_options(member.role)).collect()
     }
 
     fn host_config(&self, member: &Member, published: &[Published]) -> HostConfig {
@@ -312,7 +345,30 @@ mod tests {
             socket: "/run/docker.sock".into(),
             ports: Ports { api: 6443, http: 8080, https: 8443 },
             trusted_proxies: String::new(),
+            networks: Networks::default(),
         }
+    }
+
+    fn large() -> Layout {
+        let net = |text: &str| text.parse().unwrap();
+        Layout { networks: Networks::new(net("10.64.0.0/11"), net("10.43.0.0/16"), 25).unwrap(), ..layout() }
+    }
+
+    #[test]
+    fn networks_are_told_and_remembered_where_they_are_not_the_defaults() {
+        let label = |layout: &Layout, role| {
+            layout.body(&member(role, "m"), None).labels.unwrap().get(NETWORKS_LABEL).cloned()
+        };
+        assert_eq!(label(&layout(), Role::Controller), None);
+        assert_eq!(label(&large(), Role::Node), None);
+        let remembered = label(&large(), Role::Controller).unwrap();
+        assert_eq!(labelled_networks(&remembered), Some(large().networks));
+        for bad in ["", "10.64.0.0/11 10.43.0.0/16", "10.64.0.0/11 10.43.0.0/16 99", "a b c"] {
+            assert_eq!(labelled_networks(bad), None, "{bad}");
+        }
+        assert_eq!(large().network_options(Role::Controller).len(), 3);
+        assert_eq!(large().network_options(Role::Gateway).len(), 2);
+        assert!(layout().network_options(Role::Controller).is_empty());
     }
 
     fn member(role: Role, name: &str) -> Member {
@@ -372,8 +428,9 @@ mod tests {
     #[test]
     fn every_command_line_is_understood() {
         use clap::Parser as _;
-        for role in [Role::Controller, Role::Gateway, Role::Node] {
-            let command = layout().body(&member(role, "dev-node-1"), None).cmd.unwrap();
+        let roles = [Role::Controller, Role::Gateway, Role::Node];
+        for (layout, role) in roles.iter().flat_map(|role| [(layout(), *role), (large(), *role)]) {
+            let command = layout.body(&member(role, "dev-node-1"), None).cmd.unwrap();
             let line = std::iter::once("warren".to_owned()).chain(command);
             crate::args::Arguments::try_parse_from(line).unwrap_or_else(|error| panic!("{role}: {error}"));
         }

@@ -9,11 +9,12 @@ use bollard::{
     query_parameters::{InspectNetworkOptions, ListContainersOptionsBuilder},
 };
 use futures_util::future;
+use warren_controller::Networks;
 
 use super::{
     containers::{
-        API_PORT_LABEL, HTTP_PORT_LABEL, HTTPS_PORT_LABEL, Member, PROXIES_LABEL, Ports, ROLE_LABEL, Role,
-        SPECIFICATION_LABEL,
+        API_PORT_LABEL, HTTP_PORT_LABEL, HTTPS_PORT_LABEL, Member, NETWORKS_LABEL, PROXIES_LABEL, Ports,
+        ROLE_LABEL, Role, SPECIFICATION_LABEL, labelled_networks,
     },
     engine::{CLUSTER_LABEL, Engine},
     names::ClusterName,
@@ -94,6 +95,24 @@ impl Sight {
             Some(networks) => networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
             None => known().unwrap_or_default().to_owned(),
         }
+    }
+
+    /// The cluster's networks: as they were decided when it was made, which cannot be changed; for a new one as given,
+    /// else the defaults.
+    pub(crate) fn networks(&self, options: &UpOptions) -> anyhow::Result<Networks> {
+        let wanted = options.networks.wanted();
+        let controller = options.cluster.name.controller();
+        let Some(controller) = self.members.iter().find(|container| name(container) == controller) else {
+            return wanted.or(Networks::default());
+        };
+        let decided = match label(controller, NETWORKS_LABEL) {
+            Some(text) => labelled_networks(text).with_context(|| {
+                format!("the label {NETWORKS_LABEL}={text:?} of the controller names no networks")
+            })?,
+            None => Networks::default(),
+        };
+        wanted.agree(decided)?;
+        Ok(decided)
     }
 
     /// The ports that the cluster's running containers hold.
@@ -201,7 +220,7 @@ fn attached(container: &ContainerSummary, network: &str, identifier: &str) -> bo
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::args::ClusterOption;
+    use crate::args::{ClusterOption, NetworkOptions};
 
     impl Sight {
         pub(crate) fn nothing() -> Self {
@@ -244,6 +263,7 @@ pub(super) mod tests {
             gateway_http: None,
             gateway_https: None,
             trusted_proxies: None,
+            networks: NetworkOptions::default(),
         }
     }
 
@@ -256,6 +276,33 @@ pub(super) mod tests {
         let sight = sight(vec![container("dev-controller", "controller", &[(API_PORT_LABEL, "7000")])]);
         assert_eq!(sight.ports(&options(None)), Ports { api: 7000, ..DEFAULT_PORTS });
         assert_eq!(sight.ports(&options(Some(9000))), Ports { api: 9000, ..DEFAULT_PORTS });
+    }
+
+    #[test]
+    fn networks_are_chosen_once() {
+        let asks = |cluster: Option<&str>| UpOptions {
+            networks: NetworkOptions {
+                cluster_network: cluster.map(|text| text.parse().unwrap()),
+                ..NetworkOptions::default()
+            },
+            ..options(None)
+        };
+        let large = Sight::nothing().networks(&asks(Some("10.64.0.0/11"))).unwrap();
+        assert_eq!((large.members(), Networks::default().members()), (8_191, 255));
+        assert!(Sight::nothing().networks(&asks(Some("10.32.0.0/12"))).is_err(), "it overlaps with services");
+        let made = |labels: &[(&str, &str)]| sight(vec![container("dev-controller", "controller", labels)]);
+        let before = made(&[]);
+        assert_eq!(before.networks(&asks(None)).unwrap(), Networks::default());
+        let error = before.networks(&asks(Some("10.64.0.0/11"))).unwrap_err().to_string();
+        assert!(
+            error.contains("--cluster-network 10.64.0.0/11 is not what this cluster was founded with"),
+            "{error}"
+        );
+        let label = crate::local::containers::networks_label(&large);
+        let known = made(&[(NETWORKS_LABEL, &label)]);
+        assert_eq!(known.networks(&asks(None)).unwrap(), large);
+        assert!(known.networks(&asks(Some("10.42.0.0/16"))).is_err());
+        assert!(made(&[(NETWORKS_LABEL, "x")]).networks(&asks(None)).is_err());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a local cluster needs of its machine, checked before anything is made. Each failure is one
 //! line with its mend.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use bollard::models::{ContainerSummary, NetworkInspect, SystemInfo};
+use ipnet::Ipv4Net;
+use warren_controller::Networks;
 
 use super::{
     containers::{Member, Ports},
@@ -15,9 +17,6 @@ use super::{
 
 /// The first engine API that knows all that Warren asks for (Docker 20.10).
 const OLDEST_API: (u64, u64) = (1, 41);
-/// The cluster's own networks: pods and services.
-const OWN_NETWORKS: [(Ipv4Addr, u8); 2] =
-    [(Ipv4Addr::new(10, 42, 0, 0), 16), (Ipv4Addr::new(10, 43, 0, 0), 16)];
 
 /// Checks the machine and the engine.
 pub(crate) async fn machine(engine: &Engine) -> anyhow::Result<()> {
@@ -102,13 +101,14 @@ pub(crate) fn names_are_free(
 }
 
 /// Checks that Docker gave the cluster's network addresses that are not the cluster's own inside.
-pub(crate) fn network_is_apart(network: &NetworkInspect) -> anyhow::Result<()> {
+pub(crate) fn network_is_apart(network: &NetworkInspect, networks: &Networks) -> anyhow::Result<()> {
     let subnets = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
     for subnet in subnets.filter_map(|config| config.subnet.as_deref()) {
-        let Some(parsed) = parse_network(subnet) else { continue };
-        if let Some((address, length)) = OWN_NETWORKS.into_iter().find(|own| overlap(*own, parsed)) {
+        let Ok(parsed) = subnet.parse::<Ipv4Net>() else { continue };
+        let overlaps = |own: &Ipv4Net| own.contains(&parsed.trunc()) || parsed.contains(own);
+        if let Some(own) = [networks.cluster(), networks.services()].into_iter().find(overlaps) {
             bail!(
-                "Docker's network {} has the subnet {subnet}, which overlaps the cluster's {address}/{length}: create it \
+                "Docker's network {} has the subnet {subnet}, which overlaps the cluster's {own}: create it \
                  with another subnet first (docker network create --subnet 172.30.0.0/24 --label warren.cluster={} {})",
                 network.name.as_deref().unwrap_or_default(),
                 network.name.as_deref().unwrap_or_default(),
@@ -117,17 +117,6 @@ pub(crate) fn network_is_apart(network: &NetworkInspect) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn parse_network(text: &str) -> Option<(Ipv4Addr, u8)> {
-    let (address, length) = text.split_once('/')?;
-    Some((address.parse().ok()?, length.parse().ok().filter(|length| *length <= 32)?))
-}
-
-fn overlap(a: (Ipv4Addr, u8), b: (Ipv4Addr, u8)) -> bool {
-    let length = u32::from(a.1.min(b.1));
-    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-    u32::from(a.0) & mask == u32::from(b.0) & mask
 }
 
 #[cfg(test)]
@@ -178,10 +167,13 @@ mod tests {
             ..NetworkInspect::default()
         };
         for bad in ["10.42.5.0/24", "10.43.0.0/16", "10.0.0.0/8", "0.0.0.0/0"] {
-            assert!(network_is_apart(&network(bad)).is_err(), "{bad}");
+            assert!(network_is_apart(&network(bad), &Networks::default()).is_err(), "{bad}");
         }
+        let net = |text: &str| text.parse().unwrap();
+        let other = Networks::new(net("172.16.0.0/12"), net("10.43.0.0/16"), 24).unwrap();
+        assert!(network_is_apart(&network("172.18.0.0/16"), &other).is_err());
         for good in ["172.18.0.0/16", "10.44.0.0/16", "192.168.0.0/20", "fd00::/64"] {
-            assert!(network_is_apart(&network(good)).is_ok(), "{good}");
+            assert!(network_is_apart(&network(good), &Networks::default()).is_ok(), "{good}");
         }
     }
 

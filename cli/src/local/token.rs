@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use warren_controller::Networks;
 
 use super::access::{self, Api};
 use crate::{
@@ -36,7 +38,8 @@ pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
                 output::print(format_args!("{token}\n"));
                 return Ok(());
             }
-            output::print(how_to_join(&token, role, &controller(&api).await, lifetime));
+            let networks = network_options(&api).await;
+            output::print(how_to_join(&token, role, &controller(&api).await, &networks, lifetime));
         }
         TokenAction::List(form) => {
             let listed: Listed = api.get("/warren/v1/tokens").await.context("cannot list the join tokens")?;
@@ -60,13 +63,33 @@ pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
 
 /// What a person does with a new token. The token is in the environment, not among the arguments: whoever lists a
 /// machine's processes sees those.
-fn how_to_join(token: &str, role: TokenRole, controller: &str, lifetime: Duration) -> String {
+fn how_to_join(token: &str, role: TokenRole, controller: &str, networks: &str, lifetime: Duration) -> String {
     let lifetime = jiff::SignedDuration::try_from(lifetime).unwrap_or(jiff::SignedDuration::MAX);
     let gateway = if role == TokenRole::Gateway { " --gateway" } else { "" };
     format!(
         "# on the new machine, as root, within {lifetime:#}:\n\
-         WARREN_TOKEN={token} warren join --controller {controller}{gateway}\n"
+         WARREN_TOKEN={token} warren join --controller {controller}{gateway}{networks}\n"
     )
+}
+
+/// The options that tell a machine of the cluster's networks, if they are not those by default.
+async fn network_options(api: &Api) -> String {
+    let overlay = api.get::<Value>("/warren/v1/overlay").await.inspect_err(|error| {
+        tracing::warn!(error = format!("{error:#}"), "the cluster's networks are unknown");
+    });
+    overlay.map(|overlay| other_networks(&overlay["networks"])).unwrap_or_default()
+}
+
+fn other_networks(networks: &Value) -> String {
+    let default = Networks::default();
+    [("cluster", default.cluster()), ("service", default.services())]
+        .into_iter()
+        .filter_map(|(what, default)| {
+            let field = if what == "service" { "services" } else { what };
+            let network: Ipv4Net = networks[field].as_str()?.parse().ok()?;
+            (network != default).then(|| format!(" --{what}-network {network}"))
+        })
+        .collect()
 }
 
 /// HOST:PORT by which members reach the controller, as it publishes it itself.
@@ -102,15 +125,27 @@ mod tests {
     fn a_new_token_comes_with_the_command_that_uses_it() {
         let slice =
             serde_json::json!({"endpoints": [{"addresses": ["192.0.2.7"]}], "ports": [{"port": 6443}]});
-        let text =
-            how_to_join("wrn1.a.b.c", TokenRole::Node, &address(&slice).unwrap(), Duration::from_secs(600));
+        let text = how_to_join(
+            "wrn1.a.b.c",
+            TokenRole::Node,
+            &address(&slice).unwrap(),
+            "",
+            Duration::from_secs(600),
+        );
         assert!(
             text.ends_with("\nWARREN_TOKEN=wrn1.a.b.c warren join --controller 192.0.2.7:6443\n"),
             "{text}"
         );
         assert!(text.contains("within 10m"), "{text}");
-        let text = how_to_join("wrn1.a.b.c", TokenRole::Gateway, "c:6443", Duration::from_secs(600));
+        let text = how_to_join("wrn1.a.b.c", TokenRole::Gateway, "c:6443", "", Duration::from_secs(600));
         assert!(text.ends_with("--controller c:6443 --gateway\n"), "{text}");
+        let others =
+            serde_json::json!({"cluster": "10.64.0.0/11", "services": "10.43.0.0/16", "nodePrefix": 24});
+        assert_eq!(other_networks(&others), " --cluster-network 10.64.0.0/11");
+        assert_eq!(other_networks(&Value::Null), "");
+        let text =
+            how_to_join("t", TokenRole::Node, "c:6443", &other_networks(&others), Duration::from_secs(1));
+        assert!(text.ends_with("--controller c:6443 --cluster-network 10.64.0.0/11\n"), "{text}");
         assert_eq!(address(&serde_json::json!({})), None);
     }
 

@@ -40,6 +40,7 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
     let engine = Engine::connect().await?;
     preflight::machine(&engine).await?;
     let sight = Sight::take(&engine, &cluster).await?;
+    let networks = sight.networks(&options)?;
     let (ports, members) = (sight.ports(&options), sight.desired(&cluster, options.nodes));
     preflight::ports_are_free(&cluster, &ports, &sight.held_ports(), &sight.others)?;
     preflight::names_are_free(&cluster, &members, &sight.others)?;
@@ -55,7 +56,7 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
         progress.done(consequence);
     }
     let (socket, trusted_proxies) = (engine.socket.clone(), sight.trusted_proxies(&options));
-    let layout = Layout { cluster, image: image.name(), socket, ports, trusted_proxies };
+    let layout = Layout { cluster, image: image.name(), socket, ports, trusted_proxies, networks };
     let desired: Vec<(Member, String)> =
         members.into_iter().map(|member| (member.clone(), layout.fingerprint(&member))).collect();
     let plan = plan::plan(&desired, &sight.observed(&engine, &layout.cluster).await?);
@@ -112,7 +113,8 @@ impl Up {
             self.engine.create_network(name, self.layout.cluster.as_str()).await?;
         }
         let network = self.engine.docker.inspect_network(name, None::<InspectNetworkOptions>).await;
-        let apart = preflight::network_is_apart(&network.context("cannot look at the cluster's network")?);
+        let network = network.context("cannot look at the cluster's network")?;
+        let apart = preflight::network_is_apart(&network, &self.layout.networks);
         if missing && apart.is_err() {
             // Nothing is in it yet, and it must not stand in the way of the mend.
             self.engine.docker.remove_network(name).await.context("cannot remove the cluster's network")?;

@@ -26,11 +26,12 @@ use warren_netd::{
 use warren_runtime::identity::Identity;
 
 use super::{Docker, Facts, Firewalls, Listener, Network, Route, Wanted};
-use crate::local::engine::Engine;
+use crate::{args::JoinedNetworks, local::engine::Engine};
 
 /// How long the controller and the engine may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-const DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 43, 0, 10));
+/// Which address of the service network answers questions for names.
+const DNS_HOST: u32 = 10;
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -42,6 +43,7 @@ pub(crate) struct Candidate {
     pub(crate) controller: String,
     pub(crate) state_dir: PathBuf,
     pub(crate) docker_socket: PathBuf,
+    pub(crate) networks: JoinedNetworks,
     /// The gateway's listeners.
     pub(crate) listeners: Vec<SocketAddr>,
 }
@@ -62,6 +64,7 @@ pub(crate) async fn collect(candidate: &Candidate) -> Facts {
         nf_tables,
         clock_ahead_seconds: said(clock),
         routes: host_routes(),
+        networks: super::purposes(candidate.networks),
         listeners: listeners(),
         wanted: wanted(candidate),
         mtu: said(mtu(&candidate.controller).await),
@@ -216,20 +219,22 @@ fn process(pid: u32) -> String {
 fn wanted(candidate: &Candidate) -> Vec<Wanted> {
     const METRICS: &str = "give `warren node` another --metrics";
     const MOVE: &str = "have it listen on another port";
+    let services = candidate.networks.service_network.network();
+    let dns = IpAddr::V4(Ipv4Addr::from(u32::from(services).saturating_add(DNS_HOST)));
     let port = |purpose, udp, address, port, mend| Wanted { purpose, udp, address, port, mend };
     let mut wanted = vec![
         port("WireGuard", true, ANY, warren_proto::WIREGUARD_PORT, MOVE),
         port(
             "names for pods",
             true,
-            DNS,
+            dns,
             53,
             "have it listen on its own addresses only (dnsmasq: bind-interfaces)",
         ),
         port(
             "names for pods",
             false,
-            DNS,
+            dns,
             53,
             "have it listen on its own addresses only (dnsmasq: bind-interfaces)",
         ),

@@ -8,15 +8,12 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use crate::output;
+use ipnet::Ipv4Net;
+
+use crate::{args::JoinedNetworks, output};
 
 /// The oldest engine that knows all that the agent asks for (Docker 20.10).
 const OLDEST_API: (u64, u64) = (1, 41);
-/// The cluster's networks: pods, and services.
-const NETWORKS: [(&str, Network); 2] = [
-    ("cluster", Network { address: Ipv4Addr::new(10, 42, 0, 0), length: 16 }),
-    ("service", Network { address: Ipv4Addr::new(10, 43, 0, 0), length: 16 }),
-];
 /// What a packet must hold on the way to others: 1280 bytes for pods, and WireGuard's 80.
 const SMALLEST_MTU: u32 = 1_360;
 /// Certificates and leases bear this much.
@@ -37,6 +34,19 @@ impl Network {
         let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
         u32::from(self.address) & mask == u32::from(other.address) & mask
     }
+}
+
+impl From<Ipv4Net> for Network {
+    fn from(net: Ipv4Net) -> Self {
+        Self { address: net.network(), length: net.prefix_len() }
+    }
+}
+
+/// The cluster's networks with what they are for: pods, and services.
+type Purposes = [(&'static str, Network); 2];
+
+fn purposes(networks: JoinedNetworks) -> Purposes {
+    [("cluster", networks.cluster_network.into()), ("service", networks.service_network.into())]
 }
 
 impl fmt::Display for Network {
@@ -112,6 +122,8 @@ pub(crate) struct Facts {
     /// The controller's clock minus ours.
     pub(crate) clock_ahead_seconds: Result<i64, String>,
     pub(crate) routes: Vec<Route>,
+    /// Those of the cluster to join.
+    pub(crate) networks: Purposes,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) wanted: Vec<Wanted>,
     /// The largest packet on the way to the controller.
@@ -292,23 +304,23 @@ fn clock(facts: &Facts) -> Check {
 }
 
 /// Refuses to join where a route of the machine's leads into the cluster's networks.
-pub(crate) fn networks_are_free() -> anyhow::Result<()> {
-    let conflicts = conflicts(&facts::host_routes());
+pub(crate) fn networks_are_free(networks: JoinedNetworks) -> anyhow::Result<()> {
+    let conflicts = conflicts(&facts::host_routes(), &purposes(networks));
     let said: Vec<_> = conflicts.iter().map(|check| format!("{}: {}", check.found, check.mend)).collect();
     anyhow::ensure!(conflicts.is_empty(), "{}", said.join("; "));
     Ok(())
 }
 
 fn networks(facts: &Facts) -> Vec<Check> {
-    let conflicts = conflicts(&facts.routes);
+    let conflicts = conflicts(&facts.routes, &facts.networks);
     if conflicts.is_empty() {
-        let free: Vec<_> = NETWORKS.iter().map(|(_, network)| network.to_string()).collect();
+        let free: Vec<_> = facts.networks.iter().map(|(_, network)| network.to_string()).collect();
         return vec![fine("networks", format!("{} are free", free.join(" and ")))];
     }
     conflicts
 }
 
-fn conflicts(routes: &[Route]) -> Vec<Check> {
+fn conflicts(routes: &[Route], networks: &Purposes) -> Vec<Check> {
     let foreign = |route: &&Route| {
         // The default route overlaps with everything, a route to nowhere ("*") leads to nobody, and what is ours
         // is no conflict.
@@ -320,7 +332,7 @@ fn conflicts(routes: &[Route]) -> Vec<Check> {
     routes
         .iter()
         .filter(foreign)
-        .flat_map(|route| NETWORKS.iter().map(move |(purpose, network)| (route, *purpose, *network)))
+        .flat_map(|route| networks.iter().map(move |(purpose, network)| (route, *purpose, *network)))
         .filter(|(route, _, network)| route.network.overlaps(*network))
         .map(|(route, purpose, network)| {
             let Route { network: taken, link } = route;

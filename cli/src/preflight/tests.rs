@@ -6,10 +6,12 @@ fn listener(udp: bool, address: &str, port: u16, holder: Option<&str>) -> Listen
     Listener { udp, address: address.parse().unwrap(), port, holder: holder.map(str::to_owned) }
 }
 
-fn route(network: &str, link: &str) -> Route {
-    let (address, length) = network.split_once('/').unwrap();
-    let network = Network { address: address.parse().unwrap(), length: length.parse().unwrap() };
-    Route { network, link: link.into() }
+fn network(text: &str) -> Network {
+    text.parse::<Ipv4Net>().unwrap().into()
+}
+
+fn route(text: &str, link: &str) -> Route {
+    Route { network: network(text), link: link.into() }
 }
 
 fn fit() -> Facts {
@@ -39,6 +41,7 @@ fn fit() -> Facts {
             route("10.42.3.0/24", "warren0"),
             route("10.42.1.7/32", "wrn0123456789ab"),
         ],
+        networks: [("cluster", network("10.42.0.0/16")), ("service", network("10.43.0.0/16"))],
         listeners: vec![
             listener(false, "0.0.0.0", 22, Some("sshd (1)")),
             listener(true, "127.0.0.53", 53, None),
@@ -180,6 +183,14 @@ fn each_fault_is_one_line_that_says_the_mend() {
             |facts| facts.routes.push(route("10.0.0.0/8", "tun3")),
             Failure,
             &["10.0.0.0/8 by tun3", "cluster network 10.42.0.0/16", "ip route del 10.0.0.0/8 dev tun3"],
+        ),
+        case(
+            "networks",
+            |facts| {
+                facts.networks[0].1 = network("172.16.0.0/12");
+            },
+            Failure,
+            &["172.17.0.0/16 by docker0", "cluster network 172.16.0.0/12"],
         ),
         case(
             "networks",

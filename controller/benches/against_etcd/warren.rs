@@ -24,7 +24,6 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use warren_runtime::CancellationToken;
-use warren_vocabulary::ClusterConfig;
 
 use crate::peer::{Process, WINDOW};
 
@@ -37,7 +36,7 @@ pub(crate) async fn serve(directory: &Path) -> anyhow::Result<()> {
         data_dir: directory.to_owned(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         sans: Vec::new(),
-        cluster: ClusterConfig::default(),
+        networks: Default::default(),
         advertise: None,
         restore: None,
         quarantine: Vec::new(),

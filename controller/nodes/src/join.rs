@@ -14,7 +14,7 @@ use warren_proto::{
 use warren_runtime::rate::shown;
 use warren_store::{CommitError, Key, Object, Precondition, Snapshot, Transaction};
 use warren_vocabulary::{
-    ipam,
+    ClusterConfig, ipam,
     member::{Member, MemberRole},
     resources::NODES,
 };
@@ -176,9 +176,12 @@ impl Nodes {
         let kept = former.map(|member| member.pod_cidr);
         let taken = identity::members(snapshot).map(|member| member.pod_cidr).collect();
         let pod_cidr = kept.or_else(|| ipam::next_pod_cidr(&self.config, &taken)).ok_or_else(|| {
+            let ClusterConfig { cluster_cidr, node_prefix, .. } = &self.config;
             Status::resource_exhausted(format!(
-                "every /24 of {} belongs to a member; remove one, or found the cluster with a larger network",
-                self.config.cluster_cidr
+                "the cluster is full: all {} networks of nodes (/{node_prefix}) in the cluster network {cluster_cidr} \
+                 belong to members; remove one that is gone with `warren member remove`. How many there are is decided \
+                 when a cluster is founded: by --cluster-network and --node-network-prefix of the controller",
+                self.config.members()
             ))
         })?;
         let member = Member {

@@ -111,7 +111,13 @@ impl Nodes {
         let snapshot = self.store.snapshot();
         let members: Vec<_> =
             identity::members(&snapshot).map(|member| self.member_status(&member, now)).collect();
-        json!({"revision": snapshot.revision, "acknowledged": self.observe().acknowledged, "members": members})
+        let networks = json!({
+            "cluster": self.config.cluster_cidr,
+            "nodePrefix": self.config.node_prefix,
+            "services": self.config.service_cidr,
+        });
+        let acknowledged = self.observe().acknowledged;
+        json!({"revision": snapshot.revision, "acknowledged": acknowledged, "networks": networks, "members": members})
     }
 
     fn member_status(&self, member: &Member, now: Instant) -> Value {

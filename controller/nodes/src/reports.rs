@@ -120,6 +120,11 @@ impl Nodes {
     pub(crate) async fn report_node(&self, caller: &Caller, mut report: NodeReport) -> Result<(), Status> {
         let now = Timestamp::now();
         texts::node(&mut report);
+        if let Some(own) = identity::find(&self.store.snapshot(), &caller.name) {
+            // Whatever the node believes that it can run, each pod needs an address.
+            let addresses = u32::try_from(own.pod_cidr.pod_addresses().count()).unwrap_or(u32::MAX);
+            report.max_pods = report.max_pods.min(addresses);
+        }
         let address = texts::address(&report.internal_ip)
             .map_err(|error| Status::invalid_argument(format!("internal_ip: {error}")))?;
         if address.is_none()

@@ -30,8 +30,8 @@ const NAMES_OF_AN_IMAGE: usize = 5;
 /// More than any machine has, and safe to calculate with.
 const MOST_MILLIS: i64 = 1_000_000_000;
 const MOST_BYTES: i64 = 1 << 56;
-/// The network of a member has no more addresses.
-const MOST_PODS: u32 = 254;
+/// The largest network that a member can have has no more addresses for pods.
+const MOST_PODS: u32 = 4_093;
 
 /// Cuts a text to so many bytes, and shows that it was cut.
 fn cut(text: &mut String, longest: usize) {

@@ -16,7 +16,7 @@ use warren_proto::{
 };
 use warren_runtime::tls::PeerIdentity;
 use warren_store::Store as _;
-use warren_vocabulary::member::MemberRole;
+use warren_vocabulary::{ClusterConfig, Networks, member::MemberRole};
 
 const MEND: &str = "make a new one with `warren token create`";
 
@@ -38,6 +38,32 @@ async fn a_token_lets_exactly_one_join_win() {
     assert_eq!(snapshot.list("members.warren.internal").count(), 1);
     assert_eq!(snapshot.list("nodes").count(), 1);
     assert!(controller.nodes.list_tokens().is_empty());
+}
+
+#[tokio::test]
+async fn a_full_cluster_refuses_and_names_the_setting() {
+    let net = |text: &str| text.parse().expect("a network");
+    let networks = Networks::new(net("10.42.0.0/27"), net("10.43.0.0/24"), 28).expect("fit");
+    let controller = Controller::start_with(ClusterConfig::of(networks)).await;
+    let mut node = controller.member("node-1", Role::Node).await;
+    let member = controller.get("members.warren.internal", "", "node-1").expect("a member");
+    assert_eq!(member.value["spec"]["podCidr"], "10.42.0.16/28");
+    let machine = NodeReport { max_pods: 110, runtime_ready: true, ..NodeReport::default() };
+    node.client.report_node(node.request(machine)).await.expect("reported");
+    let status = controller.get("nodes", "", "node-1").expect("a node").value["status"].clone();
+    assert_eq!(status["allocatable"]["pods"], "13", "as many as it has addresses for");
+    let token = controller.token().await;
+    let full = controller.join(&token, "node-2", Role::Node).await.expect_err("there is one slice");
+    assert_eq!(full.code(), Code::ResourceExhausted);
+    for said in ["10.42.0.0/27", "/28", "--cluster-network", "--node-network-prefix", "warren member remove"]
+    {
+        assert!(full.message().contains(said), "{said}: {}", full.message());
+    }
+    assert!(controller.nodes.remove_member("node-1").await.expect("removed"));
+    controller
+        .join(&token, "node-2", Role::Node)
+        .await
+        .expect("the token was not used up, and the slice is free");
 }
 
 #[tokio::test]

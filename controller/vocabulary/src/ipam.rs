@@ -10,10 +10,10 @@ use warren_proto::vocabulary::PodCidr;
 
 use crate::ClusterConfig;
 
-/// The lowest free /24 of the cluster network; its first one (`.0.0/24`) is left out.
+/// The lowest free slice of the cluster network; its first one is left out.
 pub fn next_pod_cidr(config: &ClusterConfig, taken: &BTreeSet<PodCidr>) -> Option<PodCidr> {
-    let subnets = config.cluster_cidr.subnets(24).ok()?;
-    subnets.skip(1).filter_map(|net| PodCidr::try_from(net).ok()).find(|cidr| !taken.contains(cidr))
+    let slices = config.cluster_cidr.subnets(config.node_prefix).ok()?;
+    slices.skip(1).filter_map(|net| PodCidr::try_from(net).ok()).find(|cidr| !taken.contains(cidr))
 }
 
 /// The lowest free service address; network, broadcast, first host and the DNS address are left out.
@@ -66,6 +66,7 @@ pub fn next_pod_address(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Networks;
     use proptest::prelude::*;
 
     fn cidr() -> PodCidr {
@@ -75,19 +76,37 @@ mod tests {
         Ipv4Addr::new(10, 42, 1, last)
     }
 
+    fn all_slices(networks: Networks) -> Vec<PodCidr> {
+        let config = ClusterConfig::of(networks);
+        let mut taken = BTreeSet::new();
+        while let Some(next) = next_pod_cidr(&config, &taken) {
+            assert!(taken.last().is_none_or(|last| *last < next) && taken.insert(next));
+        }
+        taken.into_iter().collect()
+    }
+
     #[test]
     fn members_get_ascending_slices() {
-        let config = ClusterConfig::default();
-        let mut taken = BTreeSet::new();
-        for expected in ["10.42.1.0/24", "10.42.2.0/24"] {
-            let next = next_pod_cidr(&config, &taken).expect("free");
-            assert_eq!(next.to_string(), expected);
-            taken.insert(next);
+        let slices = all_slices(Networks::default());
+        let [first, second, ..] = &slices[..] else { panic!("{slices:?}") };
+        assert_eq!((first.to_string(), second.to_string()), ("10.42.1.0/24".into(), "10.42.2.0/24".into()));
+        assert_eq!(slices.len(), 255);
+    }
+
+    #[test]
+    fn slices_have_the_size_that_the_cluster_was_founded_with() {
+        let net = |text: &str| text.parse().expect("a network");
+        for (prefix, first, last, count) in [
+            (20, "10.42.16.0/20", "10.42.240.0/20", 15),
+            (25, "10.42.0.128/25", "10.42.255.128/25", 511),
+            (28, "10.42.0.16/28", "10.42.255.240/28", 4_095),
+        ] {
+            let networks = Networks::new(net("10.42.0.0/16"), net("10.43.0.0/16"), prefix).expect("fit");
+            let slices = all_slices(networks);
+            assert_eq!((slices.len(), networks.members()), (count, u32::try_from(count).expect("few")));
+            assert_eq!(slices.first().map(ToString::to_string).as_deref(), Some(first));
+            assert_eq!(slices.last().map(ToString::to_string).as_deref(), Some(last));
         }
-        while let Some(next) = next_pod_cidr(&config, &taken) {
-            assert!(taken.insert(next));
-        }
-        assert_eq!(taken.len(), 255);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub const MEMBERS: &str = "members.warren.internal";
 pub const TOKENS: &str = "tokens.warren.internal";
 /// Reserved service addresses; internal. The name is the address.
 pub const SERVICEADDRESSES: &str = "serviceaddresses.warren.internal";
+/// The cluster's networks, one object; internal.
+pub const NETWORKS: &str = "networks.warren.internal";
 
 /// On an endpoint slice: the label with the service whose endpoints it holds.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";

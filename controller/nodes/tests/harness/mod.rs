@@ -59,10 +59,14 @@ fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
 
 impl Controller {
     pub async fn start() -> Self {
+        Self::start_with(ClusterConfig::default()).await
+    }
+
+    pub async fn start_with(config: ClusterConfig) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = EmbeddedStore::open(directory.path()).expect("a store");
         let ca = CertificateAuthority::load_or_create(&directory.path().join("ca")).expect("a CA");
-        let nodes = Nodes::new(Arc::clone(&store) as Arc<dyn Store>, ca, ClusterConfig::default());
+        let nodes = Nodes::new(Arc::clone(&store) as Arc<dyn Store>, ca, config);
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
