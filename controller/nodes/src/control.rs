@@ -157,7 +157,7 @@ impl Nodes {
     fn renew(&self, caller: &Caller, csr: &[u8]) -> Result<Vec<u8>, Status> {
         let stored = identity::find(&self.store.snapshot(), &caller.name);
         let stored = stored.ok_or_else(|| identity::removed(&caller.name))?;
-        let id = stored.id.unwrap_or_else(|| Uuid::new_v4().to_string());
+        let id = stored.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let machine = stored.machine.as_deref();
         let subject = Subject { name: &caller.name, role: caller.role, id: &id, machine };
         self.ca.sign_member(csr, &subject).map_err(refused)

@@ -1,5 +1,7 @@
 //! Who calls: the member that a client certificate names, checked against the store.
 
+use std::sync::Arc;
+
 use tonic::Status;
 use warren_proto::control::{Consumer, Role};
 use warren_runtime::{
@@ -143,14 +145,14 @@ pub(crate) fn consumers(role: Role) -> &'static [Consumer] {
 }
 
 /// The member of this name.
-pub(crate) fn find(snapshot: &Snapshot, name: &str) -> Option<Member> {
-    Member::from_object(snapshot.get(&Member::key(name))?).ok()
+pub(crate) fn find(snapshot: &Snapshot, name: &str) -> Option<Arc<Member>> {
+    Member::of(snapshot.get(&Member::key(name))?).ok()
 }
 
 /// All members; one that does not parse is left out and named in the log.
-pub(crate) fn members(snapshot: &Snapshot) -> impl Iterator<Item = Member> {
+pub(crate) fn members(snapshot: &Snapshot) -> impl Iterator<Item = Arc<Member>> {
     snapshot.list(warren_vocabulary::resources::MEMBERS).filter_map(|object| {
-        Member::from_object(object)
+        Member::of(object)
             .inspect_err(|error| tracing::error!(error, member = %object.key, "a stored member is unusable"))
             .ok()
     })

@@ -1,8 +1,9 @@
 //! Leases: who was heard when. Pure: time is an argument.
 //!
-//! Silence counts from the latest of three moments: the last heartbeat, the start of this controller, and the
-//! last time that this controller itself stood still. The latter two grant everyone a whole term, so that a
-//! restarted or busy controller declares nobody dead.
+//! Silence is counted on a clock of our own, which runs only while this controller listens: whatever it stood still
+//! for counts as little more than one tick. So a busy controller declares nobody dead, and one that is busy again and
+//! again still finds out who is. The first time that it stood still since a member was heard, that member gets a
+//! whole term besides, for it may have to find its way back; as everyone does when the controller starts.
 //!
 //! A member speaks from one machine at a time. Its heartbeats hold its seat; a second machine with the same
 //! identity (a copied state directory) is refused until the first has left or is silent.
@@ -22,9 +23,8 @@ pub(crate) const LOST: Duration = Duration::from_secs(10);
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// A tick that comes this much too late means that we stood still ourselves.
 const STALL: Duration = Duration::from_secs(1);
-
-/// A member's process.
-pub(crate) type Beater = (String, Consumer);
+/// The most that the time between two ticks counts for.
+const LONGEST: Duration = TICK.saturating_add(STALL);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
@@ -46,9 +46,71 @@ impl Level {
 /// The machine that a member speaks from.
 struct Seat {
     machine: String,
-    beat: Instant,
     /// Heartbeat streams that are open from there.
     streams: usize,
+    silence: Silence,
+}
+
+/// Since when something is silent, on the clock that runs while we listen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Silence {
+    since: Duration,
+    /// Whether a whole term was granted since it was last heard.
+    forgiven: bool,
+}
+
+impl Silence {
+    fn broken(listened: Duration) -> Self {
+        Self { since: listened, forgiven: false }
+    }
+
+    fn lasts(self, listened: Duration) -> Duration {
+        listened.saturating_sub(self.since)
+    }
+
+    fn forgive(&mut self, listened: Duration) {
+        if !std::mem::replace(&mut self.forgiven, true) {
+            self.since = listened;
+        }
+    }
+}
+
+/// One process of a member.
+struct Process {
+    consumer: Consumer,
+    /// When it was last heard; `None` before the first time.
+    beat: Option<Instant>,
+    silence: Silence,
+    level: Level,
+}
+
+/// A member, its processes and its seat.
+#[derive(Default)]
+struct Heard {
+    /// At most three.
+    processes: Vec<Process>,
+    seat: Option<Seat>,
+    /// The machine that was last refused.
+    refused: Option<String>,
+    /// The judgement in which it was last expected.
+    judged: u64,
+}
+
+impl Heard {
+    fn process(&self, consumer: Consumer) -> Option<&Process> {
+        self.processes.iter().find(|process| process.consumer == consumer)
+    }
+
+    /// The process; one that was never heard is silent since the controller started.
+    fn process_mut(&mut self, consumer: Consumer) -> &mut Process {
+        let known = self.processes.iter().position(|process| process.consumer == consumer);
+        let index = known.unwrap_or_else(|| {
+            let silence = Silence::default();
+            self.processes.push(Process { consumer, beat: None, silence, level: Level::Alive });
+            self.processes.len() - 1
+        });
+        &mut self.processes[index]
+    }
 }
 
 /// What a machine is told that asks for a seat.
@@ -62,120 +124,145 @@ pub(crate) enum Admission {
 
 /// Heartbeats, and what the planners were last woken for.
 pub(crate) struct Leases {
-    /// When everyone was last granted a whole term.
-    granted: Instant,
     ticked: Instant,
-    beats: BTreeMap<Beater, Instant>,
-    levels: BTreeMap<Beater, Level>,
-    seats: BTreeMap<String, Seat>,
-    /// The machine that was last refused, by member.
-    refused: BTreeMap<String, String>,
+    /// What the clock of silence showed at the last tick.
+    listened: Duration,
+    judgements: u64,
+    members: BTreeMap<String, Heard>,
 }
 
 impl Leases {
     pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            granted: now,
-            ticked: now,
-            beats: BTreeMap::new(),
-            levels: BTreeMap::new(),
-            seats: BTreeMap::new(),
-            refused: BTreeMap::new(),
+        Self { ticked: now, listened: Duration::ZERO, judgements: 0, members: BTreeMap::new() }
+    }
+
+    /// The clock of silence.
+    fn clock(&self, now: Instant) -> Duration {
+        self.listened.saturating_add(now.saturating_duration_since(self.ticked).min(LONGEST))
+    }
+
+    fn heard_mut(&mut self, member: &str) -> &mut Heard {
+        let judged = self.judgements;
+        if !self.members.contains_key(member) {
+            self.members.insert(member.to_owned(), Heard { judged, ..Heard::default() });
         }
+        self.members.entry(member.to_owned()).or_default()
     }
 
     /// Whether `machine` may speak as `member` now.
     pub(crate) fn admit(&mut self, member: &str, machine: &str, now: Instant) -> Admission {
-        let Some(seat) = self.seats.get(member) else { return Admission::Admitted };
-        let silence = now.saturating_duration_since(seat.beat.max(self.granted));
-        if seat.machine == machine || silence >= SUSPECT {
+        let clock = self.clock(now);
+        let Some(heard) = self.members.get_mut(member) else { return Admission::Admitted };
+        let Some(seat) = &heard.seat else { return Admission::Admitted };
+        if seat.machine == machine || seat.silence.lasts(clock) >= SUSPECT {
             return Admission::Admitted;
         }
-        let before = self.refused.insert(member.to_owned(), machine.to_owned());
+        let before = heard.refused.replace(machine.to_owned());
         Admission::Taken { first: before.as_deref() != Some(machine) }
     }
 
     /// A heartbeat from `machine`, which was admitted, on a stream whose first one it is or not.
     pub(crate) fn sit(&mut self, member: &str, machine: &str, first: bool, now: Instant) {
-        let seat = self.seats.entry(member.to_owned()).or_insert_with(|| Seat {
-            machine: machine.to_owned(),
-            beat: now,
-            streams: 0,
-        });
-        if seat.machine != machine {
-            *seat = Seat { machine: machine.to_owned(), beat: now, streams: 0 };
+        let silence = Silence::broken(self.clock(now));
+        let heard = self.heard_mut(member);
+        match heard.seat.as_mut().filter(|seat| seat.machine == machine) {
+            Some(seat) => {
+                seat.silence = silence;
+                seat.streams += usize::from(first);
+            }
+            None => {
+                heard.seat = Some(Seat { machine: machine.to_owned(), silence, streams: usize::from(first) });
+            }
         }
-        seat.beat = now;
-        seat.streams += usize::from(first);
     }
 
     /// A heartbeat stream from `machine` ended; the last one frees the seat at once.
     pub(crate) fn leave(&mut self, member: &str, machine: &str) {
-        let Some(seat) = self.seats.get_mut(member).filter(|seat| seat.machine == machine) else { return };
+        let Some(heard) = self.members.get_mut(member) else { return };
+        let Some(seat) = heard.seat.as_mut().filter(|seat| seat.machine == machine) else { return };
         seat.streams = seat.streams.saturating_sub(1);
         if seat.streams == 0 {
-            self.seats.remove(member);
-            self.refused.remove(member);
+            (heard.seat, heard.refused) = (None, None);
         }
     }
 
     /// Who was heard of, and when last.
     pub(crate) fn heard_of(&self, consumer: Consumer) -> impl Iterator<Item = (&str, Instant)> {
-        let own = self.beats.iter().filter(move |((_, beater), _)| *beater == consumer);
-        own.map(|((member, _), beat)| (member.as_str(), *beat))
+        let beat = move |heard: &Heard| heard.process(consumer).and_then(|process| process.beat);
+        self.members.iter().filter_map(move |(member, heard)| Some((member.as_str(), beat(heard)?)))
     }
 
     /// A heartbeat arrived, or a member just joined. Whether it came back from silence.
     pub(crate) fn beat(&mut self, member: &str, consumer: Consumer, now: Instant) -> bool {
-        let beater = (member.to_owned(), consumer);
-        let returned = self.levels.get(&beater).is_some_and(|level| *level != Level::Alive);
-        self.levels.insert(beater.clone(), Level::Alive);
-        self.beats.insert(beater, now);
-        returned
+        let clock = self.clock(now);
+        let process = self.heard_mut(member).process_mut(consumer);
+        (process.beat, process.silence) = (Some(now), Silence::broken(clock));
+        std::mem::replace(&mut process.level, Level::Alive) != Level::Alive
     }
 
     /// Whether anything was heard from this process since the controller started.
     pub(crate) fn heard(&self, member: &str, consumer: Consumer) -> bool {
-        self.beats.contains_key(&(member.to_owned(), consumer))
+        let process = self.members.get(member).and_then(|heard| heard.process(consumer));
+        process.is_some_and(|process| process.beat.is_some())
     }
 
     /// How long the process has been silent, grace included.
     pub(crate) fn silent_for(&self, member: &str, consumer: Consumer, now: Instant) -> Duration {
-        let beat = self.beats.get(&(member.to_owned(), consumer)).copied().unwrap_or(self.granted);
-        now.saturating_duration_since(beat.max(self.granted))
+        let process = self.members.get(member).and_then(|heard| heard.process(consumer));
+        // Whoever judges by it has asked first whether we stood still.
+        let clock = self.listened.saturating_add(now.saturating_duration_since(self.ticked));
+        process.map(|process| process.silence).unwrap_or_default().lasts(clock)
     }
 
     pub(crate) fn alive(&self, member: &str, consumer: Consumer, now: Instant) -> bool {
         self.silent_for(member, consumer, now) < SUSPECT
     }
 
-    /// Grants everyone a whole term if the ticks stood still. Called before each judgement, because a planner
-    /// may run before the late tick does.
+    /// If the ticks stood still: that time hardly counts, and who was heard before gets a whole term. Called before
+    /// each judgement, because a planner may run before the late tick does.
     pub(crate) fn forgive(&mut self, now: Instant) -> Option<Duration> {
         let gap = now.saturating_duration_since(self.ticked);
-        if gap <= TICK + STALL {
+        if gap <= LONGEST {
             return None;
         }
-        self.granted = now;
-        self.ticked = now;
+        self.advance(now);
+        let clock = self.listened;
+        for heard in self.members.values_mut() {
+            let processes = heard.processes.iter_mut().map(|process| &mut process.silence);
+            processes
+                .chain(heard.seat.as_mut().map(|seat| &mut seat.silence))
+                .for_each(|silence| silence.forgive(clock));
+        }
         Some(gap)
     }
 
-    /// Judges everyone who is expected, forgets those who are not. Whether anyone's level changed.
-    pub(crate) fn tick(&mut self, expected: &[Beater], now: Instant) -> bool {
-        self.forgive(now);
+    fn advance(&mut self, now: Instant) {
+        self.listened = self.clock(now);
         self.ticked = now;
-        let levels: BTreeMap<_, _> = expected
-            .iter()
-            .map(|beater| (beater.clone(), Level::of(self.silent_for(&beater.0, beater.1, now))))
-            .collect();
-        let before = |beater| self.levels.get(beater).copied().unwrap_or(Level::Alive);
-        let changed = levels.iter().any(|(beater, level)| before(beater) != *level);
-        self.beats.retain(|beater, _| levels.contains_key(beater));
-        let is_expected = |member: &String| levels.keys().any(|(name, _)| name == member);
-        self.seats.retain(|member, _| is_expected(member));
-        self.refused.retain(|member, _| is_expected(member));
-        self.levels = levels;
+    }
+
+    /// Judges everyone who is expected, forgets those who are not. Whether anyone's level changed.
+    pub(crate) fn tick<'m>(
+        &mut self,
+        expected: impl IntoIterator<Item = (&'m str, &'static [Consumer])>,
+        now: Instant,
+    ) -> bool {
+        self.forgive(now);
+        self.advance(now);
+        self.judgements += 1;
+        let (clock, judged) = (self.listened, self.judgements);
+        let mut changed = false;
+        for (member, consumers) in expected {
+            let heard = self.heard_mut(member);
+            heard.judged = judged;
+            for consumer in consumers {
+                let process = heard.process_mut(*consumer);
+                let level = Level::of(process.silence.lasts(clock));
+                changed |= std::mem::replace(&mut process.level, level) != level;
+            }
+            heard.processes.retain(|process| consumers.contains(&process.consumer));
+        }
+        self.members.retain(|_, heard| heard.judged == judged);
         changed
     }
 }
@@ -192,9 +279,8 @@ mod tests {
 
     /// Ticks as the loop does, from `from` to `to`; the seconds at which planners are woken.
     fn run(leases: &mut Leases, start: Instant, from: f64, to: f64) -> Vec<f64> {
-        let expected = [("a".to_owned(), AGENT)];
         let ticks = (0..).map(|i| from + f64::from(i) * 0.25).take_while(|at| *at <= to);
-        ticks.filter(|at| leases.tick(&expected, seconds(start, *at))).collect()
+        ticks.filter(|at| leases.tick([("a", &[AGENT][..])], seconds(start, *at))).collect()
     }
 
     #[test]
@@ -251,7 +337,9 @@ mod tests {
         assert_eq!(leases.admit("b", "two", at(0.5)), Admission::Admitted, "another member");
         assert_eq!(leases.admit("a", "two", at(0.5)), Admission::Taken { first: true });
         assert_eq!(leases.admit("a", "two", at(0.7)), Admission::Taken { first: false });
+        run(&mut leases, start, 0.75, 1.5);
         leases.sit("a", "one", false, at(1.5));
+        run(&mut leases, start, 1.75, 3.25);
         assert_eq!(leases.admit("a", "two", at(3.4)), Admission::Taken { first: false });
         assert_eq!(leases.admit("a", "three", at(3.4)), Admission::Taken { first: true });
         assert_eq!(leases.admit("a", "two", at(3.5)), Admission::Admitted, "the first is silent");
@@ -294,6 +382,42 @@ mod tests {
         leases.beat("gone", AGENT, start);
         run(&mut leases, start, 0.0, 0.5);
         assert!(!leases.heard("gone", AGENT));
-        assert!(leases.levels.keys().all(|(member, _)| member == "a"));
+        assert!(leases.members.keys().all(|member| member == "a"));
+    }
+
+    #[test]
+    fn who_is_silent_while_we_stand_still_again_and_again_is_lost_all_the_same() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        let members = [("dead", &[AGENT][..]), ("living", &[AGENT][..])];
+        leases.beat("dead", AGENT, start);
+        let (mut lost, mut now) = (None, 0.0);
+        for pass in 0..20 {
+            // A pass of three seconds, then a moment for what has arrived meanwhile.
+            now += 3.0;
+            leases.beat("living", AGENT, seconds(start, now));
+            leases.tick(members, seconds(start, now));
+            assert!(leases.alive("living", AGENT, seconds(start, now)), "after {now} s");
+            if leases.silent_for("dead", AGENT, seconds(start, now)) >= LOST {
+                lost.get_or_insert(pass);
+            }
+        }
+        assert_eq!(lost, Some(8), "one term by grace, then little more than a second for each pass");
+    }
+
+    #[test]
+    fn a_whole_term_is_granted_once_for_each_time_that_somebody_was_heard() {
+        let start = Instant::now();
+        let mut leases = Leases::new(start);
+        let silent = |leases: &Leases, at| leases.silent_for("a", AGENT, seconds(start, at));
+        leases.beat("a", AGENT, seconds(start, 0.5));
+        run(&mut leases, start, 0.0, 1.0);
+        assert!(leases.forgive(seconds(start, 31.0)).is_some());
+        assert_eq!(silent(&leases, 31.0), Duration::ZERO);
+        assert!(leases.forgive(seconds(start, 61.0)).is_some());
+        assert_eq!(silent(&leases, 61.0), LONGEST, "it had its term, and what we did not hear hardly counts");
+        leases.beat("a", AGENT, seconds(start, 61.5));
+        assert!(leases.forgive(seconds(start, 91.0)).is_some());
+        assert_eq!(silent(&leases, 91.0), Duration::ZERO, "it was heard in between");
     }
 }

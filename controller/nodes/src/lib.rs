@@ -215,14 +215,14 @@ impl Nodes {
         tokens::revoke(&*self.store, id).await
     }
 
-    async fn compile_changes(&self) -> anyhow::Result<()> {
+    async fn compile_changes(self: &Arc<Self>) -> anyhow::Result<()> {
         let progress = self.preparation.get().map(|(_, progress)| Arc::clone(progress));
         let mut compiler =
             Compiler::new(self.config.clone(), progress.unwrap_or_else(|| Arc::new(Unwatched)));
         let mut snapshot = self.store.snapshot();
         loop {
             let mut watch = self.store.watch(snapshot.revision);
-            self.publish(&mut compiler, &snapshot);
+            compiler = self.compile(compiler, Arc::clone(&snapshot)).await?;
             while let Ok(changes) = &mut watch {
                 match changes.next().await {
                     Ok(batch) if batch.is_empty() => anyhow::bail!("the store has closed"),
@@ -235,10 +235,25 @@ impl Nodes {
                     break;
                 }
                 snapshot = self.store.snapshot();
-                self.publish(&mut compiler, &snapshot);
+                compiler = self.compile(compiler, Arc::clone(&snapshot)).await?;
             }
             snapshot = self.store.snapshot();
         }
+    }
+
+    /// One pass, away from the threads that hear heartbeats: however long it takes, nobody looks dead for it. It is
+    /// counted among the streams, so that it is waited for at the end.
+    async fn compile(
+        self: &Arc<Self>,
+        mut compiler: Compiler,
+        snapshot: Arc<warren_store::Snapshot>,
+    ) -> anyhow::Result<Compiler> {
+        let nodes = Arc::clone(self);
+        let pass = self.streams.spawn_blocking(move || {
+            nodes.publish(&mut compiler, &snapshot);
+            compiler
+        });
+        Ok(pass.await?)
     }
 
     fn publish(&self, compiler: &mut Compiler, snapshot: &warren_store::Snapshot) {
@@ -246,7 +261,6 @@ impl Nodes {
         if previous.as_ref().is_some_and(|previous| previous.cursor.revision == snapshot.revision) {
             return;
         }
-        self.calls.end_strangers(snapshot);
         let started = Instant::now();
         let quarantined = self.preparation.get().map(|(quarantined, _)| quarantined);
         let next = guard::catch(|| match quarantined {
@@ -283,15 +297,14 @@ impl Nodes {
         loop {
             ticks.tick().await;
             let snapshot = self.store.snapshot();
-            let expected: Vec<_> = identity::members(&snapshot)
-                .flat_map(|member| {
-                    let consumers = identity::consumers(identity::role_of(&member));
-                    consumers.iter().map(move |consumer| (member.name.clone(), *consumer))
-                })
-                .collect();
+            self.calls.end_strangers(&snapshot);
+            let members: Vec<_> = identity::members(&snapshot).collect();
+            let expected = members
+                .iter()
+                .map(|member| (member.name.as_str(), identity::consumers(identity::role_of(member))));
             let now = Instant::now();
             self.forgive_stall(now);
-            if self.leases.lock().tick(&expected, now) {
+            if self.leases.lock().tick(expected, now) {
                 self.wake.notify_one();
             }
         }

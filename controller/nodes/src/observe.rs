@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -57,7 +58,7 @@ impl Sight<'_> {
 
     /// The minimum over consumers that carry traffic and are alive. Those that a starting controller has not met
     /// yet hold it back for a moment: they are about to reconnect.
-    fn acknowledged(&self, members: &[Member]) -> u64 {
+    fn acknowledged(&self, members: &[Arc<Member>]) -> u64 {
         let traffic = members.iter().flat_map(|member| {
             let kinds = consumers(role_of(member)).iter().filter(|consumer| **consumer != Consumer::Agent);
             kinds.map(|consumer| (member.name.clone(), *consumer))

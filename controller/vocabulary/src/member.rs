@@ -1,5 +1,7 @@
 //! A member of the overlay (node or gateway) as the store keeps it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use warren_proto::vocabulary::PodCidr;
@@ -18,7 +20,8 @@ pub enum MemberRole {
 }
 
 /// A member and its place in the overlay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Member {
     /// The certificate's name.
     pub name: String,
@@ -43,9 +46,17 @@ pub struct Member {
 
 #[derive(Deserialize)]
 struct Stored {
+    #[serde(default)]
+    metadata: Metadata,
     spec: Spec,
     #[serde(default)]
     status: Status,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -72,27 +83,37 @@ struct Status {
     mtu: Option<u32>,
 }
 
+impl From<Stored> for Member {
+    fn from(stored: Stored) -> Self {
+        let Stored { metadata, spec, status } = stored;
+        Self {
+            name: metadata.name,
+            role: spec.role,
+            id: spec.id,
+            machine: spec.machine,
+            pod_cidr: spec.pod_cidr,
+            public_key: status.public_key,
+            endpoint: status.endpoint,
+            backend: status.backend,
+            mtu: status.mtu,
+        }
+    }
+}
+
 impl Member {
     /// Where the store keeps the member of this name.
     pub fn key(name: &str) -> Key {
         Key::new(MEMBERS, "", name)
     }
 
-    /// Reads a stored member.
+    /// A stored member, read once per revision of the object.
+    pub fn of(object: &Object) -> Result<Arc<Self>, String> {
+        object.typed::<Self>()
+    }
+
+    /// The same, to be changed.
     pub fn from_object(object: &Object) -> Result<Self, String> {
-        let stored =
-            Stored::deserialize(&object.value).map_err(|error| format!("{}: {error}", object.key))?;
-        Ok(Self {
-            name: object.key.name.to_string(),
-            role: stored.spec.role,
-            id: stored.spec.id,
-            machine: stored.spec.machine,
-            pod_cidr: stored.spec.pod_cidr,
-            public_key: stored.status.public_key,
-            endpoint: stored.status.endpoint,
-            backend: stored.status.backend,
-            mtu: stored.status.mtu,
-        })
+        Self::of(object).map(|member| (*member).clone())
     }
 
     /// The JSON that the store keeps.

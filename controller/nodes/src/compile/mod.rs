@@ -142,7 +142,7 @@ impl Compiler {
     /// The views of a snapshot.
     pub(crate) fn compile(&mut self, snapshot: &Snapshot) -> Compiled {
         let members: BTreeMap<_, _> =
-            identity::members(snapshot).map(|member| (member.name.clone(), Arc::new(member))).collect();
+            identity::members(snapshot).map(|member| (member.name.clone(), member)).collect();
         let mut next = Compiled {
             cursor: Cursor { epoch: snapshot.epoch, revision: snapshot.revision },
             agents: self.agents(snapshot, &members),
