@@ -14,7 +14,7 @@ BINARY := bin/warren
 DEBIAN_KUBECTL := target/tools/kubectl/usr/bin/kubectl
 KUBECTL = $(if $(wildcard $(DEBIAN_KUBECTL)),$(DEBIAN_KUBECTL),kubectl)
 
-.PHONY: up down demo build build-with-tests prerequisites test test-full test-engine check bench deny
+.PHONY: up down demo build build-with-tests prerequisites test test-full test-engine conformance check bench deny
 
 # A three-node cluster that runs the demonstration, from a bare machine.
 up: prerequisites build
@@ -71,6 +71,13 @@ test-engine:
 	@$(MAKE) --no-print-directory build
 	WARREN_E2E=warren-newest:37443 WARREN_BIN=$(CURDIR)/$(BINARY) tests/engines/newest.sh \
 		cargo test -p warren-tests --release --locked --test e2e -- --include-ignored
+
+# Kubernetes' own conformance tests against a cluster of their own; what came out: docs/conformance.md. About two hours.
+# FOCUS and SKIP choose tests by name; NODES is the cluster's size; more: tests/conformance/run.sh.
+conformance:
+	@deploy/prerequisites.sh --conformance
+	@$(MAKE) --no-print-directory build
+	@tests/conformance/run.sh
 
 # What a reviewer should not have to say.
 check:

@@ -6,13 +6,14 @@
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-tests=no benchmarks=no full=no
+tests=no benchmarks=no full=no conformance=no
 case "${1:-}" in
 "") ;;
 --test) tests=yes ;;
 --full) tests=yes full=yes ;;
 --bench) tests=yes benchmarks=yes ;;
-*) echo "usage: $0 [--test | --full | --bench]" >&2; exit 2 ;;
+--conformance) conformance=yes ;;
+*) echo "usage: $0 [--test | --full | --bench | --conformance]" >&2; exit 2 ;;
 esac
 
 say() { echo "prerequisites: $*" >&2; }
@@ -149,11 +150,7 @@ unpack_newest_kubectl() {
 build_helm() {
     tools=$here/target/tools/helm
     [ -x "$tools/helm" ] && return
-    go=go
-    if ! have go || [ "$(printf '%s\n1.24\n' "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -n1)" != 1.24 ]; then
-        "$here/deploy/unpack-sid.sh" "$here/target/tools/go-sid" golang-go || fail "Helm needs Go 1.24 or newer"
-        go=$(echo "$here"/target/tools/go-sid/usr/lib/go-*/bin/go)
-    fi
+    go=$("$here/deploy/find-go.sh" 1.24) || fail "Helm cannot be built without"
     say "building Helm"
     (cd / && GOBIN=$tools GOTOOLCHAIN=local CGO_ENABLED=0 "$go" install -trimpath helm.sh/helm/v3/cmd/helm@v3.19.0) >&2 ||
         fail "Helm cannot be built: see above"
@@ -178,4 +175,9 @@ fi
 if [ $benchmarks = yes ]; then
     # shellcheck disable=SC2046
     install_packages $(missing wrk:wrk etcd:etcd-server)
+fi
+if [ $conformance = yes ]; then
+    # shellcheck disable=SC2046
+    install_packages $(missing mmdebstrap:mmdebstrap)
+    "$here/deploy/find-go.sh" 1.24 >/dev/null || fail "Kubernetes' suite cannot be built without"
 fi
