@@ -35,6 +35,6 @@ for target in $targets; do
     for name in $(grep -E "^registry\.k8s\.io/(.*/)?$target:" "$work/wanted"); do
         have "$name" && continue
         echo "images: $name" >&2
-        run env DOCKER_BUILDKIT=0 docker build -q --network none --target "$target" -t "$name" "$work/context"
+        run env DOCKER_BUILDKIT=0 docker build -q --force-rm --network none --target "$target" -t "$name" "$work/context"
     done
 done

@@ -39,6 +39,8 @@ end() {
 }
 trap end EXIT
 trap 'exit 129' INT TERM
+# What a run that was killed left behind.
+[ "${KEEP:-0}" = 1 ] || "$warren" down --name "$name" >&2
 "$warren" up --name "$name" --nodes "${NODES:-3}" --api-port "${API_PORT:-26443}" \
     --gateway-http "${GATEWAY_HTTP:-26080}" --gateway-https "${GATEWAY_HTTPS:-26081}" >&2
 "$warren" kubeconfig --name "$name" >"$config"

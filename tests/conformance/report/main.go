@@ -97,8 +97,9 @@ func (ran verdicts) read(file string) (time.Time, error) {
 				}
 				continue
 			}
-			// Not begun, or left by an interruption.
-			if spec.StartTime.IsZero() || spec.State.Is(types.SpecStatePending|types.SpecStateInterrupted) {
+			// Not chosen (a test that leaves itself out says why), or left by an interruption.
+			unchosen := spec.State.Is(types.SpecStateSkipped) && spec.Failure.Message == ""
+			if unchosen || spec.State.Is(types.SpecStatePending|types.SpecStateInterrupted) {
 				continue
 			}
 			name := spec.FullText()

@@ -36,7 +36,8 @@ func TestTheLatestRunOfATestCounts(t *testing.T) {
 	if err != nil || len(names) < 400 {
 		t.Fatalf("the suite has %d conformance tests: %v", len(names), err)
 	}
-	late := file(t, "late", spec(names[0], types.SpecStatePassed, 9, ""), spec(names[1], types.SpecStateFailed, 9, "new"))
+	late := file(t, "late", spec(names[0], types.SpecStatePassed, 9, ""), spec(names[1], types.SpecStateFailed, 9, "new"),
+		spec(names[2], types.SpecStateSkipped, 9, ""))
 	early := file(t, "early", spec(names[0], types.SpecStateFailed, 1, "old"), spec(names[2], types.SpecStateSkipped, 1, "why"))
 	var out strings.Builder
 	if err := run(&out, "warren", "v1", []string{late, early}); err != nil {
