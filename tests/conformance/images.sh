@@ -9,7 +9,7 @@ set -eu
 tools=$1
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # Debian names of what the suite's pods call: dig and nslookup, curl, iperf, ip and ss, nc.
-packages=bash,bind9-dnsutils,busybox-static,curl,iperf,iproute2,netcat-openbsd
+packages=bash,bind9-dnsutils,curl,iperf,iproute2,netcat-openbsd
 targets="agnhost busybox httpd jessie-dnsutils kitten nautilus nginx nonewprivs nonroot pause"
 
 have() { [ "${FORCE:-0}" != 1 ] && docker image inspect "$1" >/dev/null 2>&1; }
@@ -29,7 +29,10 @@ if ! have warren-conformance-root; then
     rm "$work/root.tar"
 fi
 mkdir "$work/context"
-cp "$here/Dockerfile" "$tools/agnhost" "$tools/nonewprivs" "$tools/localhost.crt" "$tools/localhost.key" "$work/context/"
+# Sid's: the shell of Debian 12's busybox does not pass on variables such as data-1, which pods may have.
+"$here/../../deploy/unpack-sid.sh" "$tools/busybox-sid" busybox-static
+cp "$tools/busybox-sid/usr/bin/busybox" "$here/Dockerfile" "$tools/agnhost" "$tools/nonewprivs" \
+    "$tools/localhost.crt" "$tools/localhost.key" "$work/context/"
 for target in $targets; do
     # AgnhostPrivate and its like are of registries that ask for a password; their tests expect to be refused.
     for name in $(grep -E "^registry\.k8s\.io/(.*/)?$target:" "$work/wanted"); do
