@@ -29,7 +29,8 @@ if ! have warren-conformance-root; then
     rm "$work/root.tar"
 fi
 mkdir "$work/context"
-# Sid's: the shell of Debian 12's busybox does not pass on variables such as data-1, which pods may have.
+# Sid's: the shell of Debian 12's busybox does not pass on variables such as data-1, which pods may have. (Sid's says
+# "sh: line 0: can't create", not "sh: can't create": one test of a read-only root wants the latter, and fails by that.)
 "$here/../../deploy/unpack-sid.sh" "$tools/busybox-sid" busybox-static
 cp "$tools/busybox-sid/usr/bin/busybox" "$here/Dockerfile" "$tools/agnhost" "$tools/nonewprivs" \
     "$tools/localhost.crt" "$tools/localhost.key" "$work/context/"

@@ -200,9 +200,9 @@ func reason(spec types.SpecReport) string {
 	}
 	if spec.State.Is(types.SpecStateTimedout) {
 		message = "longer than the limit"
-		for _, also := range spec.AdditionalFailures {
-			message += ": " + condensed(also.Failure.Message)
-			break
+		if len(spec.AdditionalFailures) > 0 {
+			_, also, _ := strings.Cut(spec.AdditionalFailures[0].Failure.Message, "before it exited:")
+			message += ": " + condensed(also)
 		}
 	}
 	if characters := []rune(message); len(characters) > longestReason {
@@ -212,6 +212,8 @@ func reason(spec types.SpecReport) string {
 }
 
 var (
+	// Where the suite begins to print an object, as Go, JSON or YAML.
+	object = regexp.MustCompile(`^(\{|(apiVersion|conditions|metadata):)|&v\d\w*\.`)
 	// The type and address that gomega prints before a value.
 	kind = regexp.MustCompile(`<[*\[\]a-zA-Z0-9_.]+( \| (len|cap|0x)[^>]*)?>: ?`)
 	// What a page in Markdown would take for markup.
@@ -222,11 +224,15 @@ func condensed(message string) string {
 	var kept []string
 	for line := range strings.Lines(message) {
 		line = strings.TrimSpace(kind.ReplaceAllString(line, ""))
-		if strings.HasPrefix(line, "{") || strings.HasPrefix(line, "apiVersion:") || strings.HasPrefix(line, "metadata:") {
-			break
+		begins := object.FindStringIndex(line)
+		if begins != nil {
+			line = strings.TrimRight(line[:begins[0]], " (")
 		}
 		if line != "" {
 			kept = append(kept, line)
+		}
+		if begins != nil {
+			break
 		}
 	}
 	return markup.ReplaceAllString(strings.Join(kept, " "), `\$0`)

@@ -67,7 +67,9 @@ func TestAReasonIsALine(t *testing.T) {
 	for message, expected := range map[string]string{
 		"creating pods: a\n    <*errors.StatusError | 0xc0012>: \n    not found\n    {\n        ErrStatus: 1": "creating pods: a not found",
 		"Expected\n    <bool>: false\nto be true":                                                             "Expected false to be true",
-		"a_b|c": `a\_b\|c`,
+		"a_b|c":                              `a\_b\|c`,
+		"wrong (&v1.Pod{Name:\"x\"}) indeed": "wrong",
+		"got instead:\n  <*v1.Pod>: \n spec": "got instead: spec",
 	} {
 		if got := condensed(message); got != expected {
 			t.Errorf("%q: got %q", message, got)
