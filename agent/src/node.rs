@@ -19,6 +19,8 @@ const LOOK_WHEN_TROUBLED: Duration = Duration::from_secs(1);
 const REPEAT: u32 = 4;
 const CALL: Duration = Duration::from_secs(10);
 
+type Client = ControlClient<tonic::transport::Channel>;
+
 /// Reports the node until `stop`.
 pub(crate) async fn run<E: Engine>(
     engine: Arc<E>,
@@ -44,16 +46,20 @@ pub(crate) async fn run<E: Engine>(
             Ok(now) => info = now,
             Err(error) => trouble = trouble.or(Some(error.to_string())),
         }
-        let report = describe(&info, trouble, &controller, &state_dir);
         same += 1;
-        if last.as_ref() != Some(&report) || same >= REPEAT {
-            match send(&mut client, &controller, &report).await {
-                Ok(()) => (last, same) = (Some(report), 0),
-                Err(error) => {
-                    tracing::debug!(error = format!("{error:#}"), "cannot report the node; trying again");
-                    (client, last) = (None, None);
-                }
+        let sent = async {
+            // Connected first: the machine's address is our side of the connection.
+            let client = connected(&mut client, &controller).await?;
+            let report = describe(&info, trouble, &controller, &state_dir);
+            if last.as_ref() != Some(&report) || same >= REPEAT {
+                tokio::time::timeout(CALL, client.report_node(report.clone())).await??;
+                (last, same) = (Some(report), 0);
             }
+            anyhow::Ok(())
+        };
+        if let Err(error) = sent.await {
+            tracing::debug!(error = format!("{error:#}"), "cannot report the node; trying again");
+            (client, last) = (None, None);
         }
         let settled = last.as_ref().is_some_and(|report| report.runtime_ready);
         tokio::select! {
@@ -64,20 +70,17 @@ pub(crate) async fn run<E: Engine>(
     }
 }
 
-async fn send(
-    client: &mut Option<ControlClient<tonic::transport::Channel>>,
+async fn connected<'c>(
+    client: &'c mut Option<Client>,
     controller: &Controller,
-    report: &NodeReport,
-) -> anyhow::Result<()> {
-    let connected = match client {
-        Some(client) => client,
+) -> anyhow::Result<&'c mut Client> {
+    match client {
+        Some(client) => Ok(client),
         None => {
             let channel = tokio::time::timeout(CALL, controller.channel()).await??;
-            client.insert(ControlClient::new(channel))
+            Ok(client.insert(ControlClient::new(channel)))
         }
-    };
-    tokio::time::timeout(CALL, connected.report_node(report.clone())).await??;
-    Ok(())
+    }
 }
 
 fn describe(
