@@ -11,7 +11,6 @@ use warren_proto::control::{
 use super::{
     backoff::{self, Next},
     model::{Exit, ImageState, Instance, Kind, Phase, Pod, Slot, after},
-    pod::is_initialised,
     probes::ProbeKind,
 };
 
@@ -167,7 +166,8 @@ impl View<'_> {
         }
         match latest.and_then(|instance| instance.exit().map(|exit| (instance, exit))) {
             Some((instance, exit)) => self.after_exit(spec, instance, exit),
-            None if kind == Kind::App && !is_initialised(self.instruction, self.pod) => {
+            // As long as nothing of it was created, in a pod that has something to do before.
+            None if !self.instruction.init_containers.is_empty() => {
                 waiting("PodInitializing", String::new())
             }
             None => waiting("ContainerCreating", String::new()),

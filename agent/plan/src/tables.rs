@@ -452,6 +452,20 @@ fn an_unresolved_container_waits_with_its_reason() {
 }
 
 #[test]
+fn what_comes_after_an_init_container_waits_for_initialization() {
+    let mut wanted = instruction();
+    wanted.init_containers = ["first", "second"]
+        .map(|name| Container { name: name.into(), image: "nginx:1".into(), ..Container::default() })
+        .into();
+    let status = report(&wanted, &pod(vec![]), 0);
+    for container in status.init_containers.iter().chain(&status.containers) {
+        let state = container.state.clone().and_then(|state| state.state);
+        let Some(State::Waiting(waiting)) = state else { panic!("{} waits", container.name) };
+        assert_eq!(waiting.reason, "PodInitializing", "{}", container.name);
+    }
+}
+
+#[test]
 fn a_failed_init_container_fails_a_pod_that_never_restarts() {
     let mut wanted = instruction();
     wanted.restart_policy = RestartPolicy::Never.into();

@@ -114,7 +114,8 @@ pub(crate) fn next(pod: &Value, observation: &Observation<'_>) -> Value {
             text => status.insert(field.into(), text.into()),
         };
     }
-    let waiting = if containers.initialized() { "ContainerCreating" } else { "PodInitializing" };
+    let alone = containers.init.is_empty() && containers.sidecars.is_empty();
+    let waiting = if alone { "ContainerCreating" } else { "PodInitializing" };
     status.insert("containerStatuses".into(), statuses(containers.main.iter(), waiting));
     if !containers.init.is_empty() || !containers.sidecars.is_empty() {
         let all = containers.init.iter().chain(&containers.sidecars);
