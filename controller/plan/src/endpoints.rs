@@ -28,14 +28,17 @@ use crate::{
 use warren_vocabulary::resources::{ENDPOINTSLICES, SERVICE_NAME};
 
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-const MANAGER: &str = "endpointslice-controller.warren.dev";
+/// The name that Kubernetes' own controller goes by: clients look for it.
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// As earlier versions signed; their slices are ours, too.
+const EARLIER_MANAGER: &str = "endpointslice-controller.warren.dev";
 /// How many ports the slices of one service may name in all: each set of resolved ports has a slice of its own.
 const MOST_PORTS: usize = 20_000;
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Whether a slice is ours to write.
 pub(crate) fn is_managed(slice: &Value) -> bool {
-    object::label(slice, MANAGED_BY) == Some(MANAGER)
+    object::label(slice, MANAGED_BY).is_some_and(|manager| [MANAGER, EARLIER_MANAGER].contains(&manager))
 }
 
 /// The name of the service that a slice belongs to.
@@ -124,7 +127,7 @@ fn wanted_slices(
     let mut groups = BTreeMap::<Vec<Option<i32>>, Vec<Value>>::new();
     let most = (MOST_PORTS / service_ports(service).len().max(1)).max(1);
     for pod in &pods {
-        let targets = targets(service, Some(pod));
+        let targets = targets(service, pod);
         if groups.len() >= most && !groups.contains_key(&targets) {
             let message = format!(
                 "its pods have given its port names more than {most} different sets of numbers: further pods get no \
@@ -135,8 +138,9 @@ fn wanted_slices(
         }
         groups.entry(targets).or_default().push(endpoint(view, service, pod, trusting));
     }
+    // A slice without endpoints stands for a service without pods; no pod, no port.
     if groups.is_empty() {
-        groups.insert(targets(service, None), Vec::new());
+        groups.insert(Vec::new(), Vec::new());
     }
     groups
         .into_iter()
@@ -214,14 +218,14 @@ fn service_ports<'s>(service: &'s Typed<'_, Service>) -> &'s [ServicePort] {
 }
 
 /// Where this pod listens for each of the service's ports.
-fn targets(service: &Typed<'_, Service>, pod: Option<&PodView<'_>>) -> Vec<Option<i32>> {
+fn targets(service: &Typed<'_, Service>, pod: &PodView<'_>) -> Vec<Option<i32>> {
     let named = named_ports(pod);
     service_ports(service).iter().map(|port| target(port, &named)).collect()
 }
 
 /// The pod's ports that have names, by name and protocol; of several the first.
-fn named_ports<'p>(pod: Option<&'p PodView<'_>>) -> BTreeMap<(&'p str, &'p str), i32> {
-    let containers = pod.and_then(|pod| pod.spec.as_ref()).into_iter().flat_map(|spec| &spec.containers);
+fn named_ports<'p>(pod: &'p PodView<'_>) -> BTreeMap<(&'p str, &'p str), i32> {
+    let containers = pod.spec.as_ref().into_iter().flat_map(|spec| &spec.containers);
     let mut named = BTreeMap::new();
     for port in containers.flat_map(|container| container.ports.iter().flatten()) {
         if let Some(name) = &port.name {

@@ -43,6 +43,7 @@ fn a_service_has_one_slice_with_its_pods() {
     assert!(key.name.starts_with("web-") && key.name.len() == 9, "{key}");
     let labels = &slice["metadata"]["labels"];
     assert_eq!(labels["kubernetes.io/service-name"], "web");
+    assert_eq!(labels["endpointslice.kubernetes.io/managed-by"], "endpointslice-controller.k8s.io");
     assert_eq!(labels["app"], "web");
     assert_eq!(slice["metadata"]["ownerReferences"][0]["kind"], "Service");
     assert_eq!(slice["ports"], json!([{"name": "web", "protocol": "TCP", "port": 8080}]));
@@ -73,7 +74,8 @@ fn a_service_without_pods_has_an_empty_slice_and_one_without_selector_none() {
     let manual = model.service("manual", "x");
     model.change(&manual, |value| drop(value["spec"].as_object_mut().unwrap().remove("selector")));
     model.settle();
-    assert_eq!(slice(&model).1["endpoints"], json!([]));
+    let slice = slice(&model).1;
+    assert_eq!((&slice["endpoints"], &slice["ports"]), (&json!([]), &json!([])));
 }
 
 #[test]
