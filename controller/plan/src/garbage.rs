@@ -325,7 +325,8 @@ fn old_events(view: &View<'_>, outcome: &mut Outcome<'_>) {
         let told = time("/series/lastObservedTime")
             .or_else(|| time("/lastTimestamp"))
             .or_else(|| time("/eventTime"));
-        told.unwrap_or_else(|| object::created_at(event))
+        // When it was written is no earlier than its creation, whatever past it tells of.
+        told.map_or(object::created_at(event), |told| told.max(object::created_at(event)))
     };
     let mut expired = Vec::new();
     for event in view.world.snapshot.list(EVENTS) {

@@ -256,6 +256,28 @@ fn events_are_counted_and_forgotten_after_an_hour() {
     }
 }
 
+#[test]
+fn an_event_that_tells_of_the_past_is_kept_for_an_hour_too() {
+    let mut model = Model::new(1);
+    let now = model.now.to_string();
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": "past", "namespace": "default", "creationTimestamp": now},
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "gone"},
+        "eventTime": "2017-09-19T13:49:16.000000Z",
+    });
+    let key = model.put(EVENTS, "default", event);
+    model.settle();
+    assert!(model.objects.contains_key(&key), "forgotten at once");
+    let mut passes = 0;
+    while model.objects.contains_key(&key) {
+        model.now = model.wake_at();
+        model.settle();
+        passes += 1;
+        assert!(passes < 100, "the event stays");
+    }
+}
+
 /// Lets the planners come to rest with certificates to give away; the answer is whether they had anything to do.
 fn settle_with(model: &mut Model, pem: &str) -> bool {
     for round in 0..50 {
