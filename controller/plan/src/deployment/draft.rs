@@ -77,7 +77,7 @@ impl<'a> Draft<'a> {
         let mut sets = Vec::new();
         let mut adoptions = Vec::new();
         for set in view.sets_of(deployment.uid()) {
-            sets.push(observe(view, set, spec.min_ready_seconds, outcome));
+            sets.push(observe(view, set, outcome));
         }
         for set in view.sets_of("").filter(|set| set.namespace() == deployment.namespace()) {
             if !deployment.deleting() && !set.deleting() && matches(spec, set) {
@@ -204,9 +204,10 @@ fn matches(spec: &k8s_openapi::api::apps::v1::DeploymentSpec, set: &Typed<'_, Re
 fn observe<'a>(
     view: &View<'a>,
     set: &Typed<'a, ReplicaSet>,
-    min_ready_seconds: Option<i32>,
     outcome: &mut Outcome<'_>,
 ) -> Set<'a> {
+    // The set's own, as its status counts: an old set's pods stay available when the deployment begins to wait longer.
+    let wait = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
     let (mut live, mut ready, mut available, mut reliable, mut running) = (0, 0, 0, 0, 0);
     for pod in view.pods_of(set.uid()).filter(|pod| !pod.terminal()) {
         running += 1;
@@ -215,7 +216,7 @@ fn observe<'a>(
         }
         live += 1;
         ready += i64::from(pod.ready());
-        if replicaset::is_available(pod, min_ready_seconds.unwrap_or(0), view.now, outcome) {
+        if replicaset::is_available(pod, wait, view.now, outcome) {
             available += 1;
             reliable += i64::from(pod.node().is_some_and(|node| view.health(node) == Health::Alive));
         }

@@ -266,6 +266,21 @@ fn availability_waits_for_min_ready_seconds() {
 }
 
 #[test]
+fn old_pods_stay_available_when_the_deployment_begins_to_wait_longer() {
+    let mut model = Model::new(1);
+    let key = model.deployment("web", 1, rolling(json!(1), json!(0)));
+    model.settle();
+    model.broken = Some("broken");
+    model.change(&key, |value| {
+        value["spec"]["minReadySeconds"] = 600.into();
+        value["spec"]["template"]["spec"]["containers"][0]["image"] = "broken".into();
+    });
+    model.settle();
+    assert_eq!(sets(&model), [(1, 1), (2, 1)]);
+    assert_eq!(model.get(&key)["status"]["availableReplicas"], 1);
+}
+
+#[test]
 fn a_foreign_set_of_the_wanted_name_is_avoided() {
     let mut model = Model::new(1);
     let key = model.deployment("web", 1, json!({}));
