@@ -194,4 +194,10 @@ pub(super) fn pod_security(context: &Value, path: &Path, errors: &mut Errors) {
             errors.invalid(&path, group.clone(), format!("must be between 0 and {LARGEST_ID}, inclusive"));
         }
     }
+    for (index, sysctl) in items(context, "sysctls").iter().enumerate() {
+        let path = path.child("sysctls").index(index);
+        if required_text(sysctl, "name", &path, errors) {
+            formed(sysctl, "name", &path, formats::sysctl_name, errors);
+        }
+    }
 }

@@ -26,6 +26,8 @@ const PERCENT: &str = "a valid percent string must be a numeric string followed 
     regex used for validation is '[0-9]+%')";
 const ENV_NAME: &str =
     "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const SYSCTL_NAME: &str = "must be words of lower case alphanumeric characters, '-' or '_', which start and end with an \
+    alphanumeric character, joined by '.' or '/' (e.g. 'net.ipv4.tcp_syncookies')";
 const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex \
     used for validation is '[-A-Za-z0-9]+')";
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
@@ -141,6 +143,17 @@ pub(super) fn port_name(text: &str) -> Vec<String> {
 pub(super) fn env_name(text: &str) -> Vec<String> {
     let good = !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=');
     if good { Vec::new() } else { vec![ENV_NAME.to_owned()] }
+}
+
+/// The name of a kernel parameter: words between dots or slashes.
+pub(super) fn sysctl_name(text: &str) -> Vec<String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let word = |word: &str| {
+        word.bytes().all(|b| inner(b) || b == b'-' || b == b'_')
+            && word.bytes().next().is_some_and(inner)
+            && word.bytes().last().is_some_and(inner)
+    };
+    judge(text, 253, text.split(['.', '/']).all(word), SYSCTL_NAME)
 }
 
 /// A key of a ConfigMap or a Secret, which is a file's name when mounted.

@@ -150,6 +150,11 @@ fn pods() {
             "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
         ),
         (
+            "/spec/securityContext",
+            json!({"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}, {"name": "bar..", "value": "1"}]}),
+            "spec.securityContext.sysctls[1].name: Invalid value: \"bar..\": must be words of lower case alphanumeric characters, '-' or '_', which start and end with an alphanumeric character, joined by '.' or '/' (e.g. 'net.ipv4.tcp_syncookies')",
+        ),
+        (
             "/spec/hostAliases/0/ip",
             json!("here"),
             "spec.hostAliases[0].ip: Invalid value: \"here\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
