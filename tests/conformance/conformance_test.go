@@ -41,7 +41,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	limit := flag.Duration("limit", 7*time.Minute, "the longest that one test may take")
+	limit := flag.Duration("limit", 7*time.Minute, "the longest that a test may take, and as long again before and after it")
 	config.CopyFlags(config.Flags, flag.CommandLine)
 	framework.RegisterCommonFlags(flag.CommandLine)
 	framework.RegisterClusterFlags(flag.CommandLine)
@@ -62,11 +62,11 @@ func TestConformance(t *testing.T) {
 	e2e.RunE2ETests(t)
 }
 
-// bounded gives each test that can be interrupted a limit: a feature that is not there is not waited for at length.
-// The cleaning up that follows has the suite's own limits.
+// bounded gives each test, and what it prepares and cleans up, a limit if it can be interrupted: a feature that is not
+// there is not waited for at length.
 func bounded(limit time.Duration) ginkgo.NodeArgsTransformer {
 	return func(kind types.NodeType, _ ginkgo.Offset, text string, args []any) (string, []any, []error) {
-		if kind.Is(types.NodeTypeIt) {
+		if kind.Is(types.NodeTypeIt | types.NodeTypeBeforeEach | types.NodeTypeAfterEach) {
 			for _, arg := range args {
 				switch arg.(type) {
 				case func(context.Context), func(ginkgo.SpecContext):

@@ -3,7 +3,7 @@
 #   FOCUS=REGEX, SKIP=REGEX   only some tests, by name; the page is then printed, not written, unless WRITE=1
 #   NODES=3                   how many nodes the cluster has
 #   PROCESSES=6               how many tests run at a time; serial ones run alone, after the others
-#   LIMIT=7m                  the longest that one test may take
+#   LIMIT=7m                  the longest that one test may take, and as long again to clean up
 #   KEEP=1                    leaves the cluster for a look
 # The program is bin/warren, or what WARREN_BIN names. Results of earlier runs of the same program are merged in; a run of
 # all tests begins anew. Logs and reports: target/conformance.

@@ -200,9 +200,9 @@ func reason(spec types.SpecReport) string {
 	}
 	if spec.State.Is(types.SpecStateTimedout) {
 		message = "longer than the limit"
-		if len(spec.AdditionalFailures) > 0 {
-			_, also, _ := strings.Cut(spec.AdditionalFailures[0].Failure.Message, "before it exited:")
-			message += ": " + condensed(also)
+		if also := spec.Failure.AdditionalFailure; also != nil {
+			_, said, _ := strings.Cut(also.Failure.Message, "before it exited:")
+			message += ": " + condensed(said)
 		}
 	}
 	if characters := []rune(message); len(characters) > longestReason {
