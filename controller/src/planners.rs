@@ -1,4 +1,6 @@
 //! Drives the pure planners: snapshot and observation in, compare-and-swap commits out.
+//!
+//! A pass is made on a thread of its own, for it may take seconds after a start: heartbeats, requests and watches go on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +12,10 @@ use std::{
 use futures_util::future::{FutureExt as _, join_all};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use warren_nodes::Nodes;
-use warren_plan::{Problem, Step, World};
+use warren_nodes::{Nodes, Observed};
+use warren_plan::{Plan, Problem, Step, World};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
-use warren_store::{Change, CommitError, Key, Store, Watch};
+use warren_store::{Change, CommitError, Key, Snapshot, Store, Watch};
 use warren_vocabulary::{
     ClusterConfig,
     guard::{Failure, Progress},
@@ -22,24 +24,35 @@ use warren_vocabulary::{
 
 use crate::starts::{Part, Starts};
 
-/// A whole pass at least this often, whatever was or was not noticed.
+/// A pass at least this often, whatever was or was not noticed; with it, some of the objects that nothing has touched
+/// are looked at again.
 const RESYNC: Duration = Duration::from_secs(10);
+
+/// In so many of these passes all objects are looked at again, but for a few objects at once.
+const ROUND: usize = 30;
+const FEW: usize = 500;
 
 /// While changes keep coming, the planners leave the processor to others for as long as they had it, but not longer.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
-/// When each freed pod address was last used, so that it is not reused too early.
-struct Released {
-    addresses: BTreeMap<Ipv4Addr, u64>,
-    /// Since which revision `addresses` is complete.
-    since: u64,
+/// What planning goes on from: what it knew in the last pass. It is lent to the thread that plans.
+struct Knowledge {
+    planner: warren_plan::Planner,
+    /// In `released`: when each freed pod address was last used, so that it is not reused too early.
+    world: World,
+    /// What `released` is made of.
     watch: Watch,
+    /// When objects that nothing has touched were last looked at.
+    revisited: Instant,
 }
 
-impl Released {
-    fn start(store: &dyn Store) -> anyhow::Result<Self> {
-        let since = store.snapshot().revision;
-        Ok(Self { addresses: BTreeMap::new(), since, watch: store.watch(since)? })
+impl Knowledge {
+    fn start(store: &dyn Store, config: ClusterConfig) -> anyhow::Result<Box<Self>> {
+        let released_since = store.snapshot().revision;
+        let watch = store.watch(released_since)?;
+        let world = World { config, released_since, ..World::default() };
+        let planner = warren_plan::Planner::default();
+        Ok(Box::new(Self { planner, world, watch, revisited: Instant::now() }))
     }
 
     /// Reads history up to a snapshot's revision: a plan must know of every address that its snapshot lacks.
@@ -47,14 +60,53 @@ impl Released {
         while self.watch.position() < revision {
             match self.watch.next().await {
                 Ok(changes) if changes.is_empty() => anyhow::bail!("the store has closed"),
-                Ok(changes) => changes.iter().for_each(|change| note_released(change, &mut self.addresses)),
+                Ok(changes) => {
+                    changes.iter().for_each(|change| note_released(change, &mut self.world.released));
+                }
                 Err(expired) => {
                     tracing::warn!(%expired, "the planners fell behind; freed addresses rest until all have caught up");
-                    *self = Self::start(store)?;
+                    self.world.released_since = store.snapshot().revision;
+                    self.world.released.clear();
+                    self.watch = store.watch(self.world.released_since)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes in what is known now.
+    fn look(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        quarantined: &BTreeSet<Key>,
+        observed: Observed,
+        failures: Vec<Failure>,
+    ) {
+        (self.world.snapshot, self.world.quarantined) = if quarantined.is_empty() {
+            (snapshot, Vec::new())
+        } else {
+            let (rest, quarantined) = snapshot.without(quarantined);
+            (Arc::new(rest), quarantined)
+        };
+        (self.world.nodes, self.world.acknowledged) = (observed.nodes, observed.acknowledged);
+        self.world.failures = failures;
+        if self.revisited.elapsed() >= RESYNC {
+            self.revisited = Instant::now();
+            self.planner.revisit((self.world.snapshot.len() / ROUND).max(FEW));
+        }
+    }
+
+    /// Says what the last plan cost, and what it should have known before.
+    fn tell(&self, took: Duration) {
+        metrics::histogram!("warren_plan_seconds").record(took.as_secs_f64());
+        metrics::counter!("warren_plan_keys_total").increment(self.planner.planned() as u64);
+        for key in self.planner.missed() {
+            metrics::counter!("warren_plan_missed_total").increment(1);
+            tracing::error!(
+                key,
+                "a change concerned this and was not noticed: a fault of ours; it is planned now"
+            );
+        }
     }
 }
 
@@ -71,9 +123,9 @@ pub(crate) fn start(
     let wake = Arc::new(Notify::new());
     tasks.spawn("planner-watch", watch(Arc::clone(&store), Arc::clone(&wake), stop.clone()));
     tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
-    let released = tokio::sync::Mutex::new(Released::start(&*store)?);
+    let knowledge = tokio::sync::Mutex::new(Some(Knowledge::start(&*store, config.clone())?));
     let (progress, reported) = (starts.watch(Part::Planning), Mutex::default());
-    let planner = Planner { store, nodes, config, quarantined, starts, progress, released, reported };
+    let planner = Planner { store, nodes, config, quarantined, starts, progress, knowledge, reported };
     let planner = Arc::new(planner);
     tasks.spawn("planner", async move {
         // A boxed future, because a lending one cannot be shown to be `Send`.
@@ -131,50 +183,56 @@ struct Planner {
     quarantined: BTreeSet<Key>,
     starts: Arc<Starts>,
     progress: Arc<dyn Progress>,
-    released: tokio::sync::Mutex<Released>,
+    /// None while it is lent, or when a fault of ours has cost it.
+    knowledge: tokio::sync::Mutex<Option<Box<Knowledge>>>,
     /// Problems are said once, not in every pass.
     reported: Mutex<BTreeSet<String>>,
 }
 
 impl Planner {
     async fn pass(self: Arc<Self>) -> Pass {
-        let now = jiff::Timestamp::now();
-        let observed = self.nodes.observe();
-        // The acknowledgement was observed first: it can only be older than the snapshot.
-        let snapshot = self.store.snapshot();
-        let mut released = self.released.lock().await;
-        if let Err(error) = released.catch_up(&*self.store, snapshot.revision).await {
-            tracing::debug!(%error, "no plan");
-            return Pass { retry: true, wake_after: None };
-        }
-        let (snapshot, quarantined) = if self.quarantined.is_empty() {
-            (snapshot, Vec::new())
-        } else {
-            let (rest, quarantined) = snapshot.without(&self.quarantined);
-            (Arc::new(rest), quarantined)
+        let mut lent = self.knowledge.lock().await;
+        let (plan, took, knowledge) = match self.think(lent.take()).await {
+            Ok(thought) => thought,
+            Err(error) => {
+                tracing::debug!(%error, "no plan");
+                return Pass { retry: true, wake_after: None };
+            }
         };
-        let world = World {
-            snapshot,
-            config: self.config.clone(),
-            nodes: observed.nodes,
-            acknowledged: observed.acknowledged,
-            released: released.addresses.clone(),
-            released_since: released.since,
-            quarantined,
-            failures: self.nodes.failures(),
-        };
-        drop(released);
-        let started = Instant::now();
-        let plan = warren_plan::plan_watched(&world, now, &*self.progress);
         self.starts.finish(Part::Planning);
-        let took = started.elapsed();
-        metrics::histogram!("warren_plan_seconds").record(took.as_secs_f64());
-        self.report(plan.problems, plan.failures.iter().chain(&world.failures));
+        knowledge.tell(took);
+        self.report(plan.problems, plan.failures.iter().chain(&knowledge.world.failures));
+        *lent = Some(knowledge);
+        drop(lent);
         let retry = self.apply(plan.steps).await;
         tokio::time::sleep(took.min(LONGEST_REST)).await;
         let now = jiff::Timestamp::now();
         let wake_after = plan.wake_at.map(|at| now.duration_until(at).try_into().unwrap_or(Duration::ZERO));
         Pass { retry, wake_after }
+    }
+
+    /// Plans on a thread of its own. What it cannot end costs what was known: the next pass begins from nothing.
+    async fn think(&self, known: Option<Box<Knowledge>>) -> anyhow::Result<(Plan, Duration, Box<Knowledge>)> {
+        let now = jiff::Timestamp::now();
+        let observed = self.nodes.observe();
+        // The acknowledgement was observed first: it can only be older than the snapshot.
+        let snapshot = self.store.snapshot();
+        let mut knowledge = match known {
+            Some(knowledge) => knowledge,
+            None => Knowledge::start(&*self.store, self.config.clone())?,
+        };
+        knowledge.catch_up(&*self.store, snapshot.revision).await?;
+        knowledge.look(snapshot, &self.quarantined, observed, self.nodes.failures());
+        let progress = Arc::clone(&self.progress);
+        let thread = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let plan = knowledge.planner.plan(&knowledge.world, now, &*progress);
+            (plan, started.elapsed(), knowledge)
+        });
+        let ended = |error: &tokio::task::JoinError| {
+            tracing::error!(%error, "planning ended by a fault of ours; it begins again from nothing");
+        };
+        Ok(thread.await.inspect_err(ended)?)
     }
 
     /// Commits all steps at once; a conflict is dropped, as the change that caused it wakes us again.

@@ -15,7 +15,10 @@ mod rolling;
 mod scaling;
 mod status;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::Deployment;
+use warren_state::Key;
 
 use crate::{
     object,
@@ -25,11 +28,13 @@ use crate::{
 };
 use draft::Draft;
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    for deployment in &view.deployments {
-        if !view.namespace_terminating(deployment.namespace()) {
-            outcome.each(deployment.object, |outcome| plan_deployment(view, deployment, outcome));
-        }
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    for key in keys.iter().filter(|key| !view.namespace_terminating(&key.namespace)) {
+        outcome.unit(view, key, |outcome| {
+            if let Some(deployment) = view.typed::<Deployment>(key) {
+                plan_deployment(view, &deployment, outcome);
+            }
+        });
     }
 }
 

@@ -1,19 +1,16 @@
 //! Where does a service lead?
 //!
-//! One slice per service, and one more for each further set of resolved ports. A pod is ready for traffic
+//! One slice per service for each set of resolved ports; of more than a hundred pods several, which consumers add up:
+//! a pod that changes writes the slice that it is in, and no other. A pod is ready for traffic
 //! when it says so, is not being deleted, and its node is not suspect; but suspicion alone never takes a
 //! service's last endpoints away.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+mod slicing;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
-    api::{
-        core::v1::{Service, ServicePort},
-        discovery::v1::EndpointSlice,
-    },
+    api::core::v1::{Service, ServicePort},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Map, Value, json};
@@ -22,7 +19,6 @@ use warren_state::{Key, Transaction};
 use crate::{
     object,
     outcome::Outcome,
-    selector,
     view::{PodView, Typed, View},
 };
 use warren_vocabulary::resources::{ENDPOINTSLICES, SERVICE_NAME};
@@ -46,11 +42,9 @@ pub(crate) fn service_of(slice: &Value) -> Option<&str> {
     object::label(slice, SERVICE_NAME)
 }
 
-/// Every address that some slice mentions.
-pub(crate) fn addresses(view: &View<'_>) -> BTreeSet<Ipv4Addr> {
-    let slices = view.world.snapshot.typed::<EndpointSlice>(ENDPOINTSLICES);
-    let endpoints = slices.flat_map(|(_, slice)| slice.endpoints.clone());
-    endpoints.flat_map(|endpoint| endpoint.addresses).filter_map(|address| address.parse().ok()).collect()
+/// What the slices of a service are looked up by.
+pub(crate) fn group(namespace: &str, service: &str) -> String {
+    format!("{namespace}\0{service}")
 }
 
 /// Whether a slice belongs to a headless service.
@@ -58,19 +52,14 @@ pub(crate) fn is_headless(slice: &Value) -> bool {
     object::label(slice, HEADLESS).is_some()
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    let mut slices = BTreeMap::<(String, String), Vec<_>>::new();
-    for (slice, _) in view.world.snapshot.typed::<EndpointSlice>(ENDPOINTSLICES) {
-        if let (true, Some(name)) = (is_managed(&slice.value), object::label(&slice.value, SERVICE_NAME)) {
-            slices.entry((slice.key.namespace.to_string(), name.to_owned())).or_default().push(slice);
-        }
-    }
-    for service in &view.services {
-        let existing =
-            slices.remove(&(service.namespace().to_owned(), service.name().to_owned())).unwrap_or_default();
-        if selects(service) && !service.deleting() && !view.namespace_terminating(service.namespace()) {
-            plan_service(view, service, &existing, outcome);
-        }
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    for key in keys.iter().filter(|key| !view.namespace_terminating(&key.namespace)) {
+        outcome.unit(view, key, |outcome| {
+            let service = view.typed::<Service>(key).filter(|service| !service.deleting());
+            if let Some(service) = service.filter(|service| selects(service)) {
+                plan_service(view, &service, outcome);
+            }
+        });
     }
 }
 
@@ -82,22 +71,17 @@ fn selects(service: &Service) -> bool {
     })
 }
 
-fn plan_service(
-    view: &View<'_>,
-    service: &Typed<'_, Service>,
-    existing: &[&std::sync::Arc<warren_state::Object>],
-    outcome: &mut Outcome<'_>,
-) {
+fn plan_service(view: &View<'_>, service: &Typed<'_, Service>, outcome: &mut Outcome<'_>) {
     let mut transaction = Transaction::new();
     let wanted = wanted_slices(view, service, outcome);
-    for slice in existing {
+    for slice in view.slices_of(service.namespace(), service.name()) {
         if !wanted.contains_key(&*slice.key.name) {
             transaction = transaction.delete(slice.key.clone(), slice.revision);
         }
     }
     for (name, (ports, endpoints)) in wanted {
         let key = Key::new(ENDPOINTSLICES, service.namespace(), &name);
-        match view.world.snapshot.get(&key) {
+        match view.read(&key) {
             None => {
                 transaction =
                     transaction.create(key.clone(), new_slice(view, service, &key, ports, endpoints))
@@ -106,10 +90,11 @@ fn plan_service(
             Some(slice) if !object::owners(slice).any(|owner| object::owner_uid(owner) == service.uid()) => {
                 return;
             }
+            Some(slice) if is_filled(&slice.value, service, &ports, &endpoints) => {}
             Some(slice) => {
-                if let Some(value) = object::edited(slice, |value| fill(value, service, ports, endpoints)) {
-                    transaction = transaction.replace(key, slice.revision, value);
-                }
+                let mut value = slice.value.clone();
+                fill(&mut value, service, ports, endpoints);
+                transaction = transaction.replace(key, slice.revision, value);
             }
         }
     }
@@ -124,7 +109,7 @@ fn wanted_slices(
 ) -> BTreeMap<String, (Value, Vec<Value>)> {
     let pods = selected(view, service);
     let trusting = brake(view, service, &pods, outcome);
-    let mut groups = BTreeMap::<Vec<Option<i32>>, Vec<Value>>::new();
+    let mut groups = BTreeMap::<Vec<Option<i32>>, Vec<&PodView<'_>>>::new();
     let most = (MOST_PORTS / service_ports(service).len().max(1)).max(1);
     for pod in &pods {
         let targets = targets(service, pod);
@@ -136,33 +121,36 @@ fn wanted_slices(
             outcome.problem(service.object.key.clone(), message);
             continue;
         }
-        groups.entry(targets).or_default().push(endpoint(view, service, pod, trusting));
+        groups.entry(targets).or_default().push(pod);
     }
     // A slice without endpoints stands for a service without pods; no pod, no port.
     if groups.is_empty() {
         groups.insert(Vec::new(), Vec::new());
     }
-    groups
-        .into_iter()
-        .enumerate()
-        .map(|(index, (targets, endpoints))| {
-            let suffix = object::letters(&["slice", service.uid(), &index.to_string()], 5);
-            (format!("{}-{suffix}", service.name()), (ports(service, &targets), endpoints))
-        })
-        .collect()
+    let size = slicing::size(pods.len(), most);
+    let mut slices = BTreeMap::new();
+    for (index, (targets, pods)) in groups.into_iter().enumerate() {
+        let addresses: Vec<u32> = pods.iter().map(|pod| pod.address().map_or(0, u32::from)).collect();
+        for (part, range) in slicing::cut(&addresses, size) {
+            let index = index.to_string();
+            let mut parts = vec!["slice", service.uid(), &index];
+            parts.extend((!part.is_empty()).then_some(part.as_str()));
+            let endpoints = pods[range].iter().map(|pod| endpoint(view, service, pod, trusting)).collect();
+            let name = format!("{}-{}", service.name(), object::letters(&parts, 5));
+            slices.insert(name, (ports(service, &targets), endpoints));
+        }
+    }
+    slices
 }
 
 /// The service's pods that have an address, in the order of their addresses.
-fn selected<'v, 'a>(view: &'v View<'a>, service: &Typed<'_, Service>) -> Vec<&'v PodView<'a>> {
+fn selected<'a>(view: &View<'a>, service: &Typed<'_, Service>) -> Vec<PodView<'a>> {
     let Some(wanted) = service.spec.as_ref().and_then(|spec| spec.selector.as_ref()) else {
         return Vec::new();
     };
-    let mut pods: Vec<_> = view
-        .pods_in(service.namespace())
-        .filter(|pod| selector::contains(pod.labels(), wanted))
-        .filter(|pod| pod.address().is_some() && pod.node().is_some() && !pod.terminal())
-        .collect();
-    pods.sort_by_key(|pod| (pod.address(), pod.uid().to_owned()));
+    let mut pods = view.pods_labelled(service.namespace(), wanted);
+    pods.retain(|pod| pod.address().is_some() && pod.node().is_some() && !pod.terminal());
+    pods.sort_by_cached_key(|pod| (pod.address(), pod.uid().to_owned()));
     pods
 }
 
@@ -174,13 +162,13 @@ fn suspect(view: &View<'_>, pod: &PodView<'_>) -> bool {
 fn brake(
     view: &View<'_>,
     service: &Typed<'_, Service>,
-    pods: &[&PodView<'_>],
+    pods: &[PodView<'_>],
     outcome: &mut Outcome<'_>,
 ) -> bool {
     let ready = || pods.iter().filter(|pod| pod.ready_when_last_heard());
-    let is_trusted = |pod: &&&PodView<'_>| !pod.deleting() && !suspect(view, pod);
+    let is_trusted = |pod: &PodView<'_>| !pod.deleting() && !suspect(view, pod);
     // Pods that are being replaced count, too: they serve until their replacement does.
-    let braked = ready().any(|pod| suspect(view, pod)) && !ready().any(|pod| is_trusted(&pod));
+    let braked = ready().any(|pod| suspect(view, pod)) && !ready().any(is_trusted);
     if braked {
         let message =
             "all ready endpoints are on nodes that stopped answering: they are kept until others are ready";
@@ -288,17 +276,27 @@ fn new_slice(
     value
 }
 
-fn fill(value: &mut Value, service: &Typed<'_, Service>, ports: Value, endpoints: Vec<Value>) {
-    let labels = object::object_at(value, &["metadata", "labels"]);
-    labels.clear();
-    for (name, text) in service.metadata.labels.iter().flatten() {
-        labels.insert(name.clone(), text.clone().into());
-    }
+/// The labels of the service's slices: its own, and ours.
+fn labels(service: &Typed<'_, Service>) -> Map<String, Value> {
+    let own = service.metadata.labels.iter().flatten();
+    let mut labels: Map<_, _> = own.map(|(name, text)| (name.clone(), text.clone().into())).collect();
     labels.insert(SERVICE_NAME.into(), service.name().into());
     labels.insert(MANAGED_BY.into(), MANAGER.into());
     if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
         labels.insert(HEADLESS.into(), "".into());
     }
+    labels
+}
+
+/// Whether a slice says what it should say.
+fn is_filled(slice: &Value, service: &Typed<'_, Service>, ports: &Value, endpoints: &[Value]) -> bool {
+    slice.get("ports") == Some(ports)
+        && slice["endpoints"].as_array().is_some_and(|listed| listed == endpoints)
+        && warren_state::at(slice, "/metadata/labels").and_then(Value::as_object) == Some(&labels(service))
+}
+
+fn fill(value: &mut Value, service: &Typed<'_, Service>, ports: Value, endpoints: Vec<Value>) {
+    *object::object_at(value, &["metadata", "labels"]) = labels(service);
     let changed = value.get("ports") != Some(&ports) || value["endpoints"].as_array() != Some(&endpoints);
     if changed && value.get("endpoints").is_some() {
         object::bump_generation(value);

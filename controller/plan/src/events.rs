@@ -24,7 +24,7 @@ pub(crate) struct Event<'a> {
 /// reason and message is counted. Nothing is told inside a namespace that is going away.
 pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
     let Some(key) = key(view, event) else { return };
-    let value = match view.world.snapshot.get(&key) {
+    let value = match view.read(&key) {
         Some(existing) => {
             // One that somebody deletes meanwhile stays deleted: the step is planned anew.
             transaction.preconditions.push(Precondition::Exists(key.clone()));
@@ -37,7 +37,7 @@ pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Eve
 
 /// Adds the event unless it is there already: for what goes on, and would be counted in every pass.
 pub(crate) fn record_once(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
-    if let Some(key) = key(view, event).filter(|key| view.world.snapshot.get(key).is_none()) {
+    if let Some(key) = key(view, event).filter(|key| view.read(key).is_none()) {
         let value = first(view, event, &key);
         transaction.writes.push(Write::Put(key, value));
     }
@@ -55,6 +55,9 @@ pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome<'_>, event: &Event<'_>
 fn key(view: &View<'_>, event: &Event<'_>) -> Option<Key> {
     let about = &event.about.key;
     let namespace = if about.namespace.is_empty() { "default" } else { &*about.namespace };
+    if about.namespace.is_empty() {
+        view.read(&Key::new(resources::NAMESPACES, "", namespace));
+    }
     if view.namespace_terminating(namespace) {
         return None;
     }

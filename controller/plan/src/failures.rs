@@ -10,6 +10,7 @@ use crate::{
     object::{self, Condition},
     outcome::Outcome,
     view::View,
+    views::By,
 };
 use warren_vocabulary::{
     guard::Failure,
@@ -23,9 +24,16 @@ const COMPONENT: &str = "warren-controller";
 /// Kinds with conditions.
 const CONDITIONED: [&str; 6] = [DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES];
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
+/// Whether an object says that we failed on it.
+pub(crate) fn is_told(object: &Object) -> bool {
+    CONDITIONED.contains(&&*object.key.resource)
+        && object::condition(&object.value, CONDITION).is_some_and(|said| said["status"] == "True")
+}
+
+/// `failed` is what the planners failed on, in this pass or an earlier one.
+pub(crate) fn plan(view: &View<'_>, failed: &[Failure], outcome: &mut Outcome<'_>) {
     let mut failures = BTreeMap::<Key, Vec<Failure>>::new();
-    for failure in outcome.failures().iter().chain(&view.world.failures) {
+    for failure in failed.iter().chain(&view.world.failures) {
         failures.entry(failure.key.clone()).or_default().push(failure.clone());
     }
     for (key, failures) in &failures {
@@ -33,13 +41,8 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
             outcome.each(object, |outcome| tell(view, object, failures, outcome));
         }
     }
-    for resource in CONDITIONED {
-        for object in view.world.snapshot.list(resource).filter(|object| !failures.contains_key(&object.key))
-        {
-            if object::condition(&object.value, CONDITION).is_some_and(|said| said["status"] == "True") {
-                set(view, object, "False", "Planned", "", Transaction::new(), outcome);
-            }
-        }
+    for object in view.views.all(By::Failed).filter(|object| !failures.contains_key(&object.key)) {
+        set(view, object, "False", "Planned", "", Transaction::new(), outcome);
     }
 }
 

@@ -1,7 +1,12 @@
 //! What is nobody's work yet? An object of a kind that is kept and not run has one event that says so.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
+
 use warren_objects::kinds::{KINDS, Kind};
-use warren_state::{Object, Precondition, Transaction, Write};
+use warren_state::{Key, Object, Precondition, Transaction, Write};
 
 use crate::{
     events::{self, Event},
@@ -15,17 +20,32 @@ const REASON: &str = "NotImplemented";
 /// How many events one pass tells: many objects, as after a restore, take several.
 const BURST: usize = 500;
 
-/// Looks at the objects of such kinds alone. An event that is there is left alone; it is told again when it has expired,
-/// as long as its object is there, so that who describes the object always finds it.
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    let kinds = KINDS.iter().filter(|kind| !kind.idle.is_empty() && !kind.is_face());
-    let objects =
-        kinds.flat_map(|kind| view.world.snapshot.list(kind.resource).map(move |object| (kind, object)));
-    let living = objects.filter(|(_, object)| !object::is_deleting(object));
-    let untold = living.filter_map(|(kind, object)| Some((object, telling(view, kind, object)?)));
-    for (object, transaction) in untold.take(BURST) {
-        outcome.step(format!("say that {} is not run", object.key), transaction);
+/// An event that is there is left alone; it is told again when it has expired, as long as its object is there, so that
+/// who describes the object always finds it.
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    let mut told: usize = 0;
+    for key in keys {
+        outcome.unit(view, key, |outcome| {
+            let living = view.world.snapshot.get(key).filter(|object| !object::is_deleting(object));
+            let (Some(object), Some(kind)) = (living, kind(&key.resource)) else { return };
+            let Some(transaction) = telling(view, kind, object) else { return };
+            told = told.saturating_add(1);
+            if told > BURST {
+                outcome.reopen();
+            } else {
+                outcome.step(format!("say that {key} is not run"), transaction);
+            }
+        });
     }
+}
+
+/// The kind of a resource, if it is kept and not run.
+pub(crate) fn kind(resource: &str) -> Option<&'static Kind> {
+    static IDLE: LazyLock<BTreeMap<&'static str, &'static Kind>> = LazyLock::new(|| {
+        let idle = KINDS.iter().filter(|kind| !kind.idle.is_empty() && !kind.is_face());
+        idle.map(|kind| (kind.resource, kind)).collect()
+    });
+    IDLE.get(resource).copied()
 }
 
 /// Nothing while the event is there. Two who tell it at once do not count it twice: the second one fails.

@@ -20,7 +20,18 @@ use warren_vocabulary::{
 /// On an Ingress: its class, as clients wrote it before there was a field for it.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
+/// All of them as one: who asks for what another one has, depends on all.
+pub(crate) fn unit() -> Key {
+    Key::new(INGRESSES, "", "")
+}
+
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    for key in keys {
+        outcome.unit(view, key, |outcome| plan_all(view, outcome));
+    }
+}
+
+fn plan_all(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let snapshot = &view.world.snapshot;
     let wanted = addresses(snapshot.list(MEMBERS).filter_map(|object| Member::from_object(object).ok()));
     for ingress in snapshot.list(INGRESSES).filter(|ingress| is_ours(snapshot, ingress)) {

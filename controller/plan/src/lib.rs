@@ -1,7 +1,8 @@
 //! What should happen next: every decision of the controller, as pure functions.
 //!
 //! ```text
-//!  World (snapshot, liveness, acknowledgements) + now ──► plan() ──► Plan { steps, problems, wake_at }
+//!  World (snapshot, liveness, acknowledgements) + now ──► Planner ──► Plan { steps, problems, wake_at }
+//!      what differs from the last one: views advance, keys are touched
 //!                                                           │
 //!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  idle
 //! ```
@@ -22,15 +23,20 @@ mod failures;
 mod garbage;
 mod idle;
 pub mod ingress;
+mod memory;
 mod namespaces;
 mod object;
 mod outcome;
+mod planner;
 mod replicaset;
 mod root_certificates;
 mod schedule;
 mod selector;
+mod stages;
 mod termination;
+mod touch;
 mod view;
+mod views;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -38,10 +44,11 @@ use jiff::Timestamp;
 use warren_state::{Key, Object, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig,
-    guard::{Failure, Progress, Unwatched},
+    guard::{Failure, Unwatched},
 };
 
 pub use node_lifecycle::{Health, health};
+pub use planner::Planner;
 
 /// What the controller heard from a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,39 +120,10 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
 }
 
-/// Runs all planners over one snapshot.
+/// The plan for a whole world, made from nothing: what a [`Planner`] that has seen every world before comes to, too.
 ///
 /// No two steps of a plan write the same object: the later planner's step is left out, and comes with the
 /// plan that follows the earlier one's commit.
 pub fn plan(world: &World, now: Timestamp) -> Plan {
-    plan_watched(world, now, &Unwatched)
+    Planner::default().plan(world, now, &Unwatched)
 }
-
-/// As [`plan`], and `progress` learns which object each planner turns to.
-pub fn plan_watched(world: &World, now: Timestamp, progress: &dyn Progress) -> Plan {
-    let mut outcome = outcome::Outcome::new(now, progress);
-    if let Some(view) = outcome.stage("view", |outcome| view::View::new(world, now, outcome)) {
-        for (stage, planner) in PLANNERS {
-            outcome.stage(stage, |outcome| planner(&view, outcome));
-        }
-        outcome.stage("failures", |outcome| failures::plan(&view, outcome));
-    }
-    outcome.into_plan()
-}
-
-type Planner = fn(&view::View<'_>, &mut outcome::Outcome<'_>);
-
-/// In the order in which they may write: see [`plan`].
-const PLANNERS: &[(&str, Planner)] = &[
-    ("namespaces", namespaces::plan),
-    ("root certificates", root_certificates::plan),
-    ("deployments", deployment::plan),
-    ("replica sets", replicaset::plan),
-    ("node lifecycle", node_lifecycle::plan),
-    ("endpoints", endpoints::plan),
-    ("termination", termination::plan),
-    ("ingresses", ingress::plan),
-    ("scheduling", schedule::plan),
-    ("garbage", garbage::plan),
-    ("kinds that are not run", idle::plan),
-];

@@ -1,6 +1,9 @@
 //! What does a namespace need when it lives, and what remains to be done when it goes?
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,13 +17,14 @@ use crate::{
 };
 use warren_vocabulary::resources::{PODS, SERVICEACCOUNTS};
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    for namespace in &view.namespaces {
-        outcome.each(namespace.object, |outcome| {
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    for key in keys {
+        outcome.unit(view, key, |outcome| {
+            let Some(namespace) = view.typed::<Namespace>(key) else { return };
             if namespace.deleting() {
-                terminate(view, namespace, outcome);
+                terminate(view, &namespace, outcome);
             } else if !view.namespace_terminating(namespace.name()) {
-                give_service_account(view, namespace, outcome);
+                give_service_account(view, &namespace, outcome);
             }
         });
     }
@@ -28,7 +32,7 @@ pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
 
 fn give_service_account(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome<'_>) {
     let key = Key::new(SERVICEACCOUNTS, namespace.name(), "default");
-    if view.world.exists(&key) {
+    if view.exists(&key) {
         return;
     }
     let revision = view.world.snapshot.revision.to_string();
@@ -84,7 +88,8 @@ fn explain(namespace: &mut Value, content: &[&Arc<Object>], now: Timestamp) {
 /// its credentials and what protects it until its end.
 fn terminate(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome<'_>) {
     let inside = |object: &&Arc<Object>| *object.key.namespace == *namespace.name();
-    let mut content: Vec<&Arc<Object>> = view.world.snapshot.iter().filter(inside).collect();
+    let of = |resource| view.world.snapshot.list_namespace(resource, namespace.name());
+    let mut content: Vec<&Arc<Object>> = view.views.resources().flat_map(|resource| of(resource)).collect();
     let is_pod = |object: &Object| &*object.key.resource == PODS;
     let has_pods = content.iter().any(|object| is_pod(object));
     for object in content.iter().filter(|object| !has_pods || is_pod(object)) {

@@ -4,12 +4,12 @@
 //! are marked for deletion so that they are replaced). When most nodes vanish at the same time it is more
 //! likely that the controller is cut off than that they died: then the brake holds the evictions.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use serde_json::{Value, json};
-use warren_state::Transaction;
+use warren_state::{Key, Transaction};
 
 use crate::{
     Liveness,
@@ -18,6 +18,7 @@ use crate::{
     outcome::Outcome,
     view::{NODE_LOST, PodView, Typed, View},
 };
+use warren_vocabulary::resources::NODES;
 
 /// Silence after which a node's pods leave the endpoints.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(2);
@@ -51,30 +52,38 @@ pub fn health(liveness: &Liveness) -> Health {
     }
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    let silent = silent(view);
-    let braked = brakes(silent, view.nodes.len());
-    for node in &view.nodes {
-        outcome.each(node.object, |outcome| {
-            // Liveness is not part of the store, so nothing but time tells us that it may have changed.
-            wake_for_silence(view, node, outcome);
+pub(crate) fn plan_nodes(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    let braked = brakes(view.silent, view.views.nodes);
+    for key in keys {
+        outcome.unit(view, key, |outcome| {
+            let Some(node) = view.typed::<Node>(key) else { return };
             if braked && view.health(node.name()) == Health::Lost {
-                outcome.problem(node.object.key.clone(), brake_message(silent, view.nodes.len()));
+                outcome.problem(key.clone(), brake_message(view.silent, view.views.nodes));
             }
-            plan_node(view, node, braked, outcome);
+            plan_node(view, &node, braked, outcome);
         });
-        plan_pods(view, node, braked, outcome);
     }
 }
 
-/// How many nodes are suspect or lost. The suspect ones count, because nodes that vanish together are not
-/// noticed in the same instant, and the first of them must not be evicted before the second is missed.
-fn silent(view: &View<'_>) -> usize {
-    view.nodes.iter().filter(|node| view.health(node.name()) != Health::Alive).count()
+/// What becomes of single pods on nodes that have gone, or want to be rid of them.
+pub(crate) fn plan_pods(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    let braked = brakes(view.silent, view.views.nodes);
+    for key in keys {
+        outcome.unit(view, key, |outcome| {
+            let Some(pod) = view.typed::<Pod>(key).filter(|pod| !pod.terminal()) else { return };
+            let node = pod.node().and_then(|node| view.typed::<Node>(&Key::new(NODES, "", node)));
+            let Some(node) = node else { return };
+            let health = view.health(node.name());
+            if health != Health::Suspect && !(braked && health == Health::Lost) {
+                plan_pod(view, &node, &pod, health, outcome);
+            }
+        });
+    }
 }
 
-/// More than half of the nodes, at least two of at least three.
-fn brakes(silent: usize, all: usize) -> bool {
+/// More than half of the nodes, at least two of at least three. The suspect ones are silent, too: nodes that vanish
+/// together are not noticed in the same instant, and the first of them must not be evicted before the second is missed.
+pub(crate) fn brakes(silent: usize, all: usize) -> bool {
     all >= 3 && silent >= 2 && silent * 2 > all
 }
 
@@ -85,15 +94,11 @@ fn brake_message(silent: usize, all: usize) -> String {
     )
 }
 
-fn wake_for_silence(view: &View<'_>, node: &Typed<'_, Node>, outcome: &mut Outcome<'_>) {
-    let Some(liveness) = view.world.nodes.get(node.name()) else { return };
-    for bound in [SUSPECT_AFTER, LOST_AFTER] {
-        if let Some(rest) = bound.checked_sub(liveness.silent_for).filter(|rest| !rest.is_zero())
-            && let Ok(at) = view.now.checked_add(rest)
-        {
-            outcome.wake(at);
-        }
-    }
+/// How long until a node that goes on being silent is suspect, or lost. Liveness is not part of the store, so nothing
+/// but time tells us that it may have changed.
+pub(crate) fn next_silence(liveness: &Liveness) -> Option<Duration> {
+    let rests = [SUSPECT_AFTER, LOST_AFTER].map(|bound| bound.checked_sub(liveness.silent_for));
+    rests.into_iter().flatten().find(|rest| !rest.is_zero())
 }
 
 /// What the Ready condition should say; `None` keeps it.
@@ -128,20 +133,23 @@ fn plan_node(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mu
     let Some(liveness) = view.world.nodes.get(node.name()) else { return };
     let health = view.health(node.name());
     let Some([status, reason, message]) = ready_condition(node, health, liveness) else { return };
-    let before = object::condition(&node.object.value, "Ready").and_then(|ready| ready["status"].as_str());
-    let Some(value) = object::edited(node.object, |value| {
-        let wanted = Condition { kind: "Ready", status: &status, reason: &reason, message: &message };
-        let stale = object::condition(value, "Ready").is_none_or(|ready| {
-            ready["status"] != *status || ready["reason"] != *reason || ready["message"] != *message
-        });
-        if stale {
-            object::set_condition(value, &wanted, view.now);
-            set_heartbeat(value, view.now);
-        }
-        set_taints(value, &status, view.now);
-    }) else {
+    let ready = object::condition(&node.object.value, "Ready");
+    let before = ready.and_then(|ready| ready["status"].as_str());
+    let stale = ready.is_none_or(|ready| {
+        ready["status"] != *status || ready["reason"] != *reason || ready["message"] != *message
+    });
+    let taints = changed_taints(&node.object.value, &status, view.now);
+    // Looked at before it is copied: what is true of most nodes most of the time changes nothing.
+    if !stale && taints.is_none() {
         return;
-    };
+    }
+    let mut value = node.object.value.clone();
+    if stale {
+        let wanted = Condition { kind: "Ready", status: &status, reason: &reason, message: &message };
+        object::set_condition(&mut value, &wanted, view.now);
+        set_heartbeat(&mut value, view.now);
+    }
+    taints.into_iter().for_each(|taints| set_taints(&mut value, taints));
     let mut transaction = Transaction::new().replace(node.object.key.clone(), node.object.revision, value);
     if before != Some(status.as_str()) && (before.is_some() || status == "True") {
         let name = node.name();
@@ -159,7 +167,7 @@ fn plan_node(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mu
             about: node.object,
             component: COMPONENT,
             reason: "EvictionBrake",
-            message: brake_message(silent(view), view.nodes.len()),
+            message: brake_message(view.silent, view.views.nodes),
             warning: true,
         };
         events::record(view, &mut transaction, &event);
@@ -175,14 +183,14 @@ fn set_heartbeat(value: &mut Value, now: Timestamp) {
 }
 
 /// Taints by Ready: Unknown is unreachable, False is not-ready, True is neither. Others' taints are kept.
-fn set_taints(value: &mut Value, ready: &str, now: Timestamp) {
+fn changed_taints(value: &Value, ready: &str, now: Timestamp) -> Option<Vec<Value>> {
     let wanted = match ready {
         "Unknown" => Some(UNREACHABLE),
         "False" => Some(NOT_READY),
         _ => None,
     };
-    let current =
-        warren_state::at(value, "/spec/taints").and_then(Value::as_array).cloned().unwrap_or_default();
+    let current = warren_state::at(value, "/spec/taints").and_then(Value::as_array);
+    let current = current.map(Vec::as_slice).unwrap_or_default();
     let ours = |taint: &Value| taint["key"] == UNREACHABLE || taint["key"] == NOT_READY;
     let mut taints: Vec<_> =
         current.iter().filter(|taint| !ours(taint) || taint["key"].as_str() == wanted).cloned().collect();
@@ -192,24 +200,15 @@ fn set_taints(value: &mut Value, ready: &str, now: Timestamp) {
             taints.push(json!({ "key": key, "effect": effect, "timeAdded": object::time_text(now) }));
         }
     }
-    if taints == current {
-        return;
-    }
+    (taints != current).then_some(taints)
+}
+
+fn set_taints(value: &mut Value, taints: Vec<Value>) {
     let spec = object::object_at(value, &["spec"]);
     if taints.is_empty() {
         spec.remove("taints");
     } else {
         spec.insert("taints".into(), Value::Array(taints));
-    }
-}
-
-fn plan_pods(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mut Outcome<'_>) {
-    let health = view.health(node.name());
-    if health == Health::Suspect || (braked && health == Health::Lost) {
-        return;
-    }
-    for pod in view.pods_on(node.name()).filter(|pod| !pod.terminal()) {
-        outcome.each(pod.object, |outcome| plan_pod(view, node, pod, health, outcome));
     }
 }
 

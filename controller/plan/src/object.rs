@@ -188,6 +188,38 @@ pub(crate) fn edited(object: &Object, change: impl FnOnce(&mut Value)) -> Option
     (value != object.value).then_some(value)
 }
 
+/// As [`edited`], for a change of some fields of the object: no others are copied to see whether it changes anything,
+/// and none but these may be changed.
+pub(crate) fn edited_within(
+    object: &Object,
+    fields: &[&str],
+    change: impl FnOnce(&mut Value),
+) -> Option<Value> {
+    let part =
+        fields.iter().filter_map(|field| Some(((*field).to_owned(), object.value.get(field)?.clone())));
+    let mut part = Value::Object(part.collect());
+    change(&mut part);
+    if fields.iter().all(|field| part.get(field) == object.value.get(field)) {
+        return None;
+    }
+    let mut value = object.value.clone();
+    let whole = object_at(&mut value, &[]);
+    for field in fields {
+        match part.get_mut(field) {
+            Some(changed) => drop(whole.insert((*field).to_owned(), changed.take())),
+            None => drop(whole.remove(*field)),
+        }
+    }
+    Some(value)
+}
+
+/// Whether a dependent keeps its owner, which is deleted in the foreground, from going.
+pub(crate) fn blocks(dependent: &Object, owner: &str) -> bool {
+    owners(dependent).any(|reference| {
+        owner_uid(reference) == owner && reference.get("blockOwnerDeletion") == Some(&Value::Bool(true))
+    })
+}
+
 /// Adds an owner that controls the object.
 pub(crate) fn adopt(value: &mut Value, owner: &Object) {
     array_at(value, &["metadata"], "ownerReferences").push(controller_reference(owner));

@@ -1,11 +1,15 @@
 //! Collects what the planners want, and keeps them from writing the same object twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use warren_state::{Key, Object, Precondition, Transaction, Write};
 
-use crate::{Plan, Problem, Step};
+use crate::{
+    Problem, Step,
+    memory::{Memory, Unit},
+    view::View,
+};
 use warren_vocabulary::{
     guard::{self, Failure, Progress},
     resources,
@@ -14,71 +18,126 @@ use warren_vocabulary::{
 /// A plan in the making.
 pub(crate) struct Outcome<'p> {
     now: Timestamp,
-    plan: Plan,
+    steps: Vec<Step>,
     written: BTreeSet<Key>,
     progress: &'p dyn Progress,
     stage: &'static str,
+    /// Which stage that is, among all.
+    place: usize,
     /// What was looked at last.
     last: Option<Key>,
+    /// What is said of the unit that is being planned, or outside of all units.
+    said: Memory,
+    /// The units that were planned, and what is to be remembered of each.
+    units: BTreeMap<Unit, Memory>,
+    /// What failed outside of all units.
+    failures: Vec<Failure>,
 }
 
 impl<'p> Outcome<'p> {
     pub(crate) fn new(now: Timestamp, progress: &'p dyn Progress) -> Self {
-        let (plan, written) = (Plan::default(), BTreeSet::new());
-        Self { now, plan, written, progress, stage: "planning", last: None }
+        Self {
+            now,
+            steps: Vec::new(),
+            written: BTreeSet::new(),
+            progress,
+            stage: "planning",
+            place: 0,
+            last: None,
+            said: Memory::default(),
+            units: BTreeMap::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// Runs one planner. A panic outside of [`Outcome::each`] costs this planner's remaining work of this pass.
     pub(crate) fn stage<T>(
         &mut self,
+        place: usize,
         stage: &'static str,
         planner: impl FnOnce(&mut Self) -> T,
     ) -> Option<T> {
-        (self.stage, self.last) = (stage, None);
+        (self.place, self.stage, self.last) = (place, stage, None);
         match guard::catch(|| planner(self)) {
             Ok(done) => Some(done),
             Err(message) => {
                 let key = self.last.clone().unwrap_or_else(|| Key::new("", "", stage));
-                self.plan.failures.push(Failure { stage, key, message });
+                self.failures.push(Failure { stage, key, message });
                 None
             }
         }
+    }
+
+    /// Plans for one key of the stage, and remembers what was said: it stays true until something is touched that the
+    /// key depends on.
+    pub(crate) fn unit(&mut self, view: &View<'_>, key: &Key, plan: impl FnOnce(&mut Self)) {
+        let outside = std::mem::take(&mut self.said);
+        drop(view.take_reads());
+        self.guarded(key, plan);
+        let mut memory = std::mem::replace(&mut self.said, outside);
+        memory.reads = view.take_reads();
+        self.units.insert(Unit { stage: self.place, key: key.clone() }, memory);
+    }
+
+    /// Notes what is looked at next.
+    pub(crate) fn note(&mut self, key: &Key) {
+        self.progress.at(self.stage, key);
+        self.last = Some(key.clone());
     }
 
     /// Plans for one object. A panic leaves no trace in the plan but the [`Failure`], and the pass goes on.
     pub(crate) fn each<T>(&mut self, object: &Object, plan: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        self.progress.at(self.stage, &object.key);
-        self.last = Some(object.key.clone());
-        let (steps, problems) = (self.plan.steps.len(), self.plan.problems.len());
+        self.guarded(&object.key, plan)
+    }
+
+    fn guarded<T>(&mut self, key: &Key, plan: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.note(key);
+        let (steps, problems) = (self.steps.len(), self.said.problems.len());
         match guard::catch(|| plan(self)) {
             Ok(planned) => Some(planned),
             Err(message) => {
-                for step in self.plan.steps.drain(steps..) {
+                for step in self.steps.drain(steps..) {
                     for write in &step.transaction.writes {
                         self.written.remove(written_key(write));
                     }
                 }
-                self.plan.problems.truncate(problems);
-                let (stage, key) = (self.stage, object.key.clone());
-                self.plan.failures.push(Failure { stage, key, message });
+                self.said.problems.truncate(problems);
+                self.said.failures.push(Failure { stage: self.stage, key: key.clone(), message });
                 None
             }
         }
     }
 
-    /// What could not be planned so far.
-    pub(crate) fn failures(&self) -> &[Failure] {
-        &self.plan.failures
+    /// What could not be planned in this pass.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        let units = self.units.values().flat_map(|memory| &memory.failures);
+        self.failures.iter().chain(&self.said.failures).chain(units)
+    }
+
+    /// The key is planned again in the next pass, whatever is touched.
+    pub(crate) fn reopen(&mut self) {
+        self.said.open = true;
+    }
+
+    /// The key is planned again as soon as everyone has acknowledged this revision.
+    pub(crate) fn await_acknowledgement(&mut self, revision: u64) {
+        let earlier = self.said.acknowledged_at.unwrap_or(u64::MAX);
+        self.said.acknowledged_at = Some(revision.min(earlier));
     }
 
     /// Adds a step. One that touches what an earlier step writes is left out: it could only fail, and comes
     /// again with the next plan. Events are only counted, never compared, so they hold nothing up.
     pub(crate) fn step(&mut self, why: impl Into<String>, transaction: Transaction) {
-        if transaction.writes.is_empty() || self.conflicts(&transaction) {
+        if transaction.writes.is_empty() {
+            return;
+        }
+        // Until it is carried out, and nothing is left to do, the key is looked at in each pass.
+        self.said.open = true;
+        if self.conflicts(&transaction) {
             return;
         }
         self.written.extend(transaction.writes.iter().map(|write| written_key(write).clone()));
-        self.plan.steps.push(Step { why: why.into(), transaction });
+        self.steps.push(Step { why: why.into(), transaction });
     }
 
     fn conflicts(&self, transaction: &Transaction) -> bool {
@@ -92,19 +151,30 @@ impl<'p> Outcome<'p> {
 
     /// Says what no step can mend.
     pub(crate) fn problem(&mut self, key: Key, message: impl Into<String>) {
-        self.plan.problems.push(Problem { key, message: message.into() });
+        self.said.problems.push(Problem { key, message: message.into() });
     }
 
     /// Asks for another plan at `at`, unless that has passed.
     pub(crate) fn wake(&mut self, at: Timestamp) {
-        if at > self.now && self.plan.wake_at.is_none_or(|earlier| at < earlier) {
-            self.plan.wake_at = Some(at);
+        if at > self.now && self.said.wake_at.is_none_or(|earlier| at < earlier) {
+            self.said.wake_at = Some(at);
         }
     }
 
-    pub(crate) fn into_plan(self) -> Plan {
-        self.plan
+    /// What there is to do, and what is to be remembered.
+    pub(crate) fn finish(self) -> Finished {
+        let Self { steps, units, said, failures, .. } = self;
+        Finished { steps, units, outside: said, failures }
     }
+}
+
+/// What a pass has come to.
+pub(crate) struct Finished {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) units: BTreeMap<Unit, Memory>,
+    /// What was said outside of all units: true for this pass alone.
+    pub(crate) outside: Memory,
+    pub(crate) failures: Vec<Failure>,
 }
 
 fn written_key(write: &Write) -> &Key {
@@ -131,7 +201,7 @@ mod tests {
         outcome.step("second", write("a"));
         outcome.step("other", write("b"));
         outcome.step("empty", Transaction::new());
-        let whys: Vec<_> = outcome.into_plan().steps.into_iter().map(|step| step.why).collect();
+        let whys: Vec<_> = outcome.finish().steps.into_iter().map(|step| step.why).collect();
         assert_eq!(whys, ["first", "other"]);
     }
 
@@ -144,7 +214,7 @@ mod tests {
                 Transaction::new().replace(Key::new("pods", "d", name), 1, serde_json::json!({}));
             outcome.step(name, transaction);
         };
-        outcome.stage("first", |outcome| {
+        outcome.stage(0, "first", |outcome| {
             outcome.each(&object("good"), |outcome| write(outcome, "good"));
             outcome.each(&object("bad"), |outcome| {
                 write(outcome, "bad");
@@ -154,15 +224,15 @@ mod tests {
             panic!("between objects");
         });
         // What was taken back may be written by the next planner.
-        outcome.stage("second", |outcome| outcome.each(&object("bad"), |outcome| write(outcome, "bad")));
-        let plan = outcome.into_plan();
-        let whys: Vec<_> = plan.steps.into_iter().map(|step| step.why).collect();
+        outcome.stage(1, "second", |outcome| outcome.each(&object("bad"), |outcome| write(outcome, "bad")));
+        let failed: Vec<_> = outcome.failures().cloned().collect();
+        let whys: Vec<_> = outcome.finish().steps.into_iter().map(|step| step.why).collect();
         assert_eq!(whys, ["good", "late", "bad"]);
-        let failed: Vec<_> = plan
-            .failures
+        let mut failed: Vec<_> = failed
             .iter()
             .map(|failure| (failure.stage, &*failure.key.name, failure.message.as_str()))
             .collect();
+        failed.sort_unstable();
         assert!(
             matches!(failed[..], [("first", "bad", why), ("first", "late", _)] if why.starts_with("a fault of ours (at ")),
             "{failed:?}"
@@ -175,6 +245,6 @@ mod tests {
         for second in [5, 30, 20, 10] {
             outcome.wake(at(second));
         }
-        assert_eq!(outcome.into_plan().wake_at, Some(at(20)));
+        assert_eq!(outcome.finish().outside.wake_at, Some(at(20)));
     }
 }

@@ -31,16 +31,14 @@ const PREFIX: usize = 58;
 
 type Set<'a> = Typed<'a, ReplicaSet>;
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    for set in &view.replica_sets {
-        if set.deleting() || view.namespace_terminating(set.namespace()) {
-            continue;
-        }
-        outcome.each(set.object, |outcome| {
-            if !membership(view, set, outcome) {
-                scale(view, set, outcome);
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    for key in keys.iter().filter(|key| !view.namespace_terminating(&key.namespace)) {
+        outcome.unit(view, key, |outcome| {
+            let Some(set) = view.typed::<ReplicaSet>(key).filter(|set| !set.deleting()) else { return };
+            if !membership(view, &set, outcome) {
+                scale(view, &set, outcome);
             }
-            status(view, set, outcome);
+            status(view, &set, outcome);
         });
     }
 }
@@ -57,7 +55,9 @@ fn membership(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) -> bool
     };
     let mut changes = false;
     let owned = view.pods_of(set.uid()).map(|pod| (pod, true));
-    let orphans = view.pods_of("").filter(|pod| pod.namespace() == set.namespace()).map(|pod| (pod, false));
+    let none = selector::Labels::new();
+    let labels = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref()).unwrap_or(&none);
+    let orphans = view.orphans(set.namespace(), labels).into_iter().map(|pod| (pod, false));
     for (pod, ours) in owned.chain(orphans).filter(|(pod, _)| pod.active()) {
         let (verb, value) = match (ours, selector.matches(pod.labels())) {
             (false, true) => ("adopt", object::edited(pod.object, |value| object::adopt(value, set.object))),
@@ -92,13 +92,7 @@ fn scale(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
 
 /// Makes the pods that are missing, all in one commit with a write of the set: a plan that was made from an older
 /// state of the set fails as a whole, so that no two plans make up for the same pods.
-fn create(
-    view: &View<'_>,
-    set: &Set<'_>,
-    active: &[&PodView<'_>],
-    missing: usize,
-    outcome: &mut Outcome<'_>,
-) {
+fn create(view: &View<'_>, set: &Set<'_>, active: &[PodView<'_>], missing: usize, outcome: &mut Outcome<'_>) {
     let waiting = active.iter().filter(|pod| pod.node().is_none()).count();
     let count = missing.min(most_waiting(set).saturating_sub(waiting));
     if count == 0 {
@@ -196,7 +190,7 @@ fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
 }
 
 /// Which pods are missed the least: without a node, not ready, on a node with more of their kind, the newest.
-fn victims<'v, 'a>(view: &View<'_>, pods: &[&'v PodView<'a>], count: usize) -> Vec<&'v PodView<'a>> {
+fn victims<'v, 'a>(view: &View<'_>, pods: &'v [PodView<'a>], count: usize) -> Vec<&'v PodView<'a>> {
     let mut per_node = BTreeMap::<&str, usize>::new();
     for node in pods.iter().filter_map(|pod| pod.node()) {
         *per_node.entry(node).or_default() += 1;
@@ -206,7 +200,7 @@ fn victims<'v, 'a>(view: &View<'_>, pods: &[&'v PodView<'a>], count: usize) -> V
         .map(|pod| {
             let reachable = pod.node().is_some_and(|node| view.health(node) == Health::Alive);
             let first = (pod.node().is_some(), pod.ready() && reachable, deletion_cost(pod));
-            (first, (Reverse(object::created_at(pod.object)), pod.name()), *pod)
+            (first, (Reverse(object::created_at(pod.object)), pod.name()), pod)
         })
         .collect();
     let mut chosen = Vec::new();
@@ -240,9 +234,9 @@ fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
         count += 1;
         labelled += i64::from(selector::contains(pod.labels(), &template));
         ready += i64::from(pod.ready());
-        available += i64::from(is_available(pod, wait, view.now, outcome));
+        available += i64::from(is_available(&pod, wait, view.now, outcome));
     }
-    let value = object::edited(set.object, |value| {
+    let value = object::edited_within(set.object, &["status"], |value| {
         let fields = object::object_at(value, &["status"]);
         fields.insert("replicas".into(), count.into());
         fields.insert("observedGeneration".into(), object::generation(set.object).into());

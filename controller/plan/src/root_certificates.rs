@@ -3,6 +3,8 @@
 //!
 //! Source: <https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/>.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
 use warren_state::{Key, Precondition, Transaction};
@@ -16,14 +18,17 @@ use warren_vocabulary::resources::CONFIGMAPS;
 
 const NAME: &str = "kube-root-ca.crt";
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
     if view.world.config.ca_pem.is_empty() {
         return;
     }
-    for namespace in &view.namespaces {
-        if !namespace.deleting() && !view.namespace_terminating(namespace.name()) {
-            outcome.each(namespace.object, |outcome| give(view, namespace, outcome));
-        }
+    for key in keys {
+        outcome.unit(view, key, |outcome| {
+            let Some(namespace) = view.typed::<Namespace>(key) else { return };
+            if !namespace.deleting() && !view.namespace_terminating(namespace.name()) {
+                give(view, &namespace, outcome);
+            }
+        });
     }
 }
 
@@ -31,7 +36,7 @@ fn give(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome
     let key = Key::new(CONFIGMAPS, namespace.name(), NAME);
     let data = json!({ "ca.crt": view.world.config.ca_pem });
     let why = format!("certificates of the API for namespace {}", namespace.name());
-    let Some(found) = view.world.snapshot.get(&key) else {
+    let Some(found) = view.read(&key) else {
         let revision = view.world.snapshot.revision.to_string();
         let value = json!({
             "apiVersion": "v1",
@@ -55,7 +60,7 @@ fn give(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome
     if object::is_deleting(found) {
         return;
     }
-    let mended = object::edited(found, |value| {
+    let mended = object::edited_within(found, &["data", "binaryData"], |value| {
         let map = object::object_at(value, &[]);
         map.insert("data".into(), data);
         map.remove("binaryData");

@@ -3,211 +3,304 @@
 //! Filter: nodes that can run the pod. Score: the node that is least loaded in its most loaded dimension
 //! afterwards, with the pods of one owner spread. Node, address and condition are written in one step.
 //! The pods of one pass see each other's places.
+//!
+//! Pods that ask for the same are a class: its nodes are looked through once, and lie in a heap by their cost. While a
+//! pass goes on, places only fill up, so a node's cost in the heap is never more than the true one: the node at the top is
+//! the best when its cost is still true, and else goes back with the true one.
 
 mod filter;
-mod requests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    borrow::Cow,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     net::Ipv4Addr,
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
-use warren_proto::vocabulary::PodCidr;
-use warren_state::Transaction;
+use warren_state::{Key, Transaction};
 
 use crate::{
-    Health, World, endpoints,
+    Health,
     events::{self, Event},
     object::{self, Condition},
     outcome::Outcome,
     view::{PodView, Typed, View},
+    views::{Rank, Seat, Wish, rank, wants_place},
 };
-use requests::Amounts;
-use warren_vocabulary::{ipam, member::Member, resources::MEMBERS};
+use warren_vocabulary::ipam::PodAddresses;
 
-const COMPONENT: &str = "default-scheduler";
+pub(crate) const COMPONENT: &str = "default-scheduler";
 /// One pod of the same owner on a node weighs as much as this part of a million of load.
 const SPREAD_WEIGHT: i64 = 100_000;
 /// A taint with effect PreferNoSchedule weighs more than any load.
 const AVOID_WEIGHT: i64 = 2_000_000;
+/// How many pods one pass binds: its steps are held in memory together, and others wait for it.
+const BINDINGS: usize = 4_096;
+/// How many times one pass looks whether a pod may run on a node.
+const LOOKS: usize = 5_000_000;
+/// How many classes of one owner's pods are remembered.
+const CLASSES: usize = 16;
+/// When the rest is looked at, if nothing happens before.
+const REST: Duration = Duration::from_millis(100);
+const NO_ADDRESS: &str = "node(s) had no free pod address";
 
-/// A node with what is already on it.
+/// A node with what is on it, and what this pass puts there.
 struct Place<'a> {
-    node: &'a Typed<'a, Node>,
-    cidr: Option<PodCidr>,
+    node: Typed<'a, Node>,
     alive: bool,
-    allocatable: Amounts,
-    used: Amounts,
-    /// The same, with an assumption for pods that request nothing; for scores.
-    assumed: Amounts,
-    addresses: BTreeSet<Ipv4Addr>,
-    /// Pods by the uid of the owner that controls them.
-    owners: BTreeMap<String, i64>,
-    /// The address that the next pod gets.
-    next: Option<Ipv4Addr>,
-}
-
-/// A pod and what it asks for.
-struct Wish<'a> {
-    pod: &'a PodView<'a>,
-    requested: Amounts,
-    assumed: Amounts,
-    owner: Option<&'a str>,
-}
-
-impl<'a> Wish<'a> {
-    fn new(pod: &'a PodView<'a>) -> Self {
-        let (requested, assumed) = (Amounts::requested(pod), Amounts::assumed(pod));
-        Self { pod, requested, assumed, owner: pod.controller_uid() }
-    }
+    seat: Cow<'a, Seat>,
+    /// Looked for when they are asked for.
+    addresses: Option<PodAddresses>,
 }
 
 impl Place<'_> {
-    fn take(&mut self, wish: &Wish<'_>) {
-        self.used.add(&wish.requested);
-        self.assumed.add(&wish.assumed);
-        if let (true, Some(owner)) = (wish.pod.active(), wish.owner) {
-            let count = self.owners.entry(owner.to_owned()).or_default();
-            *count = count.saturating_add(1);
-        }
-    }
-
     /// Lower is better.
-    fn cost(&self, wish: &Wish<'_>) -> i64 {
-        let mut after = self.assumed.clone();
-        after.add(&wish.assumed);
-        let siblings = wish.owner.and_then(|owner| self.owners.get(owner)).copied().unwrap_or(0);
-        after
-            .load(&self.allocatable)
-            .saturating_add(siblings.saturating_mul(SPREAD_WEIGHT))
-            .saturating_add(filter::avoided(self.node, wish.pod).saturating_mul(AVOID_WEIGHT))
-    }
-
-    /// Finds the address of the next pod.
-    fn look_ahead(&mut self, view: &View<'_>) {
-        let World { released, acknowledged, released_since, .. } = view.world;
-        // Until everyone has applied what was before, no address is known to be free of an earlier pod.
-        let known = acknowledged >= released_since;
-        self.next = self
-            .cidr
-            .filter(|_| known)
-            .and_then(|cidr| ipam::next_pod_address(cidr, &self.addresses, released, *acknowledged));
+    fn cost(&self, pod: &PodView<'_>, wish: &Wish) -> i64 {
+        self.seat
+            .assumed
+            .load(&wish.assumed, &self.seat.allocatable)
+            .saturating_add(self.seat.siblings(wish.owner.as_ref()).saturating_mul(SPREAD_WEIGHT))
+            .saturating_add(filter::avoided(&self.node, pod).saturating_mul(AVOID_WEIGHT))
     }
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    let mut waiting: Vec<_> = view.pods.iter().filter(|pod| wants_place(pod)).collect();
-    if waiting.is_empty() {
+/// Pods that ask for the same.
+struct Class<'a> {
+    pod: PodView<'a>,
+    wish: Wish,
+    /// Nodes that may run them, by a cost that is not more than the true one.
+    places: BinaryHeap<Reverse<(i64, usize)>>,
+    /// After how many bindings they were refused, and why.
+    refused: Option<(usize, String)>,
+}
+
+impl Class<'_> {
+    fn asks_for_the_same(&self, pod: &PodView<'_>, wish: &Wish) -> bool {
+        let (Some(one), Some(other)) = (&self.pod.spec, &pod.spec) else { return false };
+        self.wish.requested == wish.requested
+            && self.wish.assumed == wish.assumed
+            && one.node_selector == other.node_selector
+            && one.affinity == other.affinity
+            && one.tolerations == other.tolerations
+            && host_network(&self.pod) == host_network(pod)
+    }
+}
+
+/// The places of one pass.
+struct Pass<'v, 'a> {
+    view: &'v View<'a>,
+    places: Vec<Place<'a>>,
+    by_node: BTreeMap<&'a str, usize>,
+    /// By the uid of the owner that controls them.
+    classes: BTreeMap<Option<Arc<str>>, Vec<Class<'a>>>,
+    /// Addresses of pods that are set aside.
+    set_aside: BTreeSet<Ipv4Addr>,
+    bindings: usize,
+    looks: usize,
+}
+
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    let pods = keys.iter().filter_map(|key| view.typed::<Pod>(key));
+    let mut queue: BTreeSet<Rank> = pods.filter(wants_place).map(|pod| rank(&pod)).collect();
+    if queue.is_empty() {
         return;
     }
-    let mut places = places(view, outcome);
-    let priority = |pod: &PodView<'_>| pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-    waiting.sort_by_key(|pod| {
-        // Bound by hand and only in want of an address first; then by rank, then by age.
-        (pod.node().is_none(), -i64::from(priority(pod)), object::created_at(pod.object), &pod.object.key)
-    });
-    for pod in waiting {
-        outcome.each(pod.object, |outcome| {
-            let wish = Wish::new(pod);
-            match pod.node() {
-                Some(_) => give_address(view, &mut places, &wish, outcome),
-                None => place(view, &mut places, &wish, outcome),
+    let mut pass = Pass::new(view);
+    let mut left = false;
+    while let Some(next) = queue.pop_first() {
+        let Some(pod) = view.typed::<Pod>(&next.3) else { continue };
+        let before = pass.bindings;
+        outcome.unit(view, &next.3, |outcome| {
+            if pass.is_exhausted() {
+                left = true;
+                outcome.reopen();
+            } else {
+                pass.give(&pod, outcome);
             }
         });
+        if before == 0 && pass.bindings > 0 {
+            // What is fuller now has other reasons to refuse the pods behind, which are told.
+            let behind = view.views.waiting.range((Bound::Excluded(next), Bound::Unbounded));
+            queue.extend(behind.map(|(rank, _)| rank.clone()));
+        }
+    }
+    if left && let Ok(at) = view.now.checked_add(REST) {
+        outcome.wake(at);
     }
 }
 
-fn wants_place(pod: &PodView<'_>) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    let ours = spec.scheduler_name.as_deref().is_none_or(|name| name.is_empty() || name == COMPONENT);
-    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-    pod.active() && (if pod.node().is_none() { ours && !gated } else { pod.address().is_none() })
-}
+impl<'v, 'a> Pass<'v, 'a> {
+    fn new(view: &'v View<'a>) -> Self {
+        let mut places = Vec::new();
+        for seat in view.views.seats.values() {
+            let node = seat.node.as_ref().and_then(|object| Typed::<Node>::of(object).ok());
+            let Some(node) = node.filter(|node| !node.deleting()) else { continue };
+            let alive = view.health(node.name()) == Health::Alive;
+            places.push(Place { node, alive, seat: Cow::Borrowed(seat), addresses: None });
+        }
+        let by_node = places.iter().enumerate().map(|(index, place)| (&*place.node.object.key.name, index));
+        let set_aside = view.world.quarantined.iter().filter_map(|object| object::pod_address(object));
+        Self {
+            view,
+            by_node: by_node.collect(),
+            places,
+            classes: BTreeMap::new(),
+            set_aside: set_aside.collect(),
+            bindings: 0,
+            looks: 0,
+        }
+    }
 
-fn places<'a>(view: &'a View<'a>, outcome: &mut Outcome<'_>) -> Vec<Place<'a>> {
-    let mut slices = BTreeMap::new();
-    for object in view.world.snapshot.list(MEMBERS) {
-        match Member::from_object(object) {
-            Ok(member) => drop(slices.insert(member.name, member.pod_cidr)),
-            Err(error) => outcome.problem(object.key.clone(), format!("stored member is malformed: {error}")),
-        }
+    fn is_exhausted(&self) -> bool {
+        self.bindings >= BINDINGS || self.looks >= LOOKS
     }
-    let mut places: BTreeMap<&str, Place<'a>> = view
-        .nodes
-        .iter()
-        .filter(|node| !node.deleting())
-        .map(|node| {
-            let place = Place {
-                node,
-                cidr: slices.get(node.name()).copied(),
-                alive: view.health(node.name()) == Health::Alive,
-                allocatable: Amounts::allocatable(node),
-                used: Amounts::default(),
-                assumed: Amounts::default(),
-                addresses: BTreeSet::new(),
-                owners: BTreeMap::new(),
-                next: None,
-            };
-            (node.name(), place)
-        })
-        .collect();
-    for pod in &view.pods {
-        let Some(place) = pod.node().and_then(|node| places.get_mut(node)) else { continue };
-        // One that has ended needs nothing any more, but its address rests only when it is gone.
-        place.addresses.extend(pod.address());
-        if !pod.terminal() {
-            outcome.each(pod.object, |_| place.take(&Wish::new(pod)));
-        }
-    }
-    let set_aside = view.world.quarantined.iter().filter_map(|object| object::pod_address(object));
-    let set_aside: Vec<Ipv4Addr> = set_aside.collect();
-    let mut places: Vec<_> = places.into_values().collect();
-    // An address that a slice still mentions is still sent to, though its pod is gone.
-    let mentioned = endpoints::addresses(view);
-    for place in &mut places {
-        let cidr = place.cidr;
-        place.addresses.extend(
-            mentioned
-                .iter()
-                .chain(&set_aside)
-                .filter(|a| cidr.is_some_and(|cidr| cidr.network().contains(*a))),
-        );
-    }
-    places.iter_mut().for_each(|place| place.look_ahead(view));
-    places
-}
 
-fn place(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome<'_>) {
-    let pod = wish.pod;
-    let mut verdicts = BTreeMap::<String, usize>::new();
-    let mut best: Option<(i64, usize)> = None;
-    for (index, place) in places.iter().enumerate() {
-        let mut reasons = filter::obstacles(place, wish);
-        if reasons.is_empty() && !host_network(pod) && place.next.is_none() {
-            reasons.push("node(s) had no free pod address".to_owned());
+    fn give(&mut self, pod: &PodView<'a>, outcome: &mut Outcome<'_>) {
+        let wish = Wish::new(pod);
+        if let Some(node) = pod.node() {
+            if let Some(index) = self.by_node.get(node).copied() {
+                self.bind(index, pod, &wish, outcome);
+            }
+            return;
         }
-        if reasons.is_empty() {
-            let cost = place.cost(wish);
-            if best.is_none_or(|(lowest, _)| cost < lowest) {
-                best = Some((cost, index));
+        let mut classes = self.classes.remove(&wish.owner).unwrap_or_default();
+        let known = classes.iter().position(|class| class.asks_for_the_same(pod, &wish));
+        let mut class = match known {
+            Some(index) => classes.swap_remove(index),
+            None => self.class(pod, &wish),
+        };
+        match self.best(&mut class, pod, &wish) {
+            Some(index) => {
+                self.bind(index, pod, &wish, outcome);
+                class.places.push(Reverse((self.cost(index, pod, &wish), index)));
+            }
+            None => self.refuse(&mut class, pod, &wish, outcome),
+        }
+        classes.truncate(CLASSES);
+        classes.insert(0, class);
+        self.classes.insert(wish.owner, classes);
+    }
+
+    fn cost(&self, index: usize, pod: &PodView<'_>, wish: &Wish) -> i64 {
+        self.places.get(index).map_or(i64::MAX, |place| place.cost(pod, wish))
+    }
+
+    /// Looks through all nodes for those that may run such pods.
+    fn class(&mut self, pod: &PodView<'a>, wish: &Wish) -> Class<'a> {
+        self.looks = self.looks.saturating_add(self.places.len());
+        let fitting = self.places.iter().enumerate().filter(|(_, place)| filter::fits(place, pod, wish));
+        let places = fitting.map(|(index, place)| Reverse((place.cost(pod, wish), index))).collect();
+        Class { pod: pod.clone(), wish: wish.clone(), places, refused: None }
+    }
+
+    /// The node with the lowest cost, and of several the first.
+    fn best(&mut self, class: &mut Class<'_>, pod: &PodView<'_>, wish: &Wish) -> Option<usize> {
+        while let Some(Reverse((noted, index))) = class.places.pop() {
+            let place = self.places.get(index)?;
+            if !filter::fits(place, pod, wish) || !(host_network(pod) || self.next_address(index).is_some()) {
+                continue;
+            }
+            let cost = self.cost(index, pod, wish);
+            if cost == noted {
+                return Some(index);
+            }
+            class.places.push(Reverse((cost, index)));
+        }
+        None
+    }
+
+    /// The address that the next pod on a node gets.
+    fn next_address(&mut self, index: usize) -> Option<Ipv4Addr> {
+        let world = self.view.world;
+        // Until everyone has applied what was before, no address is known to be free of an earlier pod.
+        if world.acknowledged < world.released_since {
+            return None;
+        }
+        let place = self.places.get_mut(index)?;
+        let cidr = place.seat.cidr?;
+        if place.addresses.is_none() {
+            let net = cidr.network();
+            // An address that a slice still mentions is still sent to, though its pod is gone.
+            let mentioned = self.view.views.mentioned.range(net.network()..=net.broadcast());
+            let in_use = place.seat.addresses.keys().chain(mentioned.map(|(address, _)| address));
+            let in_use = in_use.chain(&self.set_aside).copied();
+            place.addresses = Some(PodAddresses::new(cidr, in_use, &world.released, world.acknowledged));
+        }
+        place.addresses.as_ref().and_then(PodAddresses::next)
+    }
+
+    fn bind(&mut self, index: usize, pod: &PodView<'_>, wish: &Wish, outcome: &mut Outcome<'_>) {
+        let next = if host_network(pod) { None } else { self.next_address(index) };
+        let Some(place) = self.places.get_mut(index) else { return };
+        let host = internal_address(&place.node);
+        let Some(address) = (if host_network(pod) { host } else { next }) else {
+            let message = format!("node {} has no free address for it", place.node.name());
+            outcome.problem(pod.object.key.clone(), message);
+            await_addresses(self.view, outcome);
+            return;
+        };
+        let node = place.node.name();
+        let value = bound(pod, node, address, host, self.view.now);
+        let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
+        if pod.node().is_none() {
+            let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
+            tell(self.view, &mut transaction, pod, "Scheduled", message);
+            place.seat.to_mut().sit(&wish.at(address));
+        } else {
+            place.seat.to_mut().addresses.insert(address, 1);
+        }
+        outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction);
+        if let Some(addresses) = &mut place.addresses {
+            addresses.take(address);
+        }
+        self.bindings = self.bindings.saturating_add(1);
+    }
+
+    fn refuse(&mut self, class: &mut Class<'_>, pod: &PodView<'_>, wish: &Wish, outcome: &mut Outcome<'_>) {
+        let message = match class.refused.take() {
+            Some((bindings, message)) if bindings == self.bindings => message,
+            _ => self.verdict(pod, wish),
+        };
+        if self.places.is_empty() || message.contains(NO_ADDRESS) {
+            await_addresses(self.view, outcome);
+        }
+        say_refused(self.view, pod, &message, outcome);
+        class.refused = Some((self.bindings, message));
+    }
+
+    /// Why each node refuses a pod.
+    fn verdict(&mut self, pod: &PodView<'_>, wish: &Wish) -> String {
+        let nodes = self.places.len();
+        self.looks = self.looks.saturating_add(nodes);
+        let mut verdicts = BTreeMap::<String, usize>::new();
+        for index in 0..nodes {
+            let Some(place) = self.places.get(index) else { break };
+            let mut reasons = filter::obstacles(place, pod, wish);
+            if reasons.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
+                reasons.push(NO_ADDRESS.to_owned());
+            }
+            for reason in reasons {
+                *verdicts.entry(reason).or_default() += 1;
             }
         }
-        for reason in reasons {
-            *verdicts.entry(reason).or_default() += 1;
+        let mut reasons: Vec<_> =
+            verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        reasons.sort();
+        match nodes {
+            0 => "no nodes available to schedule pods".to_owned(),
+            _ => format!("0/{nodes} nodes are available: {}.", reasons.join(", ")),
         }
-    }
-    match best {
-        Some((_, index)) => bind(view, &mut places[index], wish, outcome),
-        None => refuse(view, places.len(), &verdicts, pod, outcome),
     }
 }
 
-fn give_address(view: &View<'_>, places: &mut [Place<'_>], wish: &Wish<'_>, outcome: &mut Outcome<'_>) {
-    if let Some(place) = places.iter_mut().find(|place| wish.pod.node() == Some(place.node.name())) {
-        bind(view, place, wish, outcome);
-    }
+/// Addresses rest until everyone has acknowledged that their pods are gone.
+fn await_addresses(view: &View<'_>, outcome: &mut Outcome<'_>) {
+    outcome.await_acknowledgement(view.world.acknowledged.saturating_add(1));
 }
 
 fn host_network(pod: &PodView<'_>) -> bool {
@@ -219,63 +312,38 @@ fn internal_address(node: &Node) -> Option<Ipv4Addr> {
     addresses.iter().find(|address| address.type_ == "InternalIP")?.address.parse().ok()
 }
 
-fn bind(view: &View<'_>, place: &mut Place<'_>, wish: &Wish<'_>, outcome: &mut Outcome<'_>) {
-    let pod = wish.pod;
-    let host = internal_address(place.node);
-    let address = if host_network(pod) { host } else { place.next };
-    let Some(address) = address else {
-        let message = format!("node {} has no free address for it", place.node.name());
-        outcome.problem(pod.object.key.clone(), message);
-        return;
-    };
-    let node = place.node.name();
-    let bound = object::edited(pod.object, |value| {
-        object::object_at(value, &["spec"]).insert("nodeName".into(), node.into());
-        let status = object::object_at(value, &["status"]);
-        status.insert("podIP".into(), json!(address));
-        status.insert("podIPs".into(), json!([{ "ip": address }]));
-        if let Some(host) = host {
-            status.insert("hostIP".into(), json!(host));
-            status.insert("hostIPs".into(), json!([{ "ip": host }]));
-        }
-        status.entry("phase").or_insert_with(|| "Pending".into());
-        let scheduled = Condition { kind: "PodScheduled", status: "True", reason: "", message: "" };
-        object::set_condition(value, &scheduled, view.now);
-    });
-    let Some(value) = bound else { return };
-    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-    if pod.node().is_none() {
-        let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
-        tell(view, &mut transaction, pod, "Scheduled", message);
-        place.take(wish);
+/// The pod with its place.
+fn bound(
+    pod: &PodView<'_>,
+    node: &str,
+    address: Ipv4Addr,
+    host: Option<Ipv4Addr>,
+    now: jiff::Timestamp,
+) -> Value {
+    let mut value = pod.object.value.clone();
+    object::object_at(&mut value, &["spec"]).insert("nodeName".into(), node.into());
+    let status = object::object_at(&mut value, &["status"]);
+    status.insert("podIP".into(), json!(address));
+    status.insert("podIPs".into(), json!([{ "ip": address }]));
+    if let Some(host) = host {
+        status.insert("hostIP".into(), json!(host));
+        status.insert("hostIPs".into(), json!([{ "ip": host }]));
     }
-    outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction);
-    place.addresses.insert(address);
-    place.look_ahead(view);
+    status.entry("phase").or_insert_with(|| "Pending".into());
+    let scheduled = Condition { kind: "PodScheduled", status: "True", reason: "", message: "" };
+    object::set_condition(&mut value, &scheduled, now);
+    value
 }
 
-fn refuse(
-    view: &View<'_>,
-    nodes: usize,
-    verdicts: &BTreeMap<String, usize>,
-    pod: &PodView<'_>,
-    outcome: &mut Outcome<'_>,
-) {
-    let mut reasons: Vec<_> = verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    reasons.sort();
-    let message = match nodes {
-        0 => "no nodes available to schedule pods".to_owned(),
-        _ => format!("0/{nodes} nodes are available: {}.", reasons.join(", ")),
-    };
-    let refused = object::edited(pod.object, |value| {
-        let wanted =
-            Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message: &message };
+fn say_refused(view: &View<'_>, pod: &PodView<'_>, message: &str, outcome: &mut Outcome<'_>) {
+    let refused = object::edited_within(pod.object, &["status"], |value| {
+        let wanted = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message };
         object::set_condition(value, &wanted, view.now);
         object::object_at(value, &["status"]).entry("phase").or_insert_with(|| Value::from("Pending"));
     });
     let Some(value) = refused else { return };
     let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-    tell(view, &mut transaction, pod, "FailedScheduling", message);
+    tell(view, &mut transaction, pod, "FailedScheduling", message.to_owned());
     outcome.step(format!("{} fits no node", pod.object.key), transaction);
 }
 

@@ -5,19 +5,22 @@
 //! service's last endpoint stays until its replacement is ready, and a pod of a headless service until clients'
 //! copies of its DNS record have expired. All of it at most for [`BARRIER`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use warren_state::Transaction;
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::{Endpoint, EndpointSlice},
+};
+use warren_state::{Key, Transaction};
 
 use crate::{
     endpoints, object,
     outcome::Outcome,
-    selector,
-    view::{PodView, View},
+    view::{PodView, Typed, View},
+    views::By,
 };
-use warren_vocabulary::{STOP_ANNOTATION, resources::ENDPOINTSLICES};
+use warren_vocabulary::STOP_ANNOTATION;
 
 /// The longest, in seconds, that a pod waits for anything.
 const BARRIER: i64 = 5;
@@ -36,34 +39,35 @@ struct Mention {
     headless: bool,
 }
 
-pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
-    let waiting = |pod: &&PodView<'_>| {
-        pod.deleting()
-            && pod.node().is_some()
-            && object::annotation(&pod.object.value, STOP_ANNOTATION).is_none()
-    };
-    let mut waiting = view.pods.iter().filter(waiting).peekable();
-    if waiting.peek().is_none() {
-        return;
-    }
-    let mentions = mentions(view);
-    for pod in waiting {
-        outcome.each(pod.object, |outcome| plan_pod(view, pod, &mentions, outcome));
+/// Whether a pod is being deleted and has not been released yet.
+pub(crate) fn is_waiting(pod: &PodView<'_>) -> bool {
+    pod.deleting() && pod.node().is_some() && object::annotation(&pod.object.value, STOP_ANNOTATION).is_none()
+}
+
+pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
+    for key in keys {
+        outcome.unit(view, key, |outcome| {
+            if let Some(pod) = view.typed::<Pod>(key).filter(is_waiting) {
+                plan_pod(view, &pod, outcome);
+            }
+        });
     }
 }
 
-fn plan_pod(view: &View<'_>, pod: &PodView<'_>, mentions: &Mentions, outcome: &mut Outcome<'_>) {
-    let mention = mentions.pods.get(pod.uid());
+fn plan_pod(view: &View<'_>, pod: &PodView<'_>, outcome: &mut Outcome<'_>) {
+    let mention = mention(view, pod);
+    let mention = mention.as_ref();
     let began = object::deletion_began(pod.object).unwrap_or(view.now);
     let longest = if mention.is_some_and(|mention| mention.headless) { DNS_TTL } else { BARRIER };
     // In the future (times have whole seconds): the clock was set back since, and would never say that it is over.
     let began = if began > object::later(view.now, 1) { Timestamp::UNIX_EPOCH } else { began };
     let cap = object::later(began, longest);
-    if object::deletion_grace(pod.object) != 0 && cap > view.now && !is_forgotten(view, pod, mentions) {
+    if object::deletion_grace(pod.object) != 0 && cap > view.now && !is_forgotten(view, pod, mention, outcome)
+    {
         outcome.wake(cap);
         return;
     }
-    let stopped = object::edited(pod.object, |value| {
+    let stopped = object::edited_within(pod.object, &["metadata"], |value| {
         object::annotate(value, STOP_ANNOTATION, object::time_text(view.now));
     });
     if let Some(value) = stopped {
@@ -73,63 +77,65 @@ fn plan_pod(view: &View<'_>, pod: &PodView<'_>, mentions: &Mentions, outcome: &m
 }
 
 /// Whether every consumer has stopped sending to the pod, and nobody would be left without an endpoint.
-fn is_forgotten(view: &View<'_>, pod: &PodView<'_>, mentions: &Mentions) -> bool {
-    let acknowledged = view.world.acknowledged;
-    match mentions.pods.get(pod.uid()) {
-        // It left the slices before this commit (a changed selector, say), or never was in one.
-        None => acknowledged >= pod.object.revision,
+fn is_forgotten(
+    view: &View<'_>,
+    pod: &PodView<'_>,
+    mention: Option<&Mention>,
+    outcome: &mut Outcome<'_>,
+) -> bool {
+    // It left the slices before this commit (a changed selector, say), or never was in one.
+    let revision = mention.map_or(pod.object.revision, |mention| mention.revision);
+    let acknowledged = view.world.acknowledged >= revision;
+    if !acknowledged {
+        outcome.await_acknowledgement(revision);
+    }
+    match mention {
+        None => acknowledged,
         Some(mention) if mention.headless => false,
-        Some(mention) => {
-            !mention.unmarked
-                && acknowledged >= mention.revision
-                && !is_last_of_a_service(view, pod, mentions)
-        }
+        Some(mention) => !mention.unmarked && acknowledged && !is_last_of_a_service(view, pod),
     }
 }
 
 /// Whether a service leads to no ready pod, as far as its slices say, while another one is on its way.
-fn is_last_of_a_service(view: &View<'_>, pod: &PodView<'_>, mentions: &Mentions) -> bool {
+fn is_last_of_a_service(view: &View<'_>, pod: &PodView<'_>) -> bool {
     pod.ready_when_last_heard()
-        && view.services.iter().filter(|service| service.namespace() == pod.namespace()).any(|service| {
+        && view.services_selecting(pod.namespace(), pod.labels()).any(|service| {
             let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-            let Some(wanted) = selector.filter(|wanted| !wanted.is_empty()) else { return false };
-            let mut others =
-                view.pods_in(pod.namespace()).filter(|other| !other.deleting() && !other.terminal());
-            selector::contains(pod.labels(), wanted)
-                && !mentions.served.contains(&(pod.namespace().to_owned(), service.name().to_owned()))
-                && others.any(|other| selector::contains(other.labels(), wanted))
+            let Some(wanted) = selector.filter(|_| !is_served(view, &service)) else { return false };
+            let others = view.pods_labelled(pod.namespace(), wanted);
+            others.iter().any(|other| !other.deleting() && !other.terminal())
         })
 }
 
-/// What the slices say.
-#[derive(Default)]
-struct Mentions {
-    /// By pod uid.
-    pods: BTreeMap<String, Mention>,
-    /// Services with a ready endpoint, by namespace and name.
-    served: BTreeSet<(String, String)>,
+/// Whether a service has a ready endpoint.
+fn is_served(view: &View<'_>, service: &Typed<'_, Service>) -> bool {
+    let ready = |endpoint: &Endpoint| {
+        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true)
+            && uid(endpoint).is_some()
+    };
+    let slices = view.slices_of(service.namespace(), service.name());
+    slices
+        .filter_map(|slice| slice.typed::<EndpointSlice>().ok())
+        .any(|slice| slice.endpoints.iter().any(ready))
 }
 
-fn mentions(view: &View<'_>) -> Mentions {
-    let mut mentions = Mentions::default();
-    for (object, slice) in view.world.snapshot.typed::<EndpointSlice>(ENDPOINTSLICES) {
-        if !endpoints::is_managed(&object.value) {
-            continue;
-        }
-        for endpoint in &slice.endpoints {
-            let Some(uid) = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_ref()) else {
-                continue;
-            };
-            let mention = mentions.pods.entry(uid.clone()).or_default();
-            mention.revision = mention.revision.max(object.revision);
-            let terminating = endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating);
-            mention.unmarked |= terminating != Some(true);
-            mention.headless |= endpoints::is_headless(&object.value);
-            let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true);
-            if let Some(service) = endpoints::service_of(&object.value).filter(|_| ready) {
-                mentions.served.insert((object.key.namespace.to_string(), service.to_owned()));
-            }
-        }
+fn uid(endpoint: &Endpoint) -> Option<&str> {
+    endpoint.target_ref.as_ref()?.uid.as_deref()
+}
+
+/// What the slices say of a pod.
+fn mention(view: &View<'_>, pod: &PodView<'_>) -> Option<Mention> {
+    let mut mention: Option<Mention> = None;
+    for object in view.views.of(By::Mention, pod.uid()) {
+        let Ok(slice) = object.typed::<EndpointSlice>() else { continue };
+        let terminating = |endpoint: &Endpoint| {
+            endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating) == Some(true)
+        };
+        let mut of_pod = slice.endpoints.iter().filter(|endpoint| uid(endpoint) == Some(pod.uid()));
+        let mention = mention.get_or_insert_default();
+        mention.revision = mention.revision.max(object.revision);
+        mention.unmarked |= !of_pod.all(terminating);
+        mention.headless |= endpoints::is_headless(&object.value);
     }
-    mentions
+    mention
 }

@@ -1,26 +1,21 @@
-//! The snapshot as the planners read it: typed, and indexed once per plan.
+//! The world as the planners read it: typed, and looked up in the indexes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    ops::Deref,
-    sync::Arc,
-};
+use std::{cell::RefCell, collections::BTreeSet, net::Ipv4Addr, ops::Deref, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     Metadata,
-    api::{
-        apps::v1::{Deployment, ReplicaSet},
-        core::v1::{Namespace, Node, Pod, Service},
-    },
+    api::core::v1::{Pod, Service},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     serde::de::DeserializeOwned,
 };
-use warren_state::Object;
+use warren_state::{Key, Object};
 
-use crate::{Health, World, health, object, outcome::Outcome, selector::Labels};
-use warren_vocabulary::resources::{DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES};
+use crate::{
+    Health, World, endpoints, health, object,
+    selector::{self, Labels},
+    views::{By, Views, pair},
+};
 
 /// On a pod's Ready condition: we set it because its node is lost; the agent's own word is in ContainersReady.
 pub(crate) const NODE_LOST: &str = "NodeLost";
@@ -35,6 +30,19 @@ impl<T> Deref for Typed<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.view
+    }
+}
+
+impl<T> Clone for Typed<'_, T> {
+    fn clone(&self) -> Self {
+        Self { object: self.object, view: Arc::clone(&self.view) }
+    }
+}
+
+impl<'a, T: DeserializeOwned + Send + Sync + 'static> Typed<'a, T> {
+    /// An object, if it is what it should be.
+    pub(crate) fn of(object: &'a Arc<Object>) -> Result<Self, String> {
+        Ok(Self { object, view: object.typed()? })
     }
 }
 
@@ -120,99 +128,115 @@ impl PodView<'_> {
 /// The world, indexed.
 pub(crate) struct View<'a> {
     pub(crate) world: &'a World,
+    pub(crate) views: &'a Views,
     pub(crate) now: Timestamp,
-    pub(crate) pods: Vec<PodView<'a>>,
-    pub(crate) replica_sets: Vec<Typed<'a, ReplicaSet>>,
-    pub(crate) deployments: Vec<Typed<'a, Deployment>>,
-    pub(crate) services: Vec<Typed<'a, Service>>,
-    pub(crate) nodes: Vec<Typed<'a, Node>>,
-    pub(crate) namespaces: Vec<Typed<'a, Namespace>>,
-    pods_of: Index,
-    pods_on: Index,
-    sets_of: Index,
-    terminating: BTreeSet<String>,
-    /// Nodes whose Docker engine does not answer.
-    engineless: BTreeSet<String>,
-}
-
-/// Places in a list of objects by the name or uid of what they belong to; empty for what belongs to nothing.
-type Index = BTreeMap<String, Vec<usize>>;
-
-fn index<T>(items: &[T], belongs_to: impl Fn(&T) -> Option<&str>) -> Index {
-    let mut index = Index::new();
-    for (place, item) in items.iter().enumerate() {
-        let owner = belongs_to(item).unwrap_or_default();
-        match index.get_mut(owner) {
-            Some(places) => places.push(place),
-            None => drop(index.insert(owner.to_owned(), vec![place])),
-        }
-    }
-    index
+    /// How many nodes are suspect or lost.
+    pub(crate) silent: usize,
+    /// What was looked at by name since this was last asked for.
+    reads: RefCell<BTreeSet<Key>>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(world: &'a World, now: Timestamp, outcome: &mut Outcome<'_>) -> Self {
-        let namespaces: Vec<Typed<'a, Namespace>> = typed(world, NAMESPACES, outcome);
-        let pods: Vec<PodView<'a>> = typed(world, PODS, outcome);
-        let replica_sets: Vec<Typed<'a, ReplicaSet>> = typed(world, REPLICASETS, outcome);
-        let terminating = namespaces
-            .iter()
-            .filter(|n| {
-                n.deleting() || n.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Terminating"))
-            })
-            .map(|namespace| namespace.name().to_owned())
-            .collect();
-        let nodes: Vec<Typed<'a, Node>> = typed(world, NODES, outcome);
-        let engine_is_down = |node: &&Typed<'a, Node>| {
-            object::condition(&node.object.value, "ContainerRuntimeReady")
-                .is_some_and(|condition| condition["status"] == "False")
-        };
-        Self {
-            world,
-            now,
-            engineless: nodes.iter().filter(engine_is_down).map(|node| node.name().to_owned()).collect(),
-            pods_of: index(&pods, PodView::controller_uid),
-            pods_on: index(&pods, PodView::node),
-            pods,
-            sets_of: index(&replica_sets, Typed::controller_uid),
-            replica_sets,
-            deployments: typed(world, DEPLOYMENTS, outcome),
-            services: typed(world, SERVICES, outcome),
-            nodes,
-            namespaces,
-            terminating,
+    pub(crate) fn new(world: &'a World, views: &'a Views, now: Timestamp, silent: usize) -> Self {
+        Self { world, views, now, silent, reads: RefCell::default() }
+    }
+
+    /// An object that is looked for by its name: when it comes, changes or goes, whoever asked is planned again.
+    pub(crate) fn read(&self, key: &Key) -> Option<&'a Arc<Object>> {
+        self.reads.borrow_mut().insert(key.clone());
+        self.world.snapshot.get(key)
+    }
+
+    /// Whether an object of this name is there, set aside or not.
+    pub(crate) fn exists(&self, key: &Key) -> bool {
+        self.read(key).is_some() || self.world.quarantined.iter().any(|object| object.key == *key)
+    }
+
+    /// What was read since the last call.
+    pub(crate) fn take_reads(&self) -> BTreeSet<Key> {
+        self.reads.take()
+    }
+
+    /// The object of a key, if it is there and can be read.
+    pub(crate) fn typed<T>(&self, key: &Key) -> Option<Typed<'a, T>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.world.snapshot.get(key).and_then(|object| Typed::of(object).ok())
+    }
+
+    fn all<T>(&self, by: By, group: &str) -> impl Iterator<Item = Typed<'a, T>> + use<'a, T>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        self.views.of(by, group).filter_map(|object| Typed::of(object).ok())
+    }
+
+    /// The replica sets that an object controls, by name.
+    pub(crate) fn sets_of(
+        &self,
+        uid: &str,
+    ) -> impl Iterator<Item = Typed<'a, k8s_openapi::api::apps::v1::ReplicaSet>> + use<'a> {
+        self.all(By::SetController, uid)
+    }
+
+    /// The replica sets of a namespace that nothing controls.
+    pub(crate) fn orphaned_sets(
+        &self,
+        namespace: &str,
+    ) -> impl Iterator<Item = Typed<'a, k8s_openapi::api::apps::v1::ReplicaSet>> + use<'a> {
+        self.all(By::SetNamespace, namespace)
+    }
+
+    /// The pods that an object controls, by name.
+    pub(crate) fn pods_of(&self, uid: &str) -> impl Iterator<Item = PodView<'a>> + use<'a> {
+        self.all(By::PodController, uid)
+    }
+
+    /// The pods that nothing controls and that have these labels, by name.
+    pub(crate) fn orphans(&self, namespace: &str, wanted: &Labels) -> Vec<PodView<'a>> {
+        if wanted.is_empty() {
+            return self.all(By::OrphanNamespace, namespace).collect();
         }
+        pods_with(self.views.labelled(By::OrphanLabel, namespace, wanted), wanted)
     }
 
-    /// The pods bound to a node.
-    pub(crate) fn pods_on(&self, node: &str) -> impl Iterator<Item = &PodView<'a>> {
-        self.pods_on.get(node).into_iter().flatten().map(|index| &self.pods[*index])
+    /// The pods that have these labels, which are some, by name.
+    pub(crate) fn pods_labelled(&self, namespace: &str, wanted: &Labels) -> Vec<PodView<'a>> {
+        pods_with(self.views.labelled(By::PodLabel, namespace, wanted), wanted)
     }
 
-    /// The replica sets that an object controls, by name; those that nothing controls for an empty uid.
-    pub(crate) fn sets_of(&self, uid: &str) -> impl Iterator<Item = &Typed<'a, ReplicaSet>> {
-        self.sets_of.get(uid).into_iter().flatten().map(|index| &self.replica_sets[*index])
+    /// The services that select by labels, and would these.
+    pub(crate) fn services_selecting(
+        &self,
+        namespace: &str,
+        labels: &Labels,
+    ) -> impl Iterator<Item = Typed<'a, Service>> + use<'a> {
+        services_selecting(self.views, namespace, labels)
     }
 
-    /// The pods that an object controls, by name; those that nothing controls for an empty uid.
-    pub(crate) fn pods_of(&self, uid: &str) -> impl Iterator<Item = &PodView<'a>> {
-        self.pods_of.get(uid).into_iter().flatten().map(|index| &self.pods[*index])
+    /// The slices of a service that are ours to write, by name.
+    pub(crate) fn slices_of(
+        &self,
+        namespace: &str,
+        service: &str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.views.of(By::ServiceSlice, &endpoints::group(namespace, service))
     }
 
-    /// The pods of a namespace, by name.
-    pub(crate) fn pods_in(&self, namespace: &str) -> impl Iterator<Item = &PodView<'a>> {
-        let start = self.pods.partition_point(|pod| pod.namespace() < namespace);
-        self.pods[start..].iter().take_while(move |pod| pod.namespace() == namespace)
+    /// The object of a uid.
+    pub(crate) fn by_uid(&self, uid: &str) -> Option<&'a Arc<Object>> {
+        self.views.by_uid(uid)
     }
 
     /// Whether a namespace is going away: nothing may be made in it.
     pub(crate) fn namespace_terminating(&self, namespace: &str) -> bool {
-        self.terminating.contains(namespace)
+        self.views.any(By::Terminating, namespace)
     }
 
     /// Whether what a node last said of its pods may be out of date.
     pub(crate) fn is_suspect(&self, node: &str) -> bool {
-        self.health(node) != Health::Alive || self.engineless.contains(node)
+        self.health(node) != Health::Alive || self.views.any(By::Engineless, node)
     }
 
     /// What is known of a node's life.
@@ -221,20 +245,25 @@ impl<'a> View<'a> {
     }
 }
 
-/// Every object of a resource; one that does not parse becomes a problem.
-fn typed<'a, T>(world: &'a World, resource: &'a str, outcome: &mut Outcome<'_>) -> Vec<Typed<'a, T>>
-where
-    T: DeserializeOwned + Send + Sync + 'static,
-{
+fn pods_with<'a>(found: Vec<&'a Arc<Object>>, wanted: &Labels) -> Vec<PodView<'a>> {
+    let pods = found.into_iter().filter_map(|object| Typed::of(object).ok());
+    pods.filter(|pod: &PodView<'_>| selector::contains(pod.labels(), wanted)).collect()
+}
+
+/// The services of a namespace that select by labels, and would these.
+pub(crate) fn services_selecting<'v>(
+    views: &'v Views,
+    namespace: &str,
+    labels: &Labels,
+) -> impl Iterator<Item = Typed<'v, Service>> + use<'v> {
+    let groups = labels.iter().map(|(name, value)| pair(namespace, name, value));
     let mut found = Vec::new();
-    for object in world.snapshot.list(resource) {
-        match outcome.each(object, |_| object.typed::<T>()) {
-            Some(Ok(view)) => found.push(Typed { object, view }),
-            Some(Err(error)) => {
-                outcome.problem(object.key.clone(), format!("stored object is malformed: {error}"));
-            }
-            None => {}
+    for object in groups.flat_map(|group| views.of(By::ServiceSelector, &group)) {
+        let Ok(service) = Typed::<Service>::of(object) else { continue };
+        let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        if selector.is_some_and(|wanted| selector::contains(labels, wanted)) {
+            found.push(service);
         }
     }
-    found
+    found.into_iter()
 }

@@ -124,6 +124,12 @@ impl Snapshot {
         self.objects.values()
     }
 
+    /// Everything from a key on, in key order; without one, all.
+    pub fn from<'a>(&'a self, first: Option<&Key>) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        let first = first.cloned().unwrap_or_else(|| Key::new("", "", ""));
+        self.objects.range(first..).map(|(_, object)| object)
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.objects.len()

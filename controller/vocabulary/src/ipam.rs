@@ -36,31 +36,74 @@ pub fn is_service_address(config: &ClusterConfig, address: Ipv4Addr) -> bool {
     net.contains(&address) && address != net.network() && address != net.broadcast()
 }
 
-/// The next address for a pod in a member's slice.
+/// The addresses of a member's pods, and which is next.
 ///
 /// Addresses that no pod has had come first, ascending from above the highest one known, so that an address
 /// rests as long as possible; then the least recently released one, and only when every live consumer has
 /// applied the removal of its last pod (`acknowledged`).
-pub fn next_pod_address(
-    cidr: PodCidr,
-    in_use: &BTreeSet<Ipv4Addr>,
-    released: &BTreeMap<Ipv4Addr, u64>,
+#[derive(Debug, Clone)]
+pub struct PodAddresses {
+    base: u32,
+    /// Of all addresses of the slice, from the network's to the broadcast address.
+    hosts: Vec<Host>,
     acknowledged: u64,
-) -> Option<Ipv4Addr> {
-    let fresh = |address: &Ipv4Addr| !in_use.contains(address) && !released.contains_key(address);
-    let highest = cidr.pod_addresses().filter(|address| !fresh(address)).last();
-    let above =
-        cidr.pod_addresses().find(|address| fresh(address) && highest.is_none_or(|top| *address > top));
-    above.or_else(|| cidr.pod_addresses().find(fresh)).or_else(|| {
-        let mut rested: Vec<_> = cidr
-            .pod_addresses()
-            .filter(|address| !in_use.contains(address))
-            .filter_map(|address| Some((*released.get(&address)?, address)))
-            .filter(|(revision, _)| *revision <= acknowledged)
-            .collect();
-        rested.sort_unstable();
-        rested.first().map(|(_, address)| *address)
-    })
+}
+
+/// What is known of one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    Fresh,
+    Used,
+    /// At this revision, and not used since.
+    Released(u64),
+}
+
+impl PodAddresses {
+    /// Those of one slice: `in_use` and `released` may name others, too.
+    pub fn new(
+        cidr: PodCidr,
+        in_use: impl IntoIterator<Item = Ipv4Addr>,
+        released: &BTreeMap<Ipv4Addr, u64>,
+        acknowledged: u64,
+    ) -> Self {
+        let net = cidr.network();
+        let mut addresses = Self { base: u32::from(net.network()), hosts: [Host::Fresh; 256], acknowledged };
+        for (address, revision) in released.range(net.network()..=net.broadcast()) {
+            addresses.set(*address, Host::Released(*revision));
+        }
+        in_use.into_iter().for_each(|address| addresses.take(address));
+        addresses
+    }
+
+    /// The address is in use from now on.
+    pub fn take(&mut self, address: Ipv4Addr) {
+        self.set(address, Host::Used);
+    }
+
+    fn set(&mut self, address: Ipv4Addr, host: Host) {
+        let place = u32::from(address).checked_sub(self.base).and_then(|place| usize::try_from(place).ok());
+        if let Some(slot) = place.and_then(|place| self.hosts.get_mut(place)) {
+            *slot = host;
+        }
+    }
+
+    /// The address that the next pod gets.
+    pub fn next(&self) -> Option<Ipv4Addr> {
+        // As `PodCidr::pod_addresses`: neither the network, nor the member itself, nor the broadcast address.
+        let pods = || (0u32..).zip(&self.hosts).take(self.hosts.len().saturating_sub(1)).skip(2);
+        let fresh = |(_, host): &(u32, &Host)| **host == Host::Fresh;
+        let highest = pods().filter(|pod| !fresh(pod)).last().map_or(0, |(place, _)| place);
+        let first = pods().filter(fresh).find(|(place, _)| *place > highest).or_else(|| pods().find(fresh));
+        let rested = || {
+            let rested = pods().filter_map(|(place, host)| match host {
+                Host::Released(at) if *at <= self.acknowledged => Some((*at, place)),
+                _ => None,
+            });
+            rested.min()
+        };
+        let place = first.map(|(place, _)| place).or_else(|| rested().map(|(_, place)| place))?;
+        Some(Ipv4Addr::from(self.base + place))
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +112,14 @@ mod tests {
     use crate::Networks;
     use proptest::prelude::*;
 
+    fn next_pod_address(
+        cidr: PodCidr,
+        in_use: &BTreeSet<Ipv4Addr>,
+        released: &BTreeMap<Ipv4Addr, u64>,
+        acknowledged: u64,
+    ) -> Option<Ipv4Addr> {
+        PodAddresses::new(cidr, in_use.iter().copied(), released, acknowledged).next()
+    }
     fn cidr() -> PodCidr {
         "10.42.1.0/24".parse().expect("valid")
     }

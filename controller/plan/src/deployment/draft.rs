@@ -77,10 +77,10 @@ impl<'a> Draft<'a> {
         let mut sets = Vec::new();
         let mut adoptions = Vec::new();
         for set in view.sets_of(deployment.uid()) {
-            sets.push(observe(view, set, outcome));
+            sets.push(observe(view, &set, outcome));
         }
-        for set in view.sets_of("").filter(|set| set.namespace() == deployment.namespace()) {
-            if !deployment.deleting() && !set.deleting() && matches(spec, set) {
+        for set in view.orphaned_sets(deployment.namespace()) {
+            if !deployment.deleting() && !set.deleting() && matches(spec, &set) {
                 adoptions.push(set.object);
             }
         }
@@ -216,7 +216,7 @@ fn observe<'a>(
         }
         live += 1;
         ready += i64::from(pod.ready());
-        if replicaset::is_available(pod, wait, view.now, outcome) {
+        if replicaset::is_available(&pod, wait, view.now, outcome) {
             available += 1;
             reliable += i64::from(pod.node().is_some_and(|node| view.health(node) == Health::Alive));
         }

@@ -9,7 +9,7 @@ use super::{
     number, rolling,
     status::progress,
 };
-use crate::object;
+use crate::{object, views::By};
 use warren_vocabulary::resources::REPLICASETS;
 
 /// Annotations that belong to the deployment or the set alone.
@@ -55,7 +55,7 @@ pub(super) fn make(draft: &mut Draft<'_>) {
     let hash = object::letters(&[&template_text(&draft.value), &collisions.to_string()], HASH_LENGTH);
     let name = format!("{}-{hash}", draft.deployment.name());
     let key = Key::new(REPLICASETS, draft.deployment.namespace(), &name);
-    if let Some(existing) = draft.view.world.snapshot.get(&key) {
+    if let Some(existing) = draft.view.read(&key) {
         // One that is going away, or whose owner is gone, makes room soon; another one never does.
         let owner = object::controller_uid(existing).unwrap_or_default();
         let owned = owner == draft.deployment.uid() || owner_lives(draft, owner);
@@ -94,7 +94,7 @@ pub(super) fn make(draft: &mut Draft<'_>) {
 }
 
 fn owner_lives(draft: &Draft<'_>, uid: &str) -> bool {
-    draft.view.deployments.iter().any(|deployment| deployment.uid() == uid)
+    draft.view.views.any(By::Deployment, uid)
 }
 
 /// The template as text that is equal for equal templates, whatever their hash label.

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who waits, and for whom.
-pub(super) type Waits<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+pub(crate) type Waits<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
 /// Everyone who lies on a circle, or between two of them. Linear, and without recursion: users tie the knots.
-pub(super) fn of<'a>(waits: &Waits<'a>) -> BTreeSet<&'a str> {
+pub(crate) fn of<'a>(waits: &Waits<'a>) -> BTreeSet<&'a str> {
     let ahead = without_ends(waits);
     without_ends(&reversed(&ahead)).into_keys().collect()
 }

@@ -75,8 +75,8 @@ pub(super) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
                     notices.push(warning("CertificateConflict", message));
                 }
             }
-            notices.extend(secrets(snapshot, ingress));
-            notices.extend(backends(snapshot, ingress));
+            notices.extend(secrets(view, ingress));
+            notices.extend(backends(view, ingress));
             let read = annotations::read(&object.key.namespace, ingress.metadata.annotations.as_ref());
             notices.extend(read.problems.into_iter().map(|problem| warning("AnnotationIgnored", problem)));
             tell(view, outcome, object, notices);
@@ -173,14 +173,14 @@ fn tls_hosts(ingress: &Ingress) -> Vec<(String, String)> {
 }
 
 /// The Secrets that it names and that are not what they should be.
-fn secrets(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
+fn secrets(view: &View<'_>, ingress: &Ingress) -> Vec<Notice> {
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
     let mut notices = Vec::new();
     let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
     // Each is looked through once, however often it is named.
     let named: BTreeSet<&str> = tls.filter_map(|tls| tls.secret_name.as_deref()).collect();
     for secret in named.into_iter().filter(|name| !name.is_empty()) {
-        let message = match data_of(snapshot, namespace, secret) {
+        let message = match data_of(view, namespace, secret) {
             None => format!(
                 "Secret {secret:?} of spec.tls does not exist: clients see the gateway's own certificate"
             ),
@@ -195,7 +195,7 @@ fn secrets(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
     }
     let read = annotations::read(namespace, ingress.metadata.annotations.as_ref());
     if let Some((secret, by_key)) = read.users {
-        let found = data_of(snapshot, namespace, &secret);
+        let found = data_of(view, namespace, &secret);
         let problem = match &found {
             None => Some("does not exist"),
             Some(found) if !by_key && !found.data.iter().flatten().any(|(key, _)| key == "auth") => {
@@ -211,8 +211,8 @@ fn secrets(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
     notices
 }
 
-fn data_of(snapshot: &Snapshot, namespace: &str, name: &str) -> Option<Arc<Secret>> {
-    snapshot.get(&Key::new(SECRETS, namespace, name))?.typed::<Secret>().ok()
+fn data_of(view: &View<'_>, namespace: &str, name: &str) -> Option<Arc<Secret>> {
+    view.read(&Key::new(SECRETS, namespace, name))?.typed::<Secret>().ok()
 }
 
 /// Why a Secret cannot hold a certificate, as far as its form tells; whether key and certificate fit, the gateway
@@ -236,7 +236,7 @@ fn unfit(secret: &Secret) -> Option<&'static str> {
 }
 
 /// The backends that lead nowhere by what they are.
-fn backends(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
+fn backends(view: &View<'_>, ingress: &Ingress) -> Vec<Notice> {
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
     let backends = ingress.spec.as_ref().map(all_backends).unwrap_or_default();
     let mut notices = Vec::new();
@@ -249,7 +249,7 @@ fn backends(snapshot: &Snapshot, ingress: &Ingress) -> Vec<Notice> {
             notices.push(warning("BackendNotServed", message));
         }
         let Some(service) = &backend.service else { continue };
-        let found = snapshot.get(&Key::new(SERVICES, namespace, &service.name));
+        let found = view.read(&Key::new(SERVICES, namespace, &service.name));
         let found = found.and_then(|object| object.typed::<Service>().ok());
         // Not copied: thousands of paths may lead to one service of thousands of ports.
         let spec = found.as_ref().and_then(|service| service.spec.as_ref());

@@ -2,26 +2,33 @@
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Taint, Toleration};
 
-use super::{Place, Wish};
+use super::Place;
 use crate::{
     node_lifecycle::tolerates,
     object, selector,
     view::{PodView, Typed},
+    views::Wish,
 };
 
+/// Whether the pod may run here.
+pub(super) fn fits(place: &Place<'_>, pod: &PodView<'_>, wish: &Wish) -> bool {
+    let mut lacking = wish.requested.lacking(&place.seat.used, &place.seat.allocatable);
+    lacking.next().is_none() && node_obstacle(place, pod).is_none()
+}
+
 /// Why the pod may not run here; empty when it may.
-pub(super) fn obstacles(place: &Place<'_>, wish: &Wish<'_>) -> Vec<String> {
-    if let Some(reason) = node_obstacle(place, wish.pod) {
+pub(super) fn obstacles(place: &Place<'_>, pod: &PodView<'_>, wish: &Wish) -> Vec<String> {
+    if let Some(reason) = node_obstacle(place, pod) {
         return vec![reason];
     }
-    let lacking = wish.requested.lacking(&place.used, &place.allocatable);
+    let lacking = wish.requested.lacking(&place.seat.used, &place.seat.allocatable);
     lacking
         .map(|name| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
         .collect()
 }
 
 fn node_obstacle(place: &Place<'_>, pod: &PodView<'_>) -> Option<String> {
-    let node = place.node;
+    let node = &place.node;
     let spec = node.spec.as_ref();
     let tolerations = tolerations(pod);
     let unschedulable = "node.kubernetes.io/unschedulable";
@@ -43,7 +50,7 @@ fn node_obstacle(place: &Place<'_>, pod: &PodView<'_>) -> Option<String> {
     if !selected(node, pod) {
         return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
-    place.cidr.is_none().then(|| "node(s) had no place in the overlay".to_owned())
+    place.seat.cidr.is_none().then(|| "node(s) had no place in the overlay".to_owned())
 }
 
 /// How many taints ask, without force, to keep the pod away.

@@ -1,6 +1,7 @@
 //! A cluster in memory: a store that checks preconditions, agents that start and stop pods, a clock.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::Arc,
@@ -9,10 +10,11 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use warren_plan::{Liveness, Plan, World};
+use warren_plan::{Liveness, Plan, Planner, World};
 use warren_state::{Key, Object, Precondition, Snapshot, Transaction, Write};
 use warren_vocabulary::{
     ClusterConfig, STOP_ANNOTATION,
+    guard::Unwatched,
     member::{Member, MemberRole},
     resources::*,
 };
@@ -28,6 +30,8 @@ pub(crate) struct Model {
     pub(crate) released: BTreeMap<Ipv4Addr, u64>,
     /// Pods whose image contains this never become ready.
     pub(crate) broken: Option<&'static str>,
+    /// Has seen every world that was planned for.
+    planner: RefCell<Planner>,
 }
 
 impl Model {
@@ -42,6 +46,7 @@ impl Model {
             acknowledging: true,
             released: BTreeMap::new(),
             broken: None,
+            planner: RefCell::default(),
         };
         model.namespace("default");
         for index in 1..=nodes {
@@ -215,8 +220,15 @@ impl Model {
         }
     }
 
+    /// By planners that plan for what was touched since the last time. Afresh, they would come to the same.
     pub(crate) fn plan(&self) -> Plan {
-        warren_plan::plan(&self.world(), self.now)
+        let world = self.world();
+        let plan = self.planner.borrow_mut().plan(&world, self.now, &Unwatched);
+        let afresh = warren_plan::plan(&world, self.now);
+        let whys = |plan: &Plan| plan.steps.iter().map(|step| step.why.clone()).collect::<Vec<_>>();
+        assert_eq!(whys(&plan), whys(&afresh), "what was touched, and everything");
+        assert_eq!(plan, afresh);
+        plan
     }
 
     /// When the plan wants to be woken, heartbeats aside.

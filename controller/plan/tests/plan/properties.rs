@@ -11,7 +11,7 @@ use warren_vocabulary::resources::*;
 use crate::model::{Model, is_ready, rolling};
 
 #[derive(Debug, Clone)]
-enum Event {
+pub(crate) enum Event {
     Scale {
         app: usize,
         replicas: i64,
@@ -54,7 +54,7 @@ enum Event {
     },
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(crate) fn event() -> impl Strategy<Value = Event> {
     let app = 0..2usize;
     prop_oneof![
         (app.clone(), 0..7i64).prop_map(|(app, replicas)| Event::Scale { app, replicas }),
@@ -84,7 +84,7 @@ fn app_key(app: usize) -> Key {
     Key::new(DEPLOYMENTS, "default", APPS[app])
 }
 
-fn happen(model: &mut Model, event: &Event) {
+pub(crate) fn happen(model: &mut Model, event: &Event) {
     let change = |model: &mut Model, app: usize, change: &dyn Fn(&mut serde_json::Value)| {
         if !model.objects.contains_key(&app_key(app)) {
             model.deployment(APPS[app], 2, json!({}));

@@ -1,0 +1,52 @@
+//! The planners, in the order in which they may write.
+
+use std::collections::BTreeSet;
+
+use warren_state::Key;
+
+use crate::{
+    deployment, endpoints, garbage, idle, ingress, namespaces, node_lifecycle, outcome::Outcome, replicaset,
+    root_certificates, schedule, termination, view::View,
+};
+
+/// One question, asked of one key at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Namespaces,
+    RootCertificates,
+    Deployments,
+    ReplicaSets,
+    Nodes,
+    NodePods,
+    Endpoints,
+    Termination,
+    Ingresses,
+    Scheduling,
+    Garbage,
+    GarbagePods,
+    GarbageMembers,
+    GarbageAddresses,
+    Idle,
+}
+
+/// Plans for the keys that are due.
+pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
+
+/// By [`Stage`]: what failures are said to have happened in, and the planner.
+pub(crate) const STAGES: [(&str, Planner); 15] = [
+    ("namespaces", namespaces::plan),
+    ("root certificates", root_certificates::plan),
+    ("deployments", deployment::plan),
+    ("replica sets", replicaset::plan),
+    ("node lifecycle", node_lifecycle::plan_nodes),
+    ("node lifecycle", node_lifecycle::plan_pods),
+    ("endpoints", endpoints::plan),
+    ("termination", termination::plan),
+    ("ingresses", ingress::plan),
+    ("scheduling", schedule::plan),
+    ("garbage", garbage::plan),
+    ("garbage", garbage::plan_pods),
+    ("garbage", garbage::plan_members),
+    ("garbage", garbage::plan_addresses),
+    ("kinds that are not run", idle::plan),
+];

@@ -1,0 +1,384 @@
+//! Whom does a change concern? Every rule by which one object's plan depends on another one stands here: an object that
+//! was touched leads to the keys that are planned again, and to no others. What a planner looks at by name, it notes
+//! itself ([`View::read`](crate::view::View::read)).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use serde_json::Value;
+use warren_state::{Difference, Key, Object, Snapshot};
+
+use crate::{
+    endpoints, idle, ingress,
+    memory::{Memories, Unit},
+    object,
+    selector::Labels,
+    stages::{STAGES, Stage},
+    termination,
+    view::{self, PodView, Typed},
+    views::{By, Views, Wish, owners_matter, pair},
+};
+use warren_vocabulary::resources::{
+    DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS,
+    SERVICEADDRESSES, SERVICES,
+};
+
+/// The keys that each planner has to look at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Due {
+    stages: [BTreeSet<Key>; STAGES.len()],
+    /// A pod that fitted nowhere may fit now.
+    pub(crate) room: bool,
+}
+
+impl Due {
+    pub(crate) fn add(&mut self, stage: Stage, key: &Key) {
+        if let Some(keys) = self.stages.get_mut(stage as usize).filter(|keys| !keys.contains(key)) {
+            keys.insert(key.clone());
+        }
+    }
+
+    pub(crate) fn add_unit(&mut self, unit: &Unit) {
+        if let Some(keys) = self.stages.get_mut(unit.stage) {
+            keys.insert(unit.key.clone());
+        }
+    }
+
+    pub(crate) fn of(&self, stage: usize) -> &BTreeSet<Key> {
+        static NONE: BTreeSet<Key> = BTreeSet::new();
+        self.stages.get(stage).unwrap_or(&NONE)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.stages.iter().map(BTreeSet::len).sum()
+    }
+
+    pub(crate) fn contains(&self, unit: &Unit) -> bool {
+        self.of(unit.stage).contains(&unit.key)
+    }
+
+    /// Adds what another one has, and says which that are.
+    pub(crate) fn extend(&mut self, other: &Self) -> Vec<Unit> {
+        let mut added = Vec::new();
+        for (stage, (keys, more)) in self.stages.iter_mut().zip(&other.stages).enumerate() {
+            for key in more {
+                if keys.insert(key.clone()) {
+                    added.push(Unit { stage, key: key.clone() });
+                }
+            }
+        }
+        added
+    }
+}
+
+/// What garbage collection asks of an object: two states that are alike in this are the same to it.
+#[derive(PartialEq)]
+struct Kin<'o> {
+    uid: &'o str,
+    metadata: [Option<&'o Value>; 4],
+    node: Option<&'o Value>,
+}
+
+impl<'o> Kin<'o> {
+    fn of(object: &'o Object) -> Self {
+        let fields = ["ownerReferences", "finalizers", "deletionTimestamp", "deletionGracePeriodSeconds"];
+        let metadata = object.value.get("metadata");
+        Self {
+            uid: object::uid(object),
+            metadata: fields.map(|field| metadata.and_then(|metadata| metadata.get(field))),
+            node: warren_state::at(&object.value, "/spec/nodeName"),
+        }
+    }
+}
+
+/// What the rules look things up in: the state after the change.
+pub(crate) struct Rules<'v> {
+    pub(crate) views: &'v Views,
+    pub(crate) snapshot: &'v Snapshot,
+    pub(crate) memories: &'v Memories,
+}
+
+impl Rules<'_> {
+    /// An object that was touched.
+    pub(crate) fn object(&self, difference: &Difference, due: &mut Due) {
+        let key = difference.key();
+        let (previous, current) = (difference.previous.as_ref(), difference.current.as_ref());
+        self.memories.readers(key).for_each(|unit| due.add_unit(unit));
+        self.family(key, previous, current, due);
+        self.namespace_of(key, due);
+        if idle::kind(&key.resource).is_some() {
+            due.add(Stage::Idle, key);
+        }
+        match &*key.resource {
+            PODS => self.pod(key, previous, current, due),
+            REPLICASETS => self.set(key, previous, current, due),
+            DEPLOYMENTS => due.add(Stage::Deployments, key),
+            SERVICES => self.service(key, previous, current, due),
+            ENDPOINTSLICES => self.slice(previous, current, due),
+            NODES => self.node_object(key, previous, current, due),
+            NAMESPACES => self.namespace(key, previous, current, due),
+            MEMBERS => {
+                due.add(Stage::GarbageMembers, key);
+                due.add(Stage::Ingresses, &ingress::unit());
+                due.room = true;
+            }
+            INGRESSES | INGRESSCLASSES => due.add(Stage::Ingresses, &ingress::unit()),
+            SERVICEADDRESSES => due.add(Stage::GarbageAddresses, key),
+            _ => {}
+        }
+    }
+
+    /// Owners wait for their dependents, and dependents follow their owners.
+    fn family(
+        &self,
+        key: &Key,
+        previous: Option<&Arc<Object>>,
+        current: Option<&Arc<Object>>,
+        due: &mut Due,
+    ) {
+        let looked_at_again = previous.zip(current).is_some_and(|(one, other)| Arc::ptr_eq(one, other));
+        if !looked_at_again && previous.map(|object| Kin::of(object)) == current.map(|object| Kin::of(object))
+        {
+            return;
+        }
+        let sides = || previous.into_iter().chain(current);
+        if sides().any(|object| object::is_deleting(object) || object::owners(object).next().is_some()) {
+            due.add(Stage::Garbage, key);
+        }
+        for owner in sides().flat_map(|object| object::owners(object)) {
+            self.dependents_changed(object::owner_uid(owner), due);
+        }
+        let matters = |object| owners_matter(object);
+        if previous.map(|object| matters(object)) != current.map(|object| matters(object)) {
+            sides().for_each(|object| self.owner_changed(object::uid(object), due));
+        }
+    }
+
+    /// An owner that waits for its dependents looks at them.
+    fn dependents_changed(&self, owner: &str, due: &mut Due) {
+        for owner in self.views.of(By::Uid, owner).filter(|owner| object::is_deleting(owner)) {
+            due.add(Stage::Garbage, &owner.key);
+        }
+    }
+
+    fn owner_changed(&self, uid: &str, due: &mut Due) {
+        self.views.of(By::Owner, uid).for_each(|object| due.add(Stage::Garbage, &object.key));
+    }
+
+    /// Who has come into a circle of owners, or out.
+    pub(crate) fn circles(&self, uids: &[Arc<str>], due: &mut Due) {
+        for object in uids.iter().flat_map(|uid| self.views.of(By::Uid, uid)) {
+            due.add(Stage::Garbage, &object.key);
+            object::owners(object).for_each(|owner| self.dependents_changed(object::owner_uid(owner), due));
+        }
+    }
+
+    /// A namespace that goes is gone when it is empty.
+    fn namespace_of(&self, key: &Key, due: &mut Due) {
+        if !key.namespace.is_empty() && self.views.any(By::Terminating, &key.namespace) {
+            due.add(Stage::Namespaces, &Key::new(NAMESPACES, "", &key.namespace));
+        }
+    }
+
+    fn pod(&self, key: &Key, previous: Option<&Arc<Object>>, current: Option<&Arc<Object>>, due: &mut Due) {
+        for stage in [Stage::NodePods, Stage::Termination, Stage::Scheduling, Stage::GarbagePods] {
+            due.add(stage, key);
+        }
+        let typed = |object| Typed::<Pod>::of(object).ok();
+        let (previous, current) = (previous.and_then(typed), current.and_then(typed));
+        let seat = |pod: &PodView<'_>| pod.node().map(|node| (node.to_owned(), Wish::new(pod)));
+        due.room |= previous.as_ref().and_then(seat) != current.as_ref().and_then(seat);
+        for pod in previous.iter().chain(&current) {
+            self.owner_of(pod, due);
+            self.services_of(pod, due);
+        }
+    }
+
+    /// The set and the deployment that count a pod, or the sets that would adopt it.
+    fn owner_of(&self, pod: &PodView<'_>, due: &mut Due) {
+        match pod.controller_uid() {
+            Some(uid) => {
+                for set in self.views.of(By::Uid, uid).filter(|owner| &*owner.key.resource == REPLICASETS) {
+                    due.add(Stage::ReplicaSets, &set.key);
+                    object::controller_uid(set).into_iter().for_each(|uid| self.deployment(uid, due));
+                }
+            }
+            None => {
+                let pairs = pod.labels().iter().map(|(name, value)| pair(pod.namespace(), name, value));
+                for group in pairs.chain([pod.namespace().to_owned()]) {
+                    let sets = self.views.of(By::SetSelector, &group);
+                    sets.for_each(|set| due.add(Stage::ReplicaSets, &set.key));
+                }
+            }
+        }
+    }
+
+    fn deployment(&self, uid: &str, due: &mut Due) {
+        self.views.of(By::Deployment, uid).for_each(|object| due.add(Stage::Deployments, &object.key));
+    }
+
+    /// The services that lead to a pod, and the pods that wait for being missed by them no longer.
+    fn services_of(&self, pod: &PodView<'_>, due: &mut Due) {
+        for service in view::services_selecting(self.views, pod.namespace(), pod.labels()) {
+            due.add(Stage::Endpoints, &service.object.key);
+            let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            self.stopping(pod.namespace(), selector, due);
+        }
+    }
+
+    fn stopping(&self, namespace: &str, selector: Option<&Labels>, due: &mut Due) {
+        let Some(wanted) = selector.filter(|wanted| !wanted.is_empty()) else { return };
+        for object in self.views.of(By::Stopping, namespace) {
+            let labels = Typed::<Pod>::of(object);
+            if labels.is_ok_and(|pod| crate::selector::contains(pod.labels(), wanted)) {
+                due.add(Stage::Termination, &object.key);
+            }
+        }
+    }
+
+    fn set(&self, key: &Key, previous: Option<&Arc<Object>>, current: Option<&Arc<Object>>, due: &mut Due) {
+        due.add(Stage::ReplicaSets, key);
+        for set in previous.into_iter().chain(current) {
+            let Ok(set) = Typed::<ReplicaSet>::of(set) else { continue };
+            match set.controller_uid() {
+                Some(uid) => self.deployment(uid, due),
+                None => {
+                    let all = self.snapshot.list_namespace(DEPLOYMENTS, set.namespace());
+                    all.for_each(|deployment| due.add(Stage::Deployments, &deployment.key));
+                }
+            }
+        }
+    }
+
+    fn service(
+        &self,
+        key: &Key,
+        previous: Option<&Arc<Object>>,
+        current: Option<&Arc<Object>>,
+        due: &mut Due,
+    ) {
+        due.add(Stage::Endpoints, key);
+        for object in previous.into_iter().chain(current) {
+            for address in object::service_addresses(object) {
+                due.add(Stage::GarbageAddresses, &Key::new(SERVICEADDRESSES, "", address));
+            }
+            if let Ok(service) = Typed::<Service>::of(object) {
+                let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+                self.stopping(&key.namespace, selector, due);
+            }
+        }
+    }
+
+    fn slice(&self, previous: Option<&Arc<Object>>, current: Option<&Arc<Object>>, due: &mut Due) {
+        // An address that is mentioned no longer may be given away.
+        due.room |= previous.is_some();
+        for object in previous.into_iter().chain(current) {
+            if let Some(name) = endpoints::service_of(&object.value) {
+                let service = Key::new(SERVICES, &object.key.namespace, name);
+                due.add(Stage::Endpoints, &service);
+                let service =
+                    self.snapshot.get(&service).and_then(|object| Typed::<Service>::of(object).ok());
+                let selector = service.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref());
+                self.stopping(&object.key.namespace, selector, due);
+            }
+            if !self.views.any(By::Stopping, &object.key.namespace) {
+                continue;
+            }
+            let Ok(slice) = object.typed::<EndpointSlice>() else { continue };
+            let uids =
+                slice.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.as_deref());
+            for pod in uids.flat_map(|uid| self.views.of(By::Uid, uid)) {
+                if Typed::<Pod>::of(pod).is_ok_and(|pod| termination::is_waiting(&pod)) {
+                    due.add(Stage::Termination, &pod.key);
+                }
+            }
+        }
+    }
+
+    fn node_object(
+        &self,
+        key: &Key,
+        previous: Option<&Arc<Object>>,
+        current: Option<&Arc<Object>>,
+        due: &mut Due,
+    ) {
+        due.add(Stage::Nodes, key);
+        due.room = true;
+        let taints = |object: Option<&Arc<Object>>| {
+            let node = object.and_then(|object| object.typed::<Node>().ok())?;
+            node.spec.as_ref()?.taints.clone()
+        };
+        if previous.is_some() != current.is_some() {
+            due.add(Stage::GarbageMembers, &Key::new(MEMBERS, "", &key.name));
+        }
+        if taints(previous) != taints(current) || previous.is_some() != current.is_some() {
+            for pod in self.views.of(By::PodNode, &key.name) {
+                due.add(Stage::NodePods, &pod.key);
+                due.add(Stage::GarbagePods, &pod.key);
+            }
+        }
+        let engine = |object: &Arc<Object>| {
+            object::condition(&object.value, "ContainerRuntimeReady")
+                .map(|condition| condition["status"].clone())
+        };
+        if previous.and_then(engine) != current.and_then(engine) {
+            self.pods_services(&key.name, due);
+        }
+    }
+
+    fn pods_services(&self, node: &str, due: &mut Due) {
+        for object in self.views.of(By::PodNode, node) {
+            if let Ok(pod) = Typed::<Pod>::of(object) {
+                self.services_of(&pod, due);
+            }
+        }
+    }
+
+    /// A node was heard of, or missed.
+    pub(crate) fn liveness(&self, node: &str, due: &mut Due) {
+        due.room = true;
+        due.add(Stage::Nodes, &Key::new(NODES, "", node));
+        for object in self.views.of(By::PodNode, node) {
+            due.add(Stage::NodePods, &object.key);
+            if let Ok(pod) = Typed::<Pod>::of(object) {
+                self.owner_of(&pod, due);
+                self.services_of(&pod, due);
+            }
+        }
+    }
+
+    /// So many nodes are silent that evictions are held, or no longer.
+    pub(crate) fn silence(&self, node: &str, due: &mut Due) {
+        due.add(Stage::Nodes, &Key::new(NODES, "", node));
+        self.views.of(By::PodNode, node).for_each(|pod| due.add(Stage::NodePods, &pod.key));
+    }
+
+    fn namespace(
+        &self,
+        key: &Key,
+        previous: Option<&Arc<Object>>,
+        current: Option<&Arc<Object>>,
+        due: &mut Due,
+    ) {
+        due.add(Stage::Namespaces, key);
+        due.add(Stage::RootCertificates, key);
+        let goes = |object: &Arc<Object>| {
+            let phase = warren_state::at(&object.value, "/status/phase").cloned();
+            (object::is_deleting(object), phase)
+        };
+        if previous.map(goes) == current.map(goes) {
+            return;
+        }
+        // Nothing is made in a namespace that goes.
+        for resource in self.views.resources().filter(|resource| &***resource != NAMESPACES) {
+            for object in self.snapshot.list_namespace(resource, &key.name) {
+                let same = Difference { previous: None, current: Some(Arc::clone(object)) };
+                self.object(&same, due);
+            }
+        }
+    }
+}

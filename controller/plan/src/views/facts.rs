@@ -1,0 +1,219 @@
+//! What an object says about itself that the planners look things up by.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        core::v1::{Namespace, Node, Service},
+        discovery::v1::EndpointSlice,
+    },
+    serde::de::DeserializeOwned,
+};
+use warren_proto::vocabulary::PodCidr;
+use warren_state::{Key, Object};
+
+use super::{Amounts, By, Malformed, Wish};
+use crate::{
+    Problem, endpoints, failures, garbage,
+    object::{self, is_deleting},
+    selector::Labels,
+    termination,
+    view::{PodView, Typed},
+};
+use warren_vocabulary::{
+    member::Member,
+    resources::{
+        DEPLOYMENTS, ENDPOINTSLICES, EVENTS, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES,
+    },
+};
+
+/// Who gets a place first: pods that were bound by hand and want an address only, then by priority, then by age.
+pub(crate) type Rank = (bool, i64, Timestamp, Key);
+
+/// One place of an object in the indexes.
+pub(super) enum Fact {
+    Group(By, Arc<str>),
+    Waiting(Rank),
+    Expiry(Timestamp),
+    Mentioned(Ipv4Addr),
+    /// A node, and what it offers.
+    Node(Amounts),
+    /// A member, and its addresses.
+    Member(PodCidr),
+    /// A pod on a node.
+    Seated(Arc<str>, Box<Wish>),
+    /// It is part of what circles of owners are found in.
+    Circle,
+}
+
+pub(super) struct Facts {
+    pub(super) all: Vec<Fact>,
+    pub(super) malformed: Option<Malformed>,
+}
+
+impl Facts {
+    fn group(&mut self, by: By, group: &str) {
+        self.all.push(Fact::Group(by, group.into()));
+    }
+
+    fn malformed(&mut self, object: &Object, what: &str, error: &str) {
+        let message = format!("stored {what} is malformed: {error}");
+        self.malformed = Some(Malformed::Problem(Problem { key: object.key.clone(), message }));
+    }
+
+    fn typed<'o, T>(&mut self, object: &'o Arc<Object>) -> Option<Typed<'o, T>>
+    where
+        T: DeserializeOwned + Send + Sync + 'static,
+    {
+        Typed::of(object).inspect_err(|error| self.malformed(object, "object", error)).ok()
+    }
+}
+
+/// The group of a label in a namespace.
+pub(crate) fn pair(namespace: &str, name: &str, value: &str) -> String {
+    format!("{namespace}\0{name}\0{value}")
+}
+
+pub(super) fn of(object: &Arc<Object>) -> Facts {
+    let mut facts = Facts { all: Vec::new(), malformed: None };
+    family(object, &mut facts);
+    match &*object.key.resource {
+        PODS => facts.typed(object).into_iter().for_each(|pod| of_pod(&pod, &mut facts)),
+        REPLICASETS => facts.typed(object).into_iter().for_each(|set| of_set(&set, &mut facts)),
+        DEPLOYMENTS => {
+            let deployment: Option<Typed<'_, Deployment>> = facts.typed(object);
+            deployment.into_iter().for_each(|deployment| facts.group(By::Deployment, deployment.uid()));
+        }
+        SERVICES => of_service(object, &mut facts),
+        NODES => facts.typed(object).into_iter().for_each(|node| of_node(&node, &mut facts)),
+        NAMESPACES => facts.typed(object).into_iter().for_each(|name| of_namespace(&name, &mut facts)),
+        ENDPOINTSLICES => of_slice(object, &mut facts),
+        MEMBERS => match Member::from_object(object) {
+            Ok(member) => facts.all.push(Fact::Member(member.pod_cidr)),
+            Err(error) => facts.malformed(object, "member", &error),
+        },
+        EVENTS => facts.all.push(Fact::Expiry(garbage::expiry(object))),
+        _ => {}
+    }
+    facts
+}
+
+/// Who it is, and whose.
+fn family(object: &Arc<Object>, facts: &mut Facts) {
+    let uid = object::uid(object);
+    if !uid.is_empty() {
+        facts.group(By::Uid, uid);
+    }
+    for owner in object::owners(object) {
+        facts.group(By::Owner, object::owner_uid(owner));
+    }
+    if garbage::waits_for_dependents(object) {
+        facts.group(By::Foreground, "");
+        facts.all.push(Fact::Circle);
+    }
+    if failures::is_told(object) {
+        facts.group(By::Failed, "");
+    }
+}
+
+/// What garbage collection and the end of a namespace depend on, of an object that others depend on: two states of it
+/// that are alike in this are the same to them.
+pub(crate) fn owners_matter(object: &Object) -> (&str, bool, bool) {
+    (object::uid(object), is_deleting(object), garbage::waits_for_dependents(object))
+}
+
+fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
+    let namespace = pod.namespace();
+    let labels = || pod.labels().iter().map(|(name, value)| pair(namespace, name, value));
+    labels().for_each(|label| facts.group(By::PodLabel, &label));
+    match pod.controller_uid() {
+        Some(uid) => facts.group(By::PodController, uid),
+        None => {
+            facts.group(By::OrphanNamespace, namespace);
+            labels().for_each(|label| facts.group(By::OrphanLabel, &label));
+        }
+    }
+    if let Some(node) = pod.node() {
+        facts.group(By::PodNode, node);
+        facts.all.push(Fact::Seated(node.into(), Box::new(Wish::new(pod))));
+    }
+    if termination::is_waiting(pod) {
+        facts.group(By::Stopping, namespace);
+    }
+    if wants_place(pod) {
+        facts.all.push(Fact::Waiting(rank(pod)));
+    }
+}
+
+/// In which order pods get a place.
+pub(crate) fn rank(pod: &PodView<'_>) -> Rank {
+    let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+    (pod.node().is_none(), -i64::from(priority), object::created_at(pod.object), pod.object.key.clone())
+}
+
+/// Whether it is for us to give a pod a node, or an address on the node that it has.
+pub(crate) fn wants_place(pod: &PodView<'_>) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let name = spec.scheduler_name.as_deref();
+    let ours = name.is_none_or(|name| name.is_empty() || name == crate::schedule::COMPONENT);
+    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+    pod.active() && (if pod.node().is_none() { ours && !gated } else { pod.address().is_none() })
+}
+
+fn of_set(set: &Typed<'_, ReplicaSet>, facts: &mut Facts) {
+    match set.controller_uid() {
+        Some(uid) => facts.group(By::SetController, uid),
+        None => facts.group(By::SetNamespace, set.namespace()),
+    }
+    let wanted = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
+    facts.group(By::SetSelector, &first_pair(set.namespace(), wanted));
+}
+
+fn of_service(object: &Arc<Object>, facts: &mut Facts) {
+    for address in object::service_addresses(object) {
+        facts.group(By::ServiceAddress, address);
+    }
+    let service: Option<Typed<'_, Service>> = facts.typed(object);
+    let wanted = service.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref());
+    if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
+        facts.group(By::ServiceSelector, &first_pair(&object.key.namespace, Some(wanted)));
+    }
+}
+
+/// The group of a selector: one of its labels, or its namespace when it has none.
+fn first_pair(namespace: &str, wanted: Option<&Labels>) -> String {
+    let first = wanted.and_then(|wanted| wanted.first_key_value());
+    first.map_or_else(|| namespace.to_owned(), |(name, value)| pair(namespace, name, value))
+}
+
+fn of_node(node: &Typed<'_, Node>, facts: &mut Facts) {
+    facts.all.push(Fact::Node(Amounts::allocatable(node)));
+    let runtime = object::condition(&node.object.value, "ContainerRuntimeReady");
+    if runtime.is_some_and(|condition| condition["status"] == "False") {
+        facts.group(By::Engineless, node.name());
+    }
+}
+
+fn of_namespace(namespace: &Typed<'_, Namespace>, facts: &mut Facts) {
+    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
+    if namespace.deleting() || phase == Some("Terminating") {
+        facts.group(By::Terminating, namespace.name());
+    }
+}
+
+/// A slice that cannot be read is somebody else's matter: it is told by who compiles it.
+fn of_slice(object: &Arc<Object>, facts: &mut Facts) {
+    let Ok(slice) = object.typed::<EndpointSlice>() else { return };
+    let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    facts.all.extend(addresses.filter_map(|address| Some(Fact::Mentioned(address.parse().ok()?))));
+    if !endpoints::is_managed(&object.value) {
+        return;
+    }
+    if let Some(service) = endpoints::service_of(&object.value) {
+        facts.group(By::ServiceSlice, &endpoints::group(&object.key.namespace, service));
+    }
+    let uids = slice.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.as_deref());
+    uids.for_each(|uid| facts.group(By::Mention, uid));
+}

@@ -1,0 +1,318 @@
+//! Planners that plan for what was touched come to what they would come to afresh, whatever happens; and what was touched
+//! is all that they look at.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use warren_plan::{Planner, World};
+use warren_state::{Key, Object};
+use warren_vocabulary::{guard::Unwatched, resources::*};
+
+use crate::{
+    model::Model,
+    properties::{self, happen},
+};
+
+#[derive(Debug, Clone)]
+enum Event {
+    Usual(properties::Event),
+    /// Somebody makes or removes a namespace, or something in it.
+    Namespace {
+        deleted: bool,
+    },
+    Inside {
+        finalizer: bool,
+    },
+    /// A pod that nobody controls, of some size.
+    Pod {
+        number: u8,
+        app: bool,
+        cpu: u8,
+        namespace: bool,
+    },
+    /// A pod, set, service, slice or event is deleted, gracefully or not.
+    Delete {
+        resource: usize,
+        which: usize,
+        how: u8,
+    },
+    Service {
+        headless: bool,
+        app: bool,
+    },
+    Node {
+        node: usize,
+        change: u8,
+    },
+    Relabel {
+        resource: usize,
+        which: usize,
+        app: bool,
+    },
+    Unowned {
+        resource: usize,
+        which: usize,
+    },
+    Idle,
+    Ingress {
+        host: bool,
+    },
+    /// Some of the steps are carried out.
+    Some {
+        which: u32,
+    },
+    Clock {
+        seconds: i64,
+    },
+    Fall {
+        acknowledged: u64,
+    },
+}
+
+const RESOURCES: [&str; 9] = [
+    PODS,
+    REPLICASETS,
+    SERVICES,
+    ENDPOINTSLICES,
+    EVENTS,
+    DEPLOYMENTS,
+    CONFIGMAPS,
+    SERVICEACCOUNTS,
+    INGRESSES,
+];
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => properties::event().prop_map(Event::Usual),
+        1 => any::<bool>().prop_map(|deleted| Event::Namespace { deleted }),
+        1 => any::<bool>().prop_map(|finalizer| Event::Inside { finalizer }),
+        2 => (0..4u8, any::<bool>(), 0..6u8, any::<bool>())
+            .prop_map(|(number, app, cpu, namespace)| Event::Pod { number, app, cpu, namespace }),
+        3 => (0..RESOURCES.len(), 0..12usize, 0..5u8)
+            .prop_map(|(resource, which, how)| Event::Delete { resource, which, how }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(headless, app)| Event::Service { headless, app }),
+        2 => (1..4usize, 0..7u8).prop_map(|(node, change)| Event::Node { node, change }),
+        1 => (0..3usize, 0..12usize, any::<bool>())
+            .prop_map(|(resource, which, app)| Event::Relabel { resource, which, app }),
+        1 => (0..2usize, 0..12usize).prop_map(|(resource, which)| Event::Unowned { resource, which }),
+        1 => Just(Event::Idle),
+        1 => any::<bool>().prop_map(|host| Event::Ingress { host }),
+        6 => any::<u32>().prop_map(|which| Event::Some { which }),
+        1 => prop_oneof![Just(-90_000i64), Just(-1), Just(70), Just(4_000)]
+            .prop_map(|seconds| Event::Clock { seconds }),
+        1 => (0..40u64).prop_map(|acknowledged| Event::Fall { acknowledged }),
+    ]
+}
+
+fn nth(model: &Model, resource: &str, which: usize) -> Option<Key> {
+    model.list(resource).nth(which).map(|(key, _)| key.clone())
+}
+
+fn app(web: bool) -> &'static str {
+    if web { "web" } else { "api" }
+}
+
+fn delete(model: &mut Model, key: &Key, how: u8) {
+    let finalizers = match how {
+        0 | 1 => {
+            model.remove(key);
+            return;
+        }
+        2 => json!(["foregroundDeletion"]),
+        3 => json!(["orphan"]),
+        _ => json!([]),
+    };
+    let now = model.now.to_string();
+    model.change(key, |value| {
+        value["metadata"]["finalizers"] = finalizers;
+        value["metadata"]["deletionTimestamp"] = now.into();
+        value["metadata"]["deletionGracePeriodSeconds"] = 30.into();
+    });
+}
+
+fn change_node(model: &mut Model, node: usize, change: u8) {
+    let key = Key::new(NODES, "", &format!("node-{node}"));
+    if !model.objects.contains_key(&key) {
+        model.node(node, "4", "8Gi", "110");
+        return;
+    }
+    let taint = |effect: &str| json!([{"key": "mine", "value": "x", "effect": effect}]);
+    match change {
+        0 => model.remove(&key),
+        1 => model.change(&key, |value| value["spec"]["unschedulable"] = true.into()),
+        2 => model.change(&key, |value| value["spec"] = json!({})),
+        3 => model.change(&key, |value| value["spec"]["taints"] = taint("NoExecute")),
+        4 => model.change(&key, |value| value["spec"]["taints"] = taint("NoSchedule")),
+        5 => model.change(&key, |value| value["status"]["conditions"][0]["status"] = "False".into()),
+        _ => model.change(&key, |value| value["status"]["allocatable"]["cpu"] = "1".into()),
+    }
+}
+
+fn bare(number: u8, web: bool, cpu: u8) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("bare-{number}"), "labels": {"app": app(web)}},
+        "spec": {"containers": [{"name": "c", "image": "i",
+            "resources": {"requests": {"cpu": format!("{}m", u32::from(cpu) * 900)}}}]},
+        "status": {"phase": "Pending"},
+    })
+}
+
+fn occur(model: &mut Model, event: &Event) {
+    let shop = Key::new(NAMESPACES, "", "shop");
+    match event {
+        Event::Usual(event) => happen(model, event),
+        Event::Namespace { deleted: true } if model.objects.contains_key(&shop) => delete(model, &shop, 4),
+        Event::Namespace { .. } => model.namespace("shop"),
+        Event::Inside { finalizer } => {
+            let finalizers = if *finalizer { json!(["a/b"]) } else { json!([]) };
+            let map = json!({"metadata": {"name": "settings", "finalizers": finalizers}});
+            drop(model.put(CONFIGMAPS, "shop", map));
+        }
+        Event::Pod { number, app, cpu, namespace } => {
+            let namespace = if *namespace { "default" } else { "shop" };
+            let key = Key::new(PODS, namespace, &format!("bare-{number}"));
+            if !model.objects.contains_key(&key) {
+                drop(model.put(PODS, namespace, bare(*number, *app, *cpu)));
+            }
+        }
+        Event::Delete { resource, which, how } => {
+            if let Some(key) = nth(model, RESOURCES[*resource], *which) {
+                delete(model, &key, *how);
+            }
+        }
+        Event::Service { headless, app: web } => {
+            let key = model.service("web", app(*web));
+            if *headless {
+                model.change(&key, |value| value["spec"]["clusterIP"] = "None".into());
+            }
+        }
+        Event::Node { node, change } => change_node(model, *node, *change),
+        Event::Relabel { resource, which, app: web } => {
+            if let Some(key) = nth(model, [PODS, REPLICASETS, SERVICES][*resource], *which) {
+                model.change(&key, |value| value["metadata"]["labels"]["app"] = app(*web).into());
+            }
+        }
+        Event::Unowned { resource, which } => {
+            if let Some(key) = nth(model, [PODS, REPLICASETS][*resource], *which) {
+                model.change(&key, |value| value["metadata"]["ownerReferences"] = json!([]));
+            }
+        }
+        Event::Idle => {
+            let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {}});
+            drop(model.put("statefulsets.apps", "default", set));
+        }
+        Event::Ingress { host } => {
+            let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+            let rule = json!({"host": if *host { "a.example" } else { "" },
+                "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}});
+            let name = if *host { "one" } else { "other" };
+            drop(model.put(
+                INGRESSES,
+                "default",
+                json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+                "metadata": {"name": name}, "spec": {"tls": [{"secretName": "s"}], "rules": [rule]}}),
+            ));
+        }
+        Event::Some { which } => {
+            for (index, step) in model.plan().steps.iter().enumerate() {
+                if which >> (index % 32) & 1 == 1 {
+                    model.commit(&step.transaction);
+                }
+            }
+        }
+        Event::Clock { seconds } => model.now += jiff::SignedDuration::from_secs(*seconds),
+        Event::Fall { acknowledged } => model.acknowledged = model.acknowledged.saturating_sub(*acknowledged),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    /// The model compares the two with each plan.
+    #[test]
+    fn what_was_touched_is_all_that_there_is_to_do(events in proptest::collection::vec(event(), 1..40)) {
+        let mut model = Model::new(3);
+        model.service("web", "web");
+        for event in &events {
+            occur(&mut model, event);
+            drop(model.plan());
+        }
+        for _ in 0..8 {
+            for step in &model.plan().steps {
+                model.commit(&step.transaction);
+            }
+            model.agents();
+            model.now += jiff::SignedDuration::from_secs(1);
+        }
+    }
+}
+
+/// Two pods of a deployment with a service, and ten thousand that nobody schedules.
+fn crowd() -> (World, Planner, Model) {
+    let mut model = Model::new(2);
+    model.deployment("web", 2, json!({}));
+    model.service("web", "web");
+    model.settle();
+    for number in 0..10_000u32 {
+        let name = format!("bulk-{number:05}");
+        drop(model.put(PODS, "default", json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": format!("bulk-{}", number % 50)}},
+            "spec": {"schedulerName": "other", "containers": [{"name": "c", "image": "i"}]},
+            "status": {"phase": "Pending"},
+        })));
+    }
+    let (world, mut planner) = (model.world(), Planner::default());
+    let plan = planner.plan(&world, model.now, &Unwatched);
+    assert!(plan.steps.is_empty() && planner.planned() > 10_000, "a start looks at everything");
+    (world, planner, model)
+}
+
+/// The same world with one object at a new revision.
+fn touch(world: &World, key: Key, value: Value) -> World {
+    let revision = world.snapshot.revision + 1;
+    let mut snapshot = world.snapshot.with(Arc::new(Object::new(key, revision, value)));
+    snapshot.revision = revision;
+    World { snapshot: Arc::new(snapshot), ..world.clone() }
+}
+
+#[test]
+fn one_touched_object_among_ten_thousand_costs_a_few_keys() {
+    let (world, mut planner, model) = crowd();
+    let mut planned = |world: &World| {
+        let plan = planner.plan(world, model.now, &Unwatched);
+        assert!(plan.steps.is_empty(), "{:?}", plan.steps.iter().map(|step| &step.why).collect::<Vec<_>>());
+        planner.planned()
+    };
+    assert_eq!(planned(&world), 0, "nothing has happened");
+    let map =
+        json!({"metadata": {"name": "settings", "namespace": "default", "uid": "u"}, "data": {"a": "b"}});
+    assert_eq!(
+        planned(&touch(&world, Key::new(CONFIGMAPS, "default", "settings"), map)),
+        0,
+        "nobody plans for it"
+    );
+    for (prefix, most) in [("bulk-00077", 4), ("web-", 7)] {
+        let (key, pod) = model.pods().find(|(key, _)| key.name.starts_with(prefix)).unwrap();
+        let mut pod = pod.clone();
+        pod["status"]["message"] = "news".into();
+        let keys = planned(&touch(&world, key.clone(), pod));
+        // The world before is come back to, so the ConfigMap or the last pod is touched, too.
+        assert!((1..=most + 7).contains(&keys), "{prefix}: {keys} keys");
+    }
+}
+
+#[test]
+fn a_look_at_what_nothing_touched_goes_round_and_finds_nothing() {
+    let (world, mut planner, model) = crowd();
+    let mut looked: usize = 0;
+    for _ in 0..6 {
+        planner.revisit(world.snapshot.len().div_ceil(5));
+        let plan = planner.plan(&world, model.now, &Unwatched);
+        assert!(plan.steps.is_empty() && planner.missed().is_empty(), "{:?}", planner.missed());
+        assert!(planner.planned() > 0);
+        looked += planner.planned();
+    }
+    assert!(looked > 40_000, "each pod has four keys: {looked}");
+}
