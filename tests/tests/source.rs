@@ -60,11 +60,17 @@ fn manifest(folder: &str) -> toml::Table {
 
 #[test]
 fn plans_are_pure() {
-    let names: Vec<String> =
-        PURE.iter().map(|folder| manifest(folder)["package"]["name"].as_str().expect("a name").to_owned()).collect();
+    let names: Vec<String> = PURE
+        .iter()
+        .map(|folder| manifest(folder)["package"]["name"].as_str().expect("a name").to_owned())
+        .collect();
     for folder in PURE {
         let rules = std::fs::canonicalize(repository().join(folder).join("clippy.toml")).expect("rules");
-        assert_eq!(rules, repository().join("clippy-pure.toml"), "{folder} is not held to the rules of the pure");
+        assert_eq!(
+            rules,
+            repository().join("clippy-pure.toml"),
+            "{folder} is not held to the rules of the pure"
+        );
         let manifest = manifest(folder);
         assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{folder}");
         assert!(manifest.get("target").is_none() && manifest.get("build-dependencies").is_none(), "{folder}");

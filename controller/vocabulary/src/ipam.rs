@@ -67,7 +67,10 @@ impl PodAddresses {
         acknowledged: u64,
     ) -> Self {
         let net = cidr.network();
-        let mut addresses = Self { base: u32::from(net.network()), hosts: [Host::Fresh; 256], acknowledged };
+        // The network's and the broadcast address are no hosts.
+        let size = net.hosts().count().saturating_add(2);
+        let hosts = vec![Host::Fresh; size];
+        let mut addresses = Self { base: u32::from(net.network()), hosts, acknowledged };
         for (address, revision) in released.range(net.network()..=net.broadcast()) {
             addresses.set(*address, Host::Released(*revision));
         }
