@@ -16,7 +16,7 @@ use warren_store::{Snapshot, Transaction};
 use warren_vocabulary::member::Member;
 
 use crate::{
-    Nodes, feed,
+    Nodes,
     identity::{self, Caller, Subject},
     join::refused,
     leases::Admission,
@@ -33,11 +33,15 @@ impl ControlService {
         Self { nodes }
     }
 
-    /// Who calls; the gate has found it out.
     fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        let caller = request.extensions().get::<Caller>().cloned();
-        caller.ok_or_else(|| Status::internal("the call did not come through the gate"))
+        caller(request.extensions())
     }
+}
+
+/// Who calls; the gate has found it out.
+pub(crate) fn caller(extensions: &http::Extensions) -> Result<Caller, Status> {
+    let caller = extensions.get::<Caller>().cloned();
+    caller.ok_or_else(|| Status::internal("the call did not come through the gate"))
 }
 
 #[tonic::async_trait]
@@ -72,13 +76,8 @@ impl Control for ControlService {
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
-    async fn feed(
-        &self,
-        request: Request<Streaming<FeedRequest>>,
-    ) -> Result<Response<Self::FeedStream>, Status> {
-        let caller = self.caller(&request)?;
-        let stream = feed::open(&self.nodes, caller, request.into_inner()).await?;
-        Ok(Response::new(Box::pin(stream)))
+    async fn feed(&self, _: Request<Streaming<FeedRequest>>) -> Result<Response<Self::FeedStream>, Status> {
+        Err(Status::internal("the router serves feeds itself: see `batches`"))
     }
 
     async fn report_pods(&self, request: Request<PodsReport>) -> Result<Response<ReportResponse>, Status> {

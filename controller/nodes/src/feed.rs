@@ -2,25 +2,26 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use warren_proto::{
-    control::{Consumer, FeedBatch, FeedRequest, Subscribe, feed_request::Kind},
+    control::{Consumer, FeedRequest, Subscribe, feed_request::Kind},
     vocabulary::Cursor,
 };
 
 use crate::{
     Nodes,
-    compile::{Compiled, view},
+    batches::Batch,
     cursors::Subscriber,
     identity::Caller,
+    views::{Part, Position},
 };
 
 /// How long a subscriber may take to say what it wants, and the first compilation to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Batches = ReceiverStream<Result<FeedBatch, Status>>;
+pub(crate) type Batches = ReceiverStream<Result<Batch, Status>>;
 
 /// Opens a feed; a task of its own serves it from then on.
 pub(crate) async fn open(
@@ -31,14 +32,14 @@ pub(crate) async fn open(
     let subscribe = subscription(&mut requests).await?;
     let consumer = caller.consumer(subscribe.consumer)?;
     let mut compiled = nodes.compiled.subscribe();
-    let held = match tokio::time::timeout(PATIENCE, compiled.wait_for(Option::is_some)).await {
-        Ok(Ok(state)) => state.clone(),
+    let state = match tokio::time::timeout(PATIENCE, compiled.wait_for(Option::is_some)).await {
+        Ok(Ok(state)) => *state,
         _ => None,
     };
-    let held = held.ok_or_else(|| Status::unavailable("the controller is still starting"))?;
-    fence(&caller, &subscribe, held.cursor)?;
+    let state = state.ok_or_else(|| Status::unavailable("the controller is still starting"))?;
+    fence(&caller, &subscribe, state)?;
     let (batches, stream) = mpsc::channel(1);
-    let feed = Feed::start(Arc::clone(nodes), caller, consumer, compiled, held)?;
+    let feed = Feed::start(Arc::clone(nodes), caller, consumer, state)?;
     nodes.streams.spawn(feed.serve(requests, batches));
     Ok(ReceiverStream::new(stream))
 }
@@ -71,10 +72,10 @@ struct Feed {
     caller: Caller,
     subscriber: Subscriber,
     subscription: u64,
-    compiled: watch::Receiver<Option<Arc<Compiled>>>,
+    epoch: u64,
     /// What the consumer holds once `pending` is sent.
-    held: Arc<Compiled>,
-    pending: VecDeque<FeedBatch>,
+    position: Position,
+    pending: VecDeque<Part>,
 }
 
 impl Feed {
@@ -82,25 +83,21 @@ impl Feed {
         nodes: Arc<Nodes>,
         caller: Caller,
         consumer: Consumer,
-        compiled: watch::Receiver<Option<Arc<Compiled>>>,
-        held: Arc<Compiled>,
+        compiled: Cursor,
     ) -> Result<Self, Status> {
         // Joined a moment ago, not compiled yet: the consumer comes again at once.
         let missing = || Status::unavailable("the member is not in the compiled state yet; try again");
-        let selection = held.select(&caller.name, consumer).ok_or_else(missing)?;
+        let selection = nodes.published.select(&caller.name, consumer).ok_or_else(missing)?;
+        let (position, pending) = Position::open(selection, compiled.revision);
         let subscriber = (caller.name.clone(), consumer);
-        let subscription =
-            nodes.cursors.lock().connect(subscriber.clone(), held.cursor.revision, std::time::Instant::now());
-        tracing::info!(member = caller.name, ?consumer, revision = held.cursor.revision, "a feed opened");
-        let pending = view::snapshot(&selection, held.cursor);
-        Ok(Self { nodes, caller, subscriber, subscription, compiled, held, pending })
+        let (revision, now) = (position.revision(), std::time::Instant::now());
+        let subscription = nodes.cursors.lock().connect(subscriber.clone(), revision, now);
+        tracing::info!(member = caller.name, ?consumer, revision, "a feed opened");
+        let epoch = compiled.epoch;
+        Ok(Self { nodes, caller, subscriber, subscription, epoch, position, pending: pending.into() })
     }
 
-    async fn serve(
-        mut self,
-        requests: Streaming<FeedRequest>,
-        batches: mpsc::Sender<Result<FeedBatch, Status>>,
-    ) {
+    async fn serve(mut self, requests: Streaming<FeedRequest>, batches: mpsc::Sender<Result<Batch, Status>>) {
         let closing = self.nodes.closing.clone();
         let end = tokio::select! {
             () = closing.cancelled() => Err(Status::unavailable("the controller is stopping")),
@@ -121,7 +118,7 @@ impl Feed {
     async fn follow(
         &mut self,
         mut requests: Streaming<FeedRequest>,
-        batches: &mpsc::Sender<Result<FeedBatch, Status>>,
+        batches: &mpsc::Sender<Result<Batch, Status>>,
     ) -> Result<(), Status> {
         loop {
             tokio::select! {
@@ -131,13 +128,14 @@ impl Feed {
                 },
                 permit = batches.reserve(), if !self.pending.is_empty() => {
                     let Ok(permit) = permit else { return Ok(()) };
-                    if let Some(batch) = self.pending.pop_front() {
+                    if let Some(part) = self.pending.pop_front() {
                         metrics::counter!("warren_nodes_feed_batches_total").increment(1);
-                        permit.send(Ok(batch));
+                        permit.send(Ok(Batch::new(self.epoch, part)));
                     }
                 }
-                changed = self.compiled.changed(), if self.pending.is_empty() => {
-                    changed.map_err(|_| Status::unavailable("the controller is stopping"))?;
+                changed = self.position.changed(), if self.pending.is_empty() => {
+                    // The view is not published any more: the member is gone, or does not run pods.
+                    changed.map_err(|_| Status::unavailable("the member's view is gone"))?;
                     self.advance()?;
                 }
             }
@@ -154,7 +152,7 @@ impl Feed {
             let mut cursors = self.nodes.cursors.lock();
             let now = std::time::Instant::now();
             let before = (cursors.applied(&self.subscriber), cursors.ready(&self.subscriber, now));
-            cursors.acknowledge(&self.subscriber, self.subscription, acknowledge.revision, now);
+            cursors.acknowledge(&self.subscriber, self.subscription, acknowledge.revision);
             before != (cursors.applied(&self.subscriber), cursors.ready(&self.subscriber, now))
         };
         if moved {
@@ -163,31 +161,26 @@ impl Feed {
         Ok(())
     }
 
-    /// Prepares what leads from the held state to the newest one; states in between are skipped.
+    /// Prepares what leads from the position to the newest state.
     fn advance(&mut self) -> Result<(), Status> {
-        let Some(next) = self.compiled.borrow_and_update().clone() else { return Ok(()) };
         let (member, consumer) = &self.subscriber;
         self.caller.check(&self.nodes.store.snapshot())?;
         if !self.nodes.cursors.lock().is_current(&self.subscriber, self.subscription) {
             return Err(Status::aborted("the same consumer has opened a newer feed"));
         }
-        let Some(new) = next.select(member, *consumer) else { return Ok(()) };
-        let old = self.held.select(member, *consumer).unwrap_or_default();
-        let difference = view::difference(&old, &new);
+        let Some(selection) = self.nodes.published.select(member, *consumer) else { return Ok(()) };
+        self.pending = self.position.advance(selection).into();
         let mut cursors = self.nodes.cursors.lock();
         let before = cursors.applied(&self.subscriber);
-        if difference.is_empty() {
-            let now = std::time::Instant::now();
-            cursors.nothing_to_send(&self.subscriber, self.subscription, next.cursor.revision, now);
-        } else {
-            cursors.sent(&self.subscriber, self.subscription, next.cursor.revision);
-            self.pending = view::change(difference, &new, next.cursor);
+        if let Some(last) = self.pending.back() {
+            cursors.sent(&self.subscriber, self.subscription, last.revision);
         }
-        if cursors.applied(&self.subscriber) != before {
+        cursors.nothing_to_send(&self.subscriber, self.subscription, self.position.revision());
+        let moved = cursors.applied(&self.subscriber) != before;
+        drop(cursors);
+        if moved {
             self.nodes.wake.notify_one();
         }
-        drop(cursors);
-        self.held = next;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@
 //! certificate ([`warren_runtime::tls::PeerIdentity`] in the request's extensions), never from a field, and judged by
 //! the gate from the request's head, before any of its body is read.
 
+mod batches;
 mod ca;
 mod compile;
 mod control;
@@ -31,6 +32,7 @@ mod status;
 mod texts;
 mod tokens;
 mod usage;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,12 +44,15 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_proto::control::{control_server::ControlServer, join_server::JoinServer};
+use warren_proto::{
+    control::{control_server::ControlServer, join_server::JoinServer},
+    vocabulary::Cursor,
+};
 use warren_runtime::{rate::Seldom, tls::PeerIdentity};
 use warren_store::{Key, Store};
 use warren_vocabulary::{
     ClusterConfig,
-    guard::{self, Failure, Progress, Unwatched},
+    guard::{Failure, Progress, Unwatched},
     member::MemberRole,
 };
 
@@ -58,10 +63,11 @@ pub use observe::Observed;
 pub use sessions::{Session, SessionError};
 pub use tokens::{TokenError, TokenInfo};
 
-use compile::{Compiled, Compiler};
+use compile::{Advance, Compiler};
 use cursors::Cursors;
 use identity::Caller;
 use leases::Leases;
+use views::Published;
 
 /// After a change the compiler waits this long for the rest of the burst.
 const DEBOUNCE: Duration = Duration::from_millis(2);
@@ -91,7 +97,10 @@ pub struct Nodes {
     pub(crate) started: Instant,
     pub(crate) leases: Mutex<Leases>,
     pub(crate) cursors: Mutex<Cursors>,
-    pub(crate) compiled: watch::Sender<Option<Arc<Compiled>>>,
+    /// What members are told, and up to where the store is compiled into it.
+    pub(crate) published: Published,
+    pub(crate) compiled: watch::Sender<Option<Cursor>>,
+    failures: Mutex<Vec<Failure>>,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) networks: Mutex<BTreeMap<String, reports::Tunnel>>,
     /// What is left out of every feed, and who learns which object is compiled.
@@ -121,7 +130,9 @@ impl Nodes {
             started: now,
             leases: Mutex::new(Leases::new(now)),
             cursors: Mutex::new(Cursors::default()),
+            published: Published::default(),
             compiled: watch::Sender::new(None),
+            failures: Mutex::default(),
             sessions: sessions::Sessions::default(),
             networks: Mutex::default(),
             preparation: OnceLock::new(),
@@ -151,7 +162,7 @@ impl Nodes {
 
     /// Objects that could not be compiled.
     pub fn failures(&self) -> Vec<Failure> {
-        self.compiled.borrow().as_ref().map(|compiled| compiled.failures.clone()).unwrap_or_default()
+        self.failures.lock().clone()
     }
 
     /// The gRPC services Join and Control, behind the gate. Each request that came with a client certificate must
@@ -161,6 +172,9 @@ impl Nodes {
         let control = ControlServer::new(control::ControlService::new(Arc::clone(self)))
             .max_decoding_message_size(gate::LONGEST);
         let routes = tonic::service::Routes::new(join).add_service(control).into_axum_router();
+        // Before the service, which would encode every batch once for each consumer.
+        let feeds = axum::Router::new().route(batches::FEED, axum::routing::post(batches::serve));
+        let routes = routes.merge(feeds.with_state(Arc::clone(self)));
         routes.layer(axum::middleware::from_fn_with_state(Arc::clone(self), gate::pass)).into()
     }
 
@@ -257,36 +271,45 @@ impl Nodes {
     }
 
     fn publish(&self, compiler: &mut Compiler, snapshot: &warren_store::Snapshot) {
-        let previous = self.compiled.borrow().clone();
-        if previous.as_ref().is_some_and(|previous| previous.cursor.revision == snapshot.revision) {
+        if self.compiled.borrow().is_some_and(|compiled| compiled.revision == snapshot.revision) {
             return;
         }
         let started = Instant::now();
         let quarantined = self.preparation.get().map(|(quarantined, _)| quarantined);
-        let next = guard::catch(|| match quarantined {
+        let advance = match quarantined {
             Some(quarantined) if !quarantined.is_empty() => {
-                compiler.compile(&snapshot.without(quarantined).0)
+                compiler.advance(&snapshot.without(quarantined).0)
             }
-            _ => compiler.compile(snapshot),
-        });
-        let next = match next {
-            Ok(next) => Arc::new(next),
+            _ => compiler.advance(snapshot),
+        };
+        let Advance { cursor, views, touched, failures } = match advance {
+            Ok(advance) => advance,
             // Between objects, so that it cannot be said of which. Members go on with what they have.
             Err(panic) => {
                 return tracing::error!(panic, "the state could not be compiled; members keep the last one");
             }
         };
         metrics::histogram!("warren_nodes_compile_seconds").record(started.elapsed().as_secs_f64());
+        if let Some(failures) = failures {
+            *self.failures.lock() = failures;
+        }
+        let publication = self.published.prepare(&views, &touched, snapshot.revision);
         {
             let mut cursors = self.cursors.lock();
-            cursors.compiled(snapshot.revision, started, |(member, consumer)| {
-                previous.as_ref().is_none_or(|previous| next.may_differ(previous, member, *consumer))
-            });
-            cursors.retain(|member| next.members.contains_key(member));
+            cursors.compiled(snapshot.revision, started, publication.views());
+            for member in &touched.members {
+                if !views.members.contains_key(member) {
+                    cursors.forget(member);
+                }
+            }
         }
-        self.networks.lock().retain(|member, _| next.members.contains_key(member));
-        self.usages.lock().retain(|member, _| next.members.contains_key(member));
-        self.compiled.send_replace(Some(next));
+        if !touched.members.is_empty() {
+            self.calls.end_strangers(snapshot);
+            self.networks.lock().retain(|member, _| views.members.contains_key(member.as_str()));
+            self.usages.lock().retain(|member, _| views.members.contains_key(member.as_str()));
+        }
+        publication.publish();
+        self.compiled.send_replace(Some(cursor));
         // Whoever has nothing outstanding has this revision in force by now.
         self.wake.notify_one();
     }

@@ -7,16 +7,19 @@ use k8s_openapi::api::{
     discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice},
 };
 use warren_proto::control::{Endpoint, NamedEndpoint};
-use warren_state::Snapshot;
-use warren_vocabulary::resources::{ENDPOINTSLICES, SERVICE_NAME};
+use warren_state::{Difference, Key, Object};
+use warren_vocabulary::resources::{SERVICE_NAME, SERVICES};
 
 /// How many endpoints one object's instruction may name: each port of a service, and each path of an Ingress, names
 /// them all again.
 pub(crate) const OBJECT_ENDPOINTS: usize = 50_000;
 
 /// Every IPv4 endpoint slice, by the service it belongs to.
+#[derive(Default)]
 pub(crate) struct Slices {
-    by_service: BTreeMap<(String, String), Vec<Slice>>,
+    /// By name, so that several slices of a service always come in the same order.
+    by_service: BTreeMap<Key, BTreeMap<Arc<str>, Slice>>,
+    allowed: Cell<usize>,
     /// How many endpoints may still be named; what comes behind gets none.
     room: Cell<usize>,
     exceeded: Cell<bool>,
@@ -42,6 +45,7 @@ impl Slice {
 impl Slices {
     /// From now on so many endpoints may be named.
     pub(crate) fn allow(&self, endpoints: usize) {
+        self.allowed.set(endpoints);
         self.room.set(endpoints);
         self.exceeded.set(false);
     }
@@ -51,21 +55,34 @@ impl Slices {
         self.exceeded.get()
     }
 
-    pub(crate) fn of(snapshot: &Snapshot) -> Self {
-        let mut by_service = BTreeMap::<_, Vec<_>>::new();
-        for (object, slice) in snapshot.typed::<EndpointSlice>(ENDPOINTSLICES) {
-            let labels = slice.metadata.labels.as_ref();
-            let Some(service) = labels.and_then(|labels| labels.get(SERVICE_NAME)) else { continue };
-            if slice.address_type == "IPv4" {
-                let key = (object.key.namespace.to_string(), service.clone());
-                by_service.entry(key).or_default().push(Slice::new(slice));
-            }
-        }
-        Self { by_service, room: Cell::new(usize::MAX), exceeded: Cell::new(false) }
+    /// How many were named of those that may be; more than all when that was not enough.
+    pub(crate) fn taken(&self) -> usize {
+        let taken = self.allowed.get().saturating_sub(self.room.get());
+        if self.exceeded() { self.allowed.get().saturating_add(1) } else { taken }
     }
 
-    fn service(&self, namespace: &str, service: &str) -> &[Slice] {
-        self.by_service.get(&(namespace.to_owned(), service.to_owned())).map_or(&[], Vec::as_slice)
+    /// Takes a change of a slice in; the services that it concerns.
+    pub(crate) fn change(&mut self, difference: &Difference) -> [Option<Key>; 2] {
+        let name = &difference.key().name;
+        let former = difference.previous.as_deref().and_then(of_service).map(|(service, _)| service);
+        if let Some(service) = &former
+            && let Some(slices) = self.by_service.get_mut(service)
+        {
+            slices.remove(name);
+            if slices.is_empty() {
+                self.by_service.remove(service);
+            }
+        }
+        let current = difference.current.as_deref().and_then(of_service).map(|(service, slice)| {
+            let slices = self.by_service.entry(service.clone()).or_default();
+            slices.insert(Arc::clone(name), Slice::new(slice));
+            service
+        });
+        [former, current]
+    }
+
+    fn service(&self, namespace: &str, service: &str) -> impl Iterator<Item = &Slice> + Clone {
+        self.by_service.get(&Key::new(SERVICES, namespace, service)).into_iter().flat_map(BTreeMap::values)
     }
 
     /// Endpoints of one port: the ready ones, or if there are none those that still serve while terminating.
@@ -73,7 +90,7 @@ impl Slices {
         let (mut ready, mut draining) = (Vec::new(), Vec::new());
         let wanted = name(port.name.as_ref(), port.protocol.as_ref());
         let slices = self.service(namespace, service);
-        let numbered = || slices.iter().filter_map(|slice| Some((slice, *slice.ports.get(&wanted)?)));
+        let numbered = || slices.clone().filter_map(|slice| Some((slice, *slice.ports.get(&wanted)?)));
         let all = numbered().map(|(slice, _)| slice.slice.endpoints.len()).fold(0, usize::saturating_add);
         let Some(room) = self.room.get().checked_sub(all) else {
             self.exceeded.set(true);
@@ -104,7 +121,7 @@ impl Slices {
 
     /// Ready endpoints with their host names, for the records of a headless service.
     pub(crate) fn named(&self, namespace: &str, service: &str) -> Vec<NamedEndpoint> {
-        let endpoints = self.service(namespace, service).iter().flat_map(|slice| &slice.slice.endpoints);
+        let endpoints = self.service(namespace, service).flat_map(|slice| &slice.slice.endpoints);
         let mut named: Vec<_> = endpoints
             .filter(|endpoint| is_ready(endpoint))
             .filter_map(|endpoint| {
@@ -119,6 +136,14 @@ impl Slices {
         named.dedup_by(|a, b| a.address == b.address && a.hostname == b.hostname);
         named
     }
+}
+
+/// The service that a slice belongs to, if its addresses are of use.
+fn of_service(object: &Object) -> Option<(Key, Arc<EndpointSlice>)> {
+    let slice = object.typed::<EndpointSlice>().ok()?;
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    let key = Key::new(SERVICES, &object.key.namespace, service);
+    (slice.address_type == "IPv4").then_some((key, slice))
 }
 
 /// An unknown readiness means ready, as Kubernetes says.

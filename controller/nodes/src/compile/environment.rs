@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, Service, ServiceSpec};
+use k8s_openapi::{
+    api::core::v1::{Container, EnvFromSource, EnvVar, Pod, Service, ServiceSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use warren_state::Key;
 use warren_vocabulary::resources::SERVICES;
 
@@ -195,9 +198,8 @@ pub(crate) fn service_links(references: &References<'_>) -> Result<Environment, 
     let mut links = Environment::new();
     let pod = Budget::of_pod();
     let (program, mut least) = (pod.of_program(), 0_usize);
-    let spec = references.pod.spec.as_ref();
     let snapshot = references.snapshot;
-    if spec.and_then(|spec| spec.enable_service_links).unwrap_or(true) {
+    if has_links(references.pod) {
         for object in snapshot.list_namespace(SERVICES, references.namespace) {
             let service = object.typed::<Service>().ok();
             // Four variables a port, each of which begins with the service's name.
@@ -213,6 +215,37 @@ pub(crate) fn service_links(references: &References<'_>) -> Result<Environment, 
     Ok(links)
 }
 
+/// What of a service its variables are made of.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Linked<'s> {
+    /// Pods that are older have none.
+    pub(crate) since: Created,
+    name: &'s str,
+    address: &'s str,
+    ports: Vec<(Option<&'s str>, Option<&'s str>, i32)>,
+}
+
+/// When something was made, as far as that is known.
+pub(crate) type Created = Option<jiff::Timestamp>;
+
+pub(crate) fn created(metadata: &ObjectMeta) -> Created {
+    metadata.creation_timestamp.as_ref().map(|time| time.0)
+}
+
+/// Whether a pod has variables for the services of its namespace.
+pub(crate) fn has_links(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true)
+}
+
+/// `None` for a service that gets no variables.
+pub(crate) fn linked(service: &Service) -> Option<Linked<'_>> {
+    let (name, spec) = (service.metadata.name.as_deref()?, service.spec.as_ref()?);
+    let address = address(spec)?;
+    let ports = spec.ports.iter().flatten();
+    let ports = ports.map(|port| (port.name.as_deref(), port.protocol.as_deref(), port.port)).collect();
+    Some(Linked { since: created(&service.metadata), name, address, ports })
+}
+
 /// How many ports of a service get variables.
 fn linked_ports(references: &References<'_>, service: Option<&Service>) -> usize {
     let existed = |service: &&Service| existed(references, service);
@@ -222,7 +255,7 @@ fn linked_ports(references: &References<'_>, service: Option<&Service>) -> usize
 }
 
 fn existed(references: &References<'_>, service: &Service) -> bool {
-    service.metadata.creation_timestamp <= references.pod.metadata.creation_timestamp
+    created(&service.metadata) <= created(&references.pod.metadata)
 }
 
 fn address(spec: &ServiceSpec) -> Option<&str> {

@@ -15,7 +15,7 @@ use super::{
     budget::Budget,
     environment::{self, expand},
     handlers::{compile_hook, compile_probe},
-    references::References,
+    references::{References, Seen},
     secrecy, view, volumes,
 };
 
@@ -30,7 +30,12 @@ const PIDS_ANNOTATION: &str = "warren.dev/pids-limit";
 const MOST_PIDS: u32 = 4_194_304;
 
 /// The instruction for a bound pod; `None` while it has no address, and once it is gone from its node.
-pub(crate) fn compile(object: &Object, snapshot: &Snapshot, config: &ClusterConfig) -> Option<FeedItem> {
+pub(crate) fn compile(
+    object: &Object,
+    snapshot: &Snapshot,
+    seen: &Seen,
+    config: &ClusterConfig,
+) -> Option<FeedItem> {
     let pod = object
         .typed::<core::Pod>()
         .inspect_err(|error| tracing::error!(error, pod = %object.key, "a stored pod is unusable"))
@@ -40,7 +45,7 @@ pub(crate) fn compile(object: &Object, snapshot: &Snapshot, config: &ClusterConf
     if only_finalizers_remain(&pod) {
         return None;
     }
-    let references = References { snapshot, pod: &pod, namespace: &object.key.namespace };
+    let references = References { snapshot, seen, pod: &pod, namespace: &object.key.namespace };
     let instruction = Compilation::new(references, config).instruction(uid, address)?;
     Some(view::item(format!("pod/{}", instruction.uid), Item::Pod(instruction)))
 }

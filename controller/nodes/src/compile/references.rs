@@ -1,23 +1,50 @@
 //! What a pod may refer to: ConfigMaps and Secrets of its namespace, its own fields, its containers' resources.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Container, Node, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret},
     apimachinery::pkg::api::resource::Quantity,
 };
 use warren_objects::quantity;
-use warren_state::{Key, Snapshot};
+use warren_state::{Key, Object, Snapshot};
 use warren_vocabulary::resources::{CONFIGMAPS, NODES, SECRETS};
+
+/// Which objects a compilation has looked at, those that are not there among them: it is out of date when one changes.
+#[derive(Default)]
+pub(crate) struct Seen(RefCell<BTreeSet<Key>>);
+
+impl Seen {
+    pub(crate) fn note(&self, key: &Key) {
+        let mut seen = self.0.borrow_mut();
+        if !seen.contains(key) {
+            seen.insert(key.clone());
+        }
+    }
+
+    pub(crate) fn into_keys(self) -> BTreeSet<Key> {
+        self.0.into_inner()
+    }
+}
 
 /// The pod under compilation and where its references lead. Errors are messages in Kubernetes' words.
 pub(crate) struct References<'a> {
     pub(crate) snapshot: &'a Snapshot,
+    pub(crate) seen: &'a Seen,
     pub(crate) pod: &'a Pod,
     pub(crate) namespace: &'a str,
 }
 
 impl References<'_> {
+    fn find(&self, key: &Key) -> Option<&Arc<Object>> {
+        self.seen.note(key);
+        self.snapshot.get(key)
+    }
+
     /// `Ok(None)` when the reference is optional and leads nowhere.
     pub(crate) fn config_map(
         &self,
@@ -25,8 +52,7 @@ impl References<'_> {
         optional: Option<bool>,
     ) -> Result<Option<Arc<ConfigMap>>, String> {
         let found = self
-            .snapshot
-            .get(&Key::new(CONFIGMAPS, self.namespace, name))
+            .find(&Key::new(CONFIGMAPS, self.namespace, name))
             .and_then(|object| object.typed::<ConfigMap>().ok());
         match found {
             None if optional != Some(true) => Err(format!("configmap \"{name}\" not found")),
@@ -37,8 +63,7 @@ impl References<'_> {
     /// `Ok(None)` when the reference is optional and leads nowhere.
     pub(crate) fn secret(&self, name: &str, optional: Option<bool>) -> Result<Option<Arc<Secret>>, String> {
         let found = self
-            .snapshot
-            .get(&Key::new(SECRETS, self.namespace, name))
+            .find(&Key::new(SECRETS, self.namespace, name))
             .and_then(|object| object.typed::<Secret>().ok());
         match found {
             None if optional != Some(true) => Err(format!("secret \"{name}\" not found")),
@@ -48,7 +73,7 @@ impl References<'_> {
 
     fn node(&self) -> Option<Arc<Node>> {
         let name = self.pod.spec.as_ref()?.node_name.as_deref()?;
-        self.snapshot.get(&Key::new(NODES, "", name))?.typed().ok()
+        self.find(&Key::new(NODES, "", name))?.typed().ok()
     }
 
     /// The node's address in the underlay: as already reported in the pod's status, else from the node.

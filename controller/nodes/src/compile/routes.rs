@@ -18,64 +18,134 @@ use warren_proto::control::{
     BasicAuthentication, Endpoint, ExternalTarget, FeedItem, HttpPolicy, HttpRoute, PathType, TlsCertificate,
     feed_item::Item,
 };
-use warren_state::{Key, Snapshot};
+use warren_state::{Key, Object, Snapshot};
 use warren_vocabulary::{
     ClusterConfig,
-    resources::{INGRESSES, SECRETS, SERVICES},
+    resources::{SECRETS, SERVICES},
 };
 
-use super::{endpoints::Slices, view};
+use super::{endpoints::Slices, references::Seen, view};
 
-/// The view, and the Secrets that it was made from, or would be if they existed.
+/// What one Ingress asks for.
 #[derive(Default)]
-pub(crate) struct Routes {
+pub(crate) struct Route {
     pub(crate) items: Vec<FeedItem>,
-    pub(crate) secrets: BTreeSet<Key>,
+    pub(crate) claims: Claims,
 }
 
-impl Routes {
-    pub(crate) fn add(&mut self, mut others: Self) {
-        self.items.append(&mut others.items);
-        self.secrets.append(&mut others.secrets);
-    }
+/// What an Ingress asks for of Secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// The oldest has what several ask for.
+    age: (i64, Option<String>),
+    /// Who may pass: the Secret, and whether each of its keys is a user.
+    users: Option<(Key, bool)>,
+    /// The hosts that have a certificate, and the Secret with it. "" stands for all other hosts.
+    certificates: Vec<(String, Key)>,
 }
 
-/// All routes.
-pub(crate) fn routes(snapshot: &Snapshot, slices: &Slices, config: &ClusterConfig) -> Routes {
-    let ours = snapshot.typed::<Ingress>(INGRESSES).filter(|(object, _)| ingress::is_ours(snapshot, object));
-    let mut ours: Vec<_> = ours.map(|(_, ingress)| ingress).collect();
-    // The oldest has what several ask for.
-    ours.sort_by_cached_key(|ingress| (created(ingress), ingress.metadata.uid.clone()));
-    let mut routes = Routes { items: Vec::new(), secrets: BTreeSet::new() };
-    let mut certificates = Certificates::default();
-    for ingress in &ours {
-        let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
-        let annotations = annotations::read(namespace, ingress.metadata.annotations.as_ref());
-        if let Some((secret, by_key)) = &annotations.users {
+impl Claims {
+    fn of(ingress: &Ingress, namespace: &str, annotations: &Annotations) -> Self {
+        let users = annotations.users.as_ref();
+        let users = users.map(|(secret, by_key)| (Key::new(SECRETS, namespace, secret), *by_key));
+        let mut certificates = Vec::new();
+        let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
+        for tls in tls {
+            let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else { continue };
             let key = Key::new(SECRETS, namespace, secret);
-            routes.items.extend(users(snapshot, &key, *by_key));
-            routes.secrets.insert(key);
+            let hosts = tls.hosts.as_deref().unwrap_or_default();
+            certificates.extend(hosts.iter().map(|host| (host.to_lowercase(), key.clone())));
+            if hosts.is_empty() {
+                certificates.push((String::new(), key));
+            }
         }
-        certificates.claim(ingress, namespace);
-        let compilation = Compilation { snapshot, slices, config, ingress, annotations };
-        routes.items.extend(compilation.routes());
+        Self { age: (created(ingress), ingress.metadata.uid.clone()), users, certificates }
     }
-    routes.secrets.extend(certificates.0.values().cloned());
-    routes.items.extend(certificates.items(snapshot));
-    routes
+}
+
+/// What becomes of one Ingress; nothing when it is not ours. What it looked at is noted in `seen`.
+pub(crate) fn route(
+    object: &Object,
+    snapshot: &Snapshot,
+    slices: &Slices,
+    seen: &Seen,
+    config: &ClusterConfig,
+) -> Option<Route> {
+    if !ingress::is_ours(snapshot, object) {
+        return None;
+    }
+    let ingress = object.typed::<Ingress>().ok()?;
+    let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
+    let annotations = annotations::read(namespace, ingress.metadata.annotations.as_ref());
+    let claims = Claims::of(&ingress, namespace, &annotations);
+    let compilation = Compilation { snapshot, slices, seen, config, ingress: &ingress, annotations };
+    Some(Route { items: compilation.routes(), claims })
 }
 
 fn created(ingress: &Ingress) -> i64 {
     ingress.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
 }
 
-fn secret(snapshot: &Snapshot, key: &Key) -> Option<std::sync::Arc<core::Secret>> {
-    snapshot.get(key)?.typed::<core::Secret>().ok()
+/// What gateways are told of one Secret, for one reason.
+pub(crate) struct Wanted {
+    /// The item's key.
+    pub(crate) item: String,
+    pub(crate) secret: Key,
+    reason: Reason,
+}
+
+enum Reason {
+    Users { by_key: bool },
+    Certificate { hosts: Vec<String> },
+}
+
+/// What all claims together ask for, each once. `claims` come in the order of their Ingresses' keys.
+pub(crate) fn wanted<'c>(claims: impl Iterator<Item = &'c Claims>) -> Vec<Wanted> {
+    let mut claims: Vec<_> = claims.collect();
+    claims.sort_by_key(|claims| &claims.age);
+    let users: BTreeSet<_> = claims.iter().filter_map(|claims| claims.users.as_ref()).collect();
+    let users = users.into_iter().map(|(secret, by_key)| Wanted {
+        item: annotations::users_key(&secret.namespace, &secret.name, *by_key),
+        secret: secret.clone(),
+        reason: Reason::Users { by_key: *by_key },
+    });
+    let mut owners = BTreeMap::<&str, &Key>::new();
+    for (host, secret) in claims.iter().flat_map(|claims| &claims.certificates) {
+        owners.entry(host).or_insert(secret);
+    }
+    let others = owners.remove("");
+    let mut hosts = BTreeMap::<&Key, Vec<String>>::new();
+    for (host, secret) in owners {
+        hosts.entry(secret).or_default().push(host.to_owned());
+    }
+    let certificate = |secret: &Key, end: &str, hosts| Wanted {
+        item: format!("tls/{}/{}{end}", secret.namespace, secret.name),
+        secret: secret.clone(),
+        reason: Reason::Certificate { hosts },
+    };
+    let named = hosts.into_iter().map(|(secret, hosts)| certificate(secret, "", hosts));
+    let others = others.map(|secret| certificate(secret, "/any", Vec::new()));
+    users.chain(named).chain(others).collect()
+}
+
+impl Wanted {
+    /// The item, if the Secret is there and has what is wanted of it.
+    pub(crate) fn compile(&self, snapshot: &Snapshot) -> Option<FeedItem> {
+        let secret = snapshot.get(&self.secret)?.typed::<core::Secret>().ok()?;
+        let item = match &self.reason {
+            Reason::Users { by_key } => Item::BasicAuthentication(users(&secret, *by_key)?),
+            Reason::Certificate { hosts } => {
+                let data = |name: &str| Some(secret.data.as_ref()?.get(name)?.0.clone());
+                let (certificate, key) = (data("tls.crt")?, data("tls.key")?);
+                Item::TlsCertificate(TlsCertificate { hosts: hosts.clone(), certificate, key })
+            }
+        };
+        Some(view::item(self.item.clone(), item))
+    }
 }
 
 /// Who may pass, as a Secret says it: in a file of its key `auth`, or a user in each key.
-fn users(snapshot: &Snapshot, key: &Key, by_key: bool) -> Option<FeedItem> {
-    let secret = secret(snapshot, key)?;
+fn users(secret: &core::Secret, by_key: bool) -> Option<BasicAuthentication> {
     let data = secret.data.as_ref()?;
     let users = if by_key {
         let lines =
@@ -84,46 +154,7 @@ fn users(snapshot: &Snapshot, key: &Key, by_key: bool) -> Option<FeedItem> {
     } else {
         data.get("auth")?.0.clone()
     };
-    let key = annotations::users_key(&key.namespace, &key.name, by_key);
-    Some(view::item(key, Item::BasicAuthentication(BasicAuthentication { users, lost: false })))
-}
-
-/// Which Secret has the certificate of a host: the oldest Ingress says. "" stands for all other hosts.
-#[derive(Default)]
-struct Certificates(BTreeMap<String, Key>);
-
-impl Certificates {
-    fn claim(&mut self, ingress: &Ingress, namespace: &str) {
-        let tls = ingress.spec.as_ref().and_then(|spec| spec.tls.as_ref()).into_iter().flatten();
-        for tls in tls {
-            let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) else { continue };
-            let key = Key::new(SECRETS, namespace, secret);
-            let hosts = tls.hosts.as_deref().unwrap_or_default();
-            for host in hosts {
-                self.0.entry(host.to_lowercase()).or_insert_with(|| key.clone());
-            }
-            if hosts.is_empty() {
-                self.0.entry(String::new()).or_insert_with(|| key.clone());
-            }
-        }
-    }
-
-    fn items(&self, snapshot: &Snapshot) -> Vec<FeedItem> {
-        let mut hosts = BTreeMap::<&Key, Vec<String>>::new();
-        for (host, key) in self.0.iter().filter(|(host, _)| !host.is_empty()) {
-            hosts.entry(key).or_default().push(host.clone());
-        }
-        let named = hosts.into_iter().map(|(key, hosts)| (key, "", hosts));
-        let others = self.0.get("").map(|key| (key, "/any", Vec::new()));
-        let item = |(key, end, hosts): (&Key, &str, Vec<String>)| {
-            let secret = secret(snapshot, key)?;
-            let data = |name: &str| Some(secret.data.as_ref()?.get(name)?.0.clone());
-            let certificate = TlsCertificate { hosts, certificate: data("tls.crt")?, key: data("tls.key")? };
-            let key = format!("tls/{}/{}{end}", key.namespace, key.name);
-            Some(view::item(key, Item::TlsCertificate(certificate)))
-        };
-        named.chain(others).filter_map(item).collect()
-    }
+    Some(BasicAuthentication { users, lost: false })
 }
 
 /// Where a backend leads.
@@ -137,6 +168,7 @@ struct Backend {
 struct Compilation<'a> {
     snapshot: &'a Snapshot,
     slices: &'a Slices,
+    seen: &'a Seen,
     config: &'a ClusterConfig,
     ingress: &'a Ingress,
     annotations: Annotations,
@@ -239,7 +271,9 @@ impl Compilation<'_> {
     }
 
     fn service(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<core::Service>> {
-        self.snapshot.get(&Key::new(SERVICES, namespace, name))?.typed::<core::Service>().ok()
+        let key = Key::new(SERVICES, namespace, name);
+        self.seen.note(&key);
+        self.snapshot.get(&key)?.typed::<core::Service>().ok()
     }
 
     /// Where a Service of type ExternalName leads: to another Service's endpoints, or to a name that the gateway

@@ -2,7 +2,7 @@
 
 use warren_proto::control::{Container, volume::Source};
 
-use super::*;
+use super::{endpoints::OBJECT_ENDPOINTS, feed_item::Item, *};
 
 fn containers(spec: Value, others: Vec<Object>) -> Vec<Container> {
     let mut objects = vec![pod(spec)];
@@ -190,7 +190,7 @@ fn ports_times_endpoints_are_bounded_and_named() {
 }
 
 #[test]
-fn a_pod_that_we_fail_on_is_told_to_its_agent_and_ends_when_it_must() {
+fn a_pod_that_we_never_compiled_is_told_to_its_agent_with_the_reason_and_ends_when_it_must() {
     let plain = pod(json!({"initContainers": [{"name": "init", "image": "i"}]}));
     let failed = super::super::pods::failed(&plain, "a panic at a.rs:7").expect("an instruction");
     let Some(Item::Pod(instruction)) = failed.item else { panic!("no pod") };
@@ -199,42 +199,23 @@ fn a_pod_that_we_fail_on_is_told_to_its_agent_and_ends_when_it_must() {
         assert_eq!(refusal(container), "the pod could not be compiled: a panic at a.rs:7");
     }
     assert_eq!(instruction.terminate_after_seconds, None);
-    let known = Arc::new(view::item("pod/u".to_owned(), Item::Pod(PodInstruction::default())));
-    assert!(last_known(&plain, Some(&known)).is_some(), "what runs goes on");
     let mut ending = plain.value.clone();
     ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
     ending["metadata"]["deletionGracePeriodSeconds"] = 0.into();
     let ending = Object::new(plain.key.clone(), 6, ending);
-    assert!(last_known(&ending, Some(&known)).is_none());
     let Some(Item::Pod(instruction)) = super::super::pods::failed(&ending, "").and_then(|item| item.item)
     else {
         panic!("no pod")
     };
     assert_eq!(instruction.terminate_after_seconds, Some(0));
-    let mut another = plain.value.clone();
-    another["metadata"]["uid"] = "another".into();
-    assert!(
-        last_known(&Object::new(plain.key, 7, another), Some(&known)).is_none(),
-        "another life of the name"
-    );
 }
 
 #[test]
 fn compiling_turns_to_every_object_by_name() {
-    let seen = Arc::new(Seen::default());
+    let seen = Arc::new(work::Seen::default());
     let objects = vec![member("n", "node", 1, Some("k")), pod(json!({})), web()];
-    Compiler::new(ClusterConfig::default(), Arc::clone(&seen) as Arc<dyn Progress>)
-        .compile(&Snapshot::from_objects(5, objects));
-    let seen = seen.0.lock().clone();
+    Kept::watched(Arc::clone(&seen) as Arc<dyn Progress>).compile(&Snapshot::from_objects(5, objects));
+    let seen = seen.take();
     assert!(seen.contains(&"compiling pods pods/shop/web-0".to_owned()), "{seen:?}");
     assert!(seen.contains(&"compiling services services/shop/web".to_owned()), "{seen:?}");
-}
-
-#[derive(Default)]
-struct Seen(parking_lot::Mutex<Vec<String>>);
-
-impl Progress for Seen {
-    fn at(&self, stage: &'static str, key: &Key) {
-        self.0.lock().push(format!("{stage} {key}"));
-    }
 }

@@ -2,7 +2,7 @@
 
 use warren_proto::control::{BasicAuthentication, HttpRoute, PathType, Service, TlsCertificate};
 
-use super::*;
+use super::{feed_item::Item, *};
 
 fn compiled_service(compiled: &Compiled, name: &str) -> Service {
     match compiled.network.get(&format!("service/shop/{name}")).and_then(|item| item.item.clone()) {
@@ -73,14 +73,13 @@ fn headless_external_and_unaddressed_services() {
 fn a_member_never_receives_itself_and_a_member_without_key_is_no_peer() {
     let compiled = compile(vec![member("new", "node", 3, None)]);
     let keys = |name: &str| {
-        let selection = compiled.select(name, Consumer::Netd).expect("a member");
-        let batches = view::snapshot(&selection, compiled.cursor);
-        batches.into_iter().flat_map(|batch| batch.upserts).map(|item| item.key).collect::<Vec<_>>()
+        let feed = &compiled.feeds[&(name.to_owned(), Consumer::Netd)];
+        feed.iter().map(|item| item.key.clone()).collect::<Vec<_>>()
     };
     assert_eq!(keys("n"), ["network", "peer/gw"]);
     assert_eq!(keys("gw"), ["network", "peer/n"]);
     assert_eq!(keys("new"), ["network", "peer/gw", "peer/n"]);
-    assert!(compiled.select("nobody", Consumer::Netd).is_none());
+    assert!(!compiled.feeds.contains_key(&("nobody".to_owned(), Consumer::Netd)));
 }
 
 fn route(compiled: &Compiled, index: &str) -> HttpRoute {
@@ -236,7 +235,7 @@ fn certificates_and_users_go_to_gateways_alone_and_follow_their_secrets() {
             secret("unused", 4, &[("tls.crt", "unused"), ("tls.key", "unused")]),
         ]
     };
-    let mut compiler = Compiler::new(ClusterConfig::default(), Arc::new(Unwatched));
+    let mut compiler = compiler();
     let compiled = compiler.compile(&Snapshot::from_objects(9, base(4, "key")));
     let web = certificate(&compiled, "tls/shop/web").expect("the older one's");
     assert_eq!(web.hosts, ["*.shop.test", "shop.test"]);
@@ -248,13 +247,12 @@ fn certificates_and_users_go_to_gateways_alone_and_follow_their_secrets() {
     let expected = BasicAuthentication { users: b"anna:hash\n".to_vec(), lost: false };
     assert_eq!(users, Some(Item::BasicAuthentication(expected)));
     for (name, consumer) in [("n", Consumer::Agent), ("n", Consumer::Netd), ("gw", Consumer::Netd)] {
-        let selection = compiled.select(name, consumer).expect("a member");
-        let items = view::snapshot(&selection, compiled.cursor).into_iter().flat_map(|batch| batch.upserts);
-        assert!(items.map(|item| item.key).all(|key| !key.starts_with("tls/") && !key.starts_with("basic/")));
+        let mut keys = compiled.feeds[&(name.to_owned(), consumer)].iter().map(|item| &item.key);
+        assert!(keys.all(|key| !key.starts_with("tls/") && !key.starts_with("basic/")));
     }
     let changed = compiler.compile(&Snapshot::from_objects(10, base(10, "new key")));
     assert_eq!(certificate(&changed, "tls/shop/web").expect("renewed").key, b"new key");
-    assert!(changed.may_differ(&compiled, "gw", Consumer::Gateway));
+    assert_eq!(changed.changed, [Name::Gateway].into());
     let gone: Vec<_> = base(10, "").into_iter().filter(|object| &*object.key.name != "web").collect();
     let gone = compiler.compile(&Snapshot::from_objects(11, gone));
     assert_eq!(certificate(&gone, "tls/shop/web"), None);
