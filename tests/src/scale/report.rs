@@ -181,7 +181,8 @@ fn page(settings: &Settings, all: &[Figures]) -> String {
     text.push_str(
         "\nThe ratio is the largest size's figure to its goal, or, where the goal is a growth (×), to the smallest size's.\n\
          The time until all nodes acknowledged counts from the request of the change until the last node's netd has handed its\n\
-         acknowledgement to the connection. Memory is what the process has more (resident) than before, for each.\n",
+         acknowledgement to the connection. Memory is what the process has more (resident) than before, for each. Changes that\n\
+         come faster than the controller is done with them are dealt with together: each then looks cheaper than it is.\n",
     );
     for figures in all {
         if let Some(why) = &figures.ended {
