@@ -46,8 +46,8 @@ fn growth(all: &[Figures]) -> Vec<Line> {
     vec![
         line("ConfigMap", "#1f77b4", |figures| figures.config_map.cpu_ms),
         line("pod status", "#2ca02c", |figures| figures.pod_status.cpu_ms),
-        line("endpoint, per node", "#9467bd", |figures| figures.endpoint.cpu_ms / figures.nodes as f64),
-        line("heartbeats, per node", "#8c564b", |figures| figures.beat_us),
+        line("endpoint/node", "#9467bd", |figures| figures.endpoint.cpu_ms / figures.nodes as f64),
+        line("heartbeats/node", "#8c564b", |figures| figures.beat_us),
         Line { name: "goal", colour: "#d62728", points: goal, dashed: true },
     ]
 }
