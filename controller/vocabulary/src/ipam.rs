@@ -150,12 +150,12 @@ mod tests {
     #[test]
     fn slices_have_the_size_that_the_cluster_was_founded_with() {
         let net = |text: &str| text.parse().expect("a network");
-        for (prefix, first, last, count) in [
-            (20, "10.42.16.0/20", "10.42.240.0/20", 15),
-            (25, "10.42.0.128/25", "10.42.255.128/25", 511),
-            (28, "10.42.0.16/28", "10.42.255.240/28", 4_095),
+        for (cluster, prefix, first, last, count) in [
+            ("10.42.0.0/16", 20, "10.42.16.0/20", "10.42.240.0/20", 15),
+            ("10.42.0.0/18", 25, "10.42.0.128/25", "10.42.63.128/25", 127),
+            ("10.42.0.0/22", 28, "10.42.0.16/28", "10.42.3.240/28", 63),
         ] {
-            let networks = Networks::new(net("10.42.0.0/16"), net("10.43.0.0/16"), prefix).expect("fit");
+            let networks = Networks::new(net(cluster), net("10.43.0.0/16"), prefix).expect("fit");
             let slices = all_slices(networks);
             assert_eq!((slices.len(), networks.members()), (count, u32::try_from(count).expect("few")));
             assert_eq!(slices.first().map(ToString::to_string).as_deref(), Some(first));
