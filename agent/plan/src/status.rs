@@ -105,7 +105,7 @@ impl View<'_> {
 
     fn container(&self, kind: Kind, spec: &Container) -> ContainerStatus {
         let latest = self.pod.latest(kind, &spec.name);
-        let state = self.state(kind, spec, latest);
+        let state = self.state(spec, latest);
         let started = latest.is_some_and(|latest| self.is_started(spec, latest));
         let ready = match (kind, latest) {
             (Kind::Init, Some(latest)) => latest.exit().is_some_and(|exit| exit.code == 0),
@@ -143,7 +143,7 @@ impl View<'_> {
                 || self.verdict(instance, ProbeKind::Readiness) == Some(true))
     }
 
-    fn state(&self, kind: Kind, spec: &Container, latest: Option<&Instance>) -> State {
+    fn state(&self, spec: &Container, latest: Option<&Instance>) -> State {
         if let Some(instance) = latest
             && let Phase::Running(started) = instance.phase
         {
@@ -167,9 +167,7 @@ impl View<'_> {
         match latest.and_then(|instance| instance.exit().map(|exit| (instance, exit))) {
             Some((instance, exit)) => self.after_exit(spec, instance, exit),
             // As long as nothing of it was created, in a pod that has something to do before.
-            None if !self.instruction.init_containers.is_empty() => {
-                waiting("PodInitializing", String::new())
-            }
+            None if !self.instruction.init_containers.is_empty() => waiting("PodInitializing", String::new()),
             None => waiting("ContainerCreating", String::new()),
         }
     }

@@ -147,8 +147,9 @@ impl World {
             ..warren_plan::World::default()
         };
         let stages = measure::Stages::default();
-        let plan =
-            measure::within(&stages, MEMORY, TIME, || warren_plan::plan_watched(&world, self.now, &stages));
+        let plan = measure::within(&stages, MEMORY, TIME, || {
+            warren_plan::Planner::default().plan(&world, self.now, &stages)
+        });
         let failures: Vec<_> =
             plan.failures.iter().map(|failure| format!("{failure:?}: {}", self.text(&failure.key))).collect();
         assert!(failures.is_empty(), "{}", failures.join("\n"));

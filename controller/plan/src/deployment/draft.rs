@@ -201,11 +201,7 @@ fn matches(spec: &k8s_openapi::api::apps::v1::DeploymentSpec, set: &Typed<'_, Re
     set.metadata.labels.as_ref().is_some_and(|labels| selector::matches(&spec.selector, labels))
 }
 
-fn observe<'a>(
-    view: &View<'a>,
-    set: &Typed<'a, ReplicaSet>,
-    outcome: &mut Outcome<'_>,
-) -> Set<'a> {
+fn observe<'a>(view: &View<'a>, set: &Typed<'a, ReplicaSet>, outcome: &mut Outcome<'_>) -> Set<'a> {
     // The set's own, as its status counts: an old set's pods stay available when the deployment begins to wait longer.
     let wait = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
     let (mut live, mut ready, mut available, mut reliable, mut running) = (0, 0, 0, 0, 0);
