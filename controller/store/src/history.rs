@@ -102,6 +102,12 @@ pub struct Watch {
     position: u64,
 }
 
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
 impl Watch {
     /// The revision up to which this watch has delivered.
     pub fn position(&self) -> u64 {
