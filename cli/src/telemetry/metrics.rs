@@ -75,6 +75,13 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Count,
             "Calls that were refused before they were read.",
         ),
+        (Counter, "warren_plan_keys_total", Count, "Objects that planners looked at."),
+        (
+            Counter,
+            "warren_plan_missed_total",
+            Count,
+            "Objects that wanted something although no change had led the planners to them: a fault of Warren's.",
+        ),
         (Counter, "warren_plan_steps_total", Count, "Writes that planners made."),
         (
             Counter,

@@ -190,7 +190,8 @@ fn concern(difference: &Difference, agents: &mut Agents, traffic: &mut Traffic, 
             pass.snapshot.list(INGRESSES).for_each(|ingress| traffic.touch_ingress(&ingress.key));
         }
         MEMBERS => {
-            if pass.member(difference) {
+            let runs_pods_or_did = pass.member(difference);
+            if runs_pods_or_did {
                 agents.touch_node(&key.name);
             }
         }
