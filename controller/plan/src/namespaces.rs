@@ -51,8 +51,34 @@ fn give_service_account(view: &View<'_>, namespace: &Typed<'_, Namespace>, outco
     outcome.step(format!("service account of namespace {}", namespace.name()), transaction);
 }
 
+/// What Kubernetes says of every namespace that goes, besides of what is left in it: clients wait for these conditions to
+/// be there. None of the three failures can arise here: kinds are known, and a deletion is a commit.
+const NO_FAILURES: [Condition<'static>; 3] = [
+    Condition {
+        kind: "NamespaceDeletionDiscoveryFailure",
+        status: "False",
+        reason: "ResourcesDiscovered",
+        message: "All resources successfully discovered",
+    },
+    Condition {
+        kind: "NamespaceDeletionGroupVersionParsingFailure",
+        status: "False",
+        reason: "ParsedGroupVersions",
+        message: "All legacy kube types successfully parsed",
+    },
+    Condition {
+        kind: "NamespaceDeletionContentFailure",
+        status: "False",
+        reason: "ContentDeleted",
+        message: "All content successfully deleted, may be waiting on finalization",
+    },
+];
+
 /// Says in the namespace's conditions what is left in it, and which finalizers hold that.
 fn explain(namespace: &mut Value, content: &[&Arc<Object>], now: Timestamp) {
+    for condition in &NO_FAILURES {
+        object::set_condition(namespace, condition, now);
+    }
     let mut remaining: BTreeMap<String, usize> = BTreeMap::new();
     let mut holding: BTreeMap<&str, usize> = BTreeMap::new();
     for object in content {

@@ -156,6 +156,10 @@ fn a_namespace_that_is_held_says_by_what() {
         condition(&model, "NamespaceContentRemaining")["message"],
         "Some resources are remaining: configmaps. has 1 resource instances"
     );
+    // Clients wait for all of them to be there, as Kubernetes' own tests of the order of deletion do.
+    for kind in ["DiscoveryFailure", "GroupVersionParsingFailure", "ContentFailure"] {
+        assert_eq!(condition(&model, &format!("NamespaceDeletion{kind}"))["status"], "False", "{kind}");
+    }
     model.change(&map, |value| drop(value["metadata"].as_object_mut().unwrap().remove("finalizers")));
     model.settle();
     assert!(!model.objects.contains_key(&key));
