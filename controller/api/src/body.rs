@@ -200,7 +200,9 @@ pub(crate) fn check(
     if !messages.is_empty() && validation == FieldValidation::Strict {
         return Err(refuse(format!("strict decoding error: {}", messages.join(", "))));
     }
-    strict::prune(kind.resource, value, &unknown);
+    if !unknown.is_empty() {
+        strict::prune(kind, value);
+    }
     if let Some(stored) = kind.stored(value) {
         *value = stored;
     }

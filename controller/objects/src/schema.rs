@@ -1,12 +1,19 @@
-//! The table of Kubernetes' API types: for each message its fields with their JSON names, protobuf numbers, types and
-//! the rules by which they merge. Protobuf bodies, strategic patches and OpenAPI read the same rows.
+//! What the values of every kind may be. The table of Kubernetes' API types has for each message its fields with their
+//! JSON names, protobuf numbers, types and the rules by which they merge: protobuf bodies, strategic patches and OpenAPI
+//! read its rows. What custom resources have in common with it is asked through [`Fields`] and [`Shape`], by strict
+//! decoding and others.
 //!
 //! `table/` is generated (`generate/README.md`) and is constant data: there is nothing to parse at start-up.
 
-use Type::Object;
-
+mod shape;
+mod structural;
 #[rustfmt::skip]
 mod table;
+
+use Type::Object;
+
+pub use shape::{Fields, Keys, Merge, Property, Schema, Shape};
+pub use structural::Structural;
 
 /// The group under which [`root`] finds kinds that every group has.
 const EVERY_GROUP: &str = "meta.k8s.io";
@@ -138,6 +145,13 @@ pub fn root(group: &str, version: &str, kind: &str) -> Option<&'static Message> 
 /// All kinds, by group, version and name.
 pub fn roots() -> &'static [Root] {
     table::ROOTS
+}
+
+/// The message with a name.
+pub fn message(package: &str, name: &str) -> Option<&'static Message> {
+    let place =
+        table::MESSAGES.binary_search_by(|message| (message.package, message.name).cmp(&(package, name)));
+    place.ok().map(|place| table::MESSAGES[place])
 }
 
 /// All messages, by package and name.

@@ -1,15 +1,20 @@
-//! The typed check of what a client sent: wrong types are errors, unknown fields are reported by path.
+//! The check of what a client sent: the object is walked against its kind's schema. Wrong types are errors, unknown
+//! fields are reported by path.
 //!
-//! Objects stay JSON (typed structs would drop what they do not know); the types only judge.
+//! The words are those of serde, by which the typed views of planners read the same objects.
 
-use std::collections::BTreeSet;
+mod walk;
 
-use k8s_openapi::{Resource, serde::de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::kinds::{self, Kind};
+use crate::{
+    kinds::{self, Kind},
+    schema::{Fields, Schema, Shape},
+};
+use walk::Walk;
 
-/// The paths of fields that the kind does not have, in Kubernetes' spelling: `spec.template.spec.containers[0].imag`.
+/// The paths of fields that the kind does not have, in Kubernetes' spelling: `spec.template.spec.containers[0].imag`. As
+/// in Kubernetes, not of all when there are very many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unknown(pub Vec<String>);
 
@@ -19,10 +24,9 @@ impl Unknown {
         self.0.is_empty()
     }
 
-    /// One message per field, as in `Warning` headers and strict decoding errors: `unknown field "spec.replicaz"`. As in
-    /// Kubernetes, not of all when there are very many.
+    /// One message per field, as in `Warning` headers and strict decoding errors: `unknown field "spec.replicaz"`.
     pub fn messages(&self) -> Vec<String> {
-        self.0.iter().take(MOST_MESSAGES).map(|path| format!("unknown field \"{path}\"")).collect()
+        self.0.iter().map(|path| format!("unknown field \"{path}\"")).collect()
     }
 }
 
@@ -39,7 +43,7 @@ pub enum DecodeError {
     #[error("{kind}.{field}: {expectation}")]
     Field {
         /// The kind that was asked for.
-        kind: &'static str,
+        kind: String,
         /// The field's path.
         field: String,
         /// What was found and what was expected.
@@ -49,7 +53,7 @@ pub enum DecodeError {
     #[error("{kind}: {expectation}")]
     Body {
         /// The kind that was asked for.
-        kind: &'static str,
+        kind: String,
         /// What was found and what was expected.
         expectation: String,
     },
@@ -75,40 +79,46 @@ pub fn decode(resource: &str, value: &Value) -> Result<Unknown, DecodeError> {
 
 /// As [`decode`], in a version of a kind that need not be the stored one.
 pub fn decode_version(kind: &Kind, value: &Value) -> Result<Unknown, DecodeError> {
-    let mut value = value.clone();
-    strip_nulls(&mut value);
-    (kind.decode)(kind, &mut value)
+    decode_as(kind.kind, kind.schema(), value)
 }
 
-/// Removes the fields that [`decode`] reported, for clients that want them ignored.
-pub fn prune(resource: &str, value: &mut Value, unknown: &Unknown) {
-    if unknown.is_empty() || kinds::of(resource).is_none() {
-        return;
-    }
-    let paths: BTreeSet<&str> = unknown.0.iter().map(String::as_str).collect();
-    prune_below(value, "", &paths);
+/// As [`decode`], by a schema. What `apiVersion` says is not looked at.
+pub fn decode_as(kind: &str, schema: Fields<'_>, value: &Value) -> Result<Unknown, DecodeError> {
+    Walk::default().object(kind, schema, value)
 }
 
-fn prune_below(value: &mut Value, path: &str, paths: &BTreeSet<&str>) {
-    // Where nothing is to be removed, nothing is looked at.
-    if paths.range(path..).next().is_none_or(|next| !next.starts_with(path)) {
-        return;
-    }
-    match value {
-        Value::Object(map) => {
-            map.retain(|key, item| {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                let keep = !paths.contains(path.as_str());
-                if keep {
-                    prune_below(item, &path, paths);
-                }
-                keep
-            });
+/// Removes the fields that the kind does not have, for clients that want them ignored.
+pub fn prune(kind: &Kind, value: &mut Value) {
+    if let Value::Object(map) = value {
+        let schema = kind.schema();
+        map.retain(|name, _| is_of_every_kind(name) || schema.get(name).is_some());
+        for (name, value) in map {
+            schema.get(name).into_iter().for_each(|property| prune_below(property.schema, value));
         }
-        Value::Array(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                prune_below(item, &format!("{path}[{index}]"), paths);
+    }
+}
+
+/// What an object says about its own type is no field of its schema.
+fn is_of_every_kind(name: &str) -> bool {
+    ["apiVersion", "kind"].contains(&name)
+}
+
+fn prune_below(schema: Schema<'_>, value: &mut Value) {
+    match (schema.shape(), value) {
+        (Shape::Object(fields), Value::Object(map)) => {
+            map.retain(|name, _| fields.keeps_unknown() || fields.get(name).is_some());
+            for (name, value) in map {
+                fields.get(name).into_iter().for_each(|property| prune_below(property.schema, value));
             }
+        }
+        (Shape::Map(below), Value::Object(map)) => {
+            map.values_mut().for_each(|value| prune_below(below, value));
+        }
+        (Shape::List(below), Value::Array(items)) => {
+            items.iter_mut().for_each(|item| prune_below(below, item));
+        }
+        (Shape::OneOf(forms), value) => {
+            walk::form(forms, value).into_iter().for_each(|schema| prune_below(schema, value));
         }
         _ => {}
     }
@@ -123,93 +133,6 @@ pub fn strip_nulls(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(strip_nulls),
         _ => {}
-    }
-}
-
-/// For kinds that are only ever shown.
-pub(crate) fn never_written(kind: &Kind, _: &mut Value) -> Result<Unknown, DecodeError> {
-    let expectation = format!("{} are derived: they cannot be written", kind.resource);
-    Err(DecodeError::Body { kind: kind.kind, expectation })
-}
-
-/// Decodes as `T`, which is the type of `kind`, or of a version of it that has the same fields.
-pub(crate) fn decode_as<T: Resource + DeserializeOwned>(
-    kind: &Kind,
-    value: &mut Value,
-) -> Result<Unknown, DecodeError> {
-    if !value.is_object() {
-        let expectation = format!("expected a JSON object, found {}", type_name(value));
-        return Err(DecodeError::Body { kind: kind.kind, expectation });
-    }
-    if let Some(version) = value.get_mut("apiVersion") {
-        *version = T::API_VERSION.into();
-    }
-    let value = &*value;
-    let mut unknown = Vec::new();
-    let mut note = |path: serde_ignored::Path<'_>| {
-        let mut text = String::new();
-        spell(&path, &mut text);
-        unknown.push(text);
-    };
-    let judged = serde_ignored::Deserializer::new(value, &mut note);
-    match serde_path_to_error::deserialize::<_, T>(judged) {
-        Ok(_) => Ok(Unknown(unknown)),
-        Err(error) => Err(locate(kind, &error)),
-    }
-}
-
-/// An error with the path of its field.
-fn locate(kind: &Kind, error: &serde_path_to_error::Error<serde_json::Error>) -> DecodeError {
-    let mut field = String::new();
-    for segment in error.path().iter() {
-        match segment {
-            serde_path_to_error::Segment::Seq { index } => field.push_str(&format!("[{index}]")),
-            serde_path_to_error::Segment::Map { key } => push_name(&mut field, key),
-            serde_path_to_error::Segment::Enum { variant } => push_name(&mut field, variant),
-            serde_path_to_error::Segment::Unknown => {}
-        }
-    }
-    let expectation = error.inner().to_string();
-    if field.is_empty() {
-        DecodeError::Body { kind: kind.kind, expectation }
-    } else {
-        DecodeError::Field { kind: kind.kind, field, expectation }
-    }
-}
-
-/// A path of serde_ignored in Kubernetes' spelling.
-fn spell(path: &serde_ignored::Path<'_>, text: &mut String) {
-    match path {
-        serde_ignored::Path::Root => {}
-        serde_ignored::Path::Seq { parent, index } => {
-            spell(parent, text);
-            text.push_str(&format!("[{index}]"));
-        }
-        serde_ignored::Path::Map { parent, key } => {
-            spell(parent, text);
-            push_name(text, key);
-        }
-        serde_ignored::Path::Some { parent }
-        | serde_ignored::Path::NewtypeStruct { parent }
-        | serde_ignored::Path::NewtypeVariant { parent } => spell(parent, text),
-    }
-}
-
-fn push_name(path: &mut String, name: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    path.push_str(name);
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
@@ -231,7 +154,7 @@ mod tests {
         paths.sort();
         assert_eq!(paths, ["extra", "spec.replicaz", "spec.template.spec.containers[0].imag"]);
         let mut pruned = value;
-        prune("deployments.apps", &mut pruned, &unknown);
+        prune(kinds::of("deployments.apps").unwrap(), &mut pruned);
         assert_eq!(decode("deployments.apps", &pruned).unwrap(), Unknown::default());
         assert_eq!(pruned["spec"]["template"]["spec"]["containers"][0], json!({"name": "a"}));
         assert_eq!(unknown.messages()[0].matches("unknown field \"").count(), 1);
@@ -243,7 +166,7 @@ mod tests {
             json!({"metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "x"}, "a.b": 1}});
         let unknown = decode("configmaps", &value).unwrap();
         assert_eq!(unknown.0, ["metadata.a.b"]);
-        prune("configmaps", &mut value, &unknown);
+        prune(kinds::of("configmaps").unwrap(), &mut value);
         assert_eq!(value, json!({"metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "x"}}}));
     }
 

@@ -1,9 +1,7 @@
 //! The group `apps`: what keeps pods running.
 
-use k8s_openapi::api::apps::v1;
-
 use super::{ALL, Kind, PLAIN, SCALE, STATUS};
-use crate::{defaults, strict::decode_as, table, validate};
+use crate::{defaults, table, validate};
 
 const GROUP: &str = "apps";
 
@@ -12,7 +10,6 @@ pub(super) const KINDS: &[Kind] = &[
         group: GROUP,
         kind: "ControllerRevision",
         plural: "controllerrevisions",
-        decode: decode_as::<v1::ControllerRevision>,
         validate: validate::workload::controller_revision,
         update: validate::workload::controller_revision_update,
         columns: table::workload::CONTROLLER_REVISION_COLUMNS,
@@ -29,7 +26,6 @@ pub(super) const KINDS: &[Kind] = &[
         counters: &["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"],
         has_generation: true,
         idle: "warren does not run DaemonSets yet: no pod is made for it",
-        decode: decode_as::<v1::DaemonSet>,
         defaults: defaults::workload::daemon_set,
         validate: validate::workload::daemon_set,
         update: validate::workload::update,
@@ -45,7 +41,6 @@ pub(super) const KINDS: &[Kind] = &[
         categories: ALL,
         subresources: &[SCALE, STATUS],
         has_generation: true,
-        decode: decode_as::<v1::Deployment>,
         defaults: defaults::workload::deployment,
         validate: validate::workload::deployment,
         update: validate::workload::update,
@@ -63,7 +58,6 @@ pub(super) const KINDS: &[Kind] = &[
         counters: &["replicas"],
         has_generation: true,
         fields: &["status.replicas"],
-        decode: decode_as::<v1::ReplicaSet>,
         defaults: defaults::workload::replica_set,
         validate: validate::workload::replica_set,
         update: validate::workload::update,
@@ -81,7 +75,6 @@ pub(super) const KINDS: &[Kind] = &[
         counters: &["availableReplicas", "replicas"],
         has_generation: true,
         idle: "warren does not run StatefulSets yet: no pod is made for it",
-        decode: decode_as::<v1::StatefulSet>,
         defaults: defaults::stateful::stateful_set,
         validate: validate::stateful::stateful_set,
         update: validate::stateful::stateful_set_update,

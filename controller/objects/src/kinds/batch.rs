@@ -1,9 +1,7 @@
 //! Work that ends, and what changes the number of pods: the groups `autoscaling`, `batch`, `policy`.
 
-use k8s_openapi::api::{autoscaling, batch, policy};
-
 use super::{ALL, Face, Kind, PLAIN, STATUS, Source};
-use crate::{defaults, faces, strict::decode_as, table, validate};
+use crate::{defaults, faces, table, validate};
 
 const AUTOSCALER: Kind = Kind {
     group: "autoscaling",
@@ -15,7 +13,6 @@ const AUTOSCALER: Kind = Kind {
     subresources: &[STATUS],
     counters: &["currentReplicas", "desiredReplicas"],
     idle: "warren does not run HorizontalPodAutoscalers yet: nothing is scaled by it",
-    decode: decode_as::<autoscaling::v2::HorizontalPodAutoscaler>,
     defaults: defaults::autoscaler::autoscaler,
     validate: validate::autoscaler::autoscaler,
     columns: table::autoscaler::COLUMNS,
@@ -32,7 +29,6 @@ const CRON_JOB: Kind = Kind {
     subresources: &[STATUS],
     has_generation: true,
     idle: "warren does not run CronJobs yet: no job is made for it",
-    decode: decode_as::<batch::v1::CronJob>,
     defaults: defaults::job::cron_job,
     validate: validate::job::cron_job,
     columns: table::job::CRON_JOB_COLUMNS,
@@ -49,7 +45,6 @@ const BUDGET: Kind = Kind {
     counters: &["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"],
     has_generation: true,
     idle: "warren does not honour PodDisruptionBudgets yet: evictions are not held back by it",
-    decode: decode_as::<policy::v1::PodDisruptionBudget>,
     validate: validate::budget::budget,
     columns: table::budget::COLUMNS,
     row: table::budget::row,
@@ -62,7 +57,6 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         version: "v1",
         source: Source::Face(Face { show: faces::autoscaler_v1, store: Some(faces::autoscaler_from_v1) }),
-        decode: decode_as::<autoscaling::v1::HorizontalPodAutoscaler>,
         ..AUTOSCALER
     },
     CRON_JOB,
@@ -75,7 +69,6 @@ pub(super) const KINDS: &[Kind] = &[
         has_generation: true,
         fields: &["status.successful"],
         idle: "warren does not run Jobs yet: no pod is made for it",
-        decode: decode_as::<batch::v1::Job>,
         defaults: defaults::job::job,
         validate: validate::job::job,
         update: validate::job::job_update,

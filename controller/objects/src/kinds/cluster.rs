@@ -1,10 +1,8 @@
 //! What concerns the cluster as a whole: the groups `coordination.k8s.io`, `events.k8s.io`, `node.k8s.io`,
 //! `scheduling.k8s.io`, `storage.k8s.io`.
 
-use k8s_openapi::api::{coordination, events, node, scheduling, storage};
-
 use super::{Face, Kind, PLAIN, STATUS, Source};
-use crate::{defaults, faces, strict::decode_as, table, validate};
+use crate::{defaults, faces, table, validate};
 
 const STORAGE: Kind = Kind {
     group: "storage.k8s.io",
@@ -19,7 +17,6 @@ pub(super) const KINDS: &[Kind] = &[
         group: "coordination.k8s.io",
         kind: "Lease",
         plural: "leases",
-        decode: decode_as::<coordination::v1::Lease>,
         validate: validate::cluster::lease,
         columns: table::cluster::LEASE_COLUMNS,
         row: table::cluster::lease_row,
@@ -45,7 +42,6 @@ pub(super) const KINDS: &[Kind] = &[
             "reportingController",
             "type",
         ],
-        decode: decode_as::<events::v1::Event>,
         ..PLAIN
     },
     Kind {
@@ -54,7 +50,6 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "runtimeclasses",
         namespaced: false,
         idle: "warren does not know RuntimeClasses yet: pods run by Docker's default runtime",
-        decode: decode_as::<node::v1::RuntimeClass>,
         validate: validate::cluster::runtime_class,
         update: validate::cluster::runtime_class_update,
         columns: table::cluster::RUNTIME_CLASS_COLUMNS,
@@ -69,7 +64,6 @@ pub(super) const KINDS: &[Kind] = &[
         namespaced: false,
         has_generation: true,
         idle: "warren does not apply PriorityClasses yet: no pod gets its priority from it",
-        decode: decode_as::<scheduling::v1::PriorityClass>,
         defaults: defaults::cluster::priority_class,
         validate: validate::cluster::priority_class,
         update: validate::cluster::priority_class_update,
@@ -81,7 +75,6 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "CSIDriver",
         plural: "csidrivers",
         returns_deleted: true,
-        decode: decode_as::<storage::v1::CSIDriver>,
         defaults: defaults::storage::csi_driver,
         validate: validate::storage::csi_driver,
         update: validate::storage::csi_driver_update,
@@ -93,7 +86,6 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "CSINode",
         plural: "csinodes",
         returns_deleted: true,
-        decode: decode_as::<storage::v1::CSINode>,
         validate: validate::storage::csi_node,
         columns: table::storage::CSI_NODE_COLUMNS,
         row: table::storage::csi_node_row,
@@ -104,7 +96,6 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "storageclasses",
         short_names: &["sc"],
         returns_deleted: true,
-        decode: decode_as::<storage::v1::StorageClass>,
         defaults: defaults::storage::class,
         validate: validate::storage::class,
         update: validate::storage::class_update,
@@ -117,7 +108,6 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "volumeattachments",
         subresources: &[STATUS],
         returns_deleted: true,
-        decode: decode_as::<storage::v1::VolumeAttachment>,
         defaults: defaults::storage::attachment,
         validate: validate::storage::attachment,
         update: validate::storage::attachment_update,

@@ -1,9 +1,7 @@
 //! The core group.
 
-use k8s_openapi::api::core::v1;
-
 use super::{ALL, Kind, PLAIN, PLAIN_SUBRESOURCE, SCALE, STATUS, Source, Subresource};
-use crate::{defaults, strict::decode_as, table, validate};
+use crate::{defaults, table, validate};
 
 /// Below a pod, a connection that is upgraded.
 const fn stream(name: &'static str, kind: &'static str) -> Subresource {
@@ -44,7 +42,6 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "ConfigMap",
         plural: "configmaps",
         short_names: &["cm"],
-        decode: decode_as::<v1::ConfigMap>,
         validate: validate::config::config_map,
         update: validate::config::config_map_update,
         columns: table::cluster::CONFIG_MAP_COLUMNS,
@@ -59,7 +56,6 @@ pub(super) const KINDS: &[Kind] = &[
         verbs: &["get", "list", "watch"],
         refusal: "Endpoints are derived from EndpointSlices, to be read only: write \
                   endpointslices.discovery.k8s.io with the label kubernetes.io/service-name instead",
-        decode: decode_as::<v1::Endpoints>,
         columns: table::service::ENDPOINTS_COLUMNS,
         row: table::service::endpoints_row,
         ..PLAIN
@@ -81,7 +77,6 @@ pub(super) const KINDS: &[Kind] = &[
             "source",
             "type",
         ],
-        decode: decode_as::<v1::Event>,
         validate: validate::cluster::event,
         columns: table::event::COLUMNS,
         row: table::event::row,
@@ -92,7 +87,6 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "limitranges",
         short_names: &["limits"],
         idle: "warren does not apply LimitRanges yet: no default or bound of them reaches a pod",
-        decode: decode_as::<v1::LimitRange>,
         defaults: defaults::quota::limit_range,
         validate: validate::quota::limit_range,
         columns: table::quota::LIMIT_RANGE_COLUMNS,
@@ -106,7 +100,6 @@ pub(super) const KINDS: &[Kind] = &[
         namespaced: false,
         subresources: &[Subresource { name: "finalize", verbs: &["update"], ..PLAIN_SUBRESOURCE }, STATUS],
         fields: &["status.phase"],
-        decode: decode_as::<v1::Namespace>,
         defaults: defaults::cluster::namespace,
         name: validate::NameRule::Label,
         columns: table::cluster::NAMESPACE_COLUMNS,
@@ -120,7 +113,6 @@ pub(super) const KINDS: &[Kind] = &[
         namespaced: false,
         subresources: &[STATUS],
         fields: &["spec.unschedulable"],
-        decode: decode_as::<v1::Node>,
         defaults: defaults::cluster::node,
         validate: validate::cluster::node,
         update: validate::cluster::node_update,
@@ -135,7 +127,6 @@ pub(super) const KINDS: &[Kind] = &[
         subresources: &[STATUS],
         idle: "warren does not bind PersistentVolumeClaims yet: it stays Pending",
         returns_deleted: true,
-        decode: decode_as::<v1::PersistentVolumeClaim>,
         defaults: defaults::storage::claim,
         validate: validate::storage::claim,
         update: validate::storage::claim_update,
@@ -151,7 +142,6 @@ pub(super) const KINDS: &[Kind] = &[
         subresources: &[STATUS],
         idle: "warren does not mount PersistentVolumes yet: nothing is bound to it",
         returns_deleted: true,
-        decode: decode_as::<v1::PersistentVolume>,
         defaults: defaults::storage::volume,
         validate: validate::storage::volume,
         update: validate::storage::volume_update,
@@ -177,7 +167,6 @@ pub(super) const KINDS: &[Kind] = &[
             "status.podIP",
         ],
         returns_deleted: true,
-        decode: decode_as::<v1::Pod>,
         defaults: defaults::pod::pod,
         validate: validate::pod::pod,
         update: validate::pod_update::pod,
@@ -190,7 +179,6 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "podtemplates",
         has_generation: true,
         returns_deleted: true,
-        decode: decode_as::<v1::PodTemplate>,
         defaults: defaults::workload::pod_template,
         validate: validate::workload::pod_template,
         columns: table::workload::POD_TEMPLATE_COLUMNS,
@@ -207,7 +195,6 @@ pub(super) const KINDS: &[Kind] = &[
         has_generation: true,
         fields: &["status.replicas"],
         idle: "warren does not run ReplicationControllers: use a Deployment",
-        decode: decode_as::<v1::ReplicationController>,
         defaults: defaults::workload::replication_controller,
         validate: validate::workload::replication_controller,
         columns: table::workload::REPLICA_SET_COLUMNS,
@@ -221,7 +208,6 @@ pub(super) const KINDS: &[Kind] = &[
         subresources: &[STATUS],
         idle: "warren does not enforce ResourceQuotas yet: nothing is counted and nothing is refused",
         returns_deleted: true,
-        decode: decode_as::<v1::ResourceQuota>,
         defaults: defaults::quota::resource_quota,
         validate: validate::quota::resource_quota,
         update: validate::quota::resource_quota_update,
@@ -233,7 +219,6 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "Secret",
         plural: "secrets",
         fields: &["type"],
-        decode: decode_as::<v1::Secret>,
         defaults: defaults::cluster::secret,
         validate: validate::config::secret,
         update: validate::config::secret_update,
@@ -254,7 +239,6 @@ pub(super) const KINDS: &[Kind] = &[
             ..PLAIN_SUBRESOURCE
         }],
         returns_deleted: true,
-        decode: decode_as::<v1::ServiceAccount>,
         columns: table::cluster::SERVICE_ACCOUNT_COLUMNS,
         row: table::cluster::service_account_row,
         ..PLAIN
@@ -267,7 +251,6 @@ pub(super) const KINDS: &[Kind] = &[
         subresources: &[STATUS],
         fields: &["spec.clusterIP", "spec.type"],
         returns_deleted: true,
-        decode: decode_as::<v1::Service>,
         defaults: defaults::service::service,
         name: validate::NameRule::ServiceLabel,
         validate: validate::service::service,

@@ -1,16 +1,13 @@
 //! The network's groups: `discovery.k8s.io`, `networking.k8s.io`.
 
-use k8s_openapi::api::{discovery, networking};
-
 use super::{Face, Kind, PLAIN, STATUS, Source};
-use crate::{defaults, faces, strict::decode_as, table, validate};
+use crate::{defaults, faces, table, validate};
 
 const SLICE: Kind = Kind {
     group: "discovery.k8s.io",
     kind: "EndpointSlice",
     plural: "endpointslices",
     has_generation: true,
-    decode: decode_as::<discovery::v1::EndpointSlice>,
     defaults: defaults::service::endpoint_slice,
     validate: validate::endpoints::slice,
     update: validate::endpoints::slice_update,
@@ -35,7 +32,6 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "ingressclasses",
         namespaced: false,
         has_generation: true,
-        decode: decode_as::<networking::v1::IngressClass>,
         defaults: defaults::cluster::ingress_class,
         validate: validate::ingress::class,
         update: validate::ingress::class_update,
@@ -50,7 +46,6 @@ pub(super) const KINDS: &[Kind] = &[
         short_names: &["ing"],
         subresources: &[STATUS],
         has_generation: true,
-        decode: decode_as::<networking::v1::Ingress>,
         defaults: defaults::service::ingress,
         validate: validate::ingress::ingress,
         columns: table::service::INGRESS_COLUMNS,
@@ -66,7 +61,6 @@ pub(super) const KINDS: &[Kind] = &[
         verbs: super::REFUSED,
         refusal: "NetworkPolicies are refused by this version of Warren because it does not enforce them: \
                   a policy that is stored and lets everything through is worse than none",
-        decode: decode_as::<networking::v1::NetworkPolicy>,
         columns: table::network::NETWORK_POLICY_COLUMNS,
         row: table::network::network_policy_row,
         ..PLAIN

@@ -2,14 +2,7 @@
 //! clients which validate, list or delete their objects find what they expect: an empty list, 404. A creation is
 //! refused by name.
 
-use k8s_openapi::{
-    api::{admissionregistration::v1 as admission, rbac::v1 as rbac},
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
-};
-
 use super::{Kind, PLAIN, REFUSED};
-use crate::strict::decode_as;
 
 const CLUSTER: Kind = Kind { namespaced: false, verbs: REFUSED, ..PLAIN };
 const ADMISSION: Kind = Kind { group: "admissionregistration.k8s.io", ..CLUSTER };
@@ -40,28 +33,24 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "MutatingWebhookConfiguration",
         plural: "mutatingwebhookconfigurations",
         refusal: no_admission!("MutatingWebhookConfigurations"),
-        decode: decode_as::<admission::MutatingWebhookConfiguration>,
         ..ADMISSION
     },
     Kind {
         kind: "ValidatingAdmissionPolicy",
         plural: "validatingadmissionpolicies",
         refusal: no_admission!("ValidatingAdmissionPolicies"),
-        decode: decode_as::<admission::ValidatingAdmissionPolicy>,
         ..ADMISSION
     },
     Kind {
         kind: "ValidatingAdmissionPolicyBinding",
         plural: "validatingadmissionpolicybindings",
         refusal: no_admission!("ValidatingAdmissionPolicyBindings"),
-        decode: decode_as::<admission::ValidatingAdmissionPolicyBinding>,
         ..ADMISSION
     },
     Kind {
         kind: "ValidatingWebhookConfiguration",
         plural: "validatingwebhookconfigurations",
         refusal: no_admission!("ValidatingWebhookConfigurations"),
-        decode: decode_as::<admission::ValidatingWebhookConfiguration>,
         ..ADMISSION
     },
     Kind {
@@ -70,7 +59,6 @@ pub(super) const KINDS: &[Kind] = &[
         plural: "customresourcedefinitions",
         short_names: &["crd", "crds"],
         refusal: "CustomResourceDefinitions are refused: custom resources are not served by this version of Warren",
-        decode: decode_as::<CustomResourceDefinition>,
         ..CLUSTER
     },
     Kind {
@@ -78,37 +66,21 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "APIService",
         plural: "apiservices",
         refusal: "APIServices are refused: aggregated APIs are not served by this version of Warren",
-        decode: decode_as::<APIService>,
         ..CLUSTER
     },
     Kind {
         kind: "ClusterRoleBinding",
         plural: "clusterrolebindings",
         refusal: no_rbac!("ClusterRoleBindings"),
-        decode: decode_as::<rbac::ClusterRoleBinding>,
         ..RBAC
     },
-    Kind {
-        kind: "ClusterRole",
-        plural: "clusterroles",
-        refusal: no_rbac!("ClusterRoles"),
-        decode: decode_as::<rbac::ClusterRole>,
-        ..RBAC
-    },
+    Kind { kind: "ClusterRole", plural: "clusterroles", refusal: no_rbac!("ClusterRoles"), ..RBAC },
     Kind {
         kind: "RoleBinding",
         plural: "rolebindings",
         namespaced: true,
         refusal: no_rbac!("RoleBindings"),
-        decode: decode_as::<rbac::RoleBinding>,
         ..RBAC
     },
-    Kind {
-        kind: "Role",
-        plural: "roles",
-        namespaced: true,
-        refusal: no_rbac!("Roles"),
-        decode: decode_as::<rbac::Role>,
-        ..RBAC
-    },
+    Kind { kind: "Role", plural: "roles", namespaced: true, refusal: no_rbac!("Roles"), ..RBAC },
 ];

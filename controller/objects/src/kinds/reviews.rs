@@ -1,9 +1,7 @@
 //! What is answered and not kept: the groups `authentication.k8s.io`, `authorization.k8s.io`, `metrics.k8s.io`.
 
-use k8s_openapi::api::{authentication, authorization};
-
 use super::{Kind, PLAIN, Source};
-use crate::{strict::decode_as, table, validate};
+use crate::{table, validate};
 
 /// A question about who somebody is, or what they may.
 const QUESTION: Kind = Kind { namespaced: false, source: Source::Answered, verbs: &["create"], ..PLAIN };
@@ -22,45 +20,30 @@ const METRICS: Kind = Kind {
 };
 
 pub(super) const KINDS: &[Kind] = &[
-    Kind {
-        kind: "SelfSubjectReview",
-        plural: "selfsubjectreviews",
-        decode: decode_as::<authentication::v1::SelfSubjectReview>,
-        ..AUTHENTICATION
-    },
-    Kind {
-        kind: "TokenReview",
-        plural: "tokenreviews",
-        decode: decode_as::<authentication::v1::TokenReview>,
-        validate: validate::review::token,
-        ..AUTHENTICATION
-    },
+    Kind { kind: "SelfSubjectReview", plural: "selfsubjectreviews", ..AUTHENTICATION },
+    Kind { kind: "TokenReview", plural: "tokenreviews", validate: validate::review::token, ..AUTHENTICATION },
     Kind {
         kind: "LocalSubjectAccessReview",
         plural: "localsubjectaccessreviews",
         namespaced: true,
-        decode: decode_as::<authorization::v1::LocalSubjectAccessReview>,
         validate: validate::review::local_subject_access,
         ..AUTHORIZATION
     },
     Kind {
         kind: "SelfSubjectAccessReview",
         plural: "selfsubjectaccessreviews",
-        decode: decode_as::<authorization::v1::SelfSubjectAccessReview>,
         validate: validate::review::self_subject_access,
         ..AUTHORIZATION
     },
     Kind {
         kind: "SelfSubjectRulesReview",
         plural: "selfsubjectrulesreviews",
-        decode: decode_as::<authorization::v1::SelfSubjectRulesReview>,
         validate: validate::review::self_subject_rules,
         ..AUTHORIZATION
     },
     Kind {
         kind: "SubjectAccessReview",
         plural: "subjectaccessreviews",
-        decode: decode_as::<authorization::v1::SubjectAccessReview>,
         validate: validate::review::subject_access,
         ..AUTHORIZATION
     },
@@ -68,15 +51,8 @@ pub(super) const KINDS: &[Kind] = &[
         kind: "NodeMetrics",
         plural: "nodes",
         namespaced: false,
-        decode: crate::strict::never_written,
         row: table::metrics::node_row,
         ..METRICS
     },
-    Kind {
-        kind: "PodMetrics",
-        plural: "pods",
-        decode: crate::strict::never_written,
-        row: table::metrics::pod_row,
-        ..METRICS
-    },
+    Kind { kind: "PodMetrics", plural: "pods", row: table::metrics::pod_row, ..METRICS },
 ];

@@ -23,7 +23,7 @@ pub const MOST_BYTES: usize = 3 * 1024 * 1024;
 /// More fields than these are not named.
 const MOST_DUPLICATES: usize = 100;
 /// No more of a path than this is shown: a key may be as long as its text.
-const LONGEST_PATH: usize = 256;
+pub(crate) const LONGEST_PATH: usize = 256;
 
 /// A value that was read.
 #[derive(Debug, Clone, Default, PartialEq)]

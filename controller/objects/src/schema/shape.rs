@@ -1,0 +1,201 @@
+//! The one interface to what a value may be, whoever made the schema: the table of Kubernetes' API types, or the
+//! OpenAPI schema of a custom resource ([`Structural`]).
+
+use super::{Apply, Field, Message, Patch, Type, structural::Structural};
+
+/// What one value may be.
+#[derive(Debug, Clone, Copy)]
+pub enum Schema<'s> {
+    /// A row of the table.
+    Table(Type),
+    /// A part of an OpenAPI schema.
+    Structural(&'s Structural),
+}
+
+/// The form of a value, and what is in it. In JSON enumerations are texts, and the keys of maps always are.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape<'s> {
+    /// A truth value.
+    Bool,
+    /// A whole number of 32 bits.
+    Int32,
+    /// A whole number of 64 bits.
+    Int64,
+    /// Any number.
+    Double,
+    /// A text.
+    String,
+    /// Base64.
+    Bytes,
+    /// RFC 3339.
+    Time,
+    /// A number with a unit, as a text or a number.
+    Quantity,
+    /// A whole number of 32 bits, or a text.
+    IntOrString,
+    /// Any JSON.
+    Any,
+    /// Named fields.
+    Object(Fields<'s>),
+    /// A list.
+    List(Schema<'s>),
+    /// A map by text.
+    Map(Schema<'s>),
+    /// The value of one of several fields, of which each has another form.
+    OneOf(Fields<'s>),
+}
+
+/// The fields of an object.
+#[derive(Debug, Clone, Copy)]
+pub enum Fields<'s> {
+    /// Of a message of the table.
+    Table(&'static Message),
+    /// The properties of an OpenAPI schema.
+    Structural(&'s Structural),
+}
+
+/// One field of an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Property<'s> {
+    /// What is in it.
+    pub schema: Schema<'s>,
+    /// Kubernetes' schema lists it under `required`.
+    pub is_required: bool,
+    /// Zero differs from absent.
+    pub is_pointer: bool,
+    /// How it takes a strategic merge patch. Custom resources take none.
+    pub patch: Patch,
+    /// How it takes server-side apply.
+    pub apply: Merge<'s>,
+}
+
+/// How a list, or a map, takes server-side apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge<'s> {
+    /// Lists are owned as a whole, maps and objects field by field.
+    Default,
+    /// Owned as a whole.
+    Atomic,
+    /// Scalars, each owned by itself.
+    Set,
+    /// Objects, matched by some of their fields.
+    Keys(Keys<'s>),
+}
+
+/// The fields by which the objects of a list are matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys<'s> {
+    /// As the table has them.
+    Table(&'static [&'static str]),
+    /// As an OpenAPI schema has them.
+    Structural(&'s [String]),
+}
+
+impl<'s> Keys<'s> {
+    /// Their names.
+    pub fn names(self) -> Vec<&'s str> {
+        match self {
+            Self::Table(keys) => keys.to_vec(),
+            Self::Structural(keys) => keys.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl<'s> Schema<'s> {
+    /// The form of the value.
+    pub fn shape(self) -> Shape<'s> {
+        match self {
+            Self::Table(kind) => of_table(kind),
+            Self::Structural(schema) => schema.shape(),
+        }
+    }
+}
+
+fn of_table(kind: Type) -> Shape<'static> {
+    match kind {
+        Type::Bool => Shape::Bool,
+        Type::Int32 => Shape::Int32,
+        Type::Int64 => Shape::Int64,
+        Type::Double => Shape::Double,
+        Type::String | Type::Duration => Shape::String,
+        Type::Bytes => Shape::Bytes,
+        Type::Time | Type::MicroTime => Shape::Time,
+        Type::Quantity => Shape::Quantity,
+        Type::IntOrString => Shape::IntOrString,
+        Type::Json => Shape::Any,
+        Type::Object(message) => Shape::Object(Fields::Table(message)),
+        Type::List(item) | Type::Items(item) => Shape::List(Schema::Table(*item)),
+        Type::Map(value) => Shape::Map(Schema::Table(*value)),
+        Type::OneOf(message) => Shape::OneOf(Fields::Table(message)),
+    }
+}
+
+impl<'s> Fields<'s> {
+    /// The type's name; of a custom resource, its kind.
+    pub fn name(self) -> &'s str {
+        match self {
+            Self::Table(message) => message.name,
+            Self::Structural(schema) => schema.name(),
+        }
+    }
+
+    /// The field with a name.
+    pub fn get(self, name: &str) -> Option<Property<'s>> {
+        match self {
+            Self::Table(message) => message.field(name).map(property),
+            Self::Structural(schema) => schema.property(name),
+        }
+    }
+
+    /// All fields, with their names.
+    pub fn all(self) -> Vec<(&'s str, Property<'s>)> {
+        match self {
+            Self::Table(message) => {
+                message.json_fields().into_iter().map(|field| (field.json, property(field))).collect()
+            }
+            Self::Structural(schema) => schema.properties(),
+        }
+    }
+
+    /// Whether server-side apply replaces such values as a whole.
+    pub fn is_atomic(self) -> bool {
+        match self {
+            Self::Table(message) => message.atomic,
+            Self::Structural(schema) => schema.is_atomic(),
+        }
+    }
+
+    /// Whether fields without a schema are kept.
+    pub fn keeps_unknown(self) -> bool {
+        match self {
+            Self::Table(_) => false,
+            Self::Structural(schema) => schema.keeps_unknown(),
+        }
+    }
+
+    /// The first field that must be there, because nothing stands for it when it is absent, and is not: a moment has no
+    /// zero. (Go's clients write null for the `eventTime` of an event that has other times.)
+    pub(crate) fn missing(self, is_there: impl Fn(&str) -> bool) -> Option<&'s str> {
+        let Self::Table(message) = self else { return None };
+        let needed = |field: &&Field| {
+            let is_moment = matches!(field.kind, Type::Time | Type::MicroTime);
+            is_moment && field.is_required() && field.json != "eventTime"
+        };
+        message.fields.iter().filter(needed).map(|field| field.json).find(|name| !is_there(name))
+    }
+}
+
+fn property(field: &'static Field) -> Property<'static> {
+    Property {
+        schema: Schema::Table(field.kind),
+        is_required: field.is_required(),
+        is_pointer: field.is_pointer(),
+        patch: field.patch(),
+        apply: match field.apply() {
+            Apply::Default => Merge::Default,
+            Apply::Atomic => Merge::Atomic,
+            Apply::Set => Merge::Set,
+            Apply::Keys(keys) => Merge::Keys(Keys::Table(keys)),
+        },
+    }
+}

@@ -1,0 +1,204 @@
+//! Strict decoding says of every object what the typed structs of k8s-openapi say, which planners read it by: the same
+//! unknown fields, the same wrong types, in the same words. A binary of its own, because so many types take long to
+//! compile.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../objects/more_samples.rs"]
+mod more_samples;
+#[path = "../objects/samples.rs"]
+mod samples;
+mod typed;
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use warren_objects::{
+    kinds::{self, KINDS, Kind},
+    strict,
+};
+
+/// Objects with every field set, as Go writes them.
+const EVERY_FIELD: &str = include_str!("../objects/protobuf/go_every_field.jsonl");
+
+/// One step to a place in an object.
+#[derive(Debug, Clone)]
+enum Step {
+    Field(String),
+    Item(usize),
+}
+
+fn typed_kinds() -> impl Iterator<Item = (&'static Kind, typed::Decode)> {
+    KINDS.iter().filter_map(|kind| Some((kind, typed::of(kind)?)))
+}
+
+/// Says both answers if they differ.
+fn judge(kind: &Kind, oracle: typed::Decode, value: &Value) {
+    let expected = oracle(kind, value);
+    let found = strict::decode_version(kind, value);
+    assert!(expected == found, "{}: {value}\nexpected {expected:?}\nfound    {found:?}", kind.kind);
+}
+
+/// Every place in a value.
+fn places(value: &Value, at: &mut Vec<Step>, found: &mut Vec<Vec<Step>>) {
+    found.push(at.clone());
+    let fields =
+        value.as_object().into_iter().flatten().map(|(name, item)| (Step::Field(name.clone()), item));
+    let items =
+        value.as_array().into_iter().flatten().enumerate().map(|(index, item)| (Step::Item(index), item));
+    for (step, below) in fields.chain(items) {
+        at.push(step);
+        places(below, at, found);
+        at.pop();
+    }
+}
+
+/// An object that has nothing but one place.
+fn alone(place: &[Step], value: Value) -> Value {
+    place.iter().rev().fold(value, |value, step| match step {
+        Step::Field(name) => Value::Object(Map::from_iter([(name.clone(), value)])),
+        Step::Item(_) => json!([value]),
+    })
+}
+
+fn go_samples() -> Vec<(&'static Kind, Value)> {
+    let sample = |line: &str| {
+        let value = serde_json::from_str::<Value>(line).unwrap()["json"].take();
+        let (group, version) = {
+            let said = value["apiVersion"].as_str().unwrap();
+            said.split_once('/').unwrap_or(("", said))
+        };
+        let is_it = |kind: &&Kind| {
+            (kind.group, kind.version, kind.kind) == (group, version, value["kind"].as_str().unwrap())
+        };
+        KINDS.iter().find(is_it).map(|kind| (kind, value.clone()))
+    };
+    EVERY_FIELD.lines().filter_map(sample).collect()
+}
+
+/// What a client may write where something else is expected.
+fn wrong_values() -> Vec<Value> {
+    let texts = [
+        "",
+        "x",
+        "25%",
+        "1Gi",
+        "aGVsbG8=",
+        "aGVsbG8",
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05.5+02:00",
+        "2026-13-02",
+    ];
+    let mut all: Vec<Value> = texts.iter().map(|text| json!(text)).collect();
+    all.extend([
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(3_000_000_000_u64),
+        json!(i64::MIN),
+        json!(u64::MAX),
+    ]);
+    all.extend([json!(1.0), json!(0.5), json!(1e300), json!([]), json!([null]), json!(["x"]), json!([{}])]);
+    all.extend([json!({}), json!({"x": null}), json!({"x": 1}), json!({"x": {"y": "z"}})]);
+    all
+}
+
+#[test]
+fn every_kind_that_can_be_written_has_an_oracle() {
+    for kind in KINDS.iter().filter(|kind| kind.verbs.contains(&"create")) {
+        assert!(typed::of(kind).is_some(), "{}", kind.kind);
+    }
+}
+
+#[test]
+fn whole_objects() {
+    for (resource, text) in
+        samples::SAMPLES.iter().chain(more_samples::MORE_SAMPLES).chain(more_samples::REFUSED)
+    {
+        let kind = kinds::of(resource).unwrap();
+        judge(kind, typed::of(kind).unwrap(), &samples::yaml(text));
+    }
+    let mut seen = 0;
+    for (kind, value) in go_samples() {
+        if let Some(oracle) = typed::of(kind) {
+            judge(kind, oracle, &value);
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}
+
+#[test]
+fn any_value_at_any_place() {
+    let wrong = wrong_values();
+    let mut seen = 0;
+    for (kind, value) in go_samples() {
+        let Some(oracle) = typed::of(kind) else { continue };
+        let mut found = Vec::new();
+        places(&value, &mut Vec::new(), &mut found);
+        for place in found {
+            for value in &wrong {
+                judge(kind, oracle, &alone(&place, value.clone()));
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100_000, "{seen}");
+}
+
+#[test]
+fn the_corpus_of_bodies() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/fuzz/corpus/json_body");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let body = bytes.get(1..).and_then(|text| serde_json::from_slice::<Value>(text).ok());
+        for (kind, oracle) in typed_kinds() {
+            body.iter().for_each(|value| judge(kind, oracle, value));
+        }
+        seen += usize::from(body.is_some());
+    }
+    assert!(seen > 0);
+}
+
+/// A whole object with a few places replaced.
+fn mutated() -> impl Strategy<Value = (usize, Value)> {
+    let changes = prop::collection::vec(
+        (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>()),
+        1..5,
+    );
+    let samples = go_samples();
+    (0..samples.len(), changes).prop_map(move |(sample, changes)| {
+        let mut value = samples[sample].1.clone();
+        for (place, change, is_addition) in changes {
+            let mut found = Vec::new();
+            places(&value, &mut Vec::new(), &mut found);
+            let mut slot = &mut value;
+            for step in place.get::<Vec<Step>>(&found) {
+                slot = match step {
+                    Step::Field(name) => &mut slot[name.as_str()],
+                    Step::Item(index) => &mut slot[*index],
+                };
+            }
+            let change = change.get::<Value>(&wrong_values()).clone();
+            match slot {
+                Value::Object(map) if is_addition => drop(map.insert("noSuchField".into(), change)),
+                slot => *slot = change,
+            }
+        }
+        (sample, value)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn several_wrongs_in_one_object((sample, value) in mutated()) {
+        let kind = go_samples()[sample].0;
+        if let Some(oracle) = typed::of(kind) {
+            judge(kind, oracle, &value);
+        }
+    }
+}
