@@ -6,21 +6,19 @@ use serde_json::Value;
 use crate::{
     classes::{Class, Step, classes_of_entry, telling},
     field::{Errors, Path},
-    json::{get, text},
+    json::get,
     kinds,
 };
 
 /// Begins the reason of every refusal.
 const NOT_SUPPORTED: &str = "not supported by this version of Warren";
-const INGRESSES: &str = "ingresses.networking.k8s.io";
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// What is stored but not acted upon: the object as a whole, when nobody does anything with its kind yet, and one
 /// sentence per field, for `Warning` headers.
 pub fn warnings(resource: &str, value: &Value) -> Vec<String> {
     let Some(kind) = kinds::of(resource) else { return Vec::new() };
     let mut found: Vec<String> = (!kind.idle.is_empty()).then(|| kind.idle.to_owned()).into_iter().collect();
-    let elsewhere = served_elsewhere(resource, value);
+    let elsewhere = (kind.is_of_others)(value);
     tell(resource, value, &mut |class, here| match class {
         Class::Warns(_, text) => found.push(format!("{}: {text}", here.path())),
         // Nobody is let in by an Ingress that is not served.
@@ -34,7 +32,7 @@ pub fn warnings(resource: &str, value: &Value) -> Vec<String> {
 
 /// Refuses what would run wrongly if it were only stored.
 pub(crate) fn refuse(resource: &str, value: &Value, errors: &mut Errors) {
-    let elsewhere = served_elsewhere(resource, value);
+    let elsewhere = kinds::of(resource).is_some_and(|kind| (kind.is_of_others)(value));
     tell(resource, value, &mut |class, here| {
         if let Class::Refused(_, advice) = class
             && !(elsewhere && here.is_entry())
@@ -43,16 +41,6 @@ pub(crate) fn refuse(resource: &str, value: &Value, errors: &mut Errors) {
             errors.forbidden(&here.path(), format!("{NOT_SUPPORTED}{colon}{advice}"));
         }
     });
-}
-
-/// Whether an object is an Ingress for another controller than Warren's gateways.
-fn served_elsewhere(resource: &str, value: &Value) -> bool {
-    let annotation = get(get(get(value, "metadata"), "annotations"), CLASS_ANNOTATION);
-    let class = match text(value, "spec.ingressClassName") {
-        "" => annotation.as_str().unwrap_or(""),
-        class => class,
-    };
-    resource == INGRESSES && !["", "warren"].contains(&class)
 }
 
 /// Calls back with every warning and refusal whose time has come, and where in the object that is.
@@ -178,6 +166,8 @@ mod tests {
             "{found:?}"
         );
     }
+
+    const INGRESSES: &str = "ingresses.networking.k8s.io";
 
     fn ingress(class: &str, annotations: &Value) -> (Vec<String>, Vec<String>) {
         let value = json!({"metadata": {"annotations": annotations}, "spec": {"ingressClassName": class}});

@@ -1,13 +1,7 @@
 //! What Kubernetes fills in when a client leaves it out. Clients and template hashes compare defaulted objects, so the
 //! same defaults apply on create, on update, to patch results, and inside nested pod templates.
 
-pub(crate) mod autoscaler;
-pub(crate) mod cluster;
-pub(crate) mod job;
 pub(crate) mod pod;
-pub(crate) mod quota;
-pub(crate) mod service;
-pub(crate) mod stateful;
 pub(crate) mod storage;
 pub(crate) mod workload;
 
@@ -28,7 +22,7 @@ pub fn apply(resource: &str, value: &mut Value) {
 /// Adapts a changed object that a client built on the stored one: fields that the server once filled in, and that the
 /// object's new type does not allow, go when the client did not touch them. Call it before [`apply`].
 pub fn adapt(resource: &str, old: &Value, new: &mut Value) {
-    if resource == "services" {
-        service::drop_what_the_type_does_not_allow(old, new);
+    if let Some(kind) = kinds::of(resource) {
+        (kind.adapt)(old, new);
     }
 }

@@ -1,17 +1,29 @@
 //! The one table of kinds: everything that is known about a served kind in one entry. Discovery, paths, verbs,
 //! decoding, defaults, validation and printing are driven by it, here and in `warren-api`.
 //!
-//! To add a kind: an entry in the file of its group, with `PLAIN` for what most kinds have in common. What the entry
-//! names (defaults, validation, columns) goes beside its like in `defaults/`, `validate/` and `table/`. The planner that
-//! gives it behaviour then empties `idle`.
+//! To add a kind: a file in the folder of its group, with its entry (`PLAIN` has what most kinds have in common), its
+//! defaults, rules and columns, and a line in the group's list. What several kinds share is in `defaults/`, `validate/`
+//! and `table/`. The planner that gives it behaviour then empties `idle`.
 
+mod admission;
 mod apps;
+mod authentication;
+mod authorization;
+mod autoscaling;
 mod batch;
-mod cluster;
+mod coordination;
 mod core;
-mod network;
-mod refused;
-mod reviews;
+mod discovery;
+mod events;
+mod extensions;
+mod metrics;
+mod networking;
+mod node;
+mod policy;
+mod rbac;
+mod registration;
+mod scheduling;
+mod storage;
 
 use std::sync::LazyLock;
 
@@ -118,6 +130,10 @@ pub struct Kind {
     pub(crate) message: &'static Message,
     /// Fills in what was left out.
     pub(crate) defaults: fn(&mut Value),
+    /// Adapts a changed object that a client built on the stored one (before `defaults`).
+    pub(crate) adapt: fn(&Value, &mut Value),
+    /// Whether an object is somebody else's to act upon: what Warren refuses is then only warned of.
+    pub(crate) is_of_others: fn(&Value) -> bool,
     /// How names of this kind are spelt.
     pub(crate) name: validate::NameRule,
     /// Judges an object as it is to be stored (after the metadata).
@@ -153,6 +169,8 @@ const PLAIN: Kind = Kind {
     idle: "",
     message: &NO_FIELDS,
     defaults: nothing,
+    adapt: no_change,
+    is_of_others: no_object,
     name: validate::NameRule::Subdomain,
     validate: anything,
     update: any_change,
@@ -171,6 +189,10 @@ const PLAIN_SUBRESOURCE: Subresource =
 const ALL: &[&str] = &["all"];
 
 fn nothing(_: &mut Value) {}
+fn no_change(_: &Value, _: &mut Value) {}
+fn no_object(_: &Value) -> bool {
+    false
+}
 fn anything(_: &Value, _: &mut Errors) {}
 fn any_change(_: &Value, _: &Value, _: &mut Errors) {}
 /// Of a kind that the table of API types does not know, which no test lets pass.
@@ -181,11 +203,23 @@ pub static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
     let groups = [
         core::KINDS,
         apps::KINDS,
-        reviews::KINDS,
+        authentication::KINDS,
+        authorization::KINDS,
+        metrics::KINDS,
+        autoscaling::KINDS,
         batch::KINDS,
-        network::KINDS,
-        cluster::KINDS,
-        refused::KINDS,
+        policy::KINDS,
+        discovery::KINDS,
+        networking::KINDS,
+        coordination::KINDS,
+        events::KINDS,
+        node::KINDS,
+        scheduling::KINDS,
+        storage::KINDS,
+        admission::KINDS,
+        extensions::KINDS,
+        registration::KINDS,
+        rbac::KINDS,
     ];
     let kinds: Vec<Kind> = groups.concat().into_iter().map(complete).collect();
     let with_message = |kind: &Kind| {

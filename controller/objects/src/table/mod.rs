@@ -1,14 +1,7 @@
 //! The tables that `kubectl get` prints: columns and cells exactly as Kubernetes' own.
 
-pub(crate) mod autoscaler;
-pub(crate) mod budget;
-pub(crate) mod cluster;
-pub(crate) mod event;
-pub(crate) mod job;
 pub(crate) mod metrics;
-pub(crate) mod network;
 pub(crate) mod pod;
-pub(crate) mod quota;
 pub(crate) mod service;
 pub(crate) mod storage;
 pub(crate) mod workload;
@@ -41,20 +34,20 @@ pub struct Column {
 /// What is printed of a kind that has no columns of its own.
 pub(crate) const NAME_AND_AGE: &[Column] = &[NAME, AGE];
 
-const NAME: Column = Column {
+pub(crate) const NAME: Column = Column {
     name: "Name",
     kind: "string",
     format: "name",
     description: "Name must be unique within a namespace.",
     priority: 0,
 };
-const AGE: Column = column("Age", "string", "The time since the object was created.");
+pub(crate) const AGE: Column = column("Age", "string", "The time since the object was created.");
 
-const fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column {
+pub(crate) const fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column {
     Column { name, kind, format: "", description, priority: 0 }
 }
 
-const fn wide(name: &'static str, description: &'static str) -> Column {
+pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column {
     Column { name, kind: "string", format: "", description, priority: 1 }
 }
 
@@ -76,28 +69,28 @@ pub(crate) fn name_and_age(value: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(value), age(value, now)]
 }
 
-fn name(value: &Value) -> Value {
+pub(crate) fn name(value: &Value) -> Value {
     text(value, "metadata.name").into()
 }
 
-fn age(value: &Value, now: Timestamp) -> Value {
+pub(crate) fn age(value: &Value, now: Timestamp) -> Value {
     human::since(at(value, "metadata.creationTimestamp"), now).into()
 }
 
 /// A text, or `<none>`.
-fn or_none(text: &str) -> Value {
+pub(crate) fn or_none(text: &str) -> Value {
     if text.is_empty() { "<none>".into() } else { text.into() }
 }
 
 /// A map of labels as "a=b,c=d", or `<none>`.
-fn labels(value: &Value, path: &str) -> Value {
+pub(crate) fn labels(value: &Value, path: &str) -> Value {
     let pairs: Vec<String> =
         entries(value, path).map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
     or_none(&pairs.join(","))
 }
 
 /// A label selector as kubectl writes it: "a=b,c in (x,y),!d", or `<none>`.
-fn selector(selector: &Value) -> Value {
+pub(crate) fn selector(selector: &Value) -> Value {
     let mut parts: Vec<(String, String)> = entries(selector, "matchLabels")
         .map(|(key, value)| (key.to_owned(), format!("{key}={}", value.as_str().unwrap_or(""))))
         .collect();
@@ -119,32 +112,32 @@ fn selector(selector: &Value) -> Value {
 }
 
 /// One field of every item of a list, joined.
-fn joined(value: &Value, list: &str, field: &str) -> String {
+pub(crate) fn joined(value: &Value, list: &str, field: &str) -> String {
     items(value, list).iter().map(|item| text(item, field)).collect::<Vec<_>>().join(",")
 }
 
 /// A whole number, 0 when it is not said.
-fn number(value: &Value, path: &str) -> i64 {
+pub(crate) fn number(value: &Value, path: &str) -> i64 {
     int(value, path).unwrap_or(0)
 }
 
 /// Columns of what is in a pod template.
-const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
-const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
-const SELECTOR: Column = wide("Selector", "The label selector of the pods.");
+pub(crate) const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
+pub(crate) const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
+pub(crate) const SELECTOR: Column = wide("Selector", "The label selector of the pods.");
 
 /// The cells under Containers and Images.
-fn containers_and_images(template: &Value) -> [Value; 2] {
+pub(crate) fn containers_and_images(template: &Value) -> [Value; 2] {
     ["name", "image"].map(|field| joined(template, "spec.containers", field).into())
 }
 
 /// A moment as it is written, or `<unknown>`.
-fn moment(value: &Value) -> Value {
+pub(crate) fn moment(value: &Value) -> Value {
     value.as_str().unwrap_or("<unknown>").into()
 }
 
 /// The first few of many: "a,b,c + 2 more...".
-fn first_few(all: &[String], most: usize) -> String {
+pub(crate) fn first_few(all: &[String], most: usize) -> String {
     let shown = all[..all.len().min(most)].join(",");
     if all.len() > most { format!("{shown} + {} more...", all.len() - most) } else { shown }
 }

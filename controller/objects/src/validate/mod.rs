@@ -4,25 +4,16 @@
 //! rules still only report, they never panic.
 
 pub(crate) mod affinity;
-pub(crate) mod autoscaler;
-pub(crate) mod budget;
-pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod container;
-mod cron;
-pub(crate) mod endpoints;
+pub(crate) mod cron;
 pub(crate) mod env;
-mod formats;
+pub(crate) mod formats;
 pub(crate) mod handlers;
-pub(crate) mod ingress;
 pub(crate) mod job;
-mod meta;
+pub(crate) mod meta;
 pub(crate) mod pod;
-pub(crate) mod pod_update;
-pub(crate) mod quota;
 pub(crate) mod review;
-pub(crate) mod service;
-pub(crate) mod stateful;
 pub(crate) mod status;
 pub(crate) mod storage;
 pub(crate) mod volume;
@@ -69,14 +60,14 @@ pub fn update(resource: &str, old: &Value, new: &Value) -> Vec<FieldError> {
 }
 
 /// The field may not change any more.
-fn immutable(old: &Value, new: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn immutable(old: &Value, new: &Value, path: &Path, errors: &mut Errors) {
     if old != new && !(is_empty(old) && is_empty(new)) {
         errors.invalid(path, new.clone(), "field is immutable");
     }
 }
 
 /// The text must be one of a few; an absent one is required.
-fn one_of(value: &Value, field: &str, path: &Path, known: &[&str], errors: &mut Errors) {
+pub(crate) fn one_of(value: &Value, field: &str, path: &Path, known: &[&str], errors: &mut Errors) {
     let found = text(value, field);
     if found.is_empty() && !known.contains(&"") {
         errors.required(&path.child(field), "");
@@ -86,7 +77,7 @@ fn one_of(value: &Value, field: &str, path: &Path, known: &[&str], errors: &mut 
 }
 
 /// As [`one_of`], for a field that may be absent.
-fn one_of_if_set(value: &Value, field: &str, path: &Path, known: &[&str], errors: &mut Errors) {
+pub(crate) fn one_of_if_set(value: &Value, field: &str, path: &Path, known: &[&str], errors: &mut Errors) {
     let found = text(value, field);
     if !found.is_empty() && !known.contains(&found) {
         errors.not_supported(&path.child(field), found, known);
@@ -94,28 +85,28 @@ fn one_of_if_set(value: &Value, field: &str, path: &Path, known: &[&str], errors
 }
 
 /// The number, if given, must not be negative.
-fn not_negative(value: &Value, field: &str, path: &Path, errors: &mut Errors) {
+pub(crate) fn not_negative(value: &Value, field: &str, path: &Path, errors: &mut Errors) {
     if let Some(number) = int(value, field).filter(|number| *number < 0) {
         errors.invalid(&path.child(field), number, "must be greater than or equal to 0");
     }
 }
 
 /// Each number, if given, must not be negative.
-fn none_negative(value: &Value, fields: &[&str], path: &Path, errors: &mut Errors) {
+pub(crate) fn none_negative(value: &Value, fields: &[&str], path: &Path, errors: &mut Errors) {
     for field in fields {
         not_negative(value, field, path, errors);
     }
 }
 
 /// Each field must stay as it was.
-fn all_immutable(old: &Value, new: &Value, fields: &[&str], path: &Path, errors: &mut Errors) {
+pub(crate) fn all_immutable(old: &Value, new: &Value, fields: &[&str], path: &Path, errors: &mut Errors) {
     for field in fields {
         immutable(get(old, field), get(new, field), &path.child(field), errors);
     }
 }
 
 /// Each item of a list must be one of a few.
-fn each_one_of(value: &Value, list: &str, path: &Path, known: &[&str], errors: &mut Errors) {
+pub(crate) fn each_one_of(value: &Value, list: &str, path: &Path, known: &[&str], errors: &mut Errors) {
     for (index, item) in items(value, list).iter().enumerate() {
         let found = item.as_str().unwrap_or("");
         if !known.contains(&found) {
@@ -125,7 +116,7 @@ fn each_one_of(value: &Value, list: &str, path: &Path, known: &[&str], errors: &
 }
 
 /// The number, if given, must lie between two others.
-fn in_range(value: &Value, field: &str, path: &Path, range: (i64, i64), errors: &mut Errors) {
+pub(crate) fn in_range(value: &Value, field: &str, path: &Path, range: (i64, i64), errors: &mut Errors) {
     let (least, most) = range;
     if let Some(number) = int(value, field).filter(|number| !(least..=most).contains(number)) {
         errors.invalid(&path.child(field), number, format!("must be between {least} and {most}, inclusive"));
@@ -133,7 +124,7 @@ fn in_range(value: &Value, field: &str, path: &Path, range: (i64, i64), errors: 
 }
 
 /// The text must be given.
-fn required_text(value: &Value, field: &str, path: &Path, errors: &mut Errors) -> bool {
+pub(crate) fn required_text(value: &Value, field: &str, path: &Path, errors: &mut Errors) -> bool {
     let there = !text(value, field).is_empty();
     if !there {
         errors.required(&path.child(field), "");
@@ -142,7 +133,13 @@ fn required_text(value: &Value, field: &str, path: &Path, errors: &mut Errors) -
 }
 
 /// The text, if given, must have a form; each message is one fault.
-fn formed(value: &Value, field: &str, path: &Path, form: fn(&str) -> Vec<String>, errors: &mut Errors) {
+pub(crate) fn formed(
+    value: &Value,
+    field: &str,
+    path: &Path,
+    form: fn(&str) -> Vec<String>,
+    errors: &mut Errors,
+) {
     let found = text(value, field);
     if !found.is_empty() {
         for message in form(found) {
@@ -153,7 +150,7 @@ fn formed(value: &Value, field: &str, path: &Path, form: fn(&str) -> Vec<String>
 
 /// Reports the items of a list whose key was seen before.
 #[derive(Default)]
-struct Unique(std::collections::BTreeSet<String>);
+pub(crate) struct Unique(std::collections::BTreeSet<String>);
 
 impl Unique {
     /// Whether the key is new; a duplicate is reported. Empty keys are not compared.

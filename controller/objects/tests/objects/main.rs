@@ -1,6 +1,7 @@
 //! Tests of everything per kind, over real objects. One binary, so that it is linked once.
 #![allow(clippy::unwrap_used)]
 
+mod defaults;
 mod early;
 mod kinds;
 mod more_samples;
