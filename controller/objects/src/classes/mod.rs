@@ -107,6 +107,7 @@ const PLANNERS: &str = "controller/plan/src";
 const API: &str = "controller/api/src";
 const CHECKS: &str = "controller/objects/src/validate";
 const DEFAULTS: &str = "controller/objects/src/defaults";
+const KIND: &str = "controller/objects/src/kinds";
 
 fn types() -> impl Iterator<Item = &'static Rows> {
     let tables =
