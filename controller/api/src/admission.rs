@@ -31,7 +31,7 @@ pub(crate) fn create(kind: &Kind, object: &mut Value) {
         let zeros = kind.counters.iter().map(|field| ((*field).to_owned(), json!(0)));
         object["status"] = Value::Object(zeros.collect());
     }
-    defaults::apply(kind.resource, object);
+    defaults::apply(kind, object);
 }
 
 /// On an Ingress: its class, as clients wrote it before there was a field for it.
@@ -72,7 +72,7 @@ pub(crate) fn default_ingress_class(
 
 /// Judges a new object.
 pub(crate) fn validate_new(kind: &Kind, object: &Value) -> Result<(), Status> {
-    judge(kind, object, &validate::create(kind.resource, object))
+    judge(kind, object, &validate::create(kind, object))
 }
 
 fn judge(kind: &Kind, object: &Value, errors: &[warren_objects::FieldError]) -> Result<(), Status> {
@@ -87,9 +87,9 @@ pub(crate) fn update(kind: &Kind, scope: Scope, old: &Value, mut new: Value) -> 
     if scope == Scope::Main && kind.resource == "services" {
         keep_allocated(old, &mut result);
     }
-    defaults::apply(kind.resource, &mut result);
+    defaults::apply(kind, &mut result);
     meta::count_generation(kind, old, &mut result);
-    judge(kind, old, &validate::update(kind.resource, old, &result))?;
+    judge(kind, old, &validate::update(kind, old, &result))?;
     Ok(result)
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn authorize(user: &User, verb: &str, target: Option<&Target>, path: 
     }
     match target {
         Some(Target::Resource(resource))
-            if user.is_authenticated() && ABOUT_ONESELF.contains(&resource.kind.resource) =>
+            if user.is_authenticated() && ABOUT_ONESELF.contains(&&*resource.kind.resource) =>
         {
             Ok(())
         }
@@ -96,7 +96,7 @@ fn forbidden(user: &User, verb: &str, target: &ResourceTarget) -> Status {
     let kind = target.kind;
     let resource = match target.subresource {
         Some(subresource) => format!("{}/{}", kind.plural, subresource.name),
-        None => kind.plural.to_owned(),
+        None => kind.plural.to_string(),
     };
     let place = if target.namespace.is_empty() {
         "at the cluster scope".to_owned()

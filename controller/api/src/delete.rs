@@ -160,7 +160,7 @@ pub(crate) enum Decision {
 pub(crate) fn decide(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Decision {
     let marked = with_propagation(object, options.propagation);
     let first = !meta::is_terminating(object);
-    match kind.resource {
+    match &*kind.resource {
         "namespaces" => terminate_namespace(object, marked, now),
         "pods" => match pod_grace(object, options) {
             Some(grace) if grace > 0 => mark(object, marked, grace, now),

@@ -100,9 +100,9 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
 }
 
 /// Group, version and kind that a subresource speaks.
-fn speaks(kind: &Kind, subresource: &Subresource) -> (&'static str, &'static str, &'static str) {
+fn speaks<'k>(kind: &'k Kind, subresource: &Subresource) -> (&'k str, &'k str, &'k str) {
     if subresource.kind.is_empty() {
-        (kind.group, kind.version, kind.kind)
+        (&kind.group, &kind.version, &kind.kind)
     } else {
         (subresource.group, subresource.version, subresource.kind)
     }
@@ -165,7 +165,7 @@ pub(crate) fn resources(group: &str, version: &str) -> Option<Value> {
                 "name": format!("{}/{}", kind.plural, subresource.name), "singularName": "",
                 "namespaced": kind.namespaced, "kind": name, "verbs": subresource.verbs,
             });
-            if (group, version) != (kind.group, kind.version) {
+            if (group, version) != (&*kind.group, &*kind.version) {
                 entry["group"] = json!(group);
                 entry["version"] = json!(version);
             }

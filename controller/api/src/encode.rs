@@ -110,7 +110,7 @@ impl Form {
             View::Object => self.write_object(shown, out),
             View::PartialMetadata(version) => write(&Partial::of(version, shown.value()), out),
             View::Table(version) => {
-                let cells = table::row(self.kind.resource, shown.value(), self.now);
+                let cells = table::row(self.kind, shown.value(), self.now);
                 out.extend_from_slice(b"{\"cells\":");
                 write(&cells, out);
                 out.extend_from_slice(b",\"object\":");

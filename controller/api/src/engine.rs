@@ -121,7 +121,7 @@ pub(crate) async fn shown(
 
 /// The store's key of an object.
 pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> Key {
-    Key::new(kind.resource, namespace, name)
+    Key::new(&kind.resource, namespace, name)
 }
 
 /// The store's key of the object that a path names.

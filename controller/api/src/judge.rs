@@ -5,7 +5,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use warren_objects::schema;
 
 use crate::{
     admission, body,
@@ -95,7 +94,7 @@ fn patch(content_type: &str, input: &[u8]) {
     if !decode::is_within(&current.value, DEEPEST) {
         return;
     }
-    if let Ok(new) = patch.apply(schema::root(kind.group, kind.version, kind.kind), &current.value) {
+    if let Ok(new) = patch.apply(kind.message(), &current.value) {
         assert!(decode::is_within(&new, 2 * DEEPEST), "no deeper than object and patch allow");
         let most = input.len() * 8 + body::LIMIT;
         assert!(decode::encoded_length(&new) <= most, "no larger than object, patch and copies");

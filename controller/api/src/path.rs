@@ -115,10 +115,10 @@ mod tests {
     #[test]
     fn objects_and_collections() {
         let target = object("/api/v1/namespaces/shop/pods/web-1/log");
-        assert_eq!((target.kind.kind, &*target.namespace, &*target.name), ("Pod", "shop", "web-1"));
+        assert_eq!((&*target.kind.kind, &*target.namespace, &*target.name), ("Pod", "shop", "web-1"));
         assert_eq!(target.subresource.unwrap().name, "log");
         let target = object("/apis/apps/v1/deployments");
-        assert_eq!((target.kind.kind, &*target.namespace, &*target.name), ("Deployment", "", ""));
+        assert_eq!((&*target.kind.kind, &*target.namespace, &*target.name), ("Deployment", "", ""));
         let target = object("/apis/apps/v1/namespaces/shop/deployments/");
         assert_eq!((&*target.namespace, &*target.name), ("shop", ""));
     }

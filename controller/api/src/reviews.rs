@@ -26,7 +26,7 @@ pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
     if !errors.is_empty() {
         return Err(Status::invalid(kind, meta::text(&review, "name"), &errors));
     }
-    review["status"] = match kind.kind {
+    review["status"] = match &*kind.kind {
         "SelfSubjectReview" => json!({"userInfo": {"username": call.user.name, "groups": call.user.groups}}),
         "TokenReview" => json!({
             "authenticated": false,

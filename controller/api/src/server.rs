@@ -52,7 +52,7 @@ pub(crate) async fn handle(State(engine): State<Arc<Engine>>, request: Request) 
     let target = path::parse(parts.uri.path());
     let verb = verb(&parts.method, target.as_ref(), &query);
     let resource = match &target {
-        Some(Target::Resource(target)) => target.kind.resource,
+        Some(Target::Resource(target)) => &*target.kind.resource,
         _ => "",
     };
     let response = match dispatch(&engine, &parts, body, query, target, verb).await {

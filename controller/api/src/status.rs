@@ -58,8 +58,8 @@ impl Status {
     fn about(mut self, kind: &Kind, name: &str) -> Self {
         self.details = Some(Box::new(Details {
             name: name.to_owned(),
-            group: kind.group.to_owned(),
-            kind: kind.plural.to_owned(),
+            group: kind.group.to_string(),
+            kind: kind.plural.to_string(),
             ..Details::default()
         }));
         self
@@ -92,7 +92,7 @@ impl Status {
     /// 403 about a resource.
     pub(crate) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
         let subject =
-            if name.is_empty() { kind.resource.to_owned() } else { format!("{} \"{name}\"", kind.resource) };
+            if name.is_empty() { kind.resource.to_string() } else { format!("{} \"{name}\"", kind.resource) };
         Self::new(403, "Forbidden", format!("{subject} is forbidden: {why}")).about(kind, name)
     }
 
@@ -204,7 +204,7 @@ impl Status {
 
     /// 422 naming every field that is wrong.
     pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_kind(kind.group, kind.kind, name, errors)
+        Self::invalid_kind(&kind.group, &kind.kind, name, errors)
     }
 
     /// 422 for kinds that are no stored kinds (Scale, PodLogOptions, ...).
@@ -343,8 +343,8 @@ fn cause(error: &FieldError) -> Cause {
 pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> String {
     let details = Details {
         name: name.to_owned(),
-        group: kind.group.to_owned(),
-        kind: kind.plural.to_owned(),
+        group: kind.group.to_string(),
+        kind: kind.plural.to_string(),
         uid: uid.to_owned(),
         ..Details::default()
     };

@@ -30,7 +30,9 @@ pub(crate) fn new_node(member: &Member, uid: &str, now: Timestamp) -> Value {
         "spec": {"podCIDR": member.pod_cidr.to_string(), "podCIDRs": [member.pod_cidr.to_string()]},
         "status": {},
     });
-    warren_objects::defaults::apply(warren_vocabulary::resources::NODES, &mut node);
+    if let Some(kind) = warren_objects::kinds::of(warren_vocabulary::resources::NODES) {
+        warren_objects::defaults::apply(kind, &mut node);
+    }
     node
 }
 

@@ -20,7 +20,7 @@ const BURST: usize = 500;
 pub(crate) fn plan(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let kinds = KINDS.iter().filter(|kind| !kind.idle.is_empty() && !kind.is_face());
     let objects =
-        kinds.flat_map(|kind| view.world.snapshot.list(kind.resource).map(move |object| (kind, object)));
+        kinds.flat_map(|kind| view.world.snapshot.list(&kind.resource).map(move |object| (kind, object)));
     let living = objects.filter(|(_, object)| !object::is_deleting(object));
     let untold = living.filter_map(|(kind, object)| Some((object, telling(view, kind, object)?)));
     for (object, transaction) in untold.take(BURST) {

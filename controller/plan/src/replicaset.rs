@@ -191,7 +191,9 @@ fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
             object::object_at(&mut pod, &["metadata"]).insert(name.to_owned(), value);
         }
     }
-    warren_objects::defaults::apply(PODS, &mut pod);
+    if let Some(kind) = warren_objects::kinds::of(PODS) {
+        warren_objects::defaults::apply(kind, &mut pod);
+    }
     pod
 }
 

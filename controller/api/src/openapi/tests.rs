@@ -21,16 +21,16 @@ const WITHOUT_TYPE: &[(&str, &str, &str)] = &[
 #[test]
 fn every_kind_has_a_type() {
     for kind in KINDS.iter() {
-        let row = (kind.group, kind.version, kind.kind);
-        assert!(kinds::schema(kind).is_some(), "the table of API types lacks {row:?}");
+        let row = (&kind.group, &kind.version, &kind.kind);
+        assert!(kind.message().is_some(), "the table of API types lacks {row:?}");
         assert_eq!(
             types::of(row.0, row.1, row.2).is_none(),
             WITHOUT_TYPE.contains(&row),
             "add the type of {} {} to openapi/types.rs",
-            api_version(kind.group, kind.version),
+            api_version(&kind.group, &kind.version),
             kind.kind
         );
-        assert!(schemas::has_fields(kind), "{} {}", api_version(kind.group, kind.version), kind.kind);
+        assert!(schemas::has_fields(kind), "{} {}", api_version(&kind.group, &kind.version), kind.kind);
     }
 }
 

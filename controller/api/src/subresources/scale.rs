@@ -60,7 +60,7 @@ async fn change(
         Ok(new)
     })
     .await?;
-    let warnings = unsupported::warnings(call.target.kind.resource, &result);
+    let warnings = unsupported::warnings(call.target.kind, &result);
     Ok(Reply::fresh(scale_of(&result)).with_warnings(warnings))
 }
 

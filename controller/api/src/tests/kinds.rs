@@ -196,7 +196,7 @@ async fn what_cannot_exist_is_refused_by_name_and_deleted_in_peace() {
         ] {
             let message = answer.expect(405)["message"].as_str().unwrap().to_owned();
             assert_eq!(message, kind.refusal);
-            assert!(message.to_lowercase().starts_with(kind.plural), "{message}");
+            assert!(message.to_lowercase().starts_with(&*kind.plural), "{message}");
         }
         let watched = server.get(&format!("{path}?watch=true&timeoutSeconds=1")).await;
         assert_eq!((watched.code.as_u16(), watched.body.len()), (200, 0));

@@ -38,7 +38,7 @@ pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
             if !options.dry_run {
                 stamp(&mut candidate, revision);
             }
-            warnings.extend(unsupported::warnings(kind.resource, &candidate));
+            warnings.extend(unsupported::warnings(kind, &candidate));
             let reply = written(engine, &call.target, candidate, options.dry_run);
             return Ok(Reply { code: StatusCode::CREATED, ..reply }.with_warnings(warnings));
         }

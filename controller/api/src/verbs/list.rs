@@ -92,7 +92,7 @@ pub(super) fn select<'a>(
     target: &'a ResourceTarget,
     selector: &'a Selector,
 ) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
-    let resource = target.kind.resource;
+    let resource: &str = &target.kind.resource;
     if target.namespace.is_empty() {
         Box::new(snapshot.list(resource).filter(|object| selector.matches(&object.value)))
     } else {

@@ -29,7 +29,7 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     let mut warnings = Vec::new();
     let result = write(engine, &call.target, scope, options.dry_run, |old| {
         let shown = kind.shown(old);
-        let mut new = patch.apply(kinds::schema(kind), shown.as_ref().unwrap_or(old))?;
+        let mut new = patch.apply(kind.message(), shown.as_ref().unwrap_or(old))?;
         if !new.is_object() {
             return Err(Status::unprocessable("the patch does not leave an object"));
         }
@@ -41,7 +41,7 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     })
     .await?;
     if scope == Scope::Main {
-        warnings.extend(unsupported::warnings(kind.resource, &result));
+        warnings.extend(unsupported::warnings(kind, &result));
     }
     Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
 }

@@ -31,7 +31,7 @@ pub(crate) async fn put(engine: &Engine, call: &Call, scope: Scope) -> Result<Re
     meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut object)?;
     let result = write(engine, &call.target, scope, options.dry_run, |_| Ok(object.clone())).await?;
     if scope == Scope::Main {
-        warnings.extend(unsupported::warnings(kind.resource, &result));
+        warnings.extend(unsupported::warnings(kind, &result));
     }
     Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
 }

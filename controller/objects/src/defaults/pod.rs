@@ -186,7 +186,7 @@ pub(crate) fn quality_of_service(spec: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defaults::apply;
+    use crate::{defaults::apply, kinds};
 
     #[test]
     fn pull_policies() {
@@ -218,7 +218,7 @@ mod tests {
                 }]
             }
         });
-        apply("pods", &mut value);
+        apply(kinds::of("pods").expect("pods are served"), &mut value);
         let spec = &value["spec"];
         assert_eq!(spec["volumes"][0]["emptyDir"], json!({}));
         assert_eq!(spec["volumes"][1]["configMap"]["defaultMode"], 420);

@@ -13,7 +13,9 @@ mod autoscaling;
 mod batch;
 mod coordination;
 mod core;
+mod custom;
 mod discovery;
+mod entry;
 mod events;
 mod extensions;
 mod metrics;
@@ -25,24 +27,31 @@ mod registration;
 mod scheduling;
 mod storage;
 
-use std::sync::LazyLock;
+use std::{
+    borrow::Cow,
+    sync::{LazyLock, OnceLock},
+};
 
 use jiff::Timestamp;
 use serde_json::Value;
 
+use custom::Custom;
+pub(crate) use entry::{ALL, CLUSTER, Entry, PLAIN, PLAIN_SUBRESOURCE, QUESTION, REFUSED, SCALE, STATUS};
+
 use crate::{
-    field::Errors,
+    classes,
+    field::{Errors, Path},
     schema::{self, Fields, Message},
-    table::{self, Column},
+    table::Column,
     validate,
 };
+
+/// A name: that of a built-in kind lives for ever, that of a custom one with its kind.
+pub type Text = Cow<'static, str>;
 
 /// All verbs of an ordinary resource, in the order in which discovery shows them.
 pub const VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-
-/// The verbs of a kind that no object can have: an empty list may be had, and what is not there be deleted.
-const REFUSED: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
 
 /// Where the objects of a kind are.
 #[derive(Debug, Clone, Copy)]
@@ -83,26 +92,25 @@ pub struct Subresource {
     pub refusal: &'static str,
 }
 
-/// One served kind in one version.
-#[derive(Debug, Clone, Copy)]
+/// One served kind in one version, built in or custom.
+#[derive(Debug, Clone)]
 pub struct Kind {
     /// Empty for the core group.
-    pub group: &'static str,
+    pub group: Text,
     /// `v1`.
-    pub version: &'static str,
+    pub version: Text,
     /// `Deployment`.
-    pub kind: &'static str,
+    pub kind: Text,
     /// `deployments`.
-    pub plural: &'static str,
-    /// `deployment`: the kind in small letters. Filled in.
-    pub singular: &'static str,
-    /// The store's name of the resource, and Kubernetes' "group resource": `deployments.apps`. Filled in, but for a face
-    /// in another group.
-    pub resource: &'static str,
+    pub plural: Text,
+    /// `deployment`: the kind in small letters.
+    pub singular: Text,
+    /// The store's name of the resource, and Kubernetes' "group resource": `deployments.apps`.
+    pub resource: Text,
     /// What kubectl also understands.
-    pub short_names: &'static [&'static str],
+    pub short_names: Vec<Text>,
     /// `all` makes it part of `kubectl get all`.
-    pub categories: &'static [&'static str],
+    pub categories: Vec<Text>,
     /// Whether objects live in a namespace.
     pub namespaced: bool,
     /// Where the objects are.
@@ -113,7 +121,7 @@ pub struct Kind {
     pub refusal: &'static str,
     /// What lies below an object.
     pub subresources: &'static [Subresource],
-    /// Whether `status` is separate (ignored on ordinary writes, written through `/status`). Filled in.
+    /// Whether `status` is separate (ignored on ordinary writes, written through `/status`).
     pub has_status: bool,
     /// Fields of a first status that begin at 0, which typed clients do not decode a status without.
     pub counters: &'static [&'static str],
@@ -123,84 +131,40 @@ pub struct Kind {
     /// it of some kinds.
     pub returns_deleted: bool,
     /// Fields of the stored object by which it may be selected, besides name and namespace.
-    pub fields: &'static [&'static str],
+    pub fields: Vec<Text>,
     /// What nobody does with such objects yet; every write is answered with it as a warning. Empty when all is done.
     pub idle: &'static str,
-    /// Its fields. Filled in: of a face that the table of API types does not know, those of the stored version.
-    pub(crate) message: &'static Message,
-    /// Fills in what was left out.
-    pub(crate) defaults: fn(&mut Value),
-    /// Adapts a changed object that a client built on the stored one (before `defaults`).
-    pub(crate) adapt: fn(&Value, &mut Value),
-    /// Whether an object is somebody else's to act upon: what Warren refuses is then only warned of.
-    pub(crate) is_of_others: fn(&Value) -> bool,
-    /// How names of this kind are spelt.
-    pub(crate) name: validate::NameRule,
-    /// Judges an object as it is to be stored (after the metadata).
-    pub(crate) validate: fn(&Value, &mut Errors),
-    /// Judges a change (after `validate` of the new object).
-    pub(crate) update: fn(&Value, &Value, &mut Errors),
-    /// The printed columns.
-    pub(crate) columns: &'static [Column],
-    /// The cells of one object, one per column.
-    pub(crate) row: fn(&Value, Timestamp) -> Vec<Value>,
+    rules: Rules,
+    /// What is to be said to clients about its fields, found when it is first asked for.
+    telling: OnceLock<Vec<classes::Field>>,
 }
 
-/// What most kinds have in common.
-const PLAIN: Kind = Kind {
-    group: "",
-    version: "v1",
-    kind: "",
-    plural: "",
-    singular: "",
-    resource: "",
-    short_names: &[],
-    categories: &[],
-    namespaced: true,
-    source: Source::Stored,
-    verbs: VERBS,
-    refusal: "",
-    subresources: &[],
-    has_status: false,
-    counters: &[],
-    has_generation: false,
-    returns_deleted: false,
-    fields: &[],
-    idle: "",
-    message: &NO_FIELDS,
-    defaults: nothing,
-    adapt: no_change,
-    is_of_others: no_object,
-    name: validate::NameRule::Subdomain,
-    validate: anything,
-    update: any_change,
-    columns: table::NAME_AND_AGE,
-    row: table::name_and_age,
-};
-
-const STATUS: Subresource =
-    Subresource { name: "status", verbs: &["get", "patch", "update"], ..PLAIN_SUBRESOURCE };
-const SCALE: Subresource =
-    Subresource { name: "scale", group: "autoscaling", version: "v1", kind: "Scale", ..STATUS };
-const PLAIN_SUBRESOURCE: Subresource =
-    Subresource { name: "", group: "", version: "", kind: "", verbs: &[], refusal: "" };
-
-/// In `kubectl get all`.
-const ALL: &[&str] = &["all"];
-
-fn nothing(_: &mut Value) {}
-fn no_change(_: &Value, _: &mut Value) {}
-fn no_object(_: &Value) -> bool {
-    false
+/// What is special about a kind.
+#[derive(Debug, Clone)]
+enum Rules {
+    /// What its file says.
+    BuiltIn(BuiltIn),
+    /// What its definition says.
+    Custom(Custom),
 }
-fn anything(_: &Value, _: &mut Errors) {}
-fn any_change(_: &Value, _: &Value, _: &mut Errors) {}
+
+/// The special of a built-in kind. Objects are filled in, judged and printed as they are stored.
+#[derive(Debug, Clone, Copy)]
+struct BuiltIn {
+    /// The entry of the version that is stored.
+    stored: &'static Entry,
+    /// The fields of that version.
+    stored_fields: &'static Message,
+    /// The fields of this version: those of the stored one where the table of API types has no others.
+    fields: &'static Message,
+}
+
 /// Of a kind that the table of API types does not know, which no test lets pass.
 static NO_FIELDS: Message = Message { package: "", name: "", atomic: false, fields: &[] };
 
-/// Every served kind, core first, then by group. Of a kind with several versions the first is the preferred one.
+/// Every built-in kind, core first, then by group. Of a kind with several versions the first is the preferred one.
 pub static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    let groups = [
+    let groups: [&'static [Entry]; _] = [
         core::KINDS,
         apps::KINDS,
         authentication::KINDS,
@@ -221,36 +185,74 @@ pub static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         registration::KINDS,
         rbac::KINDS,
     ];
-    let kinds: Vec<Kind> = groups.concat().into_iter().map(complete).collect();
-    let with_message = |kind: &Kind| {
-        let same = kinds.iter().filter(|other| other.resource == kind.resource);
-        let mut known = std::iter::once(kind).chain(same);
-        let message = known.find_map(|kind| schema::root(kind.group, kind.version, kind.kind));
-        Kind { message: message.unwrap_or(&NO_FIELDS), ..*kind }
+    let entries: Vec<&'static Entry> = groups.into_iter().flatten().collect();
+    let stored = |entry: &'static Entry| {
+        let is_it =
+            |other: &&Entry| !matches!(other.source, Source::Face(_)) && resource(other) == resource(entry);
+        entries.iter().copied().find(is_it).unwrap_or(entry)
     };
-    kinds.iter().map(with_message).collect()
+    entries.iter().map(|entry| Kind::built_in(entry, stored(entry))).collect()
 });
 
-/// Fills in what follows from the rest. The texts live as long as the table: for ever.
-fn complete(kind: Kind) -> Kind {
-    let resource = match (kind.resource, kind.group) {
-        ("", "") => kind.plural,
-        ("", group) => String::leak(format!("{}.{group}", kind.plural)),
-        (given, _) => given,
-    };
-    let has_status = kind.subresources.iter().any(|subresource| subresource.name == "status");
-    Kind { singular: String::leak(kind.kind.to_lowercase()), resource, has_status, ..kind }
+/// The store's name of a built-in kind's resource.
+fn resource(entry: &Entry) -> Text {
+    match (entry.resource, entry.group) {
+        ("", "") => entry.plural.into(),
+        ("", group) => format!("{}.{group}", entry.plural).into(),
+        (given, _) => given.into(),
+    }
 }
 
 impl Kind {
+    fn built_in(entry: &'static Entry, stored: &'static Entry) -> Self {
+        let message = |entry: &Entry| schema::root(entry.group, entry.version, entry.kind);
+        let stored_fields = message(stored).unwrap_or(&NO_FIELDS);
+        let fields = message(entry).unwrap_or(stored_fields);
+        let texts = |names: &'static [&'static str]| names.iter().map(|name| Text::from(*name)).collect();
+        Self {
+            group: entry.group.into(),
+            version: entry.version.into(),
+            kind: entry.kind.into(),
+            plural: entry.plural.into(),
+            singular: entry.kind.to_lowercase().into(),
+            resource: resource(entry),
+            short_names: texts(entry.short_names),
+            categories: texts(entry.categories),
+            namespaced: entry.namespaced,
+            source: entry.source,
+            verbs: entry.verbs,
+            refusal: entry.refusal,
+            subresources: entry.subresources,
+            has_status: entry.subresources.iter().any(|subresource| subresource.name == "status"),
+            counters: entry.counters,
+            has_generation: entry.has_generation,
+            returns_deleted: entry.returns_deleted,
+            fields: texts(entry.fields),
+            idle: entry.idle,
+            rules: Rules::BuiltIn(BuiltIn { stored, stored_fields, fields }),
+            telling: OnceLock::new(),
+        }
+    }
+
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
-        api_version(self.group, self.version)
+        api_version(&self.group, &self.version)
     }
 
     /// What its objects may say.
-    pub fn schema(&self) -> Fields<'static> {
-        Fields::Table(self.message)
+    pub fn schema(&self) -> Fields<'_> {
+        match &self.rules {
+            Rules::BuiltIn(built_in) => Fields::Table(built_in.fields),
+            Rules::Custom(custom) => custom.schema(),
+        }
+    }
+
+    /// Its row in the table of API types, if it is built in.
+    pub fn message(&self) -> Option<&'static Message> {
+        match &self.rules {
+            Rules::BuiltIn(built_in) => Some(built_in.fields),
+            Rules::Custom(_) => None,
+        }
     }
 
     /// One of its subresources.
@@ -278,6 +280,76 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// The fields of a stored object about which something is to be said to clients.
+    pub(crate) fn telling(&self) -> &[classes::Field] {
+        self.telling.get_or_init(|| match &self.rules {
+            Rules::BuiltIn(built_in) => classes::telling(built_in.stored_fields),
+            Rules::Custom(_) => Vec::new(),
+        })
+    }
+
+    /// Fills in what was left out.
+    pub(crate) fn fill(&self, value: &mut Value) {
+        match &self.rules {
+            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => (entry.defaults)(value),
+            Rules::Custom(custom) => custom.fill(value),
+        }
+    }
+
+    /// Adapts a changed object that a client built on the stored one.
+    pub(crate) fn adapt(&self, old: &Value, new: &mut Value) {
+        if let Rules::BuiltIn(BuiltIn { stored: entry, .. }) = &self.rules {
+            (entry.adapt)(old, new);
+        }
+    }
+
+    /// Whether an object is somebody else's to act upon.
+    pub(crate) fn is_of_others(&self, value: &Value) -> bool {
+        match &self.rules {
+            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => (entry.is_of_others)(value),
+            Rules::Custom(_) => true,
+        }
+    }
+
+    /// How names are spelt.
+    pub(crate) fn name_rule(&self) -> validate::NameRule {
+        match &self.rules {
+            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => entry.name,
+            Rules::Custom(_) => validate::NameRule::Subdomain,
+        }
+    }
+
+    /// Judges an object as it is to be stored, after its metadata.
+    pub(crate) fn judge(&self, value: &Value, errors: &mut Errors) {
+        match &self.rules {
+            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => (entry.validate)(value, errors),
+            Rules::Custom(custom) => custom.judge(value, &Path::default(), errors),
+        }
+    }
+
+    /// Judges a change, after the new object.
+    pub(crate) fn judge_change(&self, old: &Value, new: &Value, errors: &mut Errors) {
+        if let Rules::BuiltIn(BuiltIn { stored: entry, .. }) = &self.rules {
+            (entry.update)(old, new, errors);
+        }
+    }
+
+    /// The printed columns.
+    pub(crate) fn columns(&self) -> Vec<Column<'_>> {
+        match &self.rules {
+            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => entry.columns.to_vec(),
+            Rules::Custom(custom) => custom.columns(),
+        }
+    }
+
+    /// The cells of one object, one per column.
+    pub(crate) fn row(&self, value: &Value, now: Timestamp) -> Vec<Value> {
+        match &self.rules {
+            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => (entry.row)(value, now),
+            Rules::Custom(custom) => custom.row(value, now),
+        }
+    }
 }
 
 /// `v1`, `apps/v1`.
@@ -303,7 +375,7 @@ pub fn named(api_version: &str, kind: &str) -> Option<&'static Kind> {
 
 /// apiVersion and kind of the objects of a resource.
 pub fn kind_of(resource: &str) -> Option<(String, &'static str)> {
-    of(resource).map(|kind| (kind.api_version(), kind.kind))
+    of(resource).map(|kind| (kind.api_version(), &*kind.kind))
 }
 
 /// All groups, in table order, each once.
@@ -317,8 +389,8 @@ pub fn groups() -> Vec<&'static str> {
 pub fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut all: Vec<(&str, &str)> = Vec::new();
     for kind in KINDS.iter() {
-        if !all.contains(&(kind.group, kind.version)) {
-            all.push((kind.group, kind.version));
+        if !all.contains(&(&*kind.group, &*kind.version)) {
+            all.push((&*kind.group, &*kind.version));
         }
     }
     all
@@ -352,7 +424,7 @@ mod tests {
 
     #[test]
     fn kinds_and_resources_lead_to_each_other() {
-        let resource_of = |api_version, kind| named(api_version, kind).map(|kind| kind.resource);
+        let resource_of = |api_version, kind| named(api_version, kind).map(|kind| &*kind.resource);
         assert_eq!(resource_of("apps/v1", "Deployment"), Some("deployments.apps"));
         assert_eq!(resource_of("apps/v1beta2", "Deployment"), Some("deployments.apps"));
         assert_eq!(resource_of("v1", "Deployment"), None);
@@ -364,7 +436,7 @@ mod tests {
     #[test]
     fn entries_are_consistent() {
         for kind in KINDS.iter() {
-            let name = kind.kind;
+            let name = &kind.kind;
             assert!(!name.is_empty() && !kind.plural.is_empty());
             let stored =
                 |other: &&Kind| other.resource == kind.resource && !matches!(other.source, Source::Face(_));
@@ -389,10 +461,10 @@ mod tests {
     fn names_are_unique() {
         let mut seen = BTreeSet::new();
         for kind in KINDS.iter() {
-            assert!(seen.insert((kind.group, kind.version, kind.plural)), "{}", kind.kind);
-            for short in kind.short_names {
+            assert!(seen.insert((&*kind.group, &*kind.version, &*kind.plural)), "{}", kind.kind);
+            for short in &kind.short_names {
                 assert!(
-                    seen.insert((kind.version, "", short)) || !matches!(kind.source, Source::Stored),
+                    seen.insert((&*kind.version, "", &**short)) || !matches!(kind.source, Source::Stored),
                     "{short}"
                 );
             }
@@ -421,7 +493,7 @@ mod tests {
         assert!(not_served("resource.k8s.io", "resourceclaims").unwrap().starts_with("dynamic"));
         assert!(not_served("apps", "deployments").is_none());
         for kind in KINDS.iter() {
-            assert!(not_served(kind.group, kind.plural).is_none(), "{}", kind.kind);
+            assert!(not_served(&kind.group, &kind.plural).is_none(), "{}", kind.kind);
         }
         assert_eq!(named("apps/v1beta2", "Deployment").unwrap().resource, "deployments.apps");
         assert!(named("v1", "Deployment").is_none());

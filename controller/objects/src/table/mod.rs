@@ -12,21 +12,21 @@ use serde_json::Value;
 use crate::{
     human,
     json::{at, entries, int, items, text},
-    kinds,
+    kinds::Kind,
 };
 
 /// One column; serialises as a `columnDefinitions` entry of a `Table`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Column {
+pub struct Column<'c> {
     /// The heading, capitalised as Kubernetes does ("Cluster-IP").
-    pub name: &'static str,
+    pub name: &'c str,
     /// "string", "integer", "boolean" or "date".
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: &'c str,
     /// "name" for the column of the object's name, else "".
-    pub format: &'static str,
+    pub format: &'c str,
     /// What the cells say.
-    pub description: &'static str,
+    pub description: &'c str,
     /// 0 is always shown, 1 only by `-o wide`.
     pub priority: i32,
 }
@@ -43,25 +43,26 @@ pub(crate) const NAME: Column = Column {
 };
 pub(crate) const AGE: Column = column("Age", "string", "The time since the object was created.");
 
-pub(crate) const fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column {
+pub(crate) const fn column(
+    name: &'static str,
+    kind: &'static str,
+    description: &'static str,
+) -> Column<'static> {
     Column { name, kind, format: "", description, priority: 0 }
 }
 
-pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column {
+pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column<'static> {
     Column { name, kind: "string", format: "", description, priority: 1 }
 }
 
-/// The columns of a resource.
-pub fn columns(resource: &str) -> &'static [Column] {
-    kinds::of(resource).map_or(NAME_AND_AGE, |kind| kind.columns)
+/// The columns of a kind.
+pub fn columns(kind: &Kind) -> Vec<Column<'_>> {
+    kind.columns()
 }
 
 /// The cells of one object, as many as there are columns.
-pub fn row(resource: &str, value: &Value, now: Timestamp) -> Vec<Value> {
-    match kinds::of(resource) {
-        Some(kind) => (kind.row)(value, now),
-        None => name_and_age(value, now),
-    }
+pub fn row(kind: &Kind, value: &Value, now: Timestamp) -> Vec<Value> {
+    kind.row(value, now)
 }
 
 /// The cells of a kind that has no columns of its own.
@@ -146,33 +147,28 @@ pub(crate) fn first_few(all: &[String], most: usize) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::kinds::{self, KINDS};
     use serde_json::json;
 
     #[test]
     fn every_row_has_every_cell() {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        for kind in kinds::KINDS.iter() {
+        for kind in KINDS.iter() {
             for value in
                 [json!({}), json!(null), json!([1]), json!({"spec": [], "status": 1, "metadata": "x"})]
             {
-                assert_eq!(
-                    row(kind.resource, &value, now).len(),
-                    columns(kind.resource).len(),
-                    "{}",
-                    kind.resource
-                );
+                assert_eq!(row(kind, &value, now).len(), columns(kind).len(), "{}", kind.resource);
             }
-            let names = columns(kind.resource).iter().filter(|column| column.format == "name").count();
+            let names = columns(kind).iter().filter(|column| column.format == "name").count();
             assert_eq!(names, 1, "{}", kind.resource);
         }
-        assert_eq!(row("widgets", &json!({}), now).len(), columns("widgets").len());
     }
 
     #[test]
     fn cells_have_the_type_of_their_column() {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        for kind in kinds::KINDS.iter() {
-            for (column, cell) in kind.columns.iter().zip(row(kind.resource, &json!({}), now)) {
+        for kind in KINDS.iter() {
+            for (column, cell) in columns(kind).iter().zip(row(kind, &json!({}), now)) {
                 let fits = match column.kind {
                     "integer" => cell.is_i64() || cell.is_u64(),
                     "boolean" => cell.is_boolean(),
@@ -185,7 +181,7 @@ mod tests {
 
     #[test]
     fn columns_serialise_as_definitions() {
-        let shown = serde_json::to_value(columns("pods")[0]).unwrap();
+        let shown = serde_json::to_value(columns(kinds::of("pods").unwrap())[0]).unwrap();
         assert_eq!(
             (&shown["type"], &shown["format"], &shown["priority"]),
             (&json!("string"), &json!("name"), &json!(0))

@@ -10,14 +10,14 @@ use crate::{
 
 /// What the containers' statuses come to.
 pub(crate) struct Summary {
-    reason: String,
-    ready: usize,
-    restarts: i64,
-    last_restart: Option<Timestamp>,
+    pub(crate) reason: String,
+    pub(crate) ready: usize,
+    pub(crate) restarts: i64,
+    pub(crate) last_restart: Option<Timestamp>,
 }
 
-pub(crate) impl Summary {
-    fn of(pod: &Value) -> Self {
+impl Summary {
+    pub(crate) fn of(pod: &Value) -> Self {
         let status = get(pod, "status");
         let phase = text(status, "phase");
         let reason = if text(status, "reason").is_empty() { phase } else { text(status, "reason") };

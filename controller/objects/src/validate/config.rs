@@ -1,11 +1,11 @@
 //! The rules of ConfigMaps and Secrets.
 
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use crate::{
     field::{Errors, Path},
-    json::{get, text, truth},
+    json::{get, truth},
     validate::formats,
 };
 

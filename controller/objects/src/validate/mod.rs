@@ -25,37 +25,34 @@ use serde_json::Value;
 use crate::{
     field::{Errors, FieldError, Path},
     json::{get, int, is_empty, items, text},
-    kinds, unsupported,
+    kinds::Kind,
+    unsupported,
 };
 
 /// What is wrong with a question, which is answered and not stored: it needs no name.
-pub fn question(kind: &kinds::Kind, value: &Value) -> Vec<FieldError> {
+pub fn question(kind: &Kind, value: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    (kind.validate)(value, &mut errors);
+    kind.judge(value, &mut errors);
     errors.0
 }
 
 /// What is wrong with an object that is to be created; empty when nothing is.
-pub fn create(resource: &str, value: &Value) -> Vec<FieldError> {
+pub fn create(kind: &Kind, value: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    if let Some(kind) = kinds::of(resource) {
-        meta::object(get(value, "metadata"), kind.name, &mut errors);
-        (kind.validate)(value, &mut errors);
-        unsupported::refuse(resource, value, &mut errors);
-    }
+    meta::object(get(value, "metadata"), kind.name_rule(), &mut errors);
+    kind.judge(value, &mut errors);
+    unsupported::refuse(kind, value, &mut errors);
     errors.0
 }
 
 /// What is wrong with a change of a stored object; empty when nothing is.
-pub fn update(resource: &str, old: &Value, new: &Value) -> Vec<FieldError> {
+pub fn update(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    if let Some(kind) = kinds::of(resource) {
-        meta::object(get(new, "metadata"), kind.name, &mut errors);
-        meta::update(get(old, "metadata"), get(new, "metadata"), &mut errors);
-        (kind.validate)(new, &mut errors);
-        (kind.update)(old, new, &mut errors);
-        unsupported::refuse(resource, new, &mut errors);
-    }
+    meta::object(get(new, "metadata"), kind.name_rule(), &mut errors);
+    meta::update(get(old, "metadata"), get(new, "metadata"), &mut errors);
+    kind.judge(new, &mut errors);
+    kind.judge_change(old, new, &mut errors);
+    unsupported::refuse(kind, new, &mut errors);
     errors.0
 }
 
@@ -154,7 +151,7 @@ pub(crate) struct Unique(std::collections::BTreeSet<String>);
 
 impl Unique {
     /// Whether the key is new; a duplicate is reported. Empty keys are not compared.
-    fn check(&mut self, key: &str, path: &Path, errors: &mut Errors) -> bool {
+    pub(crate) fn check(&mut self, key: &str, path: &Path, errors: &mut Errors) -> bool {
         let new = key.is_empty() || self.0.insert(key.to_owned());
         if !new {
             errors.duplicate(path, key);

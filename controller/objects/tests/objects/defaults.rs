@@ -1,18 +1,19 @@
 //! What is left out is filled in, and what was filled in goes when the type changes.
 
+use crate::samples::served;
 use serde_json::json;
 use warren_objects::defaults::apply;
 
 #[test]
 fn behaviour_is_filled_in_only_when_given() {
     let mut value = json!({"spec": {"maxReplicas": 3}});
-    apply("horizontalpodautoscalers.autoscaling", &mut value);
+    apply(served("horizontalpodautoscalers.autoscaling"), &mut value);
     assert_eq!(value["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
     assert_eq!(value["spec"]["minReplicas"], 1);
     assert!(value["spec"].get("behavior").is_none());
     let mut value =
         json!({"spec": {"maxReplicas": 3, "behavior": {"scaleDown": {"selectPolicy": "Disabled"}}}});
-    apply("horizontalpodautoscalers.autoscaling", &mut value);
+    apply(served("horizontalpodautoscalers.autoscaling"), &mut value);
     let behavior = &value["spec"]["behavior"];
     assert_eq!(behavior["scaleUp"]["policies"].as_array().map(Vec::len), Some(2));
     assert_eq!(behavior["scaleDown"]["selectPolicy"], "Disabled");
@@ -21,19 +22,19 @@ fn behaviour_is_filled_in_only_when_given() {
 #[test]
 fn secrets_fold_their_texts() {
     let mut value = json!({"data": {"a": "eA==", "b": "eQ=="}, "stringData": {"b": "hello", "c": "ü"}});
-    apply("secrets", &mut value);
+    apply(served("secrets"), &mut value);
     assert_eq!(value, json!({"type": "Opaque", "data": {"a": "eA==", "b": "aGVsbG8=", "c": "w7w="}}));
 }
 
 #[test]
 fn namespaces() {
     let mut value = json!({"metadata": {"name": "shop"}});
-    apply("namespaces", &mut value);
+    apply(served("namespaces"), &mut value);
     assert_eq!(value["metadata"]["labels"]["kubernetes.io/metadata.name"], "shop");
     assert_eq!(value["spec"]["finalizers"], json!(["kubernetes"]));
     assert_eq!(value["status"]["phase"], "Active");
     let mut value = json!({"metadata": {"name": "shop", "deletionTimestamp": "2026-11-22T12:00:00Z"}});
-    apply("namespaces", &mut value);
+    apply(served("namespaces"), &mut value);
     assert!(value["spec"].get("finalizers").is_none());
     assert_eq!(value["status"]["phase"], "Terminating");
 }
@@ -41,7 +42,7 @@ fn namespaces() {
 #[test]
 fn nodes() {
     let mut value = json!({"status": {"capacity": {"cpu": 4, "memory": "8Gi"}}});
-    apply("nodes", &mut value);
+    apply(served("nodes"), &mut value);
     assert_eq!(value["status"]["allocatable"], json!({"cpu": "4", "memory": "8Gi"}));
 }
 
@@ -50,9 +51,9 @@ fn a_job_selects_its_pods_by_its_uid() {
     let mut value = json!({"metadata": {"name": "pi", "uid": "u-1"}, "spec": {"template": {
         "metadata": {"labels": {"app": "pi"}},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "pi", "image": "perl:5"}]}}}});
-    apply("jobs.batch", &mut value);
+    apply(served("jobs.batch"), &mut value);
     let once = value.clone();
-    apply("jobs.batch", &mut value);
+    apply(served("jobs.batch"), &mut value);
     assert_eq!(value, once);
     let spec = &value["spec"];
     assert_eq!(
@@ -72,7 +73,7 @@ fn a_job_selects_its_pods_by_its_uid() {
 fn parallel_jobs_need_no_completions() {
     let mut value = json!({"spec": {"parallelism": 3, "podFailurePolicy": {"rules": [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}}});
-    apply("jobs.batch", &mut value);
+    apply(served("jobs.batch"), &mut value);
     assert!(value["spec"].get("completions").is_none());
     assert_eq!(value["spec"]["podReplacementPolicy"], "Failed");
     assert_eq!(value["spec"]["podFailurePolicy"]["rules"][0]["onPodConditions"][0]["status"], "True");
@@ -82,7 +83,7 @@ fn parallel_jobs_need_no_completions() {
 fn cron_jobs_keep_their_job_as_it_was_given() {
     let mut value = json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": {"spec": {
         "restartPolicy": "OnFailure", "containers": [{"name": "a", "image": "b"}]}}}}}});
-    apply("cronjobs.batch", &mut value);
+    apply(served("cronjobs.batch"), &mut value);
     let spec = &value["spec"];
     assert_eq!(
         (&spec["successfulJobsHistoryLimit"], &spec["failedJobsHistoryLimit"]),
@@ -97,7 +98,7 @@ fn limits_follow_from_each_other() {
     let mut value = json!({"spec": {"limits": [
         {"type": "Container", "max": {"cpu": 2}, "min": {"memory": "1Mi"}, "default": {"memory": "64Mi"}},
         {"type": "Pod", "max": {"cpu": "4"}}]}});
-    apply("limitranges", &mut value);
+    apply(served("limitranges"), &mut value);
     assert_eq!(
         value["spec"]["limits"][0],
         json!({"type": "Container", "max": {"cpu": "2"},
@@ -106,7 +107,7 @@ fn limits_follow_from_each_other() {
     );
     assert_eq!(value["spec"]["limits"][1], json!({"type": "Pod", "max": {"cpu": "4"}}));
     let mut quota = json!({"spec": {"hard": {"pods": 4}}});
-    apply("resourcequotas", &mut quota);
+    apply(served("resourcequotas"), &mut quota);
     assert_eq!(quota["spec"]["hard"]["pods"], "4");
 }
 
@@ -117,12 +118,12 @@ fn a_service_that_stops_being_external() {
     let mut new = old.clone();
     new["spec"]["type"] = json!("ClusterIP");
     new["spec"]["ports"][0]["port"] = json!(81);
-    warren_objects::defaults::adapt("services", &old, &mut new);
+    warren_objects::defaults::adapt(served("services"), &old, &mut new);
     assert_eq!(new, json!({"spec": {"type": "ClusterIP", "ports": [{"port": 81}]}}));
     let mut chosen = old.clone();
     chosen["spec"]["ports"][0]["nodePort"] = json!(30002);
     chosen["spec"]["type"] = json!("NodePort");
-    warren_objects::defaults::adapt("services", &old, &mut chosen);
+    warren_objects::defaults::adapt(served("services"), &old, &mut chosen);
     assert_eq!(chosen["spec"]["ports"][0]["nodePort"], 30002);
     assert!(chosen["spec"].get("allocateLoadBalancerNodePorts").is_none());
     assert_eq!(chosen["spec"]["externalTrafficPolicy"], "Cluster");
@@ -131,7 +132,7 @@ fn a_service_that_stops_being_external() {
 #[test]
 fn services() {
     let mut value = json!({"spec": {"ports": [{"port": 80}, {"port": 443, "targetPort": "tls"}]}});
-    apply("services", &mut value);
+    apply(served("services"), &mut value);
     assert_eq!(
         value["spec"],
         json!({
@@ -143,13 +144,13 @@ fn services() {
     );
     let mut value =
         json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP", "clusterIP": "10.43.0.9"}});
-    apply("services", &mut value);
+    apply(served("services"), &mut value);
     assert_eq!(value["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10_800);
     assert_eq!(value["spec"]["externalTrafficPolicy"], "Cluster");
     assert_eq!(value["spec"]["allocateLoadBalancerNodePorts"], true);
     assert_eq!(value["spec"]["clusterIPs"], json!(["10.43.0.9"]));
     let mut value = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
-    apply("services", &mut value);
+    apply(served("services"), &mut value);
     assert!(value["spec"].get("ipFamilies").is_none());
 }
 
@@ -157,7 +158,7 @@ fn services() {
 fn stateful_sets_and_their_claims() {
     let mut value = json!({"spec": {"serviceName": "db", "volumeClaimTemplates": [{"metadata": {"name": "data"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": 1024}}}}]}});
-    apply("statefulsets.apps", &mut value);
+    apply(served("statefulsets.apps"), &mut value);
     let spec = &value["spec"];
     assert_eq!(spec["updateStrategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
     assert_eq!(spec["podManagementPolicy"], "OrderedReady");
@@ -174,7 +175,7 @@ fn stateful_sets_and_their_claims() {
 #[test]
 fn deployments() {
     let mut value = json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}}});
-    apply("deployments.apps", &mut value);
+    apply(served("deployments.apps"), &mut value);
     let spec = &value["spec"];
     assert_eq!(spec["replicas"], 1);
     assert_eq!(
@@ -191,7 +192,7 @@ fn deployments() {
 #[test]
 fn recreate_has_no_rolling_update_and_zero_is_a_number_of_replicas() {
     let mut value = json!({"spec": {"replicas": 0, "strategy": {"type": "Recreate"}}});
-    apply("deployments.apps", &mut value);
+    apply(served("deployments.apps"), &mut value);
     assert_eq!(value["spec"]["strategy"], json!({"type": "Recreate"}));
     assert_eq!(value["spec"]["replicas"], 0);
 }

@@ -7,6 +7,7 @@ mod kinds;
 mod more_samples;
 mod properties;
 mod protobuf;
+mod registry;
 mod samples;
 mod sweep;
 mod tables;

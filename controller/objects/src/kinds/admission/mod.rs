@@ -17,11 +17,11 @@ mod validating_admission_policy;
 mod validating_admission_policy_binding;
 mod validating_webhook_configuration;
 
-use super::{CLUSTER, Kind};
+use super::{CLUSTER, Entry};
 
-const ADMISSION: Kind = Kind { group: "admissionregistration.k8s.io", ..CLUSTER };
+const ADMISSION: Entry = Entry { group: "admissionregistration.k8s.io", ..CLUSTER };
 
-pub(super) const KINDS: &[Kind] = &[
+pub(super) const KINDS: &[Entry] = &[
     mutating_webhook_configuration::ENTRY,
     validating_admission_policy::ENTRY,
     validating_admission_policy_binding::ENTRY,

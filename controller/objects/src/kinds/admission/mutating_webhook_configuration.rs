@@ -1,9 +1,9 @@
 //! MutatingWebhookConfiguration: its entry.
 
 use super::ADMISSION;
-use crate::kinds::Kind;
+use crate::kinds::Entry;
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "MutatingWebhookConfiguration",
     plural: "mutatingwebhookconfigurations",
     refusal: no_admission!("MutatingWebhookConfigurations"),

@@ -1,9 +1,9 @@
 //! ValidatingAdmissionPolicy: its entry.
 
 use super::ADMISSION;
-use crate::kinds::Kind;
+use crate::kinds::Entry;
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ValidatingAdmissionPolicy",
     plural: "validatingadmissionpolicies",
     refusal: no_admission!("ValidatingAdmissionPolicies"),

@@ -1,9 +1,9 @@
 //! ValidatingAdmissionPolicyBinding: its entry.
 
 use super::ADMISSION;
-use crate::kinds::Kind;
+use crate::kinds::Entry;
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ValidatingAdmissionPolicyBinding",
     plural: "validatingadmissionpolicybindings",
     refusal: no_admission!("ValidatingAdmissionPolicyBindings"),

@@ -1,9 +1,9 @@
 //! ValidatingWebhookConfiguration: its entry.
 
 use super::ADMISSION;
-use crate::kinds::Kind;
+use crate::kinds::Entry;
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ValidatingWebhookConfiguration",
     plural: "validatingwebhookconfigurations",
     refusal: no_admission!("ValidatingWebhookConfigurations"),

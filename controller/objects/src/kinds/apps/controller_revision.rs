@@ -6,12 +6,12 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{get, has, items, text, truth},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, name, number},
     validate::{immutable, not_negative},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "apps",
     kind: "ControllerRevision",
     plural: "controllerrevisions",

@@ -7,18 +7,18 @@ use crate::{
     defaults::workload::fill_template,
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, text},
-    kinds::{ALL, Kind, PLAIN, STATUS},
+    kinds::{ALL, Entry, PLAIN, STATUS},
     table::{
         AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR, age, column, labels, name, number,
         workload::template_cells,
     },
     validate::{
         self, not_negative,
-        workload::{amount, replicas_selector_and_template, strategy},
+        workload::{amount, replicas_selector_and_template},
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "apps",
     kind: "DaemonSet",
     plural: "daemonsets",

@@ -7,7 +7,7 @@ use crate::{
     defaults::workload::fill_template,
     field::{Errors, Path},
     json::{default_to, ensure_map, get, int, text},
-    kinds::{ALL, Kind, PLAIN, SCALE, STATUS},
+    kinds::{ALL, Entry, PLAIN, SCALE, STATUS},
     table::{
         AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR, age, column, name, number, workload::template_cells,
     },
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "apps",
     kind: "Deployment",
     plural: "deployments",

@@ -6,9 +6,9 @@ mod deployment;
 mod replica_set;
 mod stateful_set;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[
+pub(super) const KINDS: &[Entry] = &[
     controller_revision::ENTRY,
     daemon_set::ENTRY,
     deployment::ENTRY,

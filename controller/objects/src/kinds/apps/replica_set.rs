@@ -6,12 +6,12 @@ use crate::{
     defaults::workload::fill_template,
     field::{Errors, Path},
     json::{default_to, ensure_map, get},
-    kinds::{ALL, Kind, PLAIN, SCALE, STATUS},
+    kinds::{ALL, Entry, PLAIN, SCALE, STATUS},
     table,
     validate::{self, workload::replicas_selector_and_template},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "apps",
     kind: "ReplicaSet",
     plural: "replicasets",

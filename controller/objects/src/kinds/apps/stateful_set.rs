@@ -7,12 +7,12 @@ use crate::{
     defaults::{storage, workload::fill_template},
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, has, items, items_mut, text},
-    kinds::{ALL, Kind, PLAIN, SCALE, STATUS},
+    kinds::{ALL, Entry, PLAIN, SCALE, STATUS},
     table::{AGE, CONTAINERS, Column, IMAGES, NAME, age, column, containers_and_images, name, number},
     validate::{immutable, none_negative, not_negative, one_of_if_set, workload},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "apps",
     kind: "StatefulSet",
     plural: "statefulsets",

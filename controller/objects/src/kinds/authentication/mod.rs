@@ -3,8 +3,8 @@
 mod self_subject_review;
 mod token_review;
 
-use super::{Kind, QUESTION};
+use super::{Entry, QUESTION};
 
-const AUTHENTICATION: Kind = Kind { group: "authentication.k8s.io", ..QUESTION };
+const AUTHENTICATION: Entry = Entry { group: "authentication.k8s.io", ..QUESTION };
 
-pub(super) const KINDS: &[Kind] = &[self_subject_review::ENTRY, token_review::ENTRY];
+pub(super) const KINDS: &[Entry] = &[self_subject_review::ENTRY, token_review::ENTRY];

@@ -1,7 +1,7 @@
 //! SelfSubjectReview: its entry.
 
 use super::AUTHENTICATION;
-use crate::kinds::Kind;
+use crate::kinds::Entry;
 
-pub(crate) const ENTRY: Kind =
-    Kind { kind: "SelfSubjectReview", plural: "selfsubjectreviews", ..AUTHENTICATION };
+pub(crate) const ENTRY: Entry =
+    Entry { kind: "SelfSubjectReview", plural: "selfsubjectreviews", ..AUTHENTICATION };

@@ -6,12 +6,12 @@ use super::AUTHENTICATION;
 use crate::{
     field::{Errors, Path},
     json::get,
-    kinds::Kind,
+    kinds::Entry,
     validate::required_text,
 };
 
-pub(crate) const ENTRY: Kind =
-    Kind { kind: "TokenReview", plural: "tokenreviews", validate, ..AUTHENTICATION };
+pub(crate) const ENTRY: Entry =
+    Entry { kind: "TokenReview", plural: "tokenreviews", validate, ..AUTHENTICATION };
 
 fn validate(value: &Value, errors: &mut Errors) {
     required_text(get(value, "spec"), "token", &Path::new("spec"), errors);

@@ -6,11 +6,11 @@ use super::AUTHORIZATION;
 use crate::{
     field::{Errors, Path},
     json::{get, has, text},
-    kinds::Kind,
+    kinds::Entry,
     validate::review::subject_access,
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "LocalSubjectAccessReview",
     plural: "localsubjectaccessreviews",
     namespaced: true,

@@ -5,11 +5,11 @@ mod self_subject_access_review;
 mod self_subject_rules_review;
 mod subject_access_review;
 
-use super::{Kind, QUESTION};
+use super::{Entry, QUESTION};
 
-const AUTHORIZATION: Kind = Kind { group: "authorization.k8s.io", ..QUESTION };
+const AUTHORIZATION: Entry = Entry { group: "authorization.k8s.io", ..QUESTION };
 
-pub(super) const KINDS: &[Kind] = &[
+pub(super) const KINDS: &[Entry] = &[
     local_subject_access_review::ENTRY,
     self_subject_access_review::ENTRY,
     self_subject_rules_review::ENTRY,

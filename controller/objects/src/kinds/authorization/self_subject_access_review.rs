@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::AUTHORIZATION;
-use crate::{field::Errors, json::get, kinds::Kind, validate::review::attributes};
+use crate::{field::Errors, json::get, kinds::Entry, validate::review::attributes};
 
-pub(crate) const ENTRY: Kind =
-    Kind { kind: "SelfSubjectAccessReview", plural: "selfsubjectaccessreviews", validate, ..AUTHORIZATION };
+pub(crate) const ENTRY: Entry =
+    Entry { kind: "SelfSubjectAccessReview", plural: "selfsubjectaccessreviews", validate, ..AUTHORIZATION };
 
 fn validate(value: &Value, errors: &mut Errors) {
     attributes(get(value, "spec"), errors);

@@ -6,11 +6,11 @@ use super::AUTHORIZATION;
 use crate::{
     field::{Errors, Path},
     json::text,
-    kinds::Kind,
+    kinds::Entry,
 };
 
-pub(crate) const ENTRY: Kind =
-    Kind { kind: "SelfSubjectRulesReview", plural: "selfsubjectrulesreviews", validate, ..AUTHORIZATION };
+pub(crate) const ENTRY: Entry =
+    Entry { kind: "SelfSubjectRulesReview", plural: "selfsubjectrulesreviews", validate, ..AUTHORIZATION };
 
 fn validate(value: &Value, errors: &mut Errors) {
     if text(value, "spec.namespace").is_empty() {

@@ -1,9 +1,9 @@
 //! SubjectAccessReview: its entry.
 
 use super::AUTHORIZATION;
-use crate::{kinds::Kind, validate};
+use crate::{kinds::Entry, validate};
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "SubjectAccessReview",
     plural: "subjectaccessreviews",
     validate: validate::review::subject_access,

@@ -7,13 +7,13 @@ use crate::{
     faces,
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, has, int, is_empty, items, text},
-    kinds::{ALL, Face, Kind, PLAIN, STATUS, Source},
+    kinds::{ALL, Entry, Face, PLAIN, STATUS, Source},
     quantity as quantities,
     table::{AGE, Column, NAME, age, column, name, number},
     validate::{in_range, one_of, one_of_if_set, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "autoscaling",
     version: "v2",
     kind: "HorizontalPodAutoscaler",
@@ -31,7 +31,7 @@ pub(crate) const ENTRY: Kind = Kind {
 };
 
 // What `kubectl autoscale` writes.
-pub(crate) const V1: Kind = Kind {
+pub(crate) const V1: Entry = Entry {
     version: "v1",
     source: Source::Face(Face { show: faces::autoscaler_v1, store: Some(faces::autoscaler_from_v1) }),
     ..ENTRY

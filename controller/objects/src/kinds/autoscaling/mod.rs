@@ -2,6 +2,6 @@
 
 mod horizontal_pod_autoscaler;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[horizontal_pod_autoscaler::ENTRY, horizontal_pod_autoscaler::V1];
+pub(super) const KINDS: &[Entry] = &[horizontal_pod_autoscaler::ENTRY, horizontal_pod_autoscaler::V1];

@@ -9,7 +9,7 @@ use crate::{
     field::{Errors, Path},
     human,
     json::{at, default_to, ensure_map, get, has, items, text, truth},
-    kinds::{ALL, Face, Kind, PLAIN, STATUS, Source},
+    kinds::{ALL, Entry, Face, PLAIN, STATUS, Source},
     table::{
         AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR, age, column, containers_and_images, name, or_none,
         selector,
@@ -17,7 +17,7 @@ use crate::{
     validate::{cron, formed, job::job_spec, meta, none_negative, one_of, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "batch",
     kind: "CronJob",
     plural: "cronjobs",
@@ -34,7 +34,7 @@ pub(crate) const ENTRY: Kind = Kind {
 };
 
 // What kubectl 1.20 writes by `create cronjob`, and reads by `describe`.
-pub(crate) const V1BETA1: Kind = Kind {
+pub(crate) const V1BETA1: Entry = Entry {
     version: "v1beta1",
     source: Source::Face(Face { show: faces::cron_job_v1beta1, store: Some(faces::cron_job_from_v1beta1) }),
     ..ENTRY

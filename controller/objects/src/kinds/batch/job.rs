@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    defaults::workload::fill_template,
+    defaults::workload::{fill_template, labels_from_template},
     field::{Errors, Path},
     human,
     json::{at, default_to, ensure_map, get, has, int, is_empty, items, items_mut, text, truth},
-    kinds::{ALL, Kind, PLAIN, STATUS},
+    kinds::{ALL, Entry, PLAIN, STATUS},
     table::{
         AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR, age, column, containers_and_images, name, number,
         selector,
@@ -16,7 +16,7 @@ use crate::{
     validate::{all_immutable, immutable, job::job_spec, meta, workload},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "batch",
     kind: "Job",
     plural: "jobs",
@@ -65,7 +65,7 @@ fn defaults(value: &mut Value) {
         });
     }
     if !is_empty(&labels) {
-        workload::labels_from_template(value, labels);
+        labels_from_template(value, labels);
     }
     generate_selector(value);
 }

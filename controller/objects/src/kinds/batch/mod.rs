@@ -3,6 +3,6 @@
 mod cron_job;
 mod job;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[cron_job::ENTRY, job::ENTRY, cron_job::V1BETA1];
+pub(super) const KINDS: &[Entry] = &[cron_job::ENTRY, job::ENTRY, cron_job::V1BETA1];

@@ -6,13 +6,13 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{get, int, text},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, name},
     validate::not_negative,
 };
 
 // Those of the nodes are derived from their heartbeats.
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "coordination.k8s.io",
     kind: "Lease",
     plural: "leases",

@@ -2,6 +2,6 @@
 
 mod lease;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[lease::ENTRY];
+pub(super) const KINDS: &[Entry] = &[lease::ENTRY];

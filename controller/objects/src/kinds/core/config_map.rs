@@ -6,12 +6,12 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{entries, get, has},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, name},
     validate::config::{check_key, check_size, decoded_size, frozen},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ConfigMap",
     plural: "configmaps",
     short_names: &["cm"],

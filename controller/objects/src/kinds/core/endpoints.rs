@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::{
     json::{int, items, text},
-    kinds::{Kind, PLAIN, Source},
+    kinds::{Entry, PLAIN, Source},
     table::{AGE, Column, NAME, age, column, first_few, name, or_none},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "Endpoints",
     plural: "endpoints",
     short_names: &["ep"],

@@ -7,11 +7,11 @@ use crate::{
     field::{Errors, Path},
     human,
     json::{at, get, has, int, text},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{Column, NAME, column, name, wide},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "Event",
     plural: "events",
     short_names: &["ev"],

@@ -9,13 +9,13 @@ use crate::{
     defaults::pod::numbers_to_quantities,
     field::{Errors, Path},
     json::{at, ensure_map, entries, get, is_empty, items, items_mut, text},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     quantity as quantities,
     table::{Column, NAME, column, moment},
     validate::{container, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "LimitRange",
     plural: "limitranges",
     short_names: &["limits"],

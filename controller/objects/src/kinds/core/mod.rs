@@ -16,9 +16,9 @@ mod secret;
 mod service;
 mod service_account;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[
+pub(super) const KINDS: &[Entry] = &[
     config_map::ENTRY,
     endpoints::ENTRY,
     event::ENTRY,

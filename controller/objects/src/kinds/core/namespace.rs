@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use crate::{
     json::{default_to, ensure_map, has, text},
-    kinds::{Kind, PLAIN, PLAIN_SUBRESOURCE, STATUS, Subresource},
+    kinds::{Entry, PLAIN, PLAIN_SUBRESOURCE, STATUS, Subresource},
     table::{AGE, Column, NAME, age, column, name},
     validate,
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "Namespace",
     plural: "namespaces",
     short_names: &["ns"],

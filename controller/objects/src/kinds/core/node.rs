@@ -9,15 +9,12 @@ use crate::{
     defaults::pod::numbers_to_quantities,
     field::{Errors, Path},
     json::{at, default_to, entries, get, has, items, text, truth},
-    kinds::{Kind, PLAIN, STATUS},
+    kinds::{Entry, PLAIN, STATUS},
     table::{AGE, Column, NAME, age, column, name, or_none, wide},
-    validate::{
-        affinity::{self, EFFECTS},
-        container, formats, formed, one_of, required_text,
-    },
+    validate::{affinity::EFFECTS, container, formats, formed, one_of, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "Node",
     plural: "nodes",
     short_names: &["no"],
@@ -46,7 +43,7 @@ fn defaults(value: &mut Value) {
 }
 
 /// The taints of a node.
-pub(super) fn taints(spec: &Value, path: &Path, errors: &mut Errors) {
+fn taints(spec: &Value, path: &Path, errors: &mut Errors) {
     let mut seen = std::collections::BTreeSet::new();
     for (index, taint) in items(spec, "taints").iter().enumerate() {
         let path = path.child("taints").index(index);
@@ -62,7 +59,7 @@ pub(super) fn taints(spec: &Value, path: &Path, errors: &mut Errors) {
 }
 
 fn validate(value: &Value, errors: &mut Errors) {
-    affinity::taints(get(value, "spec"), &Path::new("spec"), errors);
+    taints(get(value, "spec"), &Path::new("spec"), errors);
     for list in ["capacity", "allocatable"] {
         for (name, quantity) in entries(get(value, "status"), list) {
             container::quantity(quantity, &Path::new("status").child(list).key(name), errors);

@@ -7,7 +7,7 @@ use crate::{
     defaults::pod::numbers_to_quantities,
     field::{Errors, Path},
     json::{default_to, ensure_map, entries, get, has, items, text},
-    kinds::{Kind, PLAIN, STATUS},
+    kinds::{Entry, PLAIN, STATUS},
     table::{
         AGE, Column, NAME, age, column, name,
         storage::{VOLUME_MODE, class_name, modes, or_unset, phase},
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "PersistentVolume",
     plural: "persistentvolumes",
     short_names: &["pv"],

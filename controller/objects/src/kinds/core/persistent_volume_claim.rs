@@ -7,7 +7,7 @@ use crate::{
     defaults,
     field::{Errors, Path},
     json::{at, get, items, text},
-    kinds::{Kind, PLAIN, STATUS},
+    kinds::{Entry, PLAIN, STATUS},
     quantity as quantities,
     table::{
         AGE, Column, NAME, age, column, name,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "PersistentVolumeClaim",
     plural: "persistentvolumeclaims",
     short_names: &["pvc"],

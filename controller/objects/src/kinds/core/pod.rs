@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    defaults::pod::{container, quality_of_service, spec_of_pod_or_template},
+    defaults::pod::{quality_of_service, spec_of_pod_or_template},
     field::{Errors, Path},
     human,
     json::{default_to, ensure_map, get, is_empty, items, items_mut, map_mut, text},
-    kinds::{ALL, Kind, PLAIN, PLAIN_SUBRESOURCE, STATUS, Subresource},
+    kinds::{ALL, Entry, PLAIN, PLAIN_SUBRESOURCE, STATUS, Subresource},
     table::{
         AGE, Column, NAME, age, column, name, or_none,
         pod::{Summary, condition},
         wide,
     },
-    validate::{affinity::same_toleration, formats, formed, pod::spec},
+    validate::{formats, formed, pod::spec},
 };
 
 /// Below a pod, a connection that is upgraded.
@@ -53,7 +53,7 @@ const POD_SUBRESOURCES: &[Subresource] = &[
     STATUS,
 ];
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "Pod",
     plural: "pods",
     short_names: &["po"],
@@ -114,7 +114,7 @@ fn requests_from_limits(container: &mut Value) {
 }
 
 /// Whether two tolerations differ at most in their seconds.
-pub(super) fn same_toleration(left: &Value, right: &Value) -> bool {
+fn same_toleration(left: &Value, right: &Value) -> bool {
     let key = |value: &Value| {
         let operator = text(value, "operator");
         let operator = if operator.is_empty() { "Equal" } else { operator }.to_owned();

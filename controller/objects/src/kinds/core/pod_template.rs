@@ -7,12 +7,12 @@ use crate::{
     defaults::workload::fill_template,
     field::{Errors, Path},
     json::{at, get},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{Column, NAME, column, containers_and_images, labels, name},
     validate::workload::template,
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "PodTemplate",
     plural: "podtemplates",
     has_generation: true,

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    defaults::workload::fill_template,
+    defaults::workload::{self, fill_template},
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, is_empty},
-    kinds::{ALL, Kind, PLAIN, SCALE, STATUS},
+    kinds::{ALL, Entry, PLAIN, SCALE, STATUS},
     table::{self, labels, workload::replica_set_row},
     validate::{
         meta, not_negative,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ReplicationController",
     plural: "replicationcontrollers",
     short_names: &["rc"],
@@ -44,16 +44,7 @@ fn defaults(value: &mut Value) {
     if is_empty(get(spec, "selector")) {
         spec["selector"] = labels.clone();
     }
-    labels_from_template(value, labels);
-}
-
-/// Gives an object without labels those of its template.
-pub(super) fn labels_from_template(value: &mut Value, labels: Value) {
-    if let Some(metadata) = ensure_map(value, "metadata")
-        && is_empty(get(metadata, "labels"))
-    {
-        metadata["labels"] = labels;
-    }
+    workload::labels_from_template(value, labels);
 }
 
 /// A ReplicationController, whose selector is a map of labels.

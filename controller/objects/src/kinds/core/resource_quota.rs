@@ -7,13 +7,13 @@ use crate::{
     defaults::pod::numbers_to_quantities,
     field::{Errors, Path},
     json::{at, entries, get, items},
-    kinds::{Kind, PLAIN, STATUS},
+    kinds::{Entry, PLAIN, STATUS},
     quantity as quantities,
     table::{AGE, Column, NAME, age, column, name},
     validate::{container, formats, immutable},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ResourceQuota",
     plural: "resourcequotas",
     short_names: &["quota"],

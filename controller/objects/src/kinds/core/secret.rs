@@ -1,13 +1,13 @@
 //! Secret: its entry, its defaults, its rules and its columns.
 
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
     field::{Errors, Path},
     json::{default_to, ensure_map, entries, get, has, text},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, name},
     validate::{
         config::{check_key, check_size, decoded_size, frozen},
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "Secret",
     plural: "secrets",
     fields: &["type"],

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use crate::{
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, has, int, items, items_mut, text},
-    kinds::{ALL, Kind, PLAIN, STATUS},
+    kinds::{ALL, Entry, PLAIN, STATUS},
     table::{AGE, Column, NAME, age, column, labels, name, or_none, service::balancer_addresses, wide},
     validate::{
         self, Unique, formats, formed, handlers, in_range, meta, one_of, one_of_if_set, required_text,
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "Service",
     plural: "services",
     short_names: &["svc"],

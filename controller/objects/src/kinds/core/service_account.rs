@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::{
     json::items,
-    kinds::{Kind, PLAIN, PLAIN_SUBRESOURCE, Subresource},
+    kinds::{Entry, PLAIN, PLAIN_SUBRESOURCE, Subresource},
     table::{AGE, Column, NAME, age, column, name},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ServiceAccount",
     plural: "serviceaccounts",
     short_names: &["sa"],

@@ -9,12 +9,12 @@ use crate::{
     faces,
     field::{Errors, Path},
     json::{default_to, get, has, int, items, items_mut, text},
-    kinds::{Face, Kind, PLAIN, Source},
+    kinds::{Entry, Face, PLAIN, Source},
     table::{AGE, Column, NAME, age, column, first_few, name},
     validate::{Unique, formats, formed, handlers, immutable, one_of},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "discovery.k8s.io",
     kind: "EndpointSlice",
     plural: "endpointslices",
@@ -28,7 +28,7 @@ pub(crate) const ENTRY: Kind = Kind {
 };
 
 // For kubectl 1.20, whose `describe endpointslice` knows no other version.
-pub(crate) const V1BETA1: Kind = Kind {
+pub(crate) const V1BETA1: Entry = Entry {
     version: "v1beta1",
     source: Source::Face(Face { show: faces::slice_v1beta1, store: None }),
     verbs: &["get", "list", "watch"],

@@ -2,6 +2,6 @@
 
 mod endpoint_slice;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[endpoint_slice::ENTRY, endpoint_slice::V1BETA1];
+pub(super) const KINDS: &[Entry] = &[endpoint_slice::ENTRY, endpoint_slice::V1BETA1];

@@ -2,11 +2,11 @@
 
 use crate::{
     faces,
-    kinds::{Face, Kind, PLAIN, Source},
+    kinds::{Entry, Face, PLAIN, Source},
 };
 
 // The events of the core group, as newer clients write them.
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "events.k8s.io",
     kind: "Event",
     plural: "events",

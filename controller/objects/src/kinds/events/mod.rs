@@ -2,6 +2,6 @@
 
 mod event;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[event::ENTRY];
+pub(super) const KINDS: &[Entry] = &[event::ENTRY];

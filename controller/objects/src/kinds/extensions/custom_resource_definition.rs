@@ -1,8 +1,8 @@
 //! CustomResourceDefinition: its entry.
 
-use crate::kinds::{CLUSTER, Kind};
+use crate::kinds::{CLUSTER, Entry};
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "apiextensions.k8s.io",
     kind: "CustomResourceDefinition",
     plural: "customresourcedefinitions",

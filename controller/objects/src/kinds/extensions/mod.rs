@@ -2,6 +2,6 @@
 
 mod custom_resource_definition;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[custom_resource_definition::ENTRY];
+pub(super) const KINDS: &[Entry] = &[custom_resource_definition::ENTRY];

@@ -3,10 +3,10 @@
 mod node_metrics;
 mod pod_metrics;
 
-use super::{Kind, PLAIN, Source};
+use super::{Entry, PLAIN, Source};
 use crate::table;
 
-const METRICS: Kind = Kind {
+const METRICS: Entry = Entry {
     group: "metrics.k8s.io",
     version: "v1beta1",
     source: Source::Derived,
@@ -16,4 +16,4 @@ const METRICS: Kind = Kind {
     ..PLAIN
 };
 
-pub(super) const KINDS: &[Kind] = &[node_metrics::ENTRY, pod_metrics::ENTRY];
+pub(super) const KINDS: &[Entry] = &[node_metrics::ENTRY, pod_metrics::ENTRY];

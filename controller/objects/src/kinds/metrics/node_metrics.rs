@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::METRICS;
-use crate::{kinds::Kind, table::metrics::cells};
+use crate::{kinds::Entry, table::metrics::cells};
 
-pub(crate) const ENTRY: Kind =
-    Kind { kind: "NodeMetrics", plural: "nodes", namespaced: false, row, ..METRICS };
+pub(crate) const ENTRY: Entry =
+    Entry { kind: "NodeMetrics", plural: "nodes", namespaced: false, row, ..METRICS };
 
 fn row(value: &Value, _: Timestamp) -> Vec<Value> {
     cells(value, [value].into_iter())

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::METRICS;
-use crate::{json::items, kinds::Kind, table::metrics::cells};
+use crate::{json::items, kinds::Entry, table::metrics::cells};
 
-pub(crate) const ENTRY: Kind = Kind { kind: "PodMetrics", plural: "pods", row, ..METRICS };
+pub(crate) const ENTRY: Entry = Entry { kind: "PodMetrics", plural: "pods", row, ..METRICS };
 
 /// The cells of a PodMetrics: all its containers together.
 fn row(value: &Value, _: Timestamp) -> Vec<Value> {

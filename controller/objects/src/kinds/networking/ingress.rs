@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use crate::{
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, has, is_empty, items, text},
-    kinds::{Kind, PLAIN, STATUS},
+    kinds::{Entry, PLAIN, STATUS},
     table::{AGE, Column, NAME, age, column, first_few, name, or_none, service::balancer_addresses},
     validate::{self, formats, formed, handlers, required_text},
 };
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "networking.k8s.io",
     kind: "Ingress",
     plural: "ingresses",

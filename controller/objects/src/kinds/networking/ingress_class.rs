@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{at, default_to, get, text},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, name, or_none},
     validate::{
         formats::{self, subdomain},
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "networking.k8s.io",
     kind: "IngressClass",
     plural: "ingressclasses",
@@ -35,7 +35,7 @@ fn defaults(value: &mut Value) {
 }
 
 /// A subdomain, a slash and a path: the name of a controller.
-pub(super) fn prefixed_path(text: &str) -> Vec<String> {
+fn prefixed_path(text: &str) -> Vec<String> {
     match text.split_once('/') {
         Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
             let path_good =
@@ -57,7 +57,7 @@ fn validate(value: &Value, errors: &mut Errors) {
         errors.too_long(&path.child("controller"), 250);
     }
     if required_text(spec, "controller", &path, errors) {
-        formed(spec, "controller", &path, formats::prefixed_path, errors);
+        formed(spec, "controller", &path, prefixed_path, errors);
     }
     let (parameters, path) = (get(spec, "parameters"), path.child("parameters"));
     if parameters.is_null() {

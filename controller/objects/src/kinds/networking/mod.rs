@@ -4,6 +4,6 @@ mod ingress;
 mod ingress_class;
 mod network_policy;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[ingress_class::ENTRY, ingress::ENTRY, network_policy::ENTRY];
+pub(super) const KINDS: &[Entry] = &[ingress_class::ENTRY, ingress::ENTRY, network_policy::ENTRY];

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::{
     json::at,
-    kinds::{Kind, PLAIN, REFUSED},
+    kinds::{Entry, PLAIN, REFUSED},
     table::{AGE, Column, NAME, age, column, name, selector},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "networking.k8s.io",
     kind: "NetworkPolicy",
     plural: "networkpolicies",

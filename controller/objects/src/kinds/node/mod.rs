@@ -2,6 +2,6 @@
 
 mod runtime_class;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[runtime_class::ENTRY];
+pub(super) const KINDS: &[Entry] = &[runtime_class::ENTRY];

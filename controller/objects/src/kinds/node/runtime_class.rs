@@ -6,12 +6,12 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{entries, get, text},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, name},
     validate::{container, formats, formed, immutable, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "node.k8s.io",
     kind: "RuntimeClass",
     plural: "runtimeclasses",

@@ -2,6 +2,6 @@
 
 mod pod_disruption_budget;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[pod_disruption_budget::ENTRY, pod_disruption_budget::V1BETA1];
+pub(super) const KINDS: &[Entry] = &[pod_disruption_budget::ENTRY, pod_disruption_budget::V1BETA1];

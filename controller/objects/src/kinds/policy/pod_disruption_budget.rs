@@ -7,12 +7,12 @@ use crate::{
     faces,
     field::{Errors, Path},
     json::{at, get, has, text},
-    kinds::{Face, Kind, PLAIN, STATUS, Source},
+    kinds::{Entry, Face, PLAIN, STATUS, Source},
     table::{AGE, Column, NAME, age, column, name, number},
     validate::{meta, one_of_if_set, workload},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "policy",
     kind: "PodDisruptionBudget",
     plural: "poddisruptionbudgets",
@@ -28,7 +28,7 @@ pub(crate) const ENTRY: Kind = Kind {
 };
 
 // What kubectl 1.20 writes by `create poddisruptionbudget`, and reads by `describe`.
-pub(crate) const V1BETA1: Kind = Kind {
+pub(crate) const V1BETA1: Entry = Entry {
     version: "v1beta1",
     source: Source::Face(Face { show: faces::budget_v1beta1, store: Some(faces::budget_from_v1beta1) }),
     ..ENTRY

@@ -1,9 +1,9 @@
 //! ClusterRoleBinding: its entry.
 
 use super::RBAC;
-use crate::kinds::Kind;
+use crate::kinds::Entry;
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "ClusterRoleBinding",
     plural: "clusterrolebindings",
     refusal: no_rbac!("ClusterRoleBindings"),

@@ -15,9 +15,9 @@ mod cluster_role_binding;
 mod role;
 mod role_binding;
 
-use super::{CLUSTER, Kind};
+use super::{CLUSTER, Entry};
 
-const RBAC: Kind = Kind { group: "rbac.authorization.k8s.io", ..CLUSTER };
+const RBAC: Entry = Entry { group: "rbac.authorization.k8s.io", ..CLUSTER };
 
-pub(super) const KINDS: &[Kind] =
+pub(super) const KINDS: &[Entry] =
     &[cluster_role_binding::ENTRY, cluster_role::ENTRY, role_binding::ENTRY, role::ENTRY];

@@ -1,9 +1,9 @@
 //! RoleBinding: its entry.
 
 use super::RBAC;
-use crate::kinds::Kind;
+use crate::kinds::Entry;
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "RoleBinding",
     plural: "rolebindings",
     namespaced: true,

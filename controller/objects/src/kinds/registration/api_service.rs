@@ -1,8 +1,8 @@
 //! APIService: its entry.
 
-use crate::kinds::{CLUSTER, Kind};
+use crate::kinds::{CLUSTER, Entry};
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "apiregistration.k8s.io",
     kind: "APIService",
     plural: "apiservices",

@@ -2,6 +2,6 @@
 
 mod api_service;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[api_service::ENTRY];
+pub(super) const KINDS: &[Entry] = &[api_service::ENTRY];

@@ -2,6 +2,6 @@
 
 mod priority_class;
 
-use super::Kind;
+use super::Entry;
 
-pub(super) const KINDS: &[Kind] = &[priority_class::ENTRY];
+pub(super) const KINDS: &[Entry] = &[priority_class::ENTRY];

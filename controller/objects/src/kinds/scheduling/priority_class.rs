@@ -6,12 +6,12 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{default_to, get, int, text, truth},
-    kinds::{Kind, PLAIN},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, name, number},
     validate::{immutable, one_of},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     group: "scheduling.k8s.io",
     kind: "PriorityClass",
     plural: "priorityclasses",

@@ -7,15 +7,12 @@ use super::STORAGE;
 use crate::{
     field::{Errors, Path},
     json::{default_to, ensure_map, get, items, text, truth},
-    kinds::Kind,
-    table::{
-        AGE, Column, NAME, age, column, joined, name, or_none,
-        storage::{modes, or_unset},
-    },
+    kinds::Entry,
+    table::{AGE, Column, NAME, age, column, joined, name, or_none, storage::or_unset},
     validate::{all_immutable, each_one_of, one_of_if_set},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "CSIDriver",
     plural: "csidrivers",
     returns_deleted: true,

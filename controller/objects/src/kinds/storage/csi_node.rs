@@ -7,12 +7,12 @@ use super::STORAGE;
 use crate::{
     field::{Errors, Path},
     json::{get, items, text},
-    kinds::Kind,
+    kinds::Entry,
     table::{AGE, Column, NAME, age, column, name},
     validate::{Unique, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "CSINode",
     plural: "csinodes",
     returns_deleted: true,

@@ -5,14 +5,14 @@ mod csi_node;
 mod storage_class;
 mod volume_attachment;
 
-use super::{Kind, PLAIN};
+use super::{Entry, PLAIN};
 
-const STORAGE: Kind = Kind {
+const STORAGE: Entry = Entry {
     group: "storage.k8s.io",
     namespaced: false,
     idle: "warren does not provision or attach storage yet: the object is only kept",
     ..PLAIN
 };
 
-pub(super) const KINDS: &[Kind] =
+pub(super) const KINDS: &[Entry] =
     &[csi_driver::ENTRY, csi_node::ENTRY, storage_class::ENTRY, volume_attachment::ENTRY];

@@ -7,12 +7,12 @@ use super::STORAGE;
 use crate::{
     field::{Errors, Path},
     json::{at, default_to, entries, get, text, truth},
-    kinds::Kind,
+    kinds::Entry,
     table::{AGE, Column, NAME, age, column},
     validate::{all_immutable, formats, immutable, one_of, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "StorageClass",
     plural: "storageclasses",
     short_names: &["sc"],

@@ -7,12 +7,12 @@ use super::STORAGE;
 use crate::{
     field::{Errors, Path},
     json::{default_to, ensure_map, get, has, text, truth},
-    kinds::{Kind, STATUS},
+    kinds::{Entry, STATUS},
     table::{AGE, Column, NAME, age, column, name},
-    validate::{immutable, required_text, storage::source},
+    validate::{immutable, required_text},
 };
 
-pub(crate) const ENTRY: Kind = Kind {
+pub(crate) const ENTRY: Entry = Entry {
     kind: "VolumeAttachment",
     plural: "volumeattachments",
     subresources: &[STATUS],
