@@ -142,9 +142,19 @@ impl<'s> Fields<'s> {
     /// The field with a name.
     pub fn get(self, name: &str) -> Option<Property<'s>> {
         match self {
-            Self::Table(message) => message.field(name).map(property),
+            Self::Table(message) => message.field(name).map(property).or_else(|| {
+                let says_its_type = ["apiVersion", "kind"].contains(&name) && self.kind().is_some();
+                says_its_type.then_some(TYPE_META)
+            }),
             Self::Structural(schema) => schema.property(name),
         }
+    }
+
+    /// `apiVersion` and kind of a type whose objects say what they are, also inside of others (a claim's template).
+    pub(crate) fn kind(self) -> Option<(String, &'static str)> {
+        let Self::Table(message) = self else { return None };
+        let root = super::roots().iter().find(|root| std::ptr::eq(root.message, message))?;
+        Some((crate::kinds::api_version(root.group, root.version), root.kind))
     }
 
     /// All fields, with their names.
@@ -184,6 +194,15 @@ impl<'s> Fields<'s> {
         message.fields.iter().filter(needed).map(|field| field.json).find(|name| !is_there(name))
     }
 }
+
+/// What an object says about its own type.
+const TYPE_META: Property<'static> = Property {
+    schema: Schema::Table(Type::String),
+    is_required: false,
+    is_pointer: false,
+    patch: Patch::Default,
+    apply: Merge::Default,
+};
 
 fn property(field: &'static Field) -> Property<'static> {
     Property {

@@ -79,6 +79,15 @@ impl<'v> Walk<'v> {
             self.path.push(Step::Field(name));
             self.field(fields, name, value)?;
             self.path.pop();
+            // An object in another one, as a claim's template is, may say what it is, and nothing else.
+            if ["apiVersion", "kind"].contains(&name.as_str())
+                && let Some((api_version, kind)) = fields.kind()
+            {
+                let expected = if name == "kind" { kind } else { &api_version };
+                if value != expected {
+                    return Err(Wrong(format!("invalid value: {}, expected {expected}", found(value))));
+                }
+            }
         }
         self.is_complete(fields, map)
     }

@@ -24,7 +24,7 @@ fn writable() -> impl Iterator<Item = &'static Kind> {
 }
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Fields of all kinds that are not kept as a whole, each type's once.

@@ -148,6 +148,17 @@ fn any_value_at_any_place() {
 }
 
 #[test]
+fn an_object_in_another_one_may_say_what_it_is() {
+    let kind = samples::served("statefulsets.apps");
+    for (field, value) in [("apiVersion", "v1"), ("kind", "PersistentVolumeClaim")] {
+        for value in [json!(value), json!("x"), json!(1), json!(null)] {
+            let claim = json!({field: value, "metadata": {"name": "data"}});
+            judge(kind, typed::of(kind).unwrap(), &json!({"spec": {"volumeClaimTemplates": [claim]}}));
+        }
+    }
+}
+
+#[test]
 fn the_corpus_of_bodies() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/fuzz/corpus/json_body");
     let mut seen = 0;
