@@ -32,8 +32,19 @@ fn typed_kinds() -> impl Iterator<Item = (&'static Kind, typed::Decode)> {
     KINDS.iter().filter_map(|kind| Some((kind, typed::of(kind)?)))
 }
 
+/// The one place where the structs say less than Kubernetes: a type without fields, in a kind that is refused, takes
+/// anything.
+fn is_known_to_differ(kind: &Kind, value: &Value) -> bool {
+    let mut versions = value["spec"]["versions"].as_array().into_iter().flatten();
+    kind.kind == "CustomResourceDefinition"
+        && versions.any(|version| ![json!(null), json!({})].contains(&version["subresources"]["status"]))
+}
+
 /// Says both answers if they differ.
 fn judge(kind: &Kind, oracle: typed::Decode, value: &Value) {
+    if is_known_to_differ(kind, value) {
+        return;
+    }
     let expected = oracle(kind, value);
     let found = strict::decode(kind, value);
     assert!(expected == found, "{}: {value}\nexpected {expected:?}\nfound    {found:?}", kind.kind);
