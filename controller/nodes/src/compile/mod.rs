@@ -155,8 +155,9 @@ impl Memory {
         touched: &mut Touched,
     ) -> Option<Vec<Failure>> {
         let Self { snapshot: held, agents, traffic, views, failures } = self;
-        let mut pass =
-            Pass { snapshot, config, progress, last, views, touched, failures, failures_changed: false };
+        // Whoever begins anew does not know what was said before.
+        let failures_changed = held.is_empty();
+        let mut pass = Pass { snapshot, config, progress, last, views, touched, failures, failures_changed };
         for difference in snapshot.diff(held) {
             concern(&difference, agents, traffic, &mut pass);
         }

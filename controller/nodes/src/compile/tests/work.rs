@@ -31,7 +31,10 @@ const PODS_OF_ONE: usize = 5;
 fn pod_of(application: usize, index: usize, revision: u64) -> Object {
     let node = format!("n{}", (application * PODS_OF_ONE + index) % 100);
     let environment = json!([{"configMapRef": {"name": format!("m{application}")}}]);
-    let spec = json!({"nodeName": node, "containers": [{"name": "c", "image": "i", "envFrom": environment}]});
+    // Variables for thousands of services would be all that this test makes.
+    let links = application < 5;
+    let container = json!({"name": "c", "image": "i", "envFrom": environment});
+    let spec = json!({"nodeName": node, "enableServiceLinks": links, "containers": [container]});
     let metadata = json!({
         "name": format!("a{application}-{index}"), "uid": format!("u{application}-{index}"),
         "creationTimestamp": "2026-01-01T00:00:10Z",
