@@ -1,13 +1,13 @@
 //! A consumer's view of the desired state: snapshot, marker, deltas; kept on disk, fenced by revision.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
+use imbl::OrdMap;
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,13 +25,23 @@ use crate::{connection::Controller, kept::Keeper, tasks::TaskSet};
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
-/// A whole desired state.
+/// Everything in a view, by key. A copy costs nothing and shares what does not change.
+pub type Items = OrdMap<String, Arc<Item>>;
+
+/// A whole desired state. A copy costs nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     /// Where in history it is.
     pub cursor: Cursor,
     /// Everything in the view, by key.
-    pub items: BTreeMap<String, Item>,
+    pub items: Items,
+}
+
+impl State {
+    /// A state of the given items.
+    pub fn new(cursor: Cursor, items: impl IntoIterator<Item = (String, Item)>) -> Self {
+        Self { cursor, items: items.into_iter().map(|(key, item)| (key, Arc::new(item))).collect() }
+    }
 }
 
 /// A handle on the feed; cheap to clone.
@@ -175,12 +185,12 @@ struct Assembly {
     /// Nothing older is ever accepted.
     fence: Cursor,
     state: Option<State>,
-    arriving: BTreeMap<String, Item>,
+    arriving: Items,
 }
 
 impl Assembly {
     fn new(fence: Cursor) -> Self {
-        Self { fence, state: None, arriving: BTreeMap::new() }
+        Self { fence, state: None, arriving: Items::new() }
     }
 
     fn apply(&mut self, batch: FeedBatch) -> anyhow::Result<Option<State>> {
@@ -193,7 +203,8 @@ impl Assembly {
             self.fence.revision,
             self.fence.epoch
         );
-        let upserts = batch.upserts.into_iter().filter_map(|FeedItem { key, item }| Some((key, item?)));
+        let upserts = batch.upserts.into_iter();
+        let upserts = upserts.filter_map(|FeedItem { key, item }| Some((key, Arc::new(item?))));
         if batch.snapshot {
             self.arriving.extend(upserts);
             if !batch.complete {
@@ -215,7 +226,7 @@ impl Assembly {
 
 /// Writes the newest state to disk, off the path of the consumer.
 async fn keep(
-    keeper: Keeper,
+    mut keeper: Keeper,
     mut states: watch::Receiver<Option<Arc<State>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -228,8 +239,12 @@ async fn keep(
             },
         }
         let Some(state) = states.borrow_and_update().clone() else { continue };
-        let keeper = keeper.clone();
-        let written = tokio::task::spawn_blocking(move || keeper.store(&state)).await?;
+        let (returned, written) = tokio::task::spawn_blocking(move || {
+            let written = keeper.store(&state);
+            (keeper, written)
+        })
+        .await?;
+        keeper = returned;
         if let Err(error) = written {
             tracing::error!(
                 error = format!("{error:#}"),
@@ -293,7 +308,7 @@ mod tests {
     fn a_state_survives_the_disk_and_damage_is_noticed() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("feeds/netd.bin");
-        let keeper = Keeper::new(file.clone(), None);
+        let mut keeper = Keeper::new(file.clone(), None);
         assert!(keeper.load().expect("absent").is_none());
         let mut assembly = Assembly::new(Cursor::default());
         let state =

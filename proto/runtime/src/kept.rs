@@ -7,11 +7,13 @@
 //!
 //! A member that restarts finds both. A machine that was rebooted has lost the key: its pods start from the kept
 //! state, except for containers that need a Secret, which wait for the controller and say so.
+//!
+//! The whole is written seldom; in between, changes are appended to a file of their own ([`crate::journal`]).
 
 use std::{
-    collections::BTreeMap,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -19,17 +21,22 @@ use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305, XNonce,
     aead::{Aead as _, Payload},
 };
+use imbl::ordmap::DiffItem;
 use prost::Message as _;
 use warren_proto::{
     control::{
-        BasicAuthentication, Container, FeedItem, Files, KeptFeed, PodInstruction, TlsCertificate, Volume,
+        BasicAuthentication, Container, FeedItem, Files, KeptChange, KeptFeed, PodInstruction, TlsCertificate, Volume,
         feed_item::Item, volume::Source,
     },
     vocabulary::Cursor,
 };
 use zeroize::Zeroizing;
 
-use crate::{feed::State, identity::write_private};
+use crate::{
+    feed::{Items, State},
+    identity::write_private,
+    journal::{self, Changes},
+};
 
 const KEY_FILE: &str = ".feed.key";
 const BOUND_TO: &[u8] = b"warren kept feed";
@@ -39,10 +46,11 @@ const LOST_MESSAGE: &str = "the container needs a Secret; Secrets are kept in me
      restarted since: waiting for the controller to send them again";
 
 /// Where a state is kept, and the key to its secrets.
-#[derive(Clone)]
 pub(crate) struct Keeper {
     file: PathBuf,
     key: Zeroizing<[u8; 32]>,
+    /// What this process has written last, and where changes to it go.
+    written: Option<(State, Changes)>,
 }
 
 impl Keeper {
@@ -59,31 +67,34 @@ impl Keeper {
                 })
                 .ok()
         });
-        Self { file, key: key.unwrap_or_else(|| Zeroizing::new(rand::random())) }
+        Self { file, key: key.unwrap_or_else(|| Zeroizing::new(rand::random())), written: None }
     }
 
-    pub(crate) fn store(&self, state: &State) -> anyhow::Result<()> {
+    /// Writes a state: by what changed since the last one, where that is less.
+    pub(crate) fn store(&mut self, state: &State) -> anyhow::Result<()> {
+        let appended = self.written.as_mut().is_some_and(|(written, changes)| {
+            if changes.are_many() {
+                return false;
+            }
+            let appended = changes.append(&change(written, state, &self.key));
+            *written = state.clone();
+            appended.inspect_err(|error| tracing::warn!("{error:#}; writing the whole feed")).is_ok()
+        });
+        if appended { Ok(()) } else { self.store_whole(state) }
+    }
+
+    fn store_whole(&mut self, state: &State) -> anyhow::Result<()> {
+        self.written = None;
         if let Some(directory) = self.file.parent() {
             std::fs::create_dir_all(directory)?;
         }
         let Cursor { epoch, revision } = state.cursor;
-        let (mut items, mut secret) = (Vec::with_capacity(state.items.len()), Vec::new());
-        for (key, item) in &state.items {
-            let blank = blanked(item);
-            if let Some(blank) = blank {
-                secret.push(FeedItem { key: key.clone(), item: Some(item.clone()) });
-                items.push(FeedItem { key: key.clone(), item: Some(blank) });
-            } else {
-                items.push(FeedItem { key: key.clone(), item: Some(item.clone()) });
-            }
-        }
-        let sealed = if secret.is_empty() {
-            Vec::new()
-        } else {
-            let whole = KeptFeed { epoch, revision, items: secret, sealed: Vec::new() };
-            self.seal(&Zeroizing::new(whole.encode_to_vec()))
-        };
-        write_private(&self.file, &KeptFeed { epoch, revision, items, sealed }.encode_to_vec())
+        let (items, secret) = divided(state.items.iter());
+        let sealed = sealed(state.cursor, secret, &self.key);
+        let whole = KeptFeed { epoch, revision, items, sealed }.encode_to_vec();
+        write_private(&self.file, &whole)?;
+        self.written = Some((state.clone(), Changes::begin(&self.file, state.cursor, whole.len())));
+        Ok(())
     }
 
     pub(crate) fn load(&self) -> anyhow::Result<Option<State>> {
@@ -94,25 +105,31 @@ impl Keeper {
         };
         let kept =
             KeptFeed::decode(&bytes[..]).with_context(|| format!("{} is damaged", self.file.display()))?;
-        let entries = kept.items.into_iter().filter_map(|FeedItem { key, item }| Some((key, item?)));
-        let mut items: BTreeMap<String, Item> = entries.collect();
-        if !kept.sealed.is_empty() {
-            match self.open(&kept.sealed) {
-                Some(whole) => put_back(&mut items, whole),
-                None => tracing::warn!(
-                    "the key of kept Secrets is gone; what needs them waits for the controller"
-                ),
-            }
+        let mut state = State { cursor: Cursor { epoch: kept.epoch, revision: kept.revision }, ..State::default() };
+        let mut is_whole = self.take_in(&mut state, kept.items, &kept.sealed);
+        for change in journal::read(&self.file, state.cursor)? {
+            change.deletes.iter().for_each(|key| drop(state.items.remove(key)));
+            is_whole &= self.take_in(&mut state, change.items, &change.sealed);
+            state.cursor = Cursor { epoch: change.epoch, revision: change.revision };
         }
-        Ok(Some(State { cursor: Cursor { epoch: kept.epoch, revision: kept.revision }, items }))
+        if !is_whole {
+            tracing::warn!("the key of kept Secrets is gone; what needs them waits for the controller");
+        }
+        Ok(Some(state))
     }
 
-    fn seal(&self, message: &[u8]) -> Vec<u8> {
-        let nonce: [u8; NONCE] = rand::random();
-        let sealed = XChaCha20Poly1305::new((&*self.key).into())
-            .encrypt(XNonce::from_slice(&nonce), Payload { msg: message, aad: BOUND_TO })
-            .expect("a message is shorter than 256 GiB");
-        [&nonce[..], &sealed].concat()
+    /// Whether what was sealed could be opened.
+    fn take_in(&self, state: &mut State, items: Vec<FeedItem>, sealed: &[u8]) -> bool {
+        let entries = items.into_iter().filter_map(|FeedItem { key, item }| Some((key, Arc::new(item?))));
+        state.items.extend(entries);
+        match self.open(sealed) {
+            _ if sealed.is_empty() => true,
+            Some(whole) => {
+                put_back(&mut state.items, whole);
+                true
+            }
+            None => false,
+        }
     }
 
     fn open(&self, sealed: &[u8]) -> Option<KeptFeed> {
@@ -122,6 +139,52 @@ impl Keeper {
             cipher.decrypt(XNonce::from_slice(nonce), Payload { msg: message, aad: BOUND_TO }).ok()?;
         KeptFeed::decode(&Zeroizing::new(opened)[..]).ok()
     }
+}
+
+/// What leads from one state to the next.
+fn change(old: &State, new: &State, key: &[u8; 32]) -> KeptChange {
+    let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
+    for difference in old.items.diff(&new.items) {
+        match difference {
+            DiffItem::Add(key, item) | DiffItem::Update { new: (key, item), .. } => upserts.push((key, item)),
+            DiffItem::Remove(key, _) => deletes.push(key.clone()),
+        }
+    }
+    let (items, secret) = divided(upserts.into_iter());
+    let Cursor { epoch, revision } = new.cursor;
+    let Cursor { epoch: after_epoch, revision: after_revision } = old.cursor;
+    let sealed = sealed(new.cursor, secret, key);
+    KeptChange { epoch, revision, after_epoch, after_revision, items, deletes, sealed }
+}
+
+/// Items without what comes from Secrets, and whole those that something was taken from.
+fn divided<'i>(items: impl Iterator<Item = (&'i String, &'i Arc<Item>)>) -> (Vec<FeedItem>, Vec<FeedItem>) {
+    let (mut plain, mut secret) = (Vec::new(), Vec::new());
+    for (key, item) in items {
+        let whole = || FeedItem { key: key.clone(), item: Some((**item).clone()) };
+        match blanked(item) {
+            Some(blank) => {
+                secret.push(whole());
+                plain.push(FeedItem { key: key.clone(), item: Some(blank) });
+            }
+            None => plain.push(whole()),
+        }
+    }
+    (plain, secret)
+}
+
+/// Nothing when nothing is secret.
+fn sealed(cursor: Cursor, secret: Vec<FeedItem>, key: &[u8; 32]) -> Vec<u8> {
+    if secret.is_empty() {
+        return Vec::new();
+    }
+    let Cursor { epoch, revision } = cursor;
+    let whole = KeptFeed { epoch, revision, items: secret, sealed: Vec::new() };
+    let (message, nonce) = (Zeroizing::new(whole.encode_to_vec()), rand::random::<[u8; NONCE]>());
+    let sealed = XChaCha20Poly1305::new(key.into())
+        .encrypt(XNonce::from_slice(&nonce), Payload { msg: &message, aad: BOUND_TO })
+        .expect("a message is shorter than 256 GiB");
+    [&nonce[..], &sealed].concat()
 }
 
 fn key_in(directory: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
@@ -142,11 +205,11 @@ fn key_in(directory: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     Ok(key)
 }
 
-fn put_back(items: &mut BTreeMap<String, Item>, whole: KeptFeed) {
+fn put_back(items: &mut Items, whole: KeptFeed) {
     for FeedItem { key, item } in whole.items {
         let (Some(item), Some(place)) = (item, items.get_mut(&key)) else { continue };
-        if blanked(&item).as_ref() == Some(place) {
-            *place = item;
+        if blanked(&item).as_ref() == Some(&**place) {
+            *place = Arc::new(item);
         }
     }
 }
@@ -229,11 +292,11 @@ mod tests {
             with("open", vec![plain.clone()], vec![]),
             with("mixed", vec![plain, secret, mounting], vec![volume]),
         ];
-        State { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() }
+        State::new(Cursor { epoch: 1, revision: 7 }, items)
     }
 
     fn pod<'a>(state: &'a State, uid: &str) -> &'a PodInstruction {
-        match &state.items[&format!("pod/{uid}")] {
+        match &*state.items[&format!("pod/{uid}")] {
             Item::Pod(pod) => pod,
             other => panic!("{other:?}"),
         }
@@ -268,7 +331,7 @@ mod tests {
             ("tls/shop/web".to_owned(), Item::TlsCertificate(certificate)),
             ("basic/shop/users".to_owned(), Item::BasicAuthentication(users)),
         ];
-        let state = State { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() };
+        let state = State::new(Cursor { epoch: 1, revision: 7 }, items);
         let keeper = || Keeper::new(file.clone(), Some(memory.path()));
         keeper().store(&state).expect("written");
         let bytes = std::fs::read(&file).expect("readable");
@@ -277,10 +340,10 @@ mod tests {
         std::fs::remove_file(memory.path().join(KEY_FILE)).expect("a reboot");
         let kept = keeper().load().expect("readable").expect("a state");
         assert!(
-            matches!(&kept.items["tls/shop/web"], Item::TlsCertificate(lost) if lost.key.is_empty() && lost.hosts == ["shop.test"])
+            matches!(&*kept.items["tls/shop/web"], Item::TlsCertificate(lost) if lost.key.is_empty() && lost.hosts == ["shop.test"])
         );
         assert!(
-            matches!(&kept.items["basic/shop/users"], Item::BasicAuthentication(lost) if lost.lost && lost.users.is_empty())
+            matches!(&*kept.items["basic/shop/users"], Item::BasicAuthentication(lost) if lost.lost && lost.users.is_empty())
         );
     }
 
@@ -310,14 +373,71 @@ mod tests {
         let whole = KeptFeed {
             items: items
                 .iter()
-                .map(|(key, item)| FeedItem { key: key.clone(), item: Some(item.clone()) })
+                .map(|(key, item)| FeedItem { key: key.clone(), item: Some((**item).clone()) })
                 .collect(),
             ..KeptFeed::default()
         };
-        let Some(Item::Pod(pod)) = items.get_mut("pod/mixed") else { panic!("a pod") };
+        let Some(Item::Pod(pod)) = items.get_mut("pod/mixed").map(Arc::make_mut) else { panic!("a pod") };
         pod.terminate_after_seconds = Some(3);
         let before = items.clone();
         put_back(&mut items, whole);
         assert_eq!(items, before);
+    }
+
+    #[test]
+    fn changes_are_appended_and_read_after_what_an_earlier_version_has_written() {
+        let (disk, memory) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let file = disk.path().join("agent.bin");
+        let open = || Keeper::new(file.clone(), Some(memory.path()));
+        let mut keeper = open();
+        keeper.store(&state()).expect("written");
+        let whole = std::fs::read(&file).expect("readable");
+        let mut state = state();
+        for revision in 8..40 {
+            state.cursor.revision = revision;
+            let Some(Item::Pod(pod)) = state.items.get_mut("pod/mixed").map(Arc::make_mut) else { panic!("a pod") };
+            pod.terminate_after_seconds = Some(u32::try_from(revision).expect("small"));
+            if revision == 20 {
+                state.items.remove("pod/open");
+            }
+            keeper.store(&state).expect("written");
+            assert_eq!(open().load().expect("readable"), Some(state.clone()), "{revision}");
+        }
+        assert_eq!(std::fs::read(&file).expect("readable"), whole, "the whole stays as it is");
+        let changes = std::fs::read(journal::beside(&file)).expect("readable");
+        assert!(!changes.windows(PLAIN.len()).any(|window| window == PLAIN.as_bytes()), "a secret lies on the disk");
+        // What an earlier version would read is a state that was accepted; the changes to it are not another's.
+        let before = KeptFeed::decode(&whole[..]).expect("an earlier version reads it");
+        assert_eq!((before.revision, before.items.len()), (7, 2));
+        std::fs::remove_file(memory.path().join(KEY_FILE)).expect("a reboot");
+        let kept = open().load().expect("readable").expect("a state");
+        assert_eq!((kept.cursor, pod(&kept, "mixed").terminate_after_seconds), (state.cursor, Some(39)));
+        assert!(pod(&kept, "mixed").containers[1].unresolved_message.contains("waiting for the controller"));
+    }
+
+    #[test]
+    fn many_changes_are_folded_into_the_whole() {
+        let disk = tempfile::tempdir().expect("a directory");
+        let file = disk.path().join("netd.bin");
+        let mut keeper = Keeper::new(file.clone(), None);
+        let container = |revision: u64| Container {
+            image: "x".repeat(20_000),
+            name: revision.to_string(),
+            ..Container::default()
+        };
+        let (mut wholes, mut last) = (0, Vec::new());
+        for revision in 1..=60 {
+            let pod = PodInstruction { containers: vec![container(revision)], ..PodInstruction::default() };
+            let state = State::new(Cursor { epoch: 1, revision }, [("pod/a".to_owned(), Item::Pod(pod))]);
+            keeper.store(&state).expect("written");
+            let whole = std::fs::read(&file).expect("readable");
+            wholes += usize::from(whole != last);
+            last = whole;
+            let changes = std::fs::metadata(journal::beside(&file)).map_or(0, |file| file.len());
+            assert!(changes < 320 << 10, "{changes} bytes of changes");
+            assert_eq!(Keeper::new(file.clone(), None).load().expect("readable"), Some(state));
+        }
+        assert!((2..=8).contains(&wholes), "written {wholes} times");
     }
 }
