@@ -5,7 +5,7 @@
 //! `/dev/shm/warren/CLUSTER/NODE/UID/NAME`, where the engine can see that directory.
 //!
 //! Those paths are the agent's own, and the engine may have them. A path that a pod can change (a `subPath` in what
-//! it writes to, a `hostPath`) is opened ([`beneath`]), and the engine gets a mount of what was opened ([`stage`]).
+//! it writes to, a `hostPath`) is opened (`beneath`), and the engine gets a mount of what was opened (`stage`).
 
 mod beneath;
 pub mod files;
