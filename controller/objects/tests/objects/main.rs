@@ -9,6 +9,7 @@ mod more_samples;
 mod properties;
 mod protobuf;
 mod samples;
+mod structural;
 mod sweep;
 mod tables;
 mod validation;
