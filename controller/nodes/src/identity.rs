@@ -9,7 +9,7 @@ use warren_runtime::{
     rate::shown,
     tls::PeerIdentity,
 };
-use warren_store::Snapshot;
+use warren_store::{Object, Snapshot};
 use warren_vocabulary::member::{Member, MemberRole};
 
 /// The organization of every member's certificate.
@@ -149,13 +149,16 @@ pub(crate) fn find(snapshot: &Snapshot, name: &str) -> Option<Arc<Member>> {
     Member::of(snapshot.get(&Member::key(name))?).ok()
 }
 
-/// All members; one that does not parse is left out and named in the log.
+/// A stored member; one that does not parse is named in the log.
+pub(crate) fn read(object: &Arc<Object>) -> Option<Arc<Member>> {
+    Member::of(object)
+        .inspect_err(|error| tracing::error!(error, member = %object.key, "a stored member is unusable"))
+        .ok()
+}
+
+/// All members that parse.
 pub(crate) fn members(snapshot: &Snapshot) -> impl Iterator<Item = Arc<Member>> {
-    snapshot.list(warren_vocabulary::resources::MEMBERS).filter_map(|object| {
-        Member::of(object)
-            .inspect_err(|error| tracing::error!(error, member = %object.key, "a stored member is unusable"))
-            .ok()
-    })
+    snapshot.list(warren_vocabulary::resources::MEMBERS).filter_map(read)
 }
 
 /// A member's role in the protocol's words.
@@ -169,7 +172,6 @@ pub(crate) fn role_of(member: &Member) -> Role {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use warren_store::Object;
 
     use super::*;
 

@@ -38,16 +38,17 @@ use warren_proto::{
     control::{Consumer, FeedItem},
     vocabulary::Cursor,
 };
-use warren_state::{Difference, Key, Object, Snapshot};
+use warren_state::{Difference, Key, Snapshot};
 use warren_vocabulary::{
     ClusterConfig,
     guard::{self, Failure, Progress, Unwatched},
-    member::{Member, MemberRole},
+    member::MemberRole,
     resources::{
         CONFIGMAPS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES,
     },
 };
 
+use crate::identity;
 use agents::Agents;
 pub(crate) use item::{Item, Items};
 pub(crate) use network::peer_key;
@@ -203,14 +204,7 @@ impl Pass<'_> {
     /// A member came, changed, or went. Whether it runs pods now and did not before, or the other way round.
     fn member(&mut self, difference: &Difference) -> bool {
         let name = &difference.key().name;
-        let read = |object: &Arc<Object>| {
-            Member::of(object)
-                .inspect_err(
-                    |error| tracing::error!(error, member = %object.key, "a stored member is unusable"),
-                )
-                .ok()
-        };
-        let member = difference.current.as_ref().and_then(read);
+        let member = difference.current.as_ref().and_then(identity::read);
         let place = member.as_deref().map(|member| Item::new(&network::config(member, self.config)));
         if self.views.members.get(name) != place.as_ref() {
             self.touched.members.insert(Arc::clone(name));

@@ -8,6 +8,7 @@ mod work;
 
 use serde_json::{Value, json};
 use warren_proto::control::{PodInstruction, feed_item};
+use warren_state::Object;
 
 use super::*;
 use crate::views::{Name, Published};
