@@ -46,7 +46,7 @@ use warren_vocabulary::ClusterConfig;
 
 pub use networks::WantedNetworks;
 pub use warren_store::{Key, KeyError};
-pub use warren_vocabulary::Networks;
+pub use warren_vocabulary::{Networks, dns_address, overlap};
 
 use starts::{Part, Starts};
 

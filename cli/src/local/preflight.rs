@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use bollard::models::{ContainerSummary, NetworkInspect, SystemInfo};
 use ipnet::Ipv4Net;
-use warren_controller::Networks;
+use warren_controller::{Networks, overlap};
 
 use super::{
     containers::{Member, Ports},
@@ -105,7 +105,7 @@ pub(crate) fn network_is_apart(network: &NetworkInspect, networks: &Networks) ->
     let subnets = network.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
     for subnet in subnets.filter_map(|config| config.subnet.as_deref()) {
         let Ok(parsed) = subnet.parse::<Ipv4Net>() else { continue };
-        let overlaps = |own: &Ipv4Net| own.contains(&parsed.trunc()) || parsed.contains(own);
+        let overlaps = |own: &Ipv4Net| overlap(*own, parsed);
         if let Some(own) = [networks.cluster(), networks.services()].into_iter().find(overlaps) {
             bail!(
                 "Docker's network {} has the subnet {subnet}, which overlaps the cluster's {own}: create it \

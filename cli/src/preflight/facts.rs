@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use ipnet::Ipv4Net;
 use rustls::{
     DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -19,19 +20,18 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use warren_controller::dns_address;
 use warren_netd::{
     kernel::{firewall::Firewall, underlay::Underlay, xtables},
     plan::firewall,
 };
 use warren_runtime::identity::Identity;
 
-use super::{Docker, Facts, Firewalls, Listener, Network, Route, Wanted};
+use super::{Docker, Facts, Firewalls, Listener, Route, Wanted};
 use crate::{args::JoinedNetworks, local::engine::Engine};
 
 /// How long the controller and the engine may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Which address of the service network answers questions for names.
-const DNS_HOST: u32 = 10;
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -138,7 +138,7 @@ fn routes(text: &str) -> Vec<Route> {
         let fields: Vec<_> = line.split_whitespace().collect();
         let number = |field: usize| u32::from_str_radix(fields.get(field)?, 16).ok().map(u32::from_be);
         let (address, mask) = (number(1)?, number(7)?);
-        let network = Network { address: address.into(), length: u8::try_from(mask.count_ones()).ok()? };
+        let network = Ipv4Net::new(address.into(), u8::try_from(mask.count_ones()).ok()?).ok()?;
         Some(Route { network, link: (*fields.first()?).to_owned() })
     };
     text.lines().skip(1).filter_map(route).collect()
@@ -219,8 +219,7 @@ fn process(pid: u32) -> String {
 fn wanted(candidate: &Candidate) -> Vec<Wanted> {
     const METRICS: &str = "give `warren node` another --metrics";
     const MOVE: &str = "have it listen on another port";
-    let services = candidate.networks.service_network.network();
-    let dns = IpAddr::V4(Ipv4Addr::from(u32::from(services).saturating_add(DNS_HOST)));
+    let dns = IpAddr::V4(dns_address(candidate.networks.service_network));
     let port = |purpose, udp, address, port, mend| Wanted { purpose, udp, address, port, mend };
     let mut wanted = vec![
         port("WireGuard", true, ANY, warren_proto::WIREGUARD_PORT, MOVE),

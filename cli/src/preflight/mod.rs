@@ -3,12 +3,10 @@
 
 pub(crate) mod facts;
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
+use warren_controller::overlap;
 
 use crate::{args::JoinedNetworks, output};
 
@@ -21,38 +19,11 @@ const TOLERABLE_SECONDS: i64 = 5;
 /// From here on a certificate that was just made counts as not yet valid.
 const REFUSED_SECONDS: i64 = 60;
 
-/// An IPv4 network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Network {
-    pub(crate) address: Ipv4Addr,
-    pub(crate) length: u8,
-}
-
-impl Network {
-    fn overlaps(self, other: Self) -> bool {
-        let length = u32::from(self.length.min(other.length));
-        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-        u32::from(self.address) & mask == u32::from(other.address) & mask
-    }
-}
-
-impl From<Ipv4Net> for Network {
-    fn from(net: Ipv4Net) -> Self {
-        Self { address: net.network(), length: net.prefix_len() }
-    }
-}
-
 /// The cluster's networks with what they are for: pods, and services.
-type Purposes = [(&'static str, Network); 2];
+type Purposes = [(&'static str, Ipv4Net); 2];
 
 fn purposes(networks: JoinedNetworks) -> Purposes {
-    [("cluster", networks.cluster_network.into()), ("service", networks.service_network.into())]
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
-    }
+    [("cluster", networks.cluster_network.trunc()), ("service", networks.service_network.trunc())]
 }
 
 /// The Docker engine, as it describes itself.
@@ -70,7 +41,7 @@ pub(crate) struct Docker {
 /// A route of the machine's.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
-    pub(crate) network: Network,
+    pub(crate) network: Ipv4Net,
     pub(crate) link: String,
 }
 
@@ -324,7 +295,7 @@ fn conflicts(routes: &[Route], networks: &Purposes) -> Vec<Check> {
     let foreign = |route: &&Route| {
         // The default route overlaps with everything, a route to nowhere ("*") leads to nobody, and what is ours
         // is no conflict.
-        route.network.length > 0
+        route.network.prefix_len() > 0
             && route.link != "*"
             && route.link != "warren0"
             && !route.link.starts_with("wrn")
@@ -333,7 +304,7 @@ fn conflicts(routes: &[Route], networks: &Purposes) -> Vec<Check> {
         .iter()
         .filter(foreign)
         .flat_map(|route| networks.iter().map(move |(purpose, network)| (route, *purpose, *network)))
-        .filter(|(route, _, network)| route.network.overlaps(*network))
+        .filter(|(route, _, network)| overlap(route.network, *network))
         .map(|(route, purpose, network)| {
             let Route { network: taken, link } = route;
             failure(

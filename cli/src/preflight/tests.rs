@@ -6,8 +6,8 @@ fn listener(udp: bool, address: &str, port: u16, holder: Option<&str>) -> Listen
     Listener { udp, address: address.parse().unwrap(), port, holder: holder.map(str::to_owned) }
 }
 
-fn network(text: &str) -> Network {
-    text.parse::<Ipv4Net>().unwrap().into()
+fn network(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
 }
 
 fn route(text: &str, link: &str) -> Route {

@@ -99,7 +99,7 @@ impl Networks {
         }
         check("cluster", cluster, Self::CLUSTER)?;
         check("service", services, Self::SERVICES)?;
-        if cluster.contains(&services) || services.contains(&cluster) {
+        if overlap(cluster, services) {
             return Err(NetworksError::Overlap { cluster, services });
         }
         if cluster.prefix_len() >= node_prefix {
@@ -124,10 +124,20 @@ impl Networks {
     pub fn members(&self) -> u32 {
         members(self.cluster, self.node_prefix)
     }
-    /// Where every node's DNS server listens: the tenth address of the service network.
+    /// Where every node's DNS server listens.
     pub fn dns_address(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.services.network()) + 10)
+        dns_address(self.services)
     }
+}
+
+/// Where the DNS servers of a cluster with this service network listen: at its tenth address.
+pub fn dns_address(services: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(services.network()).saturating_add(10))
+}
+
+/// Whether a packet could be meant for either network.
+pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other.network()) || other.contains(&one.network())
 }
 
 fn members(cluster: Ipv4Net, node_prefix: u8) -> u32 {
