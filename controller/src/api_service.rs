@@ -5,19 +5,18 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::Arc,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 use warren_runtime::CancellationToken;
-use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
+use warren_store::{Key, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig, ipam,
     resources::{ENDPOINTSLICES, SERVICE_NAME, SERVICEADDRESSES, SERVICES},
 };
 
-use crate::bootstrap;
+use crate::{bootstrap, writes::Writer};
 
 const NAMESPACE: &str = "default";
 const NAME: &str = "kubernetes";
@@ -57,7 +56,7 @@ pub(crate) fn advertised(listen: SocketAddr) -> Option<Ipv4Addr> {
 
 /// Keeps the service as it must be until stopped.
 pub(crate) async fn keep(
-    store: Arc<dyn Store>,
+    writer: Writer,
     config: ClusterConfig,
     listen: SocketAddr,
     advertised: Option<Ipv4Addr>,
@@ -69,11 +68,11 @@ pub(crate) async fn keep(
         );
     }
     loop {
-        if let Some(transaction) = plan(&store.snapshot(), &config, advertised, listen.port()) {
-            match store.commit(transaction).await {
-                // Whoever was faster: the next look sees it.
-                Ok(_) | Err(CommitError::Conflict(_)) => {}
-                Err(error) => tracing::warn!(%error, "cannot write the service {NAMESPACE}/{NAME}"),
+        let snapshot = writer.store.snapshot();
+        if let Some(transaction) = plan(&snapshot, &config, advertised, listen.port()) {
+            // Whoever was faster: the next look sees it.
+            if let Err(error) = writer.commit(&snapshot, transaction).await {
+                tracing::warn!(error = format!("{error:#}"), "cannot write the service {NAMESPACE}/{NAME}");
             }
         }
         tokio::select! {
@@ -173,7 +172,7 @@ fn metadata(labels: Value) -> Value {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use warren_store::{EmbeddedStore, Write};
+    use warren_store::{EmbeddedStore, Store, Write};
 
     use super::*;
 

@@ -1,13 +1,15 @@
 //! What exists in every cluster from its first start.
 
 use serde_json::{Value, json};
-use warren_store::{CommitError, Key, Store, Transaction};
+use warren_store::{Key, Transaction};
 use warren_vocabulary::resources;
+
+use crate::writes::Writer;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// Creates the namespaces that clients take for granted; those that exist are left alone.
-pub(crate) async fn namespaces(store: &dyn Store) -> anyhow::Result<()> {
+pub(crate) async fn namespaces(writer: &Writer) -> anyhow::Result<()> {
     for name in NAMESPACES {
         let value = json!({
             "apiVersion": "v1",
@@ -16,18 +18,23 @@ pub(crate) async fn namespaces(store: &dyn Store) -> anyhow::Result<()> {
             "spec": {"finalizers": ["kubernetes"]},
             "status": {"phase": "Active"},
         });
-        match store.commit(Transaction::new().create(Key::new(resources::NAMESPACES, "", name), value)).await
-        {
-            Ok(_) | Err(CommitError::Conflict(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
+        create_once(writer, Key::new(resources::NAMESPACES, "", name), value).await?;
+    }
+    Ok(())
+}
+
+/// Creates an object, unless it is there.
+async fn create_once(writer: &Writer, key: Key, value: Value) -> anyhow::Result<()> {
+    let snapshot = writer.store.snapshot();
+    if snapshot.get(&key).is_none() {
+        writer.commit(&snapshot, Transaction::new().create(key, value)).await?;
     }
     Ok(())
 }
 
 /// Creates the class of the ingresses that the gateways serve, which is that of every Ingress that names none. One that is
 /// there is left as it is: whoever wants another default takes the annotation from it.
-pub(crate) async fn ingress_class(store: &dyn Store) -> anyhow::Result<()> {
+pub(crate) async fn ingress_class(writer: &Writer) -> anyhow::Result<()> {
     let mut metadata = metadata(resources::INGRESS_CLASS, json!({}));
     metadata["annotations"] = json!({ resources::DEFAULT_CLASS: "true" });
     metadata["generation"] = json!(1);
@@ -37,11 +44,7 @@ pub(crate) async fn ingress_class(store: &dyn Store) -> anyhow::Result<()> {
         "metadata": metadata,
         "spec": {"controller": resources::INGRESS_CONTROLLER},
     });
-    let key = Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS);
-    match store.commit(Transaction::new().create(key, value)).await {
-        Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    create_once(writer, Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS), value).await
 }
 
 /// Metadata of an object that the controller makes itself.
@@ -57,7 +60,11 @@ pub(crate) fn metadata(name: &str, labels: Value) -> Value {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use warren_store::EmbeddedStore;
+    use std::sync::Arc;
+
+    use warren_store::{EmbeddedStore, Store};
+    use warren_vocabulary::ClusterConfig;
+    use warren_write::Gate;
 
     use super::*;
 
@@ -65,7 +72,9 @@ mod tests {
     async fn what_users_made_of_the_class_stays() {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path()).unwrap();
-        ingress_class(&*store).await.unwrap();
+        let gate = Arc::new(Gate::new(&ClusterConfig::default()));
+        let writer = Writer { store: Arc::clone(&store) as Arc<dyn Store>, gate, name: "bootstrap" };
+        ingress_class(&writer).await.unwrap();
         let key = Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS);
         let class = store.snapshot().get(&key).unwrap().value.clone();
         assert_eq!(class["metadata"]["annotations"][resources::DEFAULT_CLASS], "true");
@@ -74,14 +83,14 @@ mod tests {
         edited["metadata"].as_object_mut().unwrap().remove("annotations");
         let revision = store.snapshot().revision;
         store.commit(Transaction::new().replace(key.clone(), revision, edited)).await.unwrap();
-        ingress_class(&*store).await.unwrap();
+        ingress_class(&writer).await.unwrap();
         let kept = store.snapshot().get(&key).unwrap().value.clone();
         assert!(kept["metadata"].get("annotations").is_none(), "{kept}");
         // One that was deleted comes back with the next start.
         let mut removal = Transaction::new();
         removal.writes.push(warren_store::Write::Delete(key.clone()));
         store.commit(removal).await.unwrap();
-        ingress_class(&*store).await.unwrap();
+        ingress_class(&writer).await.unwrap();
         assert!(store.snapshot().get(&key).is_some());
     }
 }

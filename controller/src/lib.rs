@@ -7,6 +7,8 @@
 //!                    └────────────────────────────────────┘
 //! ```
 //!
+//! Whoever writes to the store passes the gate (`warren-write`).
+//!
 //! This crate is the composition root: it wires the rooms together and decides nothing.
 
 mod administrator;
@@ -19,9 +21,15 @@ mod operations;
 mod patience;
 mod places;
 mod planners;
+mod refusals;
 mod server;
 mod starts;
 mod streams;
+mod writes;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod gate_tests;
 
 use std::{
     collections::BTreeSet,
@@ -43,12 +51,14 @@ use warren_runtime::{
 };
 use warren_store::{EmbeddedStore, Store};
 use warren_vocabulary::ClusterConfig;
+use warren_write::Gate;
 
 pub use networks::WantedNetworks;
 pub use warren_store::{Key, KeyError};
 pub use warren_vocabulary::{Networks, dns_address, overlap};
 
 use starts::{Part, Starts};
+use writes::Writer;
 
 /// How long clients of streams may take to read how their sessions ended.
 const SEE_OFF: Duration = Duration::from_secs(3);
@@ -87,8 +97,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     starts.tell(&store.snapshot(), &command_line());
     let quarantined = quarantine(&config.quarantine, &*store);
     let mut cluster = ClusterConfig::of(networks::settle(&*store, config.networks).await?);
-    bootstrap::namespaces(&*store).await?;
-    bootstrap::ingress_class(&*store).await?;
+    let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    let gate = Arc::new(Gate::new(&cluster));
+    let writer = |name| Writer { store: Arc::clone(&shared), gate: Arc::clone(&gate), name };
+    bootstrap::namespaces(&writer("bootstrap")).await?;
+    bootstrap::ingress_class(&writer("bootstrap")).await?;
     cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)
@@ -97,15 +110,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let address = listener.local_addr()?;
     administrator::write_kubeconfig(directory, &authority, address)?;
 
-    let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&authority), cluster.clone());
+    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&gate), Arc::clone(&authority), cluster.clone());
     nodes.prepare(quarantined.clone(), starts.watch(Part::Compiling));
     let connections = TaskTracker::new();
     let api = warren_api::router(Api {
         store: Arc::clone(&shared),
         streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
         observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
-        config: cluster.clone(),
+        gate: Arc::clone(&gate),
         connections: connections.clone(),
     });
     let routes = server::Routes {
@@ -126,7 +138,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     sans.extend(advertised.map(|address| address.to_string()));
     let certificates = server::Certificates::new(Arc::clone(&authority), sans)?;
     let reachable =
-        api_service::keep(Arc::clone(&shared), cluster.clone(), address, advertised, stop.clone());
+        api_service::keep(writer("api-service"), cluster.clone(), address, advertised, stop.clone());
     tasks.spawn("api service", reachable);
     let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
     tasks.spawn("administrator", keeping);
@@ -138,7 +150,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
     tasks.spawn("streams", see_off(connections, stop.clone()));
     tasks.spawn("start", finish(Arc::clone(&starts), Arc::clone(&nodes), stop.clone()));
-    planners::start(&mut tasks, Arc::clone(&shared), nodes, cluster, quarantined, starts)?;
+    let planners = planners::Rooms { store: Arc::clone(&shared), gate, nodes, starts };
+    planners::start(&mut tasks, planners, cluster, quarantined)?;
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");
     Ok(Bound { addresses: vec![("api", address)], tasks })

@@ -56,7 +56,8 @@ fn same<T: Display + PartialEq>(option: &str, wanted: Option<T>, decided: T) -> 
     }
 }
 
-/// The cluster's networks. The first start decides them; a store from before they could be chosen has the defaults.
+/// The cluster's networks. The first start decides them; a store from before they could be chosen has the defaults. It is
+/// written before there is a gate for writes, which needs to know the networks.
 pub(crate) async fn settle(store: &dyn Store, wanted: WantedNetworks) -> anyhow::Result<Networks> {
     let snapshot = store.snapshot();
     if let Some(decided) = stored(&snapshot)? {
@@ -89,9 +90,17 @@ fn stored(snapshot: &Snapshot) -> anyhow::Result<Option<Networks>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use warren_store::EmbeddedStore;
 
     use super::*;
+    use crate::writes::Writer;
+
+    fn writer(store: &Arc<EmbeddedStore>) -> Writer {
+        let gate = Arc::new(warren_write::Gate::new(&warren_vocabulary::ClusterConfig::default()));
+        Writer { store: Arc::clone(store) as Arc<dyn Store>, gate, name: "bootstrap" }
+    }
 
     fn cluster(text: &str) -> WantedNetworks {
         WantedNetworks { cluster: Some(text.parse().unwrap()), ..WantedNetworks::default() }
@@ -104,7 +113,7 @@ mod tests {
         let wanted = WantedNetworks { node_prefix: Some(25), ..cluster("10.64.0.0/11") };
         let decided = settle(&*store, wanted).await.unwrap();
         assert_eq!((decided.node_prefix(), decided.members()), (25, 16_383));
-        bootstrap::namespaces(&*store).await.unwrap();
+        bootstrap::namespaces(&writer(&store)).await.unwrap();
         for agrees in [WantedNetworks::default(), wanted, cluster("10.64.0.0/11")] {
             assert_eq!(settle(&*store, agrees).await.unwrap(), decided);
         }
@@ -123,7 +132,7 @@ mod tests {
     async fn a_cluster_from_before_has_the_defaults() {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path()).unwrap();
-        bootstrap::namespaces(&*store).await.unwrap();
+        bootstrap::namespaces(&writer(&store)).await.unwrap();
         assert!(settle(&*store, cluster("10.64.0.0/11")).await.is_err(), "its members have other addresses");
         assert_eq!(settle(&*store, WantedNetworks::default()).await.unwrap(), Networks::default());
     }

@@ -13,10 +13,11 @@ use axum::{
 };
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use warren_nodes::{Nodes, TokenError, TokenInfo};
+use warren_nodes::{Nodes, TokenError, TokenInfo, WriteError};
 use warren_runtime::tls::PeerIdentity;
 use warren_store::CommitError;
 use warren_vocabulary::member::MemberRole;
+use warren_write::Refused;
 
 const DEFAULT_LIFETIME: u64 = 3_600;
 const LONGEST_BODY: usize = 16 << 10;
@@ -67,8 +68,19 @@ async fn create_token(State(nodes): State<Arc<Nodes>>, body: Bytes) -> Response 
     };
     match nodes.create_token(role, Duration::from_secs(seconds)).await {
         Ok(token) => (StatusCode::CREATED, Json(json!({"token": token}))).into_response(),
-        Err(TokenError::Store(error)) => refused(&error),
+        Err(TokenError::Store(error)) => not_written(&error),
         Err(error) => status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", error.to_string()),
+    }
+}
+
+/// What a client is told when something was not written.
+fn not_written(error: &WriteError) -> Response {
+    match error {
+        WriteError::Store(error) => refused(error),
+        WriteError::Refused(Refused { refusal, .. }) => {
+            let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::FORBIDDEN);
+            status(code, refusal.reason, refusal.message.clone())
+        }
     }
 }
 
@@ -126,7 +138,7 @@ async fn remove_member(State(nodes): State<Arc<Nodes>>, Path(name): Path<String>
     match nodes.remove_member(&name).await {
         Ok(true) => Json(json!({"removed": name})).into_response(),
         Ok(false) => status(StatusCode::NOT_FOUND, "NotFound", format!("members {name:?} not found")),
-        Err(error) => refused(&error),
+        Err(error) => not_written(&error),
     }
 }
 

@@ -15,14 +15,19 @@ use tokio::sync::Notify;
 use warren_nodes::{Nodes, Observed};
 use warren_plan::{Plan, Problem, Step, World};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
-use warren_store::{Change, CommitError, Key, Snapshot, Store, Watch};
+use warren_store::{Change, CommitError, Key, Snapshot, Store, Transaction, Watch};
 use warren_vocabulary::{
     ClusterConfig,
     guard::{Failure, Progress},
     resources,
 };
 
-use crate::starts::{Part, Starts};
+use warren_write::{Author, Gate, Passed};
+
+use crate::{
+    refusals::{Attempt, Refusals},
+    starts::{Part, Starts},
+};
 
 /// A pass at least this often, whatever was or was not noticed; with it, some of the objects that nothing has touched
 /// are looked at again.
@@ -110,22 +115,31 @@ impl Knowledge {
     }
 }
 
+/// What the planners' loop works with.
+pub(crate) struct Rooms {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) starts: Arc<Starts>,
+}
+
 /// Starts the planners' loop and what wakes it.
 pub(crate) fn start(
     tasks: &mut TaskSet,
-    store: Arc<dyn Store>,
-    nodes: Arc<Nodes>,
+    rooms: Rooms,
     config: ClusterConfig,
     quarantined: BTreeSet<Key>,
-    starts: Arc<Starts>,
 ) -> anyhow::Result<()> {
+    let Rooms { store, gate, nodes, starts } = rooms;
     let stop = tasks.stop().clone();
     let wake = Arc::new(Notify::new());
     tasks.spawn("planner-watch", watch(Arc::clone(&store), Arc::clone(&wake), stop.clone()));
     tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
     let knowledge = tokio::sync::Mutex::new(Some(Knowledge::start(&*store, config.clone())?));
     let (progress, reported) = (starts.watch(Part::Planning), Mutex::default());
-    let planner = Planner { store, nodes, config, quarantined, starts, progress, knowledge, reported };
+    let refusals = Mutex::default();
+    let planner =
+        Planner { store, gate, nodes, config, quarantined, starts, progress, knowledge, reported, refusals };
     let planner = Arc::new(planner);
     tasks.spawn("planner", async move {
         // A boxed future, because a lending one cannot be shown to be `Send`.
@@ -175,8 +189,27 @@ async fn forward(from: Arc<Notify>, to: Arc<Notify>, stop: CancellationToken) ->
     }
 }
 
+/// What planning has come to.
+struct Thought {
+    plan: Plan,
+    /// The whole state that was planned from: with what is set aside.
+    snapshot: Arc<Snapshot>,
+    took: Duration,
+    knowledge: Box<Knowledge>,
+}
+
+/// What became of a plan's steps.
+struct Applied {
+    /// Some could not be written, and may be later.
+    retry: bool,
+    /// Some were refused.
+    refused: bool,
+}
+
 struct Planner {
     store: Arc<dyn Store>,
+    /// What every planned write passes.
+    gate: Arc<Gate>,
     nodes: Arc<Nodes>,
     config: ClusterConfig,
     /// What an operator has set aside.
@@ -187,12 +220,14 @@ struct Planner {
     knowledge: tokio::sync::Mutex<Option<Box<Knowledge>>>,
     /// Problems are said once, not in every pass.
     reported: Mutex<BTreeSet<String>>,
+    /// What the gate did not let pass.
+    refusals: Mutex<Refusals>,
 }
 
 impl Planner {
     async fn pass(self: Arc<Self>) -> Pass {
         let mut lent = self.knowledge.lock().await;
-        let (plan, took, knowledge) = match self.think(lent.take()).await {
+        let Thought { plan, snapshot, took, knowledge } = match self.think(lent.take()).await {
             Ok(thought) => thought,
             Err(error) => {
                 tracing::debug!(%error, "no plan");
@@ -204,15 +239,17 @@ impl Planner {
         self.report(plan.problems, plan.failures.iter().chain(&knowledge.world.failures));
         *lent = Some(knowledge);
         drop(lent);
-        let retry = self.apply(plan.steps).await;
+        let applied = self.apply(&snapshot, plan.steps).await;
         tokio::time::sleep(took.min(LONGEST_REST)).await;
         let now = jiff::Timestamp::now();
         let wake_after = plan.wake_at.map(|at| now.duration_until(at).try_into().unwrap_or(Duration::ZERO));
-        Pass { retry, wake_after }
+        // What was refused is told by the next plan, which no commit wakes.
+        let wake_after = if applied.refused { Some(Duration::ZERO) } else { wake_after };
+        Pass { retry: applied.retry, wake_after }
     }
 
     /// Plans on a thread of its own. What it cannot end costs what was known: the next pass begins from nothing.
-    async fn think(&self, known: Option<Box<Knowledge>>) -> anyhow::Result<(Plan, Duration, Box<Knowledge>)> {
+    async fn think(&self, known: Option<Box<Knowledge>>) -> anyhow::Result<Thought> {
         let now = jiff::Timestamp::now();
         let observed = self.nodes.observe();
         // The acknowledgement was observed first: it can only be older than the snapshot.
@@ -222,12 +259,13 @@ impl Planner {
             None => Knowledge::start(&*self.store, self.config.clone())?,
         };
         knowledge.catch_up(&*self.store, snapshot.revision).await?;
-        knowledge.look(snapshot, &self.quarantined, observed, self.nodes.failures());
+        knowledge.look(Arc::clone(&snapshot), &self.quarantined, observed, self.nodes.failures());
+        knowledge.world.refusals = self.refusals.lock().observe(now);
         let progress = Arc::clone(&self.progress);
         let thread = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let plan = knowledge.planner.plan(&knowledge.world, now, &*progress);
-            (plan, started.elapsed(), knowledge)
+            Thought { plan, snapshot, took: started.elapsed(), knowledge }
         });
         let ended = |error: &tokio::task::JoinError| {
             tracing::error!(%error, "planning ended by a fault of ours; it begins again from nothing");
@@ -235,10 +273,53 @@ impl Planner {
         Ok(thread.await.inspect_err(ended)?)
     }
 
-    /// Commits all steps at once; a conflict is dropped, as the change that caused it wakes us again.
-    async fn apply(&self, steps: Vec<Step>) -> bool {
-        let commits = steps.into_iter().map(|step| commit(Arc::clone(&self.store), step));
-        join_all(commits).await.into_iter().any(|failed| failed)
+    /// Leads all steps through the gate and commits them at once; a conflict is dropped, as the change that caused it
+    /// wakes us again. `snapshot` is the state that they were planned from.
+    async fn apply(&self, snapshot: &Snapshot, steps: Vec<Step>) -> Applied {
+        let now = jiff::Timestamp::now();
+        let mut refused_some = false;
+        let mut commits = Vec::new();
+        for step in steps {
+            let attempt = Attempt::of(&step);
+            let Step { planner, why, transaction, .. } = step;
+            match self.gate.admit_all(snapshot, Author::controller(planner), transaction) {
+                Ok(Passed { transaction, left_out, .. }) => {
+                    for (event, refusal) in left_out {
+                        tracing::debug!(%event, %refusal, "an event was refused; what it tells of happens");
+                    }
+                    commits.push(self.commit(attempt, why, transaction));
+                }
+                Err(refused) => {
+                    metrics::counter!("warren_plan_refusals_total").increment(1);
+                    tracing::debug!(%refused, why, "the gate refused a planned step");
+                    self.refusals.lock().note(&attempt, &refused, now);
+                    refused_some = true;
+                }
+            }
+        }
+        let retry = join_all(commits).await.into_iter().any(|failed| failed);
+        Applied { retry, refused: refused_some }
+    }
+
+    /// Carries out one step; the answer is whether to try again.
+    async fn commit(&self, attempt: Attempt, why: String, transaction: Transaction) -> bool {
+        match self.store.commit(transaction).await {
+            Ok(revision) => {
+                tracing::debug!(revision, why, "planned");
+                metrics::counter!("warren_plan_steps_total").increment(1);
+                self.refusals.lock().succeeded(&attempt);
+                false
+            }
+            Err(CommitError::Conflict(precondition)) => {
+                tracing::debug!(?precondition, why, "planned from an older state; planning again");
+                metrics::counter!("warren_plan_conflicts_total").increment(1);
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, why, "cannot carry out a planned step");
+                true
+            }
+        }
     }
 
     fn report<'f>(&self, problems: Vec<Problem>, failures: impl Iterator<Item = &'f Failure>) {
@@ -257,25 +338,5 @@ impl Planner {
             current.insert(failure);
         }
         *reported = current;
-    }
-}
-
-/// Carries out one step; the answer is whether to try again.
-async fn commit(store: Arc<dyn Store>, step: Step) -> bool {
-    match store.commit(step.transaction).await {
-        Ok(revision) => {
-            tracing::debug!(revision, why = step.why, "planned");
-            metrics::counter!("warren_plan_steps_total").increment(1);
-            false
-        }
-        Err(CommitError::Conflict(precondition)) => {
-            tracing::debug!(?precondition, why = step.why, "planned from an older state; planning again");
-            metrics::counter!("warren_plan_conflicts_total").increment(1);
-            false
-        }
-        Err(error) => {
-            tracing::error!(%error, why = step.why, "cannot carry out a planned step");
-            true
-        }
     }
 }

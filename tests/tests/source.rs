@@ -8,6 +8,7 @@ const PURE: &[&str] = &[
     "controller/state",
     "controller/vocabulary",
     "controller/objects",
+    "controller/write",
     "controller/plan",
     "netd/plan",
     "agent/plan",

@@ -1,33 +1,17 @@
 //! Who asks, and whether they may. Until RBAC comes there are two answers: administrators
 //! (`system:masters`) may do everything, everybody else may see whether the server lives.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, header};
 use warren_runtime::tls::PeerIdentity;
+use warren_write::User;
 
 use crate::{
     path::{ResourceTarget, Target},
+    query,
     status::Status,
 };
-
-/// The group that may do everything.
-const MASTERS: &str = "system:masters";
-
-/// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct User {
-    pub(crate) name: String,
-    pub(crate) groups: Vec<String>,
-}
-
-impl User {
-    pub(crate) fn is_master(&self) -> bool {
-        self.groups.iter().any(|group| group == MASTERS)
-    }
-
-    fn is_authenticated(&self) -> bool {
-        self.groups.iter().any(|group| group == "system:authenticated")
-    }
-}
 
 /// The client certificate decides; without one a bearer token is refused (none is issued yet) and the rest is
 /// anonymous. Administrators may act as somebody else (`kubectl --as`).
@@ -36,26 +20,40 @@ pub(crate) fn authenticate(peer: Option<&PeerIdentity>, headers: &HeaderMap) -> 
         Some(peer) => {
             let mut groups = peer.organizations.clone();
             groups.push("system:authenticated".to_owned());
-            User { name: peer.common_name.clone(), groups }
+            User { name: peer.common_name.clone(), groups, ..User::default() }
         }
         None if headers.contains_key(header::AUTHORIZATION) => return Err(Status::unauthorized()),
         None => {
-            User { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()] }
+            let groups = vec!["system:unauthenticated".to_owned()];
+            User { name: "system:anonymous".to_owned(), groups, ..User::default() }
         }
     };
     impersonate(user, headers)
 }
+
+/// Begins the headers that say what else is known of whom an administrator acts as.
+const EXTRA: &str = "impersonate-extra-";
 
 fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
     let texts = |name: &str| -> Vec<String> {
         headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
     };
     let (names, mut groups) = (texts("impersonate-user"), texts("impersonate-group"));
+    let uid = texts("impersonate-uid").into_iter().next();
+    let extra: BTreeMap<String, Vec<String>> = headers
+        .keys()
+        .filter_map(|name| Some((name, name.as_str().strip_prefix(EXTRA)?)))
+        .map(|(name, key)| (query::decode(key, false), texts(name.as_str())))
+        .collect();
     let Some(name) = names.into_iter().next() else {
-        if groups.is_empty() {
-            return Ok(user);
-        }
-        return Err(Status::bad_request("impersonating a group requires the header Impersonate-User too"));
+        let what = match (groups.is_empty(), &uid, extra.is_empty()) {
+            (true, None, true) => return Ok(user),
+            (false, ..) => "a group",
+            (_, Some(_), _) => "a uid",
+            _ => "what else is known of a user",
+        };
+        let message = format!("impersonating {what} requires the header Impersonate-User too");
+        return Err(Status::bad_request(message));
     };
     if !user.is_master() {
         let message = format!(
@@ -66,7 +64,7 @@ fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
         return Err(Status::new(403, "Forbidden", message));
     }
     groups.push("system:authenticated".to_owned());
-    Ok(User { name, groups })
+    Ok(User { name, uid: uid.unwrap_or_default(), groups, extra })
 }
 
 /// Questions about oneself, which everybody with a name may ask.
@@ -117,6 +115,8 @@ mod tests {
     use super::*;
     use crate::path::parse;
 
+    const MASTERS: &str = "system:masters";
+
     fn peer(name: &str, organization: &str) -> PeerIdentity {
         PeerIdentity {
             common_name: name.into(),
@@ -164,8 +164,16 @@ mod tests {
         assert_eq!(authenticate(None, &headers).unwrap_err().code, 401);
         headers.insert("impersonate-user", HeaderValue::from_static("jane"));
         let jane = authenticate(Some(&peer("warren-admin", MASTERS)), &headers).unwrap();
-        assert_eq!(jane.name, "jane");
+        assert_eq!((jane.name.as_str(), jane.uid.as_str(), jane.extra.len()), ("jane", "", 0));
         assert!(authorize(&jane, "get", parse("/apis").as_ref(), "/apis").is_err());
         assert_eq!(authenticate(Some(&peer("x", "y")), &headers).unwrap_err().code, 403);
+        headers.insert("impersonate-uid", HeaderValue::from_static("u-1"));
+        headers.append("impersonate-extra-example.com%2fteam", HeaderValue::from_static("blue"));
+        headers.append("impersonate-extra-example.com%2fteam", HeaderValue::from_static("green"));
+        let jane = authenticate(Some(&peer("warren-admin", MASTERS)), &headers).unwrap();
+        assert_eq!(jane.uid, "u-1");
+        assert_eq!(jane.extra["example.com/team"], ["blue", "green"]);
+        headers.remove("impersonate-user");
+        assert_eq!(authenticate(Some(&peer("warren-admin", MASTERS)), &headers).unwrap_err().code, 400);
     }
 }

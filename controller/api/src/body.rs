@@ -104,7 +104,7 @@ impl WriteOptions {
     }
 }
 
-/// What is wrong with the name of a field manager, by the rules of Kubernetes. It is not kept.
+/// What is wrong with the name of a field manager, by the rules of Kubernetes.
 fn field_manager(name: &str) -> Vec<FieldError> {
     const LONGEST: usize = 128;
     let fault = |kind, value: Option<&str>, detail: String| FieldError {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
-use warren_vocabulary::ClusterConfig;
+use warren_write::Gate;
 
 use crate::{
     Api, Observations, PodStreams,
-    addresses::InFlight,
     body::Bodies,
     continuations::Continuations,
     endpoints,
@@ -27,8 +26,7 @@ pub(crate) struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) streams: Arc<dyn PodStreams>,
     pub(crate) observations: Arc<dyn Observations>,
-    pub(crate) config: ClusterConfig,
-    pub(crate) addresses: InFlight,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) continuations: Continuations,
     pub(crate) bodies: Bodies,
     /// What only the removal of slices tells of Endpoints.
@@ -44,8 +42,7 @@ impl Engine {
             store: api.store,
             streams: api.streams,
             observations: api.observations,
-            config: api.config,
-            addresses: InFlight::default(),
+            gate: api.gate,
             continuations: Continuations::default(),
             bodies: Bodies::default(),
             removals: Removals::default(),

@@ -6,12 +6,15 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_objects::schema;
+use warren_store::{Key, Object, Snapshot};
+use warren_vocabulary::{ClusterConfig, resources::NAMESPACES};
+use warren_write::{Actor, Author, Effect, Gate, Intent, Operation, User};
 
 use crate::{
-    admission, body,
+    body,
     continuations::Token,
     decode::{self, DEEPEST},
-    delete::DeleteOptions,
+    delete,
     kinds::{KINDS, Kind},
     meta,
     patch::Patch,
@@ -67,11 +70,25 @@ fn object(content_type: &'static str, input: &[u8]) {
     for validation in [FieldValidation::Strict, FieldValidation::Warn] {
         let Ok((mut object, _)) = body::object(kind, &headers, &text, validation) else { continue };
         let _ = meta::agree_with_url(kind, "default", "", &mut object);
-        let _ = meta::on_create(kind, &mut object, Timestamp::UNIX_EPOCH);
-        admission::create(kind, &mut object);
-        let _ = admission::validate_new(kind, &object);
-        let again = decode::json(object.to_string().as_bytes()).map(|decoded| decoded.value);
+        let _ = meta::on_create(kind, &mut object, "u", Timestamp::UNIX_EPOCH);
+        let Some(stored) = admitted(kind, object) else { continue };
+        let again = decode::json(stored.to_string().as_bytes()).map(|decoded| decoded.value);
         assert!(again.is_ok(), "what is stored can be read again");
+    }
+}
+
+/// What the gate makes of a new object, if it lets it in.
+fn admitted(kind: &'static Kind, object: Value) -> Option<Value> {
+    let namespace = if kind.namespaced { "default" } else { "" };
+    let key = Key::new(kind.resource, namespace, meta::text(&object, "name"));
+    let place = Object::new(Key::new(NAMESPACES, "", "default"), 1, json!({"metadata": {"name": "default"}}));
+    let user = User::default();
+    let author = Author { actor: Actor::Client(&user), manager: "" };
+    let intent = Intent { author, kind, key: &key, operation: Operation::Create { object } };
+    let gate = Gate::new(&ClusterConfig::default());
+    match gate.admit(&Snapshot::from_objects(1, [place]), intent).ok()?.effect {
+        Effect::Stored(stored) => Some(stored),
+        _ => None,
     }
 }
 
@@ -130,7 +147,7 @@ pub fn query(input: &[u8]) {
         let _ = options.continuation.as_deref().map(Token::decode);
     }
     let _ = (query.dry_run(), query.field_validation(), Include::parse(&query));
-    let _ = DeleteOptions::parse(&Value::Null, &query);
+    let _ = delete::options(&Value::Null, &query);
     for kind in KINDS.iter().take(4) {
         let _ = Selector::parse(kind, &query);
     }

@@ -1,7 +1,7 @@
 //! The Kubernetes API: one generic engine over one table of kinds.
 //!
 //! ```text
-//!  request ─► auth ─► path (pure) ─► verbs ─► admission, meta, patch, delete (pure) ─► store
+//!  request ─► auth ─► path (pure) ─► verbs ─► patch, meta (pure) ─► the gate (`warren-write`) ─► store
 //!                        │              │
 //!                        │              └─► watch: history ─► selectors ─► events or one-row tables
 //!                        └─► discovery, openapi, health (pure)
@@ -11,8 +11,6 @@
 //! (names, scope, subresources); nothing else here names a kind without need. Every error is a Kubernetes
 //! `Status` with Kubernetes' message.
 
-mod addresses;
-mod admission;
 mod auth;
 mod body;
 mod continuations;
@@ -55,7 +53,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use warren_proto::control::{LogsRequest, SessionFrame, UsageReport, session_open::Kind};
 use warren_store::Store;
-use warren_vocabulary::ClusterConfig;
+use warren_write::Gate;
 
 /// A pod that runs on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,8 +128,8 @@ pub struct Api {
     pub streams: Arc<dyn PodStreams>,
     /// What is known without the store.
     pub observations: Arc<dyn Observations>,
-    /// The cluster's addresses.
-    pub config: ClusterConfig,
+    /// What every write passes.
+    pub gate: Arc<Gate>,
     /// Connections that became streams. They end soon after their sessions do; whoever stops the API waits for them.
     pub connections: TaskTracker,
 }

@@ -1,10 +1,8 @@
-//! `metadata`: what the server sets, what it keeps, what it ignores. Pure, except that UIDs and generated names
-//! are random.
+//! `metadata`, as a request names it; the rest is the gate's. Generated names are random.
 
-use jiff::Timestamp;
 use rand::Rng;
-use serde_json::{Map, Value, json};
-use warren_objects::{ErrorKind, FieldError};
+use serde_json::{Value, json};
+pub(crate) use warren_write::metadata::{is_terminating, of, on_create, text, timestamp};
 
 use crate::{kinds::Kind, status::Status};
 
@@ -13,45 +11,6 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const SUFFIX: usize = 5;
 /// A generated name, with its suffix, fits in a label.
 const LONGEST_BASE: usize = 63 - SUFFIX;
-
-/// Fields that clients cannot set; on updates the stored values win.
-const SYSTEM_FIELDS: [&str; 6] = [
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generation",
-    "generateName",
-];
-
-/// RFC 3339, whole seconds, `Z`.
-pub(crate) fn timestamp(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// A text field of `metadata`; absent is empty.
-pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object["metadata"][field].as_str().unwrap_or("")
-}
-
-/// `metadata.finalizers`.
-pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
-    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-}
-
-/// Whether deletion has begun.
-pub(crate) fn is_terminating(object: &Value) -> bool {
-    !text(object, "deletionTimestamp").is_empty()
-}
-
-/// `metadata` as a map, made when it is absent. `object` is a JSON object: bodies are checked on arrival.
-pub(crate) fn of(object: &mut Value) -> &mut Map<String, Value> {
-    let slot = &mut object["metadata"];
-    if !slot.is_object() {
-        *slot = json!({});
-    }
-    slot.as_object_mut().expect("it was made a map one line above")
-}
 
 /// Checks that the body speaks of the object that the URL names, and fills in what it leaves out.
 pub(crate) fn agree_with_url(
@@ -88,27 +47,6 @@ pub(crate) fn agree_with_url(
     Ok(())
 }
 
-/// What a new object's metadata becomes. The name may still have to be generated.
-pub(crate) fn on_create(kind: &Kind, object: &mut Value, now: Timestamp) -> Result<(), Status> {
-    if !matches!(text(object, "resourceVersion"), "" | "0") {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-    }
-    let metadata = of(object);
-    let base = metadata.get("generateName").cloned();
-    for field in SYSTEM_FIELDS.into_iter().chain(["resourceVersion", "selfLink", "managedFields"]) {
-        metadata.remove(field);
-    }
-    metadata.insert("uid".into(), json!(uuid::Uuid::new_v4().to_string()));
-    metadata.insert("creationTimestamp".into(), json!(timestamp(now)));
-    if let Some(base) = base {
-        metadata.insert("generateName".into(), base);
-    }
-    if kind.has_generation {
-        metadata.insert("generation".into(), json!(1));
-    }
-    Ok(())
-}
-
 /// Whether the server has to choose the name.
 pub(crate) fn wants_generated_name(object: &Value) -> bool {
     text(object, "name").is_empty() && !text(object, "generateName").is_empty()
@@ -127,84 +65,9 @@ pub(crate) fn generated_name(base: &str, suffix: &str) -> String {
     name
 }
 
-/// What the metadata of a changed object becomes: the server's fields stay as they were.
-pub(crate) fn on_update(kind: &Kind, old: &Value, new: &mut Value) -> Result<(), Status> {
-    let name = text(old, "name").to_owned();
-    let (stated, uid) = (text(new, "uid"), text(old, "uid"));
-    if !stated.is_empty() && stated != uid {
-        let why = format!("Precondition failed: UID in precondition: {stated}, UID in object meta: {uid}");
-        return Err(Status::conflict_because(kind, &name, &why));
-    }
-    let metadata = of(new);
-    for field in SYSTEM_FIELDS.into_iter().chain(["resourceVersion", "name", "namespace"]) {
-        match old["metadata"].get(field) {
-            Some(value) => metadata.insert(field.into(), value.clone()),
-            None => metadata.remove(field),
-        };
-    }
-    metadata.remove("selfLink");
-    metadata.remove("managedFields");
-    refuse_new_finalizers(kind, old, new)
-}
-
-fn refuse_new_finalizers(kind: &Kind, old: &Value, new: &Value) -> Result<(), Status> {
-    if !is_terminating(old) {
-        return Ok(());
-    }
-    let known = finalizers(old);
-    let added: Vec<&str> =
-        finalizers(new).into_iter().filter(|finalizer| !known.contains(finalizer)).collect();
-    if added.is_empty() {
-        return Ok(());
-    }
-    let error = FieldError {
-        field: "metadata.finalizers".into(),
-        kind: ErrorKind::Forbidden,
-        value: None,
-        detail: format!(
-            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-            added.iter().map(|finalizer| format!("{finalizer:?}")).collect::<Vec<_>>().join(", ")
-        ),
-    };
-    Err(Status::invalid(kind, text(old, "name"), &[error]))
-}
-
-/// Counts a change of the desired state: anything but metadata and status.
-pub(crate) fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
-    if kind.has_generation && desired(old) != desired(new) {
-        bump_generation(new);
-    }
-}
-
-/// One more.
-pub(crate) fn bump_generation(object: &mut Value) {
-    let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
-    of(object).insert("generation".into(), json!(generation.saturating_add(1)));
-}
-
-fn desired(object: &Value) -> Vec<(&String, &Value)> {
-    let skipped = ["metadata", "status", "apiVersion", "kind"];
-    object.as_object().into_iter().flatten().filter(|(key, _)| !skipped.contains(&key.as_str())).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::find;
-
-    #[test]
-    fn creation_ignores_what_the_server_sets() {
-        let kind = find("apps", "v1", "deployments").unwrap();
-        let mut object =
-            json!({"metadata": {"name": "a", "uid": "mine", "deletionTimestamp": "x", "generation": 7}});
-        on_create(kind, &mut object, "2026-01-02T03:04:05.678Z".parse().unwrap()).unwrap();
-        assert_eq!(object["metadata"]["creationTimestamp"], "2026-01-02T03:04:05Z");
-        assert_ne!(object["metadata"]["uid"], "mine");
-        assert_eq!(object["metadata"]["generation"], 1);
-        assert!(object["metadata"].get("deletionTimestamp").is_none());
-        let mut versioned = json!({"metadata": {"name": "a", "resourceVersion": "5"}});
-        assert_eq!(on_create(kind, &mut versioned, Timestamp::UNIX_EPOCH).unwrap_err().code, 400);
-    }
 
     #[test]
     fn generated_names_are_bounded() {
@@ -212,32 +75,5 @@ mod tests {
         assert_eq!(name.len(), 63);
         assert_eq!(generated_name("web-", "bcdfg"), "web-bcdfg");
         assert!(suffix().bytes().all(|byte| ALPHABET.contains(&byte)));
-    }
-
-    #[test]
-    fn generation_counts_the_desired_state_only() {
-        let kind = find("apps", "v1", "deployments").unwrap();
-        let old = json!({"metadata": {"generation": 3}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
-        let mut new = old.clone();
-        new["status"]["replicas"] = json!(2);
-        new["metadata"]["labels"] = json!({"a": "b"});
-        count_generation(kind, &old, &mut new);
-        assert_eq!(new["metadata"]["generation"], 3);
-        new["spec"]["replicas"] = json!(2);
-        count_generation(kind, &old, &mut new);
-        assert_eq!(new["metadata"]["generation"], 4);
-    }
-
-    #[test]
-    fn finalizers_only_go_while_deleting() {
-        let kind = find("", "v1", "pods").unwrap();
-        let old = json!({"metadata": {"name": "a", "uid": "u", "deletionTimestamp": "t", "finalizers": ["x", "y"]}});
-        let mut fewer = json!({"metadata": {"name": "a", "finalizers": ["y"]}});
-        on_update(kind, &old, &mut fewer).unwrap();
-        assert_eq!(fewer["metadata"]["deletionTimestamp"], "t");
-        let mut more = json!({"metadata": {"finalizers": ["x", "z"]}});
-        assert_eq!(on_update(kind, &old, &mut more).unwrap_err().code, 422);
-        let mut other = json!({"metadata": {"uid": "v"}});
-        assert_eq!(on_update(kind, &old, &mut other).unwrap_err().code, 409);
     }
 }

@@ -4,9 +4,10 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 use warren_objects::validate;
+use warren_write::User;
 
 use crate::{
-    auth::{self, User},
+    auth,
     body::{self, WriteOptions},
     meta, path,
     respond::Reply,
@@ -27,7 +28,7 @@ pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
         return Err(Status::invalid(kind, meta::text(&review, "name"), &errors));
     }
     review["status"] = match kind.kind {
-        "SelfSubjectReview" => json!({"userInfo": {"username": call.user.name, "groups": call.user.groups}}),
+        "SelfSubjectReview" => json!({ "userInfo": user_info(&call.user) }),
         "TokenReview" => json!({
             "authenticated": false,
             "error": "tokens are not issued by this version of Warren, so none is valid",
@@ -44,7 +45,26 @@ pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
 /// Whom a SubjectAccessReview is about.
 fn subject(spec: &Value) -> User {
     let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
-    User { name: spec["user"].as_str().unwrap_or("").to_owned(), groups: groups.collect() }
+    let texts = |list: &Value| serde_json::from_value(list.clone()).unwrap_or_default();
+    let extra = spec["extra"].as_object().into_iter().flatten();
+    User {
+        name: spec["user"].as_str().unwrap_or("").to_owned(),
+        uid: spec["uid"].as_str().unwrap_or("").to_owned(),
+        groups: groups.collect(),
+        extra: extra.map(|(key, list)| (key.clone(), texts(list))).collect(),
+    }
+}
+
+/// What is known of a user; what is not known is left out.
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        info["uid"] = json!(user.uid);
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
 }
 
 fn verdict(user: &User, spec: &Value) -> Value {

@@ -8,14 +8,15 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use serde_json::Value;
 use tokio::time::Instant;
 use warren_runtime::tls::PeerIdentity;
 use warren_store::Transaction;
+use warren_write::{Actor, Author, User};
 
 use crate::{
-    auth::{self, User},
+    auth,
     body::Received,
     discovery,
     engine::Engine,
@@ -42,6 +43,16 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     /// Who asks.
     pub(crate) user: User,
+}
+
+impl Call {
+    /// Who writes, and as which field manager: the one that is named, or else the client's program.
+    pub(crate) fn author(&self) -> Author<'_> {
+        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let program = agent.and_then(|agent| agent.split('/').next()).unwrap_or_default();
+        let named = self.query.text("fieldManager").filter(|name| !name.is_empty());
+        Author { actor: Actor::Client(&self.user), manager: named.unwrap_or(program) }
+    }
 }
 
 /// The one handler.

@@ -3,40 +3,13 @@
 use serde::Serialize;
 use serde_json::Value;
 use warren_objects::{FieldError, text};
+use warren_write::{Cause, Details, Refusal};
 
 use crate::kinds::{self, Kind};
 
 /// No more of a message is told, nor of the name of what it is about.
 const LONGEST_MESSAGE: usize = 64 * 1024;
 const LONGEST_NAME: usize = 1024;
-
-/// Why one field or precondition failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Cause {
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) field: String,
-}
-
-/// What the error is about.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Details {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) group: String,
-    /// The plural resource, except for invalid objects, where it is the kind.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) kind: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) uid: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) causes: Vec<Cause>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) retry_after_seconds: Option<u32>,
-}
 
 /// A failure, as the client will see it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,16 +26,6 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self { code, reason, message: message.into(), details: None, continuation: None }
-    }
-
-    fn about(mut self, kind: &Kind, name: &str) -> Self {
-        self.details = Some(Box::new(Details {
-            name: name.to_owned(),
-            group: kind.group.to_owned(),
-            kind: kind.plural.to_owned(),
-            ..Details::default()
-        }));
-        self
     }
 
     fn with_cause(mut self, reason: &'static str, message: impl Into<String>, field: &str) -> Self {
@@ -91,9 +54,7 @@ impl Status {
 
     /// 403 about a resource.
     pub(crate) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        let subject =
-            if name.is_empty() { kind.resource.to_owned() } else { format!("{} \"{name}\"", kind.resource) };
-        Self::new(403, "Forbidden", format!("{subject} is forbidden: {why}")).about(kind, name)
+        Refusal::forbidden(kind, name, why).into()
     }
 
     /// 403 about a path that is no resource.
@@ -101,19 +62,8 @@ impl Status {
         Self::new(403, "Forbidden", format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\""))
     }
 
-    /// 403 for creations in a namespace that is going away.
-    pub(crate) fn namespace_terminating(kind: &Kind, name: &str, namespace: &str) -> Self {
-        let why =
-            format!("unable to create new content in namespace {namespace} because it is being terminated");
-        Self::forbidden(kind, name, &why).with_cause(
-            "NamespaceTerminating",
-            format!("namespace {namespace} is being terminated"),
-            "metadata.namespace",
-        )
-    }
-
     pub(crate) fn not_found(kind: &Kind, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.resource)).about(kind, name)
+        Refusal::not_found(kind, name).into()
     }
 
     /// 404 for paths and kinds that are not served.
@@ -154,15 +104,7 @@ impl Status {
     }
 
     pub(crate) fn already_exists(kind: &Kind, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", kind.resource))
-            .about(kind, name)
-    }
-
-    /// 409 for a name whose object is still on its way out.
-    pub(crate) fn still_being_deleted(kind: &Kind, name: &str) -> Self {
-        let mut status = Self::already_exists(kind, name);
-        status.message = format!("object is being deleted: {}", status.message);
-        status
+        Refusal::already_exists(kind, name).into()
     }
 
     /// 409 when no free name could be made.
@@ -174,14 +116,11 @@ impl Status {
 
     /// 409 because somebody else wrote first.
     pub(crate) fn conflict(kind: &Kind, name: &str) -> Self {
-        let why =
-            "the object has been modified; please apply your changes to the latest version and try again";
-        Self::conflict_because(kind, name, why)
+        Refusal::conflict(kind, name).into()
     }
 
     pub(crate) fn conflict_because(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.resource);
-        Self::new(409, "Conflict", message).about(kind, name)
+        Refusal::conflict_because(kind, name, why).into()
     }
 
     /// 410: history or the continuation's snapshot is gone.
@@ -204,26 +143,12 @@ impl Status {
 
     /// 422 naming every field that is wrong.
     pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_kind(kind.group, kind.kind, name, errors)
+        Refusal::invalid(kind, name, errors).into()
     }
 
     /// 422 for kinds that are no stored kinds (Scale, PodLogOptions, ...).
     pub(crate) fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let group_kind = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
-        let text = match errors {
-            [one] => one.to_string(),
-            many => format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
-        };
-        let mut status = Self::new(422, "Invalid", format!("{group_kind} \"{name}\" is invalid: {text}"));
-        status.details = Some(Box::new(Details {
-            uid: String::new(),
-            name: name.to_owned(),
-            group: group.to_owned(),
-            kind: kind.to_owned(),
-            causes: errors.iter().map(cause).collect(),
-            retry_after_seconds: None,
-        }));
-        status
+        Refusal::invalid_kind(group, kind, name, errors).into()
     }
 
     /// 422 without fields: a patch that does not fit the object.
@@ -286,6 +211,13 @@ impl Status {
     }
 }
 
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { code, reason, message, details } = refusal;
+        Self { code, reason, message, details, continuation: None }
+    }
+}
+
 /// The JSON of a `Status`, its fields in the order in which Kubernetes writes them: there are clients that compare texts.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -335,19 +267,9 @@ impl Body<'_> {
     }
 }
 
-fn cause(error: &FieldError) -> Cause {
-    Cause { reason: error.reason(), message: error.body(), field: error.field.clone() }
-}
-
 /// What a finished deletion answers, as JSON.
 pub(crate) fn deleted(kind: &Kind, name: &str, uid: &str) -> String {
-    let details = Details {
-        name: name.to_owned(),
-        group: kind.group.to_owned(),
-        kind: kind.plural.to_owned(),
-        uid: uid.to_owned(),
-        ..Details::default()
-    };
+    let details = Details { uid: uid.to_owned(), ..Details::of(kind, name) };
     Body { details: Some(&details), ..Body::of("Success") }.to_json()
 }
 

@@ -171,7 +171,7 @@ impl Nodes {
         if !has_none(&self.store.snapshot()) {
             return Ok(());
         }
-        self.update(&format!("member {}", caller.name), |snapshot| {
+        self.update(&caller.name, &format!("member {}", caller.name), |snapshot| {
             caller.check(snapshot)?;
             let Some(object) = snapshot.get(&Member::key(&caller.name)).filter(|_| has_none(snapshot)) else {
                 return Ok(None);
@@ -180,7 +180,8 @@ impl Nodes {
             let new = Member { id: Some(id.clone()), ..old };
             Ok(Some(Transaction::new().replace(object.key.clone(), object.revision, new.to_value())))
         })
-        .await
+        .await?;
+        Ok(())
     }
 }
 

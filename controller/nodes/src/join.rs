@@ -18,11 +18,13 @@ use warren_vocabulary::{
     member::{Member, MemberRole},
     resources::NODES,
 };
+use warren_write::Author;
 
 use crate::{
     AuthorityError, Nodes,
     identity::{self, Subject},
     node_status, tokens,
+    writes::WriteError,
 };
 
 /// How often a join is planned anew when something it read changed.
@@ -129,17 +131,22 @@ impl Nodes {
             let snapshot = self.store.snapshot();
             let token = tokens::check(&snapshot, &request.token, now)?;
             let transaction = self.admission(&snapshot, &token, request, (role, &id), now)?;
-            match self.store.commit(transaction).await {
+            match self.writer.commit(Author::node(name.as_str()), &snapshot, transaction).await {
                 Ok(_) => {
                     // Whoever had this name is somebody else from now on.
                     self.calls.end_strangers(&self.store.snapshot());
                     self.welcome(name.as_str(), role);
                     return Ok(JoinResponse { certificate, ca: self.ca.ca_der().to_vec() });
                 }
-                Err(CommitError::Conflict(Precondition::Revision(key, _))) if key == token.key => {
+                Err(WriteError::Store(CommitError::Conflict(Precondition::Revision(key, _))))
+                    if key == token.key =>
+                {
                     return Err(tokens::Refusal::Used.into());
                 }
-                Err(CommitError::Conflict(_)) => {}
+                Err(WriteError::Store(CommitError::Conflict(_))) => {}
+                Err(WriteError::Refused(refused)) => {
+                    return Err(Status::failed_precondition(format!("the join is refused: {refused}")).into());
+                }
                 Err(error) => {
                     return Err(Status::unavailable(format!("the join could not be stored: {error}")).into());
                 }

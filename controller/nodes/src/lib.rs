@@ -4,7 +4,7 @@
 //!  member ──Join──► tokens, ca ──► store
 //!  store ──► compile (pure) ──► views ──feed──► agent, netd, gateway ──acknowledge──► cursors ─┐
 //!  agent, netd, gateway ──heartbeat──► leases ───────────────────────────────────────────────┴► observe()
-//!  agent, netd ──reports──► status, events, members ──► store
+//!  agent, netd ──reports──► status, events, members ──► the gate for writes ──► store
 //!  kubectl logs ──► sessions ◄── agent dials in ──► stream
 //! ```
 //!
@@ -33,6 +33,7 @@ mod texts;
 mod tokens;
 mod usage;
 mod views;
+mod writes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +56,7 @@ use warren_vocabulary::{
     guard::{Failure, Progress, Unwatched},
     member::MemberRole,
 };
+use warren_write::{Author, Gate};
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
 pub use compile::{Feeds, afresh};
@@ -62,6 +64,7 @@ pub use identity::MEMBERS;
 pub use observe::Observed;
 pub use sessions::{Session, SessionError};
 pub use tokens::{TokenError, TokenInfo};
+pub use writes::WriteError;
 
 use compile::{Advance, Compiler};
 use cursors::Cursors;
@@ -72,6 +75,8 @@ use views::Published;
 /// After a change the compiler waits this long for the rest of the burst.
 const DEBOUNCE: Duration = Duration::from_millis(2);
 const EVENT_EXPIRY: Duration = Duration::from_secs(60);
+/// How often reports that were refused are tried again.
+const REFUSED_REPORTS: Duration = Duration::from_secs(5);
 
 /// What a client's certificate is worth.
 #[derive(Debug, Clone)]
@@ -92,6 +97,9 @@ pub enum Standing {
 /// The node-facing side: its services, its loops, and what planners and the API ask of it.
 pub struct Nodes {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) writer: writes::Writer,
+    /// Reports about pods that wait for the gate.
+    pub(crate) refused_reports: writes::RefusedReports,
     pub(crate) ca: Arc<CertificateAuthority>,
     pub(crate) config: ClusterConfig,
     pub(crate) started: Instant,
@@ -121,9 +129,16 @@ pub struct Nodes {
 
 impl Nodes {
     /// Nothing runs before [`Nodes::run`]; feeds wait for it.
-    pub fn new(store: Arc<dyn Store>, ca: Arc<CertificateAuthority>, config: ClusterConfig) -> Arc<Self> {
+    pub fn new(
+        store: Arc<dyn Store>,
+        gate: Arc<Gate>,
+        ca: Arc<CertificateAuthority>,
+        config: ClusterConfig,
+    ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
+            writer: writes::Writer { store: Arc::clone(&store), gate },
+            refused_reports: writes::RefusedReports::default(),
             store,
             ca,
             config,
@@ -160,9 +175,10 @@ impl Nodes {
         let _ = self.compiled.subscribe().wait_for(Option::is_some).await;
     }
 
-    /// Objects that could not be compiled.
+    /// Objects that could not be compiled, and pods about which no report is let pass.
     pub fn failures(&self) -> Vec<Failure> {
-        self.failures.lock().clone()
+        let compiled = self.failures.lock().clone();
+        compiled.into_iter().chain(self.refused_reports.failures()).collect()
     }
 
     /// The gRPC services Join and Control, behind the gate. Each request that came with a client certificate must
@@ -201,6 +217,7 @@ impl Nodes {
             outcome = self.compile_changes() => outcome,
             () = self.judge_leases() => Ok(()),
             () = self.expire_events() => Ok(()),
+            () = self.retry_refused_reports() => Ok(()),
         };
         self.closing.cancel();
         self.sessions.close();
@@ -216,7 +233,7 @@ impl Nodes {
 
     /// Makes a join token; the answer is its text, `wrn1.ID.SECRET.CAHASH`.
     pub async fn create_token(&self, role: MemberRole, lifetime: Duration) -> Result<String, TokenError> {
-        tokens::create(&*self.store, self.ca.fingerprint(), role, lifetime, Timestamp::now()).await
+        tokens::create(&self.writer, self.ca.fingerprint(), role, lifetime, Timestamp::now()).await
     }
 
     /// The tokens that can still be used.
@@ -226,7 +243,7 @@ impl Nodes {
 
     /// Removes a token before it is used.
     pub async fn revoke_token(&self, id: &str) -> Result<(), TokenError> {
-        tokens::revoke(&*self.store, id).await
+        tokens::revoke(&self.writer, id).await
     }
 
     async fn compile_changes(self: &Arc<Self>) -> anyhow::Result<()> {
@@ -337,9 +354,11 @@ impl Nodes {
         let mut ticks = tokio::time::interval(EVENT_EXPIRY);
         loop {
             ticks.tick().await;
-            while let Some(transaction) = events::expire(&self.store.snapshot(), Timestamp::now()) {
-                let expired = transaction.writes.len();
-                if let Err(error) = self.store.commit(transaction).await {
+            loop {
+                let snapshot = self.store.snapshot();
+                let Some(transaction) = events::expire(&snapshot, Timestamp::now()) else { break };
+                let (expired, author) = (transaction.writes.len(), Author::controller("event-expiry"));
+                if let Err(error) = self.writer.commit(author, &snapshot, transaction).await {
                     // Somebody counted one of them meanwhile, or the disk is full: the next round tries again.
                     tracing::debug!(%error, "old events stay for now");
                     break;

@@ -18,7 +18,7 @@ const MOST_IMAGES: usize = 50;
 
 /// A Node object for a member that just joined.
 pub(crate) fn new_node(member: &Member, uid: &str, now: Timestamp) -> Value {
-    let mut node = json!({
+    json!({
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
@@ -29,9 +29,7 @@ pub(crate) fn new_node(member: &Member, uid: &str, now: Timestamp) -> Value {
         },
         "spec": {"podCIDR": member.pod_cidr.to_string(), "podCIDRs": [member.pod_cidr.to_string()]},
         "status": {},
-    });
-    warren_objects::defaults::apply(warren_vocabulary::resources::NODES, &mut node);
-    node
+    })
 }
 
 /// The node with the report in its labels and status.

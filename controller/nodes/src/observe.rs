@@ -11,12 +11,14 @@ use warren_plan::Liveness;
 use warren_proto::control::{Consumer, PeerReport, Role};
 use warren_store::{CommitError, Transaction};
 use warren_vocabulary::member::{Member, MemberRole};
+use warren_write::Author;
 
 use crate::{
     Nodes,
     cursors::Cursors,
     identity::{self, consumers, role_of},
     leases::{self, Leases},
+    writes::WriteError,
 };
 
 /// How long members may take to find a restarted controller: their back-off, and a connection.
@@ -154,7 +156,7 @@ impl Nodes {
 
     /// Removes a member, so that its certificate opens nothing any more and its name can join again. For a node
     /// the Node object goes too. Whether there was such a member.
-    pub async fn remove_member(&self, name: &str) -> Result<bool, CommitError> {
+    pub async fn remove_member(&self, name: &str) -> Result<bool, WriteError> {
         loop {
             let snapshot = self.store.snapshot();
             let node = warren_store::Key::new(warren_vocabulary::resources::NODES, "", name);
@@ -163,8 +165,8 @@ impl Nodes {
             if let Some(node) = snapshot.get(&node) {
                 transaction = transaction.delete(node.key.clone(), node.revision);
             }
-            match self.store.commit(transaction).await {
-                Err(CommitError::Conflict(_)) => {}
+            match self.writer.commit(Author::controller("membership"), &snapshot, transaction).await {
+                Err(WriteError::Store(CommitError::Conflict(_))) => {}
                 outcome => {
                     // Now, and not when the change is compiled.
                     self.calls.end_strangers(&self.store.snapshot());

@@ -16,6 +16,7 @@ use warren_vocabulary::{
     member::Member,
     resources::{NODES, PODS},
 };
+use warren_write::{Author, Refused};
 
 use crate::{
     Nodes, events,
@@ -24,6 +25,7 @@ use crate::{
     node_status,
     status::{self, Observation},
     texts,
+    writes::WriteError,
 };
 
 /// An IP packet's length is a number of sixteen bits.
@@ -41,24 +43,55 @@ pub(crate) struct Tunnel {
     pub(crate) peers: Vec<PeerReport>,
 }
 
+/// Why a report was not written.
+pub(crate) enum Unwritten {
+    /// The gate did not let it pass.
+    Refused(Refused),
+    /// Anything else.
+    Failed(Status),
+}
+
+impl From<Status> for Unwritten {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+/// As the member is told.
+impl From<Unwritten> for Status {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Refused(refused) => {
+                Self::failed_precondition(format!("the report is refused: {refused}"))
+            }
+            Unwritten::Failed(status) => status,
+        }
+    }
+}
+
 impl Nodes {
     /// Commits what `plan` makes of the newest state, again and again until nobody comes between.
     pub(crate) async fn update(
         &self,
+        node: &str,
         what: &str,
         plan: impl Fn(&Snapshot) -> Result<Option<Transaction>, Status>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Unwritten> {
         for _ in 0..ATTEMPTS {
-            let Some(transaction) = plan(&self.store.snapshot())? else { return Ok(()) };
-            match self.store.commit(transaction).await {
+            let snapshot = self.store.snapshot();
+            let Some(transaction) = plan(&snapshot)? else { return Ok(()) };
+            match self.writer.commit(Author::node(node), &snapshot, transaction).await {
                 Ok(_) => return Ok(()),
-                Err(CommitError::Conflict(_)) => {
+                Err(WriteError::Store(CommitError::Conflict(_))) => {
                     metrics::counter!("warren_nodes_report_conflicts_total").increment(1);
                 }
-                Err(error) => return Err(Status::unavailable(format!("cannot store {what}: {error}"))),
+                Err(WriteError::Refused(refused)) => return Err(Unwritten::Refused(refused)),
+                Err(error) => {
+                    return Err(Status::unavailable(format!("cannot store {what}: {error}")).into());
+                }
             }
         }
-        Err(Status::aborted(format!("{what} kept changing; report it again")))
+        Err(Status::aborted(format!("{what} kept changing; report it again")).into())
     }
 
     /// Events first: they are about pods that the same report may end.
@@ -71,7 +104,7 @@ impl Nodes {
             self.record_event(caller, event, now).await?;
         }
         // Collected first: futures that borrow from a mapped stream are not general enough for an async trait.
-        let updates: Vec<_> = report.pods.iter().map(|pod| self.update_pod(caller, pod, now)).collect();
+        let updates: Vec<_> = report.pods.iter().map(|pod| self.update_pod(&caller.name, pod, now)).collect();
         let outcomes: Vec<_> = stream::iter(updates).buffer_unordered(CONCURRENT).collect().await;
         outcomes.into_iter().collect()
     }
@@ -95,14 +128,39 @@ impl Nodes {
         }
     }
 
-    async fn update_pod(&self, caller: &Caller, report: &PodStatus, now: Timestamp) -> Result<(), Status> {
+    /// A report that is refused is kept: the next ones are not held up by it.
+    async fn update_pod(&self, node: &str, report: &PodStatus, now: Timestamp) -> Result<(), Status> {
         let what = format!("pod {}/{}", report.namespace, report.name);
-        self.update(&what, |snapshot| Ok(plan_pod(snapshot, &caller.name, report, now))).await
+        let key = Key::new(PODS, &report.namespace, &report.name);
+        match self.update(node, &what, |snapshot| Ok(plan_pod(snapshot, node, report, now))).await {
+            Ok(()) => self.refused_reports.forget(&key),
+            Err(Unwritten::Refused(refused)) => {
+                self.refused_reports.note(key, node, report, &refused);
+                self.wake.notify_one();
+            }
+            Err(Unwritten::Failed(status)) => return Err(status),
+        }
+        Ok(())
+    }
+
+    /// Tries refused reports again, for ever.
+    pub(crate) async fn retry_refused_reports(&self) {
+        let mut ticks = tokio::time::interval(crate::REFUSED_REPORTS);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            for refused in self.refused_reports.all(&self.store.snapshot()) {
+                let outcome = self.update_pod(&refused.node, &refused.report, Timestamp::now()).await;
+                if let Err(status) = outcome {
+                    tracing::debug!(%status, "a refused report waits on");
+                }
+            }
+        }
     }
 
     async fn record_event(&self, caller: &Caller, event: &EventReport, now: Timestamp) -> Result<(), Status> {
         let what = format!("an event of pod {}/{}", event.pod_namespace, event.pod_name);
-        self.update(&what, |snapshot| {
+        let recorded = self.update(&caller.name, &what, |snapshot| {
             if own_pod(snapshot, &caller.name, &event.pod_namespace, &event.pod_name, &event.pod_uid)
                 .is_none()
             {
@@ -113,8 +171,16 @@ impl Nodes {
             let uid = uuid::Uuid::new_v4().to_string();
             let value = events::next(known.map(|known| &known.value), event, &caller.name, &uid, now);
             Ok(Some(put(known, key, value)))
-        })
-        .await
+        });
+        match recorded.await {
+            // In a namespace that is going away, for instance: nothing hangs on it.
+            Err(Unwritten::Refused(refused)) => {
+                tracing::debug!(%refused, "an event was refused");
+                metrics::counter!("warren_nodes_dropped_events_total").increment(1);
+                Ok(())
+            }
+            recorded => recorded.map_err(Status::from),
+        }
     }
 
     pub(crate) async fn report_node(&self, caller: &Caller, mut report: NodeReport) -> Result<(), Status> {
@@ -139,7 +205,8 @@ impl Nodes {
                 "others cannot reach a node by the address it reports"
             );
         }
-        self.update(&format!("node {}", caller.name), |snapshot| {
+        let what = format!("node {}", caller.name);
+        let reported = self.update(&caller.name, &what, |snapshot| {
             let key = Key::new(NODES, "", &caller.name);
             let known = snapshot.get(&key);
             let base = match known {
@@ -153,8 +220,8 @@ impl Nodes {
             let value = node_status::next(&base, &report, address, now);
             let unchanged = known.is_some_and(|known| known.value == value);
             Ok((!unchanged).then(|| put(known, key, value)))
-        })
-        .await
+        });
+        reported.await.map_err(Status::from)
     }
 
     pub(crate) async fn report_network(&self, caller: &Caller, report: NetworkReport) -> Result<(), Status> {
@@ -176,7 +243,7 @@ impl Nodes {
         if report.mtu > LARGEST_PACKET {
             return Err(Status::invalid_argument(format!("mtu: {} is larger than any packet", report.mtu)));
         }
-        self.update(&format!("member {}", caller.name), |snapshot| {
+        self.update(&caller.name, &format!("member {}", caller.name), |snapshot| {
             let Some(object) = snapshot.get(&Member::key(&caller.name)) else { return Ok(None) };
             let old = Member::from_object(object).map_err(Status::internal)?;
             let public_key = Some(key.to_string());

@@ -9,8 +9,14 @@ use jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use warren_store::{CommitError, Key, Object, Snapshot, Store, Transaction};
+use warren_store::{CommitError, Key, Object, Snapshot, Transaction};
 use warren_vocabulary::{member::MemberRole, resources::TOKENS};
+use warren_write::Author;
+
+use crate::writes::{WriteError, Writer};
+
+/// Who writes tokens.
+const AUTHOR: &str = "join-tokens";
 
 /// Why a token could not be made or revoked.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +29,7 @@ pub enum TokenError {
     Unknown(String),
     /// The store did not take it.
     #[error("cannot store the token: {0}")]
-    Store(#[from] CommitError),
+    Store(#[from] WriteError),
 }
 
 /// A token that can still be used. Its secret is known only to whom it was given.
@@ -83,7 +89,7 @@ fn equal(a: &str, b: &str) -> bool {
 
 /// Makes a token; the answer is its text.
 pub(crate) async fn create(
-    store: &dyn Store,
+    writer: &Writer,
     fingerprint: &str,
     role: MemberRole,
     lifetime: Duration,
@@ -98,13 +104,14 @@ pub(crate) async fn create(
         "metadata": {"name": id},
         "spec": {"secretSha256": hash(&secret), "expires": expires.to_string(), "role": role},
     });
-    let transaction = expired(&store.snapshot(), now)
+    let snapshot = writer.store.snapshot();
+    let transaction = expired(&snapshot, now)
         .into_iter()
         .fold(Transaction::new(), |transaction, object| {
             transaction.delete(object.key.clone(), object.revision)
         })
         .create(key(&id), value);
-    store.commit(transaction).await?;
+    writer.commit(Author::controller(AUTHOR), &snapshot, transaction).await?;
     tracing::info!(id, %expires, ?role, "made a join token");
     Ok(format!("wrn1.{id}.{secret}.{fingerprint}"))
 }
@@ -122,12 +129,13 @@ pub(crate) fn list(snapshot: &Snapshot, now: Timestamp) -> Vec<TokenInfo> {
 }
 
 /// Removes a token before it is used.
-pub(crate) async fn revoke(store: &dyn Store, id: &str) -> Result<(), TokenError> {
-    let snapshot = store.snapshot();
+pub(crate) async fn revoke(writer: &Writer, id: &str) -> Result<(), TokenError> {
+    let snapshot = writer.store.snapshot();
     let object = snapshot.get(&key(id)).ok_or_else(|| TokenError::Unknown(id.to_owned()))?;
-    match store.commit(Transaction::new().delete(key(id), object.revision)).await {
+    let transaction = Transaction::new().delete(key(id), object.revision);
+    match writer.commit(Author::controller(AUTHOR), &snapshot, transaction).await {
         Ok(_) => Ok(()),
-        Err(CommitError::Conflict(_)) => Err(TokenError::Unknown(id.to_owned())),
+        Err(WriteError::Store(CommitError::Conflict(_))) => Err(TokenError::Unknown(id.to_owned())),
         Err(error) => Err(error.into()),
     }
 }

@@ -4,6 +4,13 @@ mod harness;
 
 use harness::{Controller, Member};
 use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tonic::Code;
 use warren_proto::{
     control::{
@@ -12,7 +19,13 @@ use warren_proto::{
     },
     vocabulary::WireGuardKey,
 };
-use warren_store::Store as _;
+
+use warren_store::{Snapshot, Store as _};
+use warren_vocabulary::ClusterConfig;
+use warren_write::{
+    Actor, Gate, Refusal, Review, Verb,
+    chain::{self, Step},
+};
 
 async fn bound_pod(controller: &Controller, name: &str, node: &str, metadata: Value) {
     let mut all = json!({"name": name, "uid": format!("uid-{name}")});
@@ -236,4 +249,60 @@ async fn what_a_node_says_is_cut_and_its_events_do_not_fill_the_store() {
     }
     let events = controller.store.snapshot().list("events").count();
     assert!((900..1_400).contains(&events), "{events} of 1,500");
+}
+
+/// Notes what nodes write, and refuses one pod's status while it is told to.
+struct Witness {
+    seen: Arc<Mutex<Vec<(String, Verb, String)>>>,
+    refuses: Arc<AtomicBool>,
+}
+
+impl Step for Witness {
+    fn name(&self) -> &'static str {
+        "witness"
+    }
+
+    fn review(&self, _: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
+        if let Actor::Node(node) = review.author.actor {
+            self.seen.lock().expect("unharmed").push((node.to_owned(), review.verb, review.key.to_string()));
+        }
+        if review.verb == Verb::UpdateStatus && review.name() == "bad" && self.refuses.load(Ordering::Relaxed)
+        {
+            return Err(Refusal::forbidden(review.kind, review.name(), "not now"));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn reports_pass_the_gate_and_one_that_is_refused_holds_up_nobody_and_is_not_lost() {
+    let (seen, refuses) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+    let mut chain = chain::standard(&ClusterConfig::default());
+    chain.push(Box::new(Witness { seen: Arc::clone(&seen), refuses: Arc::clone(&refuses) }));
+    let controller = Controller::start_behind(Gate::with_chain(chain), ClusterConfig::default()).await;
+    let mut member = controller.member("node-1", Role::Node).await;
+    for name in ["bad", "good"] {
+        bound_pod(&controller, name, "node-1", json!({})).await;
+    }
+    report(&mut member, vec![running("bad"), running("good")], vec![]).await;
+    assert_eq!((phase(&controller, "bad"), phase(&controller, "good")), (Value::Null, json!("Running")));
+    let failures = controller.nodes.failures();
+    assert!(
+        matches!(&failures[..], [failure] if &*failure.key.name == "bad"
+            && failure.message == "pods \"bad\" is forbidden: not now"),
+        "{failures:?}"
+    );
+    let saw = |verb: Verb, key: &str| {
+        let wanted = ("node-1".to_owned(), verb, key.to_owned());
+        seen.lock().expect("unharmed").contains(&wanted)
+    };
+    assert!(saw(Verb::Create, "nodes/node-1") && saw(Verb::UpdateStatus, "pods/default/good"));
+    // Nobody reports again: it is remembered here.
+    refuses.store(false, Ordering::Relaxed);
+    let written = async {
+        while phase(&controller, "bad") != "Running" || !controller.nodes.failures().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(harness::PATIENCE, written).await.expect("the report is tried again");
 }

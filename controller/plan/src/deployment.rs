@@ -21,12 +21,14 @@ use k8s_openapi::api::apps::v1::Deployment;
 use warren_state::Key;
 
 use crate::{
+    events::{self, Event},
     object,
     outcome::Outcome,
     selector,
     view::{Typed, View},
 };
 use draft::Draft;
+use warren_vocabulary::resources::REPLICASETS;
 
 pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
     for key in keys.iter().filter(|key| !view.namespace_terminating(&key.namespace)) {
@@ -72,6 +74,17 @@ fn plan_deployment(view: &View<'_>, deployment: &Typed<'_, Deployment>, outcome:
         status::rollout(&mut draft, outcome);
     }
     draft.finish(outcome);
+    tell_refusal(view, deployment, outcome);
+}
+
+/// Says by an event that the new replica set is refused, once per refusal.
+fn tell_refusal(view: &View<'_>, deployment: &Typed<'_, Deployment>, outcome: &mut Outcome<'_>) {
+    let about = deployment.object;
+    let Some(refused) = view.world.refused(&about.key, REPLICASETS) else { return };
+    outcome.wake(refused.until);
+    let message = format!("Failed to create new replica set: {}", refused.message);
+    let reason = revision::CREATE_ERROR;
+    events::once(view, outcome, &Event { about, component: COMPONENT, reason, message, warning: true });
 }
 
 /// `deployment.kubernetes.io/NAME`.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use warren_state::{Key, Object, Transaction};
 
 use crate::{
+    RefusedWrite,
     events::{self, Event},
     object::{self, Condition},
     outcome::Outcome,
@@ -33,7 +34,8 @@ pub(crate) fn is_told(object: &Object) -> bool {
 /// `failed` is what the planners failed on, in this pass or an earlier one.
 pub(crate) fn plan(view: &View<'_>, failed: &[Failure], outcome: &mut Outcome<'_>) {
     let mut failures = BTreeMap::<Key, Vec<Failure>>::new();
-    for failure in failed.iter().chain(&view.world.failures) {
+    let refusals = refusals(view);
+    for failure in failed.iter().chain(&view.world.failures).chain(&refusals) {
         failures.entry(failure.key.clone()).or_default().push(failure.clone());
     }
     for (key, failures) in &failures {
@@ -44,6 +46,21 @@ pub(crate) fn plan(view: &View<'_>, failed: &[Failure], outcome: &mut Outcome<'_
     for object in view.views.all(By::Failed).filter(|object| !failures.contains_key(&object.key)) {
         set(view, object, "False", "Planned", "", Transaction::new(), outcome);
     }
+}
+
+/// What was refused to planners that have no word of their own for it.
+fn refusals(view: &View<'_>) -> Vec<Failure> {
+    let all = view.world.refusals.iter().flat_map(|(about, all)| all.iter().map(move |one| (about, one)));
+    let untold = all.filter(|(about, refused)| {
+        let made = (&*about.resource, &*refused.what.resource, &*refused.what.name);
+        !matches!(made, (REPLICASETS, PODS, "") | (DEPLOYMENTS, REPLICASETS, ""))
+    });
+    let failure = |(about, refused): (&Key, &RefusedWrite)| Failure {
+        stage: refused.planner,
+        key: about.clone(),
+        message: format!("refused: {}", refused.message),
+    };
+    untold.map(failure).collect()
 }
 
 fn tell(view: &View<'_>, object: &Object, failures: &[Failure], outcome: &mut Outcome<'_>) {

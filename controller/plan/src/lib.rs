@@ -11,8 +11,9 @@
 //! meet in the store. A step is a compare-and-swap transaction that carries the revisions it was planned
 //! from; one that fails is dropped and planned anew, so that a replay creates nothing twice. Children are named by
 //! what they belong to; pods also by the revision that their plan was made from, for no name may come back. An object
-//! that a planner fails on is left out and named ([`Failure`]), whatever the fault. There is no clock, randomness or
-//! I/O here: time is an argument.
+//! that a planner fails on is left out and named ([`Failure`]), whatever the fault. Every step passes the gate for
+//! writes; what that refuses comes back ([`RefusedWrite`]), is told at the object, and is not tried again at once. There is
+//! no clock, randomness or I/O here: time is an argument.
 
 pub mod node_lifecycle;
 
@@ -80,9 +81,31 @@ pub struct World {
     pub quarantined: Vec<Arc<Object>>,
     /// What could not be compiled for the members; it is told at the objects.
     pub failures: Vec<Failure>,
+    /// Writes of earlier plans that were refused, by the object that they were planned for.
+    pub refusals: BTreeMap<Key, Vec<RefusedWrite>>,
+}
+
+/// A write of an earlier plan that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedWrite {
+    /// Which planner wanted it: [`Step::planner`].
+    pub planner: &'static str,
+    /// What was to be written. The name of what was to be made is empty, for the next one may have another.
+    pub what: Key,
+    /// Why it was refused.
+    pub message: String,
+    /// It is not tried again before this time.
+    pub until: Timestamp,
 }
 
 impl World {
+    /// Why nothing of a resource could be made for an object, if it was refused the last time.
+    pub(crate) fn refused(&self, about: &Key, resource: &str) -> Option<&RefusedWrite> {
+        let made =
+            |refused: &&RefusedWrite| refused.what.name.is_empty() && &*refused.what.resource == resource;
+        self.refusals.get(about)?.iter().find(made)
+    }
+
     /// Whether an object of this key exists, set aside or not.
     pub(crate) fn exists(&self, key: &Key) -> bool {
         self.snapshot.get(key).is_some() || self.quarantined.iter().any(|object| object.key == *key)
@@ -92,6 +115,10 @@ impl World {
 /// One atomic change and its reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
+    /// Which planner wants it.
+    pub planner: &'static str,
+    /// For which object.
+    pub about: Key,
     /// For the log: "scale default/web-5d4f to 3".
     pub why: String,
     /// What to commit.

@@ -282,6 +282,13 @@ pub(crate) fn condition<'v>(value: &'v Value, kind: &str) -> Option<&'v Value> {
     at(value, "/status/conditions")?.as_array()?.iter().find(|c| c["type"] == kind)
 }
 
+/// Takes a condition away.
+pub(crate) fn remove_condition(value: &mut Value, kind: &str) {
+    if let Some(list) = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
+        list.retain(|condition| condition["type"] != kind);
+    }
+}
+
 /// What a condition should say.
 pub(crate) struct Condition<'a> {
     pub(crate) kind: &'a str,

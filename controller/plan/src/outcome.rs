@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use warren_state::{Key, Object, Precondition, Transaction, Write};
 
 use crate::{
-    Problem, Step,
+    Problem, RefusedWrite, Step,
     memory::{Memory, Unit},
     view::View,
 };
@@ -26,6 +26,10 @@ pub(crate) struct Outcome<'p> {
     place: usize,
     /// What was looked at last.
     last: Option<Key>,
+    /// What is planned for.
+    about: Option<Key>,
+    /// What was refused of earlier plans.
+    refusals: Option<&'p Refusals>,
     /// What is said of the unit that is being planned, or outside of all units.
     said: Memory,
     /// The units that were planned, and what is to be remembered of each.
@@ -33,6 +37,8 @@ pub(crate) struct Outcome<'p> {
     /// What failed outside of all units.
     failures: Vec<Failure>,
 }
+
+type Refusals = BTreeMap<Key, Vec<RefusedWrite>>;
 
 impl<'p> Outcome<'p> {
     pub(crate) fn new(now: Timestamp, progress: &'p dyn Progress) -> Self {
@@ -44,10 +50,17 @@ impl<'p> Outcome<'p> {
             stage: "planning",
             place: 0,
             last: None,
+            about: None,
+            refusals: None,
             said: Memory::default(),
             units: BTreeMap::new(),
             failures: Vec::new(),
         }
+    }
+
+    /// The same, which leaves out what was refused until it is time to try again.
+    pub(crate) fn minding(self, refusals: &'p Refusals) -> Self {
+        Self { refusals: Some(refusals), ..self }
     }
 
     /// Runs one planner. A panic outside of [`Outcome::each`] costs this planner's remaining work of this pass.
@@ -57,7 +70,7 @@ impl<'p> Outcome<'p> {
         stage: &'static str,
         planner: impl FnOnce(&mut Self) -> T,
     ) -> Option<T> {
-        (self.place, self.stage, self.last) = (place, stage, None);
+        (self.place, self.stage, self.last, self.about) = (place, stage, None, None);
         match guard::catch(|| planner(self)) {
             Ok(done) => Some(done),
             Err(message) => {
@@ -92,8 +105,11 @@ impl<'p> Outcome<'p> {
 
     fn guarded<T>(&mut self, key: &Key, plan: impl FnOnce(&mut Self) -> T) -> Option<T> {
         self.note(key);
+        let outer = self.about.replace(key.clone());
         let (steps, problems) = (self.steps.len(), self.said.problems.len());
-        match guard::catch(|| plan(self)) {
+        let planned = guard::catch(|| plan(self));
+        self.about = outer;
+        match planned {
             Ok(planned) => Some(planned),
             Err(message) => {
                 for step in self.steps.drain(steps..) {
@@ -126,18 +142,29 @@ impl<'p> Outcome<'p> {
     }
 
     /// Adds a step. One that touches what an earlier step writes is left out: it could only fail, and comes
-    /// again with the next plan. Events are only counted, never compared, so they hold nothing up.
-    pub(crate) fn step(&mut self, why: impl Into<String>, transaction: Transaction) {
-        if transaction.writes.is_empty() {
-            return;
+    /// again with the next plan. Events are only counted, never compared, so they hold nothing up. The answer is false when
+    /// it waits because one like it was refused: the key is planned again when it is time, or that has changed.
+    pub(crate) fn step(&mut self, why: impl Into<String>, transaction: Transaction) -> bool {
+        let Some(first) = transaction.writes.first() else { return true };
+        let about = self.about.clone().unwrap_or_else(|| written_key(first).clone());
+        if let Some(until) = self.held_until(&about, &transaction) {
+            self.wake(until);
+            return false;
         }
         // Until it is carried out, and nothing is left to do, the key is looked at in each pass.
         self.said.open = true;
-        if self.conflicts(&transaction) {
-            return;
+        if !self.conflicts(&transaction) {
+            self.written.extend(transaction.writes.iter().map(|write| written_key(write).clone()));
+            self.steps.push(Step { planner: self.stage, about, why: why.into(), transaction });
         }
-        self.written.extend(transaction.writes.iter().map(|write| written_key(write).clone()));
-        self.steps.push(Step { why: why.into(), transaction });
+        true
+    }
+
+    /// Until when a step waits because one like it was refused.
+    fn held_until(&self, about: &Key, transaction: &Transaction) -> Option<Timestamp> {
+        let of_ours = |refused: &&RefusedWrite| refused.planner == self.stage && refused.until > self.now;
+        let refused = self.refusals?.get(about)?.iter().filter(of_ours);
+        refused.filter(|refused| repeats(transaction, &refused.what)).map(|refused| refused.until).max()
     }
 
     fn conflicts(&self, transaction: &Transaction) -> bool {
@@ -175,6 +202,30 @@ pub(crate) struct Finished {
     /// What was said outside of all units: true for this pass alone.
     pub(crate) outside: Memory,
     pub(crate) failures: Vec<Failure>,
+}
+
+/// Whether a transaction writes again what was refused. Events that go with other writes hold nothing up: where they are
+/// refused, the other writes happen without them.
+fn repeats(transaction: &Transaction, what: &Key) -> bool {
+    let is_event = |key: &Key| &*key.resource == resources::EVENTS;
+    if is_event(what) && !transaction.writes.iter().all(|write| is_event(written_key(write))) {
+        return false;
+    }
+    if !what.name.is_empty() {
+        return transaction.writes.iter().any(|write| written_key(write) == what);
+    }
+    let is_there = |key: &Key| {
+        transaction.preconditions.iter().any(|precondition| match precondition {
+            Precondition::Revision(other, _) | Precondition::Exists(other) => other == key,
+            Precondition::Absent(_) => false,
+        })
+    };
+    transaction.writes.iter().any(|write| match write {
+        Write::Put(key, _) => {
+            key.resource == what.resource && key.namespace == what.namespace && !is_there(key)
+        }
+        Write::Delete(_) => false,
+    })
 }
 
 fn written_key(write: &Write) -> &Key {

@@ -17,7 +17,7 @@ use warren_vocabulary::{
 };
 
 use crate::{
-    Health, Liveness, Plan, Problem, World, failures, garbage, health,
+    Health, Liveness, Plan, Problem, RefusedWrite, World, failures, garbage, health,
     memory::{Memories, Memory, Unit},
     node_lifecycle::{brakes, next_silence},
     object,
@@ -50,6 +50,7 @@ struct Seen {
     acknowledged: u64,
     released_since: u64,
     quarantined: Vec<Arc<Object>>,
+    refusals: BTreeMap<Key, Vec<RefusedWrite>>,
 }
 
 /// What matters of a node's liveness.
@@ -75,7 +76,7 @@ struct Silence {
 impl Planner {
     /// What to do next. Nothing that was planned before needs to have been carried out.
     pub fn plan(&mut self, world: &World, now: Timestamp, progress: &dyn Progress) -> Plan {
-        let mut outcome = Outcome::new(now, progress);
+        let mut outcome = Outcome::new(now, progress).minding(&world.refusals);
         let Some(mut due) = self.due(world, now, &mut outcome) else {
             // Views that advanced half-way are worth nothing.
             *self = Self::default();
@@ -149,6 +150,7 @@ impl Planner {
                 }
                 due.room |= seen.released_since != world.released_since;
                 liveness(seen, world, &rules, &mut due);
+                refusals(seen, world, now, &rules, &mut due);
             }
             // What cannot be compared may concern everybody.
             _ => world.snapshot.iter().for_each(|object| rules.object(&first(object), &mut due)),
@@ -241,6 +243,7 @@ impl Planner {
             acknowledged: world.acknowledged,
             released_since: world.released_since,
             quarantined: world.quarantined.clone(),
+            refusals: world.refusals.clone(),
         });
     }
 }
@@ -287,6 +290,18 @@ fn liveness(seen: &Seen, world: &World, rules: &Rules<'_>, due: &mut Due) {
             if health(liveness) != Health::Alive {
                 rules.silence(name, due);
             }
+        }
+    }
+}
+
+/// Whom it concerns that something was refused, or is refused for other reasons, until another time or no longer.
+fn refusals(seen: &Seen, world: &World, now: Timestamp, rules: &Rules<'_>, due: &mut Due) {
+    for about in world.refusals.keys().chain(seen.refusals.keys()) {
+        let current = world.refusals.get(about);
+        // What could be tried again waits once more when the clock was set back.
+        let waits_again = |refused: &RefusedWrite| now < refused.until && refused.until <= seen.now;
+        if current != seen.refusals.get(about) || current.is_some_and(|all| all.iter().any(waits_again)) {
+            rules.refusal(about, due);
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use warren_state::{Key, Precondition, Transaction};
 
 use crate::{
-    Health,
+    Health, RefusedWrite,
     events::{self, Event},
     object,
     outcome::Outcome,
@@ -21,6 +21,9 @@ use crate::{
 use warren_vocabulary::resources::PODS;
 
 const COMPONENT: &str = "replicaset-controller";
+/// The condition of a set, and of its deployment, whose pods are refused.
+pub(crate) const REPLICA_FAILURE: &str = "ReplicaFailure";
+const FAILED_CREATE: &str = "FailedCreate";
 /// How many pods of one replica set may wait for a node: more are made when these have found one. A number that
 /// nobody can run (a slip of the finger will do) must not fill the memory with pods.
 const WAITING: usize = 500;
@@ -39,6 +42,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
                 scale(view, &set, outcome);
             }
             status(view, &set, outcome);
+            tell_refusal(view, &set, outcome);
         });
     }
 }
@@ -98,6 +102,8 @@ fn create(view: &View<'_>, set: &Set<'_>, active: &[PodView<'_>], missing: usize
     if count == 0 {
         return hold_back(view, set, waiting, missing, outcome);
     }
+    // One is enough to learn whether pods are let in again, and where not all are, some are.
+    let count = if view.world.refused(&set.object.key, PODS).is_some() { 1 } else { count };
     let value = object::edited(set.object, |value| {
         let all = active.len().saturating_add(count);
         object::object_at(value, &["status"]).insert("replicas".into(), all.into());
@@ -126,7 +132,7 @@ fn hold_back(view: &View<'_>, set: &Set<'_>, waiting: usize, missing: usize, out
     );
     let mut transaction = Transaction::new();
     let event =
-        Event { about: set.object, component: COMPONENT, reason: "FailedCreate", message, warning: true };
+        Event { about: set.object, component: COMPONENT, reason: FAILED_CREATE, message, warning: true };
     events::record_once(view, &mut transaction, &event);
     outcome.problem(set.object.key.clone(), event.message);
     outcome.step(format!("{} makes no more pods for now", set.object.key), transaction);
@@ -165,6 +171,7 @@ fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
     let template = warren_state::at(&set.object.value, "/spec/template").cloned().unwrap_or_default();
     let part = |pointer: &str| warren_state::at(&template, pointer).filter(|value| !value.is_null()).cloned();
     let revision = view.world.snapshot.revision.to_string();
+    // What the template leaves out is filled in where the pod is let in.
     let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -185,7 +192,6 @@ fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
             object::object_at(&mut pod, &["metadata"]).insert(name.to_owned(), value);
         }
     }
-    warren_objects::defaults::apply(PODS, &mut pod);
     pod
 }
 
@@ -243,11 +249,43 @@ fn status(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
         object::set_count(value, "fullyLabeledReplicas", labelled);
         object::set_count(value, "readyReplicas", ready);
         object::set_count(value, "availableReplicas", available);
+        note_refusal(value, refusal(view, set), view.now);
     });
     if let Some(value) = value {
         let transaction = Transaction::new().replace(set.object.key.clone(), set.object.revision, value);
         outcome.step(format!("status of {}", set.object.key), transaction);
     }
+}
+
+/// Why pods that are missing are not made, if the last attempt was refused.
+fn refusal<'v>(view: &'v View<'_>, set: &Set<'_>) -> Option<&'v RefusedWrite> {
+    let refused = view.world.refused(&set.object.key, PODS)?;
+    let active = view.pods_of(set.uid()).filter(|pod| pod.active()).count();
+    (usize::try_from(replicas(set)).unwrap_or(0) > active).then_some(refused)
+}
+
+/// Says by a condition that pods are refused. As Kubernetes does, it keeps its first words as long as that is so.
+fn note_refusal(value: &mut Value, refused: Option<&RefusedWrite>, now: Timestamp) {
+    let said = object::condition(value, REPLICA_FAILURE).is_some();
+    match refused {
+        Some(refused) if !said => {
+            let (reason, message) = (FAILED_CREATE, refused.message.as_str());
+            let wanted = object::Condition { kind: REPLICA_FAILURE, status: "True", reason, message };
+            object::set_condition(value, &wanted, now);
+        }
+        None if said => object::remove_condition(value, REPLICA_FAILURE),
+        _ => {}
+    }
+}
+
+/// Says by an event that pods are refused, once per refusal.
+fn tell_refusal(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
+    let Some(refused) = refusal(view, set) else { return };
+    outcome.wake(refused.until);
+    let message = format!("Error creating: {}", refused.message);
+    let event =
+        Event { about: set.object, component: COMPONENT, reason: FAILED_CREATE, message, warning: true };
+    events::once(view, outcome, &event);
 }
 
 /// Whether a pod has been ready for long enough; asks for a wake-up when it only has to wait.

@@ -55,7 +55,8 @@ fn give(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome
         });
         let mut transaction = Transaction::new().create(key, value);
         transaction.preconditions.push(Precondition::Exists(namespace.object.key.clone()));
-        return outcome.step(why, transaction);
+        outcome.step(why, transaction);
+        return;
     };
     if object::is_deleting(found) {
         return;

@@ -250,11 +250,16 @@ impl<'v, 'a> Pass<'v, 'a> {
         if pod.node().is_none() {
             let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
             tell(self.view, &mut transaction, pod, "Scheduled", message);
+        }
+        // A pod whose binding was refused takes no place while it waits.
+        if !outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction) {
+            return;
+        }
+        if pod.node().is_none() {
             place.seat.to_mut().sit(&wish.at(address));
         } else {
             place.seat.to_mut().addresses.insert(address, 1);
         }
-        outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction);
         if let Some(addresses) = &mut place.addresses {
             addresses.take(address);
         }

@@ -351,6 +351,15 @@ impl Rules<'_> {
         }
     }
 
+    /// What was refused of what was planned for an object has changed: it waits, is told of it, or is tried again. Nothing
+    /// is planned for what is not there.
+    pub(crate) fn refusal(&self, about: &Key, due: &mut Due) {
+        if let Some(object) = self.snapshot.get(about) {
+            let same = Difference { previous: Some(Arc::clone(object)), current: Some(Arc::clone(object)) };
+            self.object(&same, due);
+        }
+    }
+
     /// So many nodes are silent that evictions are held, or no longer.
     pub(crate) fn silence(&self, node: &str, due: &mut Due) {
         due.add(Stage::Nodes, &Key::new(NODES, "", node));

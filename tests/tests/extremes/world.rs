@@ -20,6 +20,8 @@ use warren_vocabulary::{
     resources::*,
 };
 
+use warren_write::{Author, Gate};
+
 use crate::measure;
 
 /// How much memory one pass may take: what is in the largest world, many times over.
@@ -153,7 +155,19 @@ impl World {
         let failures: Vec<_> =
             plan.failures.iter().map(|failure| format!("{failure:?}: {}", self.text(&failure.key))).collect();
         assert!(failures.is_empty(), "{}", failures.join("\n"));
-        plan.steps.into_iter().filter(|step| self.commit(&step.transaction)).map(|step| step.why).collect()
+        let gate = Gate::new(&ClusterConfig::default());
+        let mut written = Vec::new();
+        for step in plan.steps {
+            let author = Author::controller(step.planner);
+            let passed = measure::within(&"the gate", MEMORY, TIME, || {
+                gate.admit_all(&world.snapshot, author, step.transaction)
+            });
+            // What is refused is not written, and would be told with the next world.
+            if passed.is_ok_and(|passed| self.commit(&passed.transaction)) {
+                written.push(step.why);
+            }
+        }
+        written
     }
 
     pub(crate) fn assert_gone(&self, resource: &str, prefix: &str) {

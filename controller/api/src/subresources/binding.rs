@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_store::Key;
 use warren_vocabulary::resources::NODES;
+use warren_write::{Intent, Operation, Scope};
 
 use crate::{
     body::{self, WriteOptions},
@@ -34,7 +35,7 @@ pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
     Ok(Reply { code: StatusCode::CREATED, ..Reply::ok(Content::Status(status::created())) })
 }
 
-/// Writes past admission: `spec.nodeName` and a condition, which no ordinary write may set together.
+/// Writes `spec.nodeName` and a condition, which no ordinary write may set together.
 async fn bind(engine: &Engine, call: &Call, node: &str, dry_run: bool) -> Result<(), Status> {
     let (kind, name) = (call.target.kind, call.target.name.as_str());
     for _ in 0..crate::engine::ATTEMPTS {
@@ -49,8 +50,10 @@ async fn bind(engine: &Engine, call: &Call, node: &str, dry_run: bool) -> Result
             return Err(Status::conflict_because(kind, name, &why));
         }
         let new = bound(&old.value, node, Timestamp::now());
-        let transaction = warren_store::Transaction::new().replace(old.key.clone(), old.revision, new);
-        if dry_run || engine.commit(transaction).await?.is_some() {
+        let operation = Operation::Update { old, object: new, scope: Scope::Binding };
+        let intent = Intent { author: call.author(), kind, key: &old.key, operation };
+        let admitted = engine.gate.admit(&snapshot, intent)?;
+        if dry_run || engine.commit(admitted.transaction).await?.is_some() {
             return Ok(());
         }
     }

@@ -4,8 +4,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::{
-    body,
-    delete::DeleteOptions,
+    body, delete,
     engine::Engine,
     negotiate::Expected,
     respond::{Content, Reply},
@@ -18,9 +17,8 @@ const EVICTION: Expected<'static> = Expected { group: "policy", version: "v1", k
 
 pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let eviction = body::of_kind(&call.headers, &call.body, EVICTION)?;
-    let mut options =
-        DeleteOptions::parse(eviction.get("deleteOptions").unwrap_or(&Value::Null), &call.query)?;
+    let mut options = delete::options(eviction.get("deleteOptions").unwrap_or(&Value::Null), &call.query)?;
     options.dry_run |= call.query.dry_run()?;
-    verbs::delete_named(engine, &call.target, &options).await?;
+    verbs::delete_named(engine, call, &options).await?;
     Ok(Reply { code: StatusCode::CREATED, ..Reply::ok(Content::Status(status::created())) })
 }

@@ -7,7 +7,9 @@ mod scale;
 
 use std::sync::Arc;
 
-use crate::{admission::Scope, engine::Engine, respond::Reply, server::Call, status::Status, verbs};
+use warren_write::Scope;
+
+use crate::{engine::Engine, respond::Reply, server::Call, status::Status, verbs};
 
 /// Does what is asked of a subresource.
 pub(crate) async fn call(

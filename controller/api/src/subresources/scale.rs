@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use warren_objects::{ErrorKind, FieldError, schema, strict, unsupported};
+use warren_write::Scope;
 
 use crate::{
-    admission::Scope,
     body::{self, WriteOptions},
     engine::{Engine, key_of},
     meta,
@@ -47,7 +47,7 @@ async fn change(
     mut transform: impl FnMut(&Value) -> Result<Value, Status> + Send,
 ) -> Result<Reply, Status> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
-    let result = verbs::write(engine, &call.target, Scope::Main, options.dry_run, |old| {
+    let result = verbs::write(engine, call, Scope::Main, options.dry_run, |old| {
         let scale = transform(&scale_of(old))?;
         let replicas = replicas(&call.target.name, &scale)?;
         let mut new = old.clone();

@@ -113,7 +113,7 @@ fn serve(store: Arc<dyn warren_store::Store>) -> Router {
         store,
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),
-        config: ClusterConfig::default(),
+        gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
         connections: tokio_util::task::TaskTracker::new(),
     })
 }

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
-use warren_store::{Object, Transaction};
+use warren_store::{Key, Object, Snapshot};
+use warren_write::{Admitted, Effect, Intent, Operation};
 
 use super::{list::chosen, stamp};
 use crate::{
-    addresses, body,
-    delete::{Decision, DeleteOptions, decide, permit},
+    body,
+    delete::{self, DeleteOptions},
     engine::{ATTEMPTS, Engine, key_of},
-    kinds::Kind,
     meta,
-    path::ResourceTarget,
     query::ListOptions,
     respond::{Content, List, Reply},
     selectors::Selector,
@@ -38,9 +37,9 @@ pub(crate) enum Deletion {
 }
 
 pub(crate) async fn delete(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let options = DeleteOptions::parse(&body::optional(&call.headers, &call.body)?, &call.query)?;
+    let options = delete::options(&body::optional(&call.headers, &call.body)?, &call.query)?;
     let (kind, name) = (call.target.kind, &call.target.name);
-    Ok(match delete_named(engine, &call.target, &options).await? {
+    Ok(match delete_named(engine, call, &options).await? {
         Deletion::Gone(object) if kind.returns_deleted => Reply::ok(Content::Stored(object)),
         Deletion::Gone(object) => {
             Reply::ok(Content::Status(status::deleted(kind, name, meta::text(&object.value, "uid"))))
@@ -52,65 +51,59 @@ pub(crate) async fn delete(engine: &Engine, call: &Call) -> Result<Reply, Status
 /// Deletes one object; lost races are tried again.
 pub(crate) async fn delete_named(
     engine: &Engine,
-    target: &ResourceTarget,
+    call: &Call,
     options: &DeleteOptions,
 ) -> Result<Deletion, Status> {
-    let (kind, name) = (target.kind, target.name.as_str());
-    permit(kind, name)?;
+    let key = key_of(&call.target);
     for _ in 0..ATTEMPTS {
         let snapshot = engine.snapshot();
-        let old = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(kind, name))?;
-        options.check(kind, &old.value)?;
-        if let Some(deletion) = attempt(engine, kind, old, options).await? {
+        if let Some(deletion) = attempt(engine, call, &snapshot, &key, options).await? {
             return Ok(deletion);
         }
     }
-    Err(Status::conflict(kind, name))
+    Err(Status::conflict(call.target.kind, &key.name))
 }
 
+/// One try; `None`: somebody else wrote meanwhile.
 async fn attempt(
     engine: &Engine,
-    kind: &Kind,
-    old: &Arc<Object>,
+    call: &Call,
+    snapshot: &Snapshot,
+    key: &Key,
     options: &DeleteOptions,
 ) -> Result<Option<Deletion>, Status> {
-    match decide(kind, &old.value, options, Timestamp::now()) {
-        Decision::Pending => Ok(Some(Deletion::Pending(old.value.clone()))),
-        Decision::Remove if options.dry_run => Ok(Some(Deletion::Gone(Arc::clone(old)))),
-        Decision::Mark(object) if options.dry_run => Ok(Some(Deletion::Pending(object))),
-        Decision::Remove => Ok(engine.commit(removal(kind, old)).await?.map(|revision| {
-            // Its last state has the revision of the deletion, as the event that watchers get.
-            let mut last = old.value.clone();
-            stamp(&mut last, revision);
-            Deletion::Gone(Arc::new(Object::new(old.key.clone(), revision, last)))
+    let (kind, old) = (call.target.kind, snapshot.get(key));
+    let operation = Operation::Delete { old, options, now: Timestamp::now() };
+    let intent = Intent { author: call.author(), kind, key, operation };
+    let Admitted { transaction, effect, .. } = engine.gate.admit(snapshot, intent)?;
+    let old = old.ok_or_else(|| Status::not_found(kind, &key.name))?;
+    match effect {
+        Effect::Unchanged => Ok(Some(Deletion::Pending(old.value.clone()))),
+        Effect::Removed(_) if options.dry_run => Ok(Some(Deletion::Gone(Arc::clone(old)))),
+        Effect::Stored(object) if options.dry_run => Ok(Some(Deletion::Pending(object))),
+        // Its last state has the revision of the deletion, as the event that watchers get.
+        Effect::Removed(last) => Ok(engine
+            .commit(transaction)
+            .await?
+            .map(|revision| Deletion::Gone(Arc::new(Object::new(key.clone(), revision, last))))),
+        Effect::Stored(mut object) => Ok(engine.commit(transaction).await?.map(|revision| {
+            stamp(&mut object, revision);
+            Deletion::Pending(object)
         })),
-        Decision::Mark(mut object) => {
-            let transaction = Transaction::new().replace(old.key.clone(), old.revision, object.clone());
-            Ok(engine.commit(transaction).await?.map(|revision| {
-                stamp(&mut object, revision);
-                Deletion::Pending(object)
-            }))
-        }
     }
-}
-
-/// The removal of an object and of what was allocated for it.
-pub(super) fn removal(kind: &Kind, old: &Object) -> Transaction {
-    let transaction = Transaction::new().delete(old.key.clone(), old.revision);
-    if kind.resource == "services" { addresses::release(transaction, &old.value) } else { transaction }
 }
 
 /// Deletes all that is selected, or a page of it, several at a time. Objects that vanish, or are no longer selected
 /// when their turn comes, are no error. What fails stops nothing: the first failure is told when all have had their turn.
 pub(crate) async fn delete_collection(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let options = DeleteOptions::parse(&body::optional(&call.headers, &call.body)?, &call.query)?;
+    let options = delete::options(&body::optional(&call.headers, &call.body)?, &call.query)?;
     let selector = Selector::parse(call.target.kind, &call.query)?;
     let wanted = ListOptions::parse(&call.query)?;
     wanted.check_list()?;
     let page = chosen(engine, call, &wanted, &selector).await?;
-    let (kind, options, selector) = (call.target.kind, &options, &selector);
+    let (options, selector) = (&options, &selector);
     let deletions =
-        page.objects.into_iter().map(|object| delete_selected(engine, kind, object, selector, options));
+        page.objects.into_iter().map(|object| delete_selected(engine, call, object, selector, options));
     let outcomes: Vec<_> = stream::iter(deletions).buffered(AT_ONCE).collect().await;
     let outcomes: Result<Vec<Option<Arc<Object>>>, Status> = outcomes.into_iter().collect();
     let objects = outcomes?.into_iter().flatten().collect();
@@ -122,21 +115,19 @@ pub(crate) async fn delete_collection(engine: &Engine, call: &Call) -> Result<Re
 /// meanwhile does not keep it.
 async fn delete_selected(
     engine: &Engine,
-    kind: &'static Kind,
+    call: &Call,
     selected: Arc<Object>,
     selector: &Selector,
     options: &DeleteOptions,
 ) -> Result<Option<Arc<Object>>, Status> {
     let (key, uid) = (&selected.key, meta::text(&selected.value, "uid"));
-    permit(kind, &key.name)?;
     for _ in 0..COLLECTION_ATTEMPTS {
         let snapshot = engine.snapshot();
         let still = |object: &&Arc<Object>| {
             meta::text(&object.value, "uid") == uid && selector.matches(&object.value)
         };
         let Some(object) = snapshot.get(key).filter(still) else { return Ok(None) };
-        options.check(kind, &object.value)?;
-        match attempt(engine, kind, object, options).await? {
+        match attempt(engine, call, &snapshot, key, options).await? {
             Some(Deletion::Gone(_)) => return Ok(Some(selected)),
             Some(Deletion::Pending(value)) => {
                 let revision = meta::text(&value, "resourceVersion").parse().unwrap_or(object.revision);
@@ -145,5 +136,5 @@ async fn delete_selected(
             None => {}
         }
     }
-    Err(Status::conflict(kind, &key.name))
+    Err(Status::conflict(call.target.kind, &key.name))
 }

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 use warren_objects::{strict, unsupported};
+use warren_write::Scope;
 
 use super::{write, written};
 use crate::{
-    admission::Scope,
     body::{self, WriteOptions},
     decode,
     engine::Engine,
@@ -27,7 +27,7 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     let mut warnings = Vec::new();
-    let result = write(engine, &call.target, scope, options.dry_run, |old| {
+    let result = write(engine, call, scope, options.dry_run, |old| {
         let shown = kind.shown(old);
         let mut new = patch.apply(kinds::schema(kind), shown.as_ref().unwrap_or(old))?;
         if !new.is_object() {

@@ -2,18 +2,14 @@
 
 use serde_json::Value;
 use warren_objects::unsupported;
-use warren_store::{Object, Snapshot, Transaction};
+use warren_write::{Admitted, Effect, Intent, Operation, Scope};
 
 use super::{stamp, written};
 use crate::{
-    addresses::{self, Claim},
-    admission::{self, Scope},
     body::{self, WriteOptions},
-    delete,
     engine::{ATTEMPTS, Engine, key_of},
     kinds::Kind,
     meta,
-    path::ResourceTarget,
     respond::Reply,
     server::Call,
     status::Status,
@@ -29,7 +25,7 @@ pub(crate) async fn put(engine: &Engine, call: &Call, scope: Scope) -> Result<Re
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut object)?;
-    let result = write(engine, &call.target, scope, options.dry_run, |_| Ok(object.clone())).await?;
+    let result = write(engine, call, scope, options.dry_run, |_| Ok(object.clone())).await?;
     if scope == Scope::Main {
         warnings.extend(unsupported::warnings(kind.resource, &result));
     }
@@ -40,25 +36,30 @@ pub(crate) async fn put(engine: &Engine, call: &Call, scope: Scope) -> Result<Re
 /// wanted state a lost race is tried again; with one it is a conflict.
 pub(crate) async fn write(
     engine: &Engine,
-    target: &ResourceTarget,
+    call: &Call,
     scope: Scope,
     dry_run: bool,
     mut transform: impl FnMut(&Value) -> Result<Value, Status> + Send,
 ) -> Result<Value, Status> {
-    let (kind, name) = (target.kind, target.name.as_str());
+    let (kind, name, key) = (call.target.kind, call.target.name.as_str(), key_of(&call.target));
     for _ in 0..ATTEMPTS {
         let snapshot = engine.snapshot();
-        let old = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(kind, name))?;
-        let wanted = transform(&old.value)?;
-        same_revision(kind, name, &old.value, &wanted)?;
-        let mut new = admission::update(kind, scope, &old.value, wanted)?;
-        let (transaction, claim) = plan(engine, kind, &snapshot, old, &mut new)?;
-        if new == old.value || dry_run {
+        let old = snapshot.get(&key).ok_or_else(|| Status::not_found(kind, name))?;
+        let object = transform(&old.value)?;
+        same_revision(kind, name, &old.value, &object)?;
+        let operation = Operation::Update { old, object, scope };
+        let admitted =
+            engine.gate.admit(&snapshot, Intent { author: call.author(), kind, key: &key, operation })?;
+        // The rest of what was admitted, a claim of an address, is held until the commit is done.
+        let Admitted { transaction, effect, .. } = admitted;
+        let mut new = match effect {
+            Effect::Unchanged => return Ok(old.value.clone()),
+            Effect::Stored(new) | Effect::Removed(new) => new,
+        };
+        if dry_run {
             return Ok(new);
         }
-        let committed = engine.commit(transaction).await?;
-        drop(claim);
-        if let Some(revision) = committed {
+        if let Some(revision) = engine.commit(transaction).await? {
             stamp(&mut new, revision);
             return Ok(new);
         }
@@ -78,33 +79,4 @@ fn same_revision(kind: &Kind, name: &str, old: &Value, wanted: &Value) -> Result
         )));
     }
     Err(Status::conflict(kind, name))
-}
-
-/// What to commit: the change, or the removal when the last finalizer went; service addresses go along.
-fn plan<'a>(
-    engine: &'a Engine,
-    kind: &Kind,
-    snapshot: &Snapshot,
-    old: &Object,
-    new: &mut Value,
-) -> Result<(Transaction, Option<Claim<'a>>), Status> {
-    if delete::is_finished(kind, new) {
-        return Ok((super::delete::removal(kind, old), None));
-    }
-    let mut transaction = Transaction::new();
-    let mut claim = None;
-    if kind.resource == "services" {
-        let before = addresses::held(&old.value);
-        if before.is_some() && addresses::held(new) != before {
-            transaction = addresses::release(transaction, &old.value);
-        }
-        if admission::wants_address(new) && (before.is_none() || addresses::held(new) != before) {
-            claim = addresses::claim(&engine.addresses, &engine.config, snapshot, new)
-                .map_err(|error| Status::invalid(kind, &old.key.name, &[error]))?;
-        }
-        if let Some(claim) = &claim {
-            transaction = claim.reserve(transaction, new);
-        }
-    }
-    Ok((transaction.replace(old.key.clone(), old.revision, new.clone()), claim))
 }

@@ -60,7 +60,7 @@ pub(crate) fn router(objects: impl IntoIterator<Item = Object>) -> Router {
         store: Arc::new(Memory(Arc::new(Snapshot::from_objects(7, objects)))),
         streams: Arc::new(Nobody),
         observations: Arc::new(Nobody),
-        config: ClusterConfig::default(),
+        gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
         connections: tokio_util::task::TaskTracker::new(),
     })
 }

@@ -20,6 +20,7 @@ use warren_proto::control::{
 use warren_runtime::tls::PeerIdentity;
 use warren_store::{EmbeddedStore, Key, Object, Store, Transaction};
 use warren_vocabulary::{ClusterConfig, member::MemberRole};
+use warren_write::Gate;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const SUBJECT: &str = "x-test-subject";
@@ -63,10 +64,16 @@ impl Controller {
     }
 
     pub async fn start_with(config: ClusterConfig) -> Self {
+        let gate = Gate::new(&config);
+        Self::start_behind(gate, config).await
+    }
+
+    /// With another gate for writes than the usual.
+    pub async fn start_behind(gate: Gate, config: ClusterConfig) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = EmbeddedStore::open(directory.path()).expect("a store");
         let ca = CertificateAuthority::load_or_create(&directory.path().join("ca")).expect("a CA");
-        let nodes = Nodes::new(Arc::clone(&store) as Arc<dyn Store>, ca, config);
+        let nodes = Nodes::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(gate), ca, config);
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -78,7 +85,10 @@ impl Controller {
         };
         let run = async move { running.run(stopping).await.expect("the loops end when told to") };
         let tasks = vec![tokio::spawn(serve), tokio::spawn(run)];
-        Self { store, nodes, address, stop, tasks, _directory: directory }
+        let controller = Self { store, nodes, address, stop, tasks, _directory: directory };
+        let namespace = serde_json::json!({"metadata": {"name": "default"}, "status": {"phase": "Active"}});
+        controller.put("namespaces", "", namespace).await;
+        controller
     }
 
     /// Stops the loops; answers when all streams have ended.

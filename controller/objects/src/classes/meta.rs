@@ -16,9 +16,10 @@ pub(super) const TYPES: &[Rows] = &[
             Row("annotations", Acts(COMPILER)),
             Row("ownerReferences finalizers", Acts(PLANNERS)),
             Row(
-                "generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds selfLink managedFields",
+                "generation creationTimestamp deletionTimestamp deletionGracePeriodSeconds selfLink",
                 Informs("set by the server; what a client writes there is dropped, as in Kubernetes"),
             ),
+            Row("managedFields", Informs("kept as clients write it; nothing goes by it yet")),
         ],
     ),
     (

@@ -68,6 +68,28 @@ pub fn update(resource: &str, old: &Value, new: &Value) -> Vec<FieldError> {
     errors.0
 }
 
+/// What is wrong with a change that leaves the desired state as it is: metadata and status are judged, and no more, for
+/// such changes are many.
+pub fn around(resource: &str, old: &Value, new: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    if let Some(kind) = kinds::of(resource) {
+        let (before, after) = (get(old, "metadata"), get(new, "metadata"));
+        if before != after {
+            meta::object(after, kind.name, &mut errors);
+            meta::update(before, after, &mut errors);
+        }
+        (kind.update)(old, new, &mut errors);
+    }
+    errors.0
+}
+
+/// What is wrong with giving a pod its node; empty when nothing is.
+pub fn binding(old: &Value, new: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    pod_update::binding(old, new, &mut errors);
+    errors.0
+}
+
 /// The field may not change any more.
 fn immutable(old: &Value, new: &Value, path: &Path, errors: &mut Errors) {
     if old != new && !(is_empty(old) && is_empty(new)) {

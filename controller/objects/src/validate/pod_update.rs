@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::affinity::same_toleration;
 use crate::{
     field::{Errors, Path},
-    json::{get, is_empty, items, items_mut},
+    json::{get, is_empty, items, items_mut, text},
 };
 
 const RULE: &str = "pod updates may not change fields other than \
@@ -20,6 +20,10 @@ pub(crate) fn pod(old: &Value, new: &Value, errors: &mut Errors) {
     super::status::pod_update(old, new, errors);
     let path = Path::new("spec");
     let (old, new) = (get(old, "spec"), get(new, "spec"));
+    // Most changes of a pod are reports of its status.
+    if old == new {
+        return;
+    }
     for list in ["initContainers", "containers"] {
         if items(old, list).len() != items(new, list).len() {
             errors.forbidden(&path.child(list), "pod updates may not add or remove containers");
@@ -41,6 +45,28 @@ pub(crate) fn pod(old: &Value, new: &Value, errors: &mut Errors) {
     if !changed.is_empty() {
         let fields = changed.into_iter().collect::<Vec<_>>().join(", ");
         errors.forbidden(&path, format!("{RULE}; changed here: {fields}"));
+    }
+}
+
+/// A pod that has no node gets one; nothing else of its spec changes.
+pub(crate) fn binding(old: &Value, new: &Value, errors: &mut Errors) {
+    super::status::pod_update(old, new, errors);
+    let path = Path::new("spec").child("nodeName");
+    let (old, new) = (get(old, "spec"), get(new, "spec"));
+    if !is_empty(get(old, "nodeName")) {
+        errors.forbidden(&path, "the pod has a node already");
+    }
+    for message in super::formats::subdomain(text(new, "nodeName")) {
+        errors.invalid(&path, text(new, "nodeName"), message);
+    }
+    let kept = |spec: &Value, other: &Value| {
+        spec.as_object()
+            .into_iter()
+            .flatten()
+            .all(|(field, value)| field == "nodeName" || get(other, field) == value)
+    };
+    if !(kept(old, new) && kept(new, old)) {
+        errors.forbidden(&Path::new("spec"), "a binding may change nothing but `spec.nodeName`");
     }
 }
 

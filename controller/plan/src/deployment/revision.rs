@@ -26,10 +26,24 @@ const HISTORY_LENGTH: usize = 2_000;
 /// How many letters of hash a set's name has.
 const HASH_LENGTH: usize = 10;
 
+/// Why a deployment does not progress whose set is refused.
+pub(super) const CREATE_ERROR: &str = "ReplicaSetCreateError";
+
 /// Finds the set whose template is the deployment's, and gives it the newest revision.
 pub(super) fn find(draft: &mut Draft<'_>) {
     let template = template_text(&draft.value);
     draft.new = draft.sets.iter().position(|set| template_text(&set.value) == template);
+    if draft.new.is_none() {
+        // A deployment of an older version lacks what is filled in today; its set was completed where it was let in.
+        let complete = |value: &Value| {
+            let template = warren_state::at(value, "/spec/template").cloned().unwrap_or_default();
+            let mut set = json!({ "spec": { "template": template } });
+            warren_objects::defaults::apply(REPLICASETS, &mut set);
+            template_text(&set)
+        };
+        let template = complete(&draft.value);
+        draft.new = draft.sets.iter().position(|set| complete(&set.value) == template);
+    }
     let Some(new) = draft.new else { return };
     let newest_other = draft.old().map(|index| draft.sets[index].revision()).max().unwrap_or(0);
     mark(draft, new, newest_other.saturating_add(1));
@@ -48,6 +62,9 @@ pub(super) fn find(draft: &mut Draft<'_>) {
 /// Makes the set with the deployment's template, unless it is there.
 pub(super) fn make(draft: &mut Draft<'_>) {
     if draft.new.is_some() {
+        return;
+    }
+    if is_refused(draft) {
         return;
     }
     let collisions =
@@ -91,6 +108,19 @@ pub(super) fn make(draft: &mut Draft<'_>) {
     draft.resize(new, size);
     progress(draft, "True", "NewReplicaSetCreated", &format!("Created new replica set \"{name}\""));
     note_revision(draft, new);
+}
+
+/// Whether the set must not be made now because it was refused; that is said.
+fn is_refused(draft: &mut Draft<'_>) -> bool {
+    let view = draft.view;
+    let refused = view.world.refused(&draft.deployment.object.key, REPLICASETS);
+    let Some(refused) = refused.filter(|refused| refused.until > view.now) else { return false };
+    let message = format!("Failed to create new replica set: {}", refused.message);
+    let reason = object::condition(&draft.value, "Progressing").map(|said| said["reason"].clone());
+    if reason.is_none_or(|reason| reason != "ProgressDeadlineExceeded") {
+        progress(draft, "False", CREATE_ERROR, &message);
+    }
+    true
 }
 
 fn owner_lives(draft: &Draft<'_>, uid: &str) -> bool {

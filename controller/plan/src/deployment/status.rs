@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::draft::Draft;
-use crate::{object, outcome::Outcome};
+use crate::{object, outcome::Outcome, replicaset::REPLICA_FAILURE};
 
 /// Sets the counts and the condition Available.
 pub(super) fn counts(draft: &mut Draft<'_>) {
@@ -30,13 +30,28 @@ pub(super) fn counts(draft: &mut Draft<'_>) {
         ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
     };
     set(&mut draft.value, "Available", [status, reason, message], draft.view.now);
+    failure(draft);
+}
+
+/// Repeats what a set says of pods that are refused to it: the new one, or else any other.
+fn failure(draft: &mut Draft<'_>) {
+    let said = |set: &super::draft::Set<'_>| object::condition(&set.value, REPLICA_FAILURE).cloned();
+    let new = draft.new.and_then(|new| said(&draft.sets[new]));
+    match new.or_else(|| draft.sets.iter().find_map(said)) {
+        Some(said) => {
+            let [status, reason, message] =
+                ["status", "reason", "message"].map(|field| said[field].as_str().unwrap_or_default());
+            set(&mut draft.value, REPLICA_FAILURE, [status, reason, message], draft.view.now);
+        }
+        None => object::remove_condition(&mut draft.value, REPLICA_FAILURE),
+    }
 }
 
 /// Counts, and how the rollout goes.
 pub(super) fn rollout(draft: &mut Draft<'_>, outcome: &mut Outcome<'_>) {
     counts(draft);
     let Some(deadline) = deadline(draft) else {
-        remove(&mut draft.value, "Progressing");
+        object::remove_condition(&mut draft.value, "Progressing");
         return;
     };
     let reason = reason(&draft.value);
@@ -108,7 +123,7 @@ pub(super) fn progress(draft: &mut Draft<'_>, status: &str, reason: &str, messag
 fn renew(draft: &mut Draft<'_>, message: &str) {
     let was = object::condition(&draft.value, "Progressing");
     let kept = was.filter(|was| was["status"] == "True").map(|was| was["lastTransitionTime"].clone());
-    remove(&mut draft.value, "Progressing");
+    object::remove_condition(&mut draft.value, "Progressing");
     progress(draft, "True", "ReplicaSetUpdated", message);
     if let (Some(kept), Some(list)) =
         (kept, draft.value.pointer_mut("/status/conditions").and_then(Value::as_array_mut))
@@ -143,11 +158,5 @@ fn set(value: &mut Value, kind: &str, [status, reason, message]: [&str; 3], now:
     let conditions = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
     for condition in conditions.into_iter().flatten().filter(|condition| condition["type"] == kind) {
         object::object_at(condition, &[]).insert("lastUpdateTime".into(), json!(object::time_text(now)));
-    }
-}
-
-fn remove(value: &mut Value, kind: &str) {
-    if let Some(list) = value.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
-        list.retain(|condition| condition["type"] != kind);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use warren_plan::{Planner, World};
+use warren_plan::{Planner, RefusedWrite, World};
 use warren_state::{Key, Object};
 use warren_vocabulary::{guard::Unwatched, resources::*};
 
@@ -68,7 +68,35 @@ enum Event {
     Fall {
         acknowledged: u64,
     },
+    /// A write is refused, until so many seconds from now.
+    Refuse {
+        write: usize,
+        which: usize,
+        seconds: i64,
+    },
+    /// What was refused for an object is refused no longer.
+    Allow {
+        which: usize,
+    },
 }
+
+/// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
+const WRITES: [(&str, &str, Option<&str>); 14] = [
+    ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
+    ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
+    ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
+    ("deployments", DEPLOYMENTS, None),
+    ("replica sets", REPLICASETS, Some(PODS)),
+    ("replica sets", REPLICASETS, None),
+    ("node lifecycle", NODES, None),
+    ("node lifecycle", PODS, None),
+    ("endpoints", SERVICES, Some(ENDPOINTSLICES)),
+    ("termination", PODS, None),
+    ("ingresses", INGRESSES, Some(EVENTS)),
+    ("scheduling", PODS, None),
+    ("garbage", PODS, None),
+    ("failures", SERVICES, None),
+];
 
 const RESOURCES: [&str; 9] = [
     PODS,
@@ -101,6 +129,9 @@ fn event() -> impl Strategy<Value = Event> {
         6 => any::<u32>().prop_map(|which| Event::Some { which }),
         1 => prop_oneof![Just(-90_000i64), Just(-1), Just(70), Just(4_000)]
             .prop_map(|seconds| Event::Clock { seconds }),
+        4 => (0..WRITES.len(), 0..6usize, -1..6i64)
+            .prop_map(|(write, which, seconds)| Event::Refuse { write, which, seconds }),
+        1 => (0..4usize).prop_map(|which| Event::Allow { which }),
         1 => (0..40u64).prop_map(|acknowledged| Event::Fall { acknowledged }),
     ]
 }
@@ -147,6 +178,22 @@ fn change_node(model: &mut Model, node: usize, change: u8) {
         5 => model.change(&key, |value| value["status"]["conditions"][0]["status"] = "False".into()),
         _ => model.change(&key, |value| value["status"]["allocatable"]["cpu"] = "1".into()),
     }
+}
+
+fn refuse(
+    model: &mut Model,
+    (planner, resource, made): (&'static str, &str, Option<&str>),
+    which: usize,
+    seconds: i64,
+) {
+    let Some(about) = nth(model, resource, which) else { return };
+    let namespace = if about.namespace.is_empty() { &*about.name } else { &*about.namespace };
+    let what = made.map_or_else(|| about.clone(), |made| Key::new(made, namespace, ""));
+    let until = model.now + jiff::SignedDuration::from_secs(seconds);
+    let message = format!("refused until {until}");
+    let refusals = model.refusals.entry(about).or_default();
+    refusals.retain(|refused| refused.planner != planner);
+    refusals.push(RefusedWrite { planner, what, message, until });
 }
 
 fn bare(number: u8, web: bool, cpu: u8) -> Value {
@@ -223,6 +270,12 @@ fn occur(model: &mut Model, event: &Event) {
             }
         }
         Event::Clock { seconds } => model.now += jiff::SignedDuration::from_secs(*seconds),
+        Event::Refuse { write, which, seconds } => refuse(model, WRITES[*write], *which, *seconds),
+        Event::Allow { which } => {
+            if let Some(about) = model.refusals.keys().nth(*which).cloned() {
+                model.refusals.remove(&about);
+            }
+        }
         Event::Fall { acknowledged } => model.acknowledged = model.acknowledged.saturating_sub(*acknowledged),
     }
 }

@@ -14,5 +14,6 @@ mod names;
 mod nodes;
 mod properties;
 mod quarantine;
+mod refusals;
 mod scheduling;
 mod slices;

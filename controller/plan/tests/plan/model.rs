@@ -10,7 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use warren_plan::{Liveness, Plan, Planner, World};
+use warren_plan::{Liveness, Plan, Planner, RefusedWrite, Step, World};
 use warren_state::{Key, Object, Precondition, Snapshot, Transaction, Write};
 use warren_vocabulary::{
     ClusterConfig, STOP_ANNOTATION,
@@ -18,6 +18,7 @@ use warren_vocabulary::{
     member::{Member, MemberRole},
     resources::*,
 };
+use warren_write::{Author, Gate};
 
 pub(crate) struct Model {
     pub(crate) objects: BTreeMap<Key, (u64, Value)>,
@@ -32,6 +33,14 @@ pub(crate) struct Model {
     pub(crate) broken: Option<&'static str>,
     /// Has seen every world that was planned for.
     planner: RefCell<Planner>,
+    /// What planned writes pass; without it what is made is completed and not judged, so that whatever an earlier
+    /// version may have stored can be tried.
+    pub(crate) gate: Option<Gate>,
+    /// Whether the gate may refuse any; otherwise that is a fault of the planners.
+    pub(crate) may_refuse: bool,
+    pub(crate) refusals: BTreeMap<Key, Vec<RefusedWrite>>,
+    /// How many steps were refused.
+    pub(crate) refused: usize,
 }
 
 impl Model {
@@ -47,6 +56,10 @@ impl Model {
             released: BTreeMap::new(),
             broken: None,
             planner: RefCell::default(),
+            gate: None,
+            may_refuse: false,
+            refusals: BTreeMap::new(),
+            refused: 0,
         };
         model.namespace("default");
         for index in 1..=nodes {
@@ -217,6 +230,7 @@ impl Model {
             released_since: 0,
             quarantined: Vec::new(),
             failures: Vec::new(),
+            refusals: self.refusals.clone(),
         }
     }
 
@@ -272,14 +286,44 @@ impl Model {
 
     /// Plans and commits everything; whether there was anything. Every step of a fresh plan must succeed.
     pub(crate) fn pass(&mut self) -> bool {
+        let snapshot = self.world().snapshot;
         let plan = self.plan();
         assert!(plan.failures.is_empty(), "a fault of ours: {:?}", plan.failures);
         for step in &plan.steps {
-            assert!(self.commit(&step.transaction), "own plan conflicts with itself: {}", step.why);
+            let Some(transaction) = self.admit(&snapshot, step) else { continue };
+            assert!(self.commit(&transaction), "own plan conflicts with itself: {}", step.why);
             self.check();
         }
         self.now += SignedDuration::from_secs(1);
         !plan.steps.is_empty()
+    }
+
+    /// Leads a step through the gate. What is refused is held against the planner for two seconds.
+    fn admit(&mut self, snapshot: &Snapshot, step: &Step) -> Option<Transaction> {
+        let author = Author::controller(step.planner);
+        let Some(gate) = &self.gate else { return Some(completed(&step.transaction)) };
+        let refused = match gate.admit_all(snapshot, author, step.transaction.clone()) {
+            Ok(passed) => {
+                assert!(passed.left_out.is_empty(), "{:?}", passed.left_out);
+                let makes = |write: &Write| {
+                    matches!(write, Write::Put(key, _)
+                        if &*key.resource != EVENTS && !self.objects.contains_key(key))
+                };
+                if step.transaction.writes.iter().any(makes) {
+                    self.refusals.remove(&step.about);
+                }
+                return Some(passed.transaction);
+            }
+            Err(refused) => refused,
+        };
+        assert!(self.may_refuse, "{}: {refused}", step.why);
+        self.refused += 1;
+        let name = if refused.creates { "" } else { &*refused.key.name };
+        let what = Key::new(&refused.key.resource, &refused.key.namespace, name);
+        let until = self.now + SignedDuration::from_secs(2);
+        let refused = RefusedWrite { planner: step.planner, what, message: refused.to_string(), until };
+        self.refusals.insert(step.about.clone(), vec![refused]);
+        None
     }
 
     /// Agents do the next thing for every pod on a node that answers.
@@ -438,6 +482,20 @@ impl Model {
             }
         }
     }
+}
+
+/// A transaction whose new pods have what their templates leave out.
+fn completed(transaction: &Transaction) -> Transaction {
+    let mut transaction = transaction.clone();
+    for write in &mut transaction.writes {
+        if let Write::Put(key, value) = write
+            && &*key.resource == PODS
+            && transaction.preconditions.contains(&Precondition::Absent(key.clone()))
+        {
+            warren_objects::defaults::apply(PODS, value);
+        }
+    }
+    transaction
 }
 
 fn millis(quantity: &Value) -> i64 {

@@ -32,6 +32,28 @@ async fn what_only_the_server_sets_is_ignored_in_a_body() {
 }
 
 #[tokio::test]
+async fn who_manages_which_field_survives_writes_that_say_nothing_of_it() {
+    let server = Server::new().await;
+    let managed = |manager: &str| {
+        json!([{
+            "manager": manager, "operation": "Update", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}},
+        }])
+    };
+    let mut body = config_map("a", json!({"k": "v"}));
+    body["metadata"]["managedFields"] = managed("kubectl");
+    let created = server.post(CONFIG_MAPS, &body).await.expect(201);
+    assert_eq!(created["metadata"]["managedFields"], managed("kubectl"));
+    let patched = server.patch(&map_path("a"), MERGE, &json!({"data": {"k": "w"}})).await.expect(200);
+    assert_eq!(patched["metadata"]["managedFields"], managed("kubectl"));
+    let put = server.put(&map_path("a"), &config_map("a", json!({"k": "x"}))).await.expect(200);
+    assert_eq!(put["metadata"]["managedFields"], managed("kubectl"));
+    body["metadata"]["managedFields"] = managed("helm");
+    let put = server.put(&map_path("a"), &body).await.expect(200);
+    assert_eq!(put["metadata"]["managedFields"], managed("helm"));
+}
+
+#[tokio::test]
 async fn a_created_object_has_no_revision_of_its_own() {
     let server = Server::new().await;
     let mut body = config_map("a", json!({}));
@@ -84,7 +106,7 @@ fn naming(server: &Server, suffix: fn() -> String) -> Server {
         store: Arc::clone(&server.store) as Arc<dyn Store>,
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),
-        config: ClusterConfig::default(),
+        gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
         connections: tokio_util::task::TaskTracker::new(),
     });
     engine.suffix = suffix;

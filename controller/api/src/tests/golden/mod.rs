@@ -17,6 +17,7 @@ mod watching;
 
 use warren_plan::World;
 use warren_store::Store;
+use warren_write::{Author, Gate};
 
 use super::{events::Events, *};
 
@@ -115,6 +116,7 @@ impl Server {
 
     /// Lets the planners do all that they have to do now.
     async fn settle(&self) {
+        let gate = Gate::new(&ClusterConfig::default());
         for _ in 0..50 {
             let world = World {
                 snapshot: self.store.snapshot(),
@@ -133,7 +135,9 @@ impl Server {
             }
             for step in steps {
                 // A step that lost its place to another one comes again.
-                let _ = self.store.commit(step.transaction).await;
+                let author = Author::controller(step.planner);
+                let passed = gate.admit_all(&world.snapshot, author, step.transaction).unwrap();
+                let _ = self.store.commit(passed.transaction).await;
             }
         }
         panic!("the planners do not come to rest");

@@ -4,44 +4,93 @@
 //! A reservation is an object named after the address. One whose service is gone (removed by somebody who did not
 //! know about reservations) counts as free and is overwritten.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use warren_objects::{ErrorKind, FieldError};
-use warren_store::{Key, Object, Snapshot, Transaction, Write};
-use warren_vocabulary::{ClusterConfig, ipam, resources::SERVICEADDRESSES};
+use warren_state::{Key, Object, Snapshot, Transaction, Write};
+use warren_vocabulary::{
+    ClusterConfig, ipam,
+    resources::{SERVICEADDRESSES, SERVICES},
+};
 
-use crate::{admission::wants_address, meta};
+use crate::{Refusal, Review, Verb, chain::Step, deletion, kinds, metadata, services::wants_address};
 
 /// Addresses chosen by requests whose commit is still under way, so that concurrent requests choose others
 /// instead of colliding in the store.
-#[derive(Default)]
-pub(crate) struct InFlight(Mutex<BTreeSet<Ipv4Addr>>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InFlight(Arc<Mutex<BTreeSet<Ipv4Addr>>>);
+
+impl InFlight {
+    /// A set is whole whatever happened to whoever held it.
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Ipv4Addr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The step that chooses addresses. A new service must have its address to be judged; a changed one must have been judged
+/// before it gets another.
+pub(crate) struct Allocation {
+    verb: Verb,
+    in_flight: InFlight,
+    cluster: ClusterConfig,
+}
+
+impl Allocation {
+    /// The steps for new and for changed services.
+    pub(crate) fn pair(cluster: &ClusterConfig) -> (Self, Self) {
+        let in_flight = InFlight::default();
+        let step = |verb| Self { verb, in_flight: in_flight.clone(), cluster: cluster.clone() };
+        (step(Verb::Create), step(Verb::Update))
+    }
+}
+
+impl Step for Allocation {
+    fn name(&self) -> &'static str {
+        match self.verb {
+            Verb::Create => "addresses",
+            _ => "changed addresses",
+        }
+    }
+
+    /// The controller brings the addresses of its own services.
+    fn review(&self, snapshot: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
+        let ends = review.new.as_ref().is_some_and(|new| deletion::is_finished(review.kind, new));
+        if review.verb != self.verb || !review.is_by_client() || ends {
+            return Ok(());
+        }
+        (kinds::hooks(review.kind).allocate)((&self.in_flight, &self.cluster), snapshot, review)
+    }
+}
 
 /// One chosen address; forgotten when the request ends.
-pub(crate) struct Claim<'a> {
-    in_flight: &'a InFlight,
+#[derive(Debug)]
+pub struct Claim {
+    in_flight: InFlight,
     address: Ipv4Addr,
     /// The revision of a reservation whose service is gone.
     stale: Option<u64>,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
-        self.in_flight.0.lock().remove(&self.address);
+        self.in_flight.lock().remove(&self.address);
     }
 }
 
-impl Claim<'_> {
+impl Claim {
     /// Adds the reservation to the transaction that writes the service.
     pub(crate) fn reserve(&self, transaction: Transaction, service: &Value) -> Transaction {
         let key = Key::new(SERVICEADDRESSES, "", &self.address.to_string());
         let value = json!({
             "metadata": {"name": self.address.to_string()},
             "spec": {
-                "namespace": meta::text(service, "namespace"), "name": meta::text(service, "name"),
-                "uid": meta::text(service, "uid"),
+                "namespace": metadata::text(service, "namespace"), "name": metadata::text(service, "name"),
+                "uid": metadata::text(service, "uid"),
             },
         });
         match self.stale {
@@ -59,21 +108,19 @@ pub(crate) fn held(service: &Value) -> Option<Ipv4Addr> {
     service["spec"]["clusterIP"].as_str()?.parse().ok()
 }
 
-/// Adds the release of a service's address to the transaction that removes the service.
-pub(crate) fn release(mut transaction: Transaction, service: &Value) -> Transaction {
-    if let Some(address) = held(service) {
-        transaction.writes.push(Write::Delete(Key::new(SERVICEADDRESSES, "", &address.to_string())));
-    }
-    transaction
+/// The release of a service's address.
+pub(crate) fn release(service: &Value) -> Option<Write> {
+    let address = held(service)?;
+    Some(Write::Delete(Key::new(SERVICEADDRESSES, "", &address.to_string())))
 }
 
 /// Chooses an address for a service that wants one and writes it into `spec`; headless services get `None`.
-pub(crate) fn claim<'a>(
-    in_flight: &'a InFlight,
+pub(crate) fn claim(
+    in_flight: &InFlight,
     config: &ClusterConfig,
     snapshot: &Snapshot,
     service: &mut Value,
-) -> Result<Option<Claim<'a>>, FieldError> {
+) -> Result<Option<Claim>, FieldError> {
     if !wants_address(service) {
         if service["spec"]["clusterIP"] == "None" {
             service["spec"]["clusterIPs"] = json!(["None"]);
@@ -81,7 +128,7 @@ pub(crate) fn claim<'a>(
         return Ok(None);
     }
     let wanted = wanted(service);
-    let mut busy = in_flight.0.lock();
+    let mut busy = in_flight.lock();
     let mut taken = taken(snapshot);
     taken.extend(busy.iter());
     let address = match wanted {
@@ -95,7 +142,7 @@ pub(crate) fn claim<'a>(
     let text = address.to_string();
     service["spec"]["clusterIP"] = json!(text);
     service["spec"]["clusterIPs"] = json!([text]);
-    Ok(Some(Claim { in_flight, address, stale }))
+    Ok(Some(Claim { in_flight: in_flight.clone(), address, stale }))
 }
 
 /// The address that the client asks for.
@@ -138,17 +185,18 @@ fn exhausted(config: &ClusterConfig) -> FieldError {
 fn taken(snapshot: &Snapshot) -> BTreeSet<Ipv4Addr> {
     let reserved = snapshot.list(SERVICEADDRESSES).filter(|reservation| is_alive(snapshot, reservation));
     let reserved = reserved.filter_map(|reservation| reservation.key.name.parse().ok());
-    reserved.chain(snapshot.list("services").filter_map(|service| held(&service.value))).collect()
+    reserved.chain(snapshot.list(SERVICES).filter_map(|service| held(&service.value))).collect()
 }
 
 fn is_alive(snapshot: &Snapshot, reservation: &Object) -> bool {
     let spec = &reservation.value["spec"];
     let text = |field: &str| spec[field].as_str().unwrap_or("");
-    let service = snapshot.get(&Key::new("services", text("namespace"), text("name")));
-    service.is_some_and(|service| meta::text(&service.value, "uid") == text("uid"))
+    let service = snapshot.get(&Key::new(SERVICES, text("namespace"), text("name")));
+    service.is_some_and(|service| metadata::text(&service.value, "uid") == text("uid"))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -157,9 +205,9 @@ mod tests {
     }
 
     fn state(services: &[Value], reservations: &[(&str, &str)]) -> Snapshot {
-        let services = services
-            .iter()
-            .map(|value| Object::new(Key::new("services", "d", meta::text(value, "name")), 1, value.clone()));
+        let services = services.iter().map(|value| {
+            Object::new(Key::new("services", "d", metadata::text(value, "name")), 1, value.clone())
+        });
         let reservations = reservations.iter().map(|(address, name)| {
             let value =
                 json!({"metadata": {"name": address}, "spec": {"namespace": "d", "name": name, "uid": name}});
@@ -178,7 +226,7 @@ mod tests {
         assert_ne!(one.address, two.address);
         assert_eq!(first["spec"]["clusterIPs"][0], json!(one.address.to_string()));
         drop((one, two));
-        assert!(in_flight.0.lock().is_empty());
+        assert!(in_flight.lock().is_empty());
     }
 
     #[test]
@@ -206,6 +254,6 @@ mod tests {
         assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
         let mut external = service("a", json!({"type": "ExternalName"}));
         assert!(claim(&in_flight, &config, &snapshot, &mut external).unwrap().is_none());
-        assert!(release(Transaction::new(), &headless).writes.is_empty());
+        assert!(release(&headless).is_none());
     }
 }

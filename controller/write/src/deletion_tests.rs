@@ -1,14 +1,16 @@
 //! Deletion, case by case.
 
+use serde_json::json;
+use warren_objects::kinds::find;
+
 use super::*;
-use crate::kinds::find;
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
 }
 
 fn decided(plural: &str, object: &Value, options: &DeleteOptions) -> Decision {
-    let kind = crate::kinds::KINDS.iter().find(|kind| kind.plural == plural).unwrap();
+    let kind = warren_objects::kinds::KINDS.iter().find(|kind| kind.plural == plural).unwrap();
     decide(kind, object, options, now())
 }
 
@@ -85,43 +87,4 @@ fn namespaces_are_emptied_first() {
     let mut finalized = dying;
     finalized["spec"]["finalizers"] = json!([]);
     assert!(is_finished(kind, &finalized));
-}
-
-#[test]
-fn options_from_body_and_query() {
-    let body = json!({"kind": "DeleteOptions", "propagationPolicy": "Orphan", "preconditions": {"uid": "u"}});
-    let options =
-        DeleteOptions::parse(&body, &Query::parse(Some("gracePeriodSeconds=5&propagationPolicy=Foreground")))
-            .unwrap();
-    assert_eq!((options.grace_seconds, options.propagation), (Some(5), Some(Propagation::Orphan)));
-    let kind = find("", "v1", "pods").unwrap();
-    let status = options.check(kind, &json!({"metadata": {"name": "a", "uid": "v"}})).unwrap_err();
-    assert_eq!(status.code, 409);
-    assert!(
-        status.message.ends_with(
-            "the UID in the precondition (u) does not match the UID in record (v). The object might have been \
-             deleted and then recreated"
-        ),
-        "{}",
-        status.message
-    );
-    assert!(DeleteOptions::parse(&json!({"dryRun": ["All"]}), &Query::default()).unwrap().dry_run);
-    for (wrong, code) in [
-        (json!({"dryRun": ["Some"]}), 400),
-        (json!({"dryRun": "All"}), 400),
-        (json!({"gracePeriodSeconds": "x"}), 400),
-        (json!({"kind": "Pod"}), 400),
-        (json!({"propagationPolicy": 1}), 400),
-        (json!({"preconditions": {"uid": 1}}), 400),
-        (json!({"preconditions": "u"}), 400),
-        (json!({"orphanDependents": "x"}), 400),
-        (json!({"propagationPolicy": "X"}), 422),
-        (json!({"propagationPolicy": "Orphan", "orphanDependents": true}), 422),
-    ] {
-        assert_eq!(DeleteOptions::parse(&wrong, &Query::default()).unwrap_err().code, code, "{wrong}");
-    }
-    let policy = |body: Value| DeleteOptions::parse(&body, &Query::default()).unwrap().propagation;
-    assert_eq!(policy(json!({"orphanDependents": true})), Some(Propagation::Orphan));
-    assert_eq!(policy(json!({"orphanDependents": false})), Some(Propagation::Background));
-    assert_eq!(policy(json!({})), None);
 }

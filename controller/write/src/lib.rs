@@ -1,0 +1,33 @@
+//! The one gate for writes: whoever wants to write an object, a client, a planner or a node, says so by an [`Intent`], and
+//! gets a transaction or a [`Refusal`]. Nothing else is committed.
+//!
+//! ```text
+//!  client ──► Intent ─┐
+//!  planner ─► steps ──┼─► Gate: prepare ─► chain of steps over (snapshot, Review) ─► Transaction | Refusal
+//!  node ────► report ─┘      (scope)        namespace, defaults, classes, addresses, rules, ...
+//! ```
+//!
+//! A decision depends on the intent and the snapshot alone, besides service addresses: those that other requests have
+//! chosen and not committed yet are avoided. Internal resources (`*.warren.internal`) have no rules of the API: the gate
+//! lets everybody but clients write them. What is special about a kind is in [`kinds`]' table of hooks.
+
+pub mod chain;
+pub mod deletion;
+pub mod metadata;
+
+mod addresses;
+mod gate;
+mod identity;
+mod intent;
+mod kinds;
+mod refusal;
+mod rules;
+mod scope;
+mod services;
+
+pub use addresses::Claim;
+pub use gate::{Admitted, Effect, Gate, Passed, Refused};
+pub use identity::{Actor, Author, User};
+pub use intent::{Intent, Operation, Review, Verb};
+pub use refusal::{Cause, Details, Refusal};
+pub use scope::Scope;
