@@ -47,7 +47,7 @@ impl Step for Witness {
     }
 
     fn review(&self, _: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
-        let (who, resource) = (review.author.actor.to_string(), review.kind.resource.to_owned());
+        let (who, resource) = (review.author.actor.to_string(), review.kind.resource.to_string());
         self.seen.lock().push((who, review.verb, resource));
         let is_new_pod = review.verb == Verb::Create && review.kind.resource == PODS;
         if is_new_pod && self.refuses.load(Ordering::Relaxed) {

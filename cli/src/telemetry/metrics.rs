@@ -82,7 +82,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Count,
             "Objects that wanted something although no change had led the planners to them: a fault of Warren's.",
         ),
-        (Counter, "warren_plan_refusals_total", Count, "Writes of planners that the gate for writes refused."),
+        (
+            Counter,
+            "warren_plan_refusals_total",
+            Count,
+            "Writes of planners that the gate for writes refused.",
+        ),
         (Counter, "warren_plan_steps_total", Count, "Writes that planners made."),
         (
             Counter,

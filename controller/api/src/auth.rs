@@ -81,7 +81,7 @@ pub(crate) fn authorize(user: &User, verb: &str, target: Option<&Target>, path: 
     }
     match target {
         Some(Target::Resource(resource))
-            if user.is_authenticated() && ABOUT_ONESELF.contains(&resource.kind.resource) =>
+            if user.is_authenticated() && ABOUT_ONESELF.contains(&&*resource.kind.resource) =>
         {
             Ok(())
         }
@@ -91,10 +91,10 @@ pub(crate) fn authorize(user: &User, verb: &str, target: Option<&Target>, path: 
 }
 
 fn forbidden(user: &User, verb: &str, target: &ResourceTarget) -> Status {
-    let kind = target.kind;
+    let kind = &target.kind;
     let resource = match target.subresource {
         Some(subresource) => format!("{}/{}", kind.plural, subresource.name),
-        None => kind.plural.to_owned(),
+        None => kind.plural.to_string(),
     };
     let place = if target.namespace.is_empty() {
         "at the cluster scope".to_owned()
@@ -113,6 +113,8 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use warren_objects::Registry;
+
     use crate::path::parse;
 
     const MASTERS: &str = "system:masters";
@@ -127,7 +129,7 @@ mod tests {
 
     #[test]
     fn administrators_may_everything_members_nothing() {
-        let target = parse("/api/v1/namespaces/d/pods");
+        let target = parse(&Registry::built_in(), "/api/v1/namespaces/d/pods");
         let headers = HeaderMap::new();
         let admin = authenticate(Some(&peer("warren-admin", MASTERS)), &headers).unwrap();
         assert!(authorize(&admin, "list", target.as_ref(), "").is_ok());
@@ -139,7 +141,7 @@ mod tests {
             "pods is forbidden: User \"system:warren:node:a\" cannot list resource \"pods\" in API group \"\" in the \
              namespace \"d\""
         );
-        let nodes = parse("/api/v1/nodes/n/status");
+        let nodes = parse(&Registry::built_in(), "/api/v1/nodes/n/status");
         assert_eq!(
             authorize(&member, "patch", nodes.as_ref(), "").unwrap_err().message,
             "nodes \"n\" is forbidden: User \"system:warren:node:a\" cannot patch resource \"nodes/status\" in API \
@@ -151,9 +153,10 @@ mod tests {
     fn anonymous_sees_health_and_version() {
         let anonymous = authenticate(None, &HeaderMap::new()).unwrap();
         for path in ["/healthz", "/readyz/ping", "/version"] {
-            assert!(authorize(&anonymous, "get", parse(path).as_ref(), path).is_ok());
+            assert!(authorize(&anonymous, "get", parse(&Registry::built_in(), path).as_ref(), path).is_ok());
         }
-        let status = authorize(&anonymous, "get", parse("/apis").as_ref(), "/apis").unwrap_err();
+        let status = authorize(&anonymous, "get", parse(&Registry::built_in(), "/apis").as_ref(), "/apis")
+            .unwrap_err();
         assert_eq!(status.message, "forbidden: User \"system:anonymous\" cannot get path \"/apis\"");
     }
 
@@ -165,7 +168,7 @@ mod tests {
         headers.insert("impersonate-user", HeaderValue::from_static("jane"));
         let jane = authenticate(Some(&peer("warren-admin", MASTERS)), &headers).unwrap();
         assert_eq!((jane.name.as_str(), jane.uid.as_str(), jane.extra.len()), ("jane", "", 0));
-        assert!(authorize(&jane, "get", parse("/apis").as_ref(), "/apis").is_err());
+        assert!(authorize(&jane, "get", parse(&Registry::built_in(), "/apis").as_ref(), "/apis").is_err());
         assert_eq!(authenticate(Some(&peer("x", "y")), &headers).unwrap_err().code, 403);
         headers.insert("impersonate-uid", HeaderValue::from_static("u-1"));
         headers.append("impersonate-extra-example.com%2fteam", HeaderValue::from_static("blue"));

@@ -164,7 +164,7 @@ pub(crate) fn object(
     body: &Bytes,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let expected = Expected { group: kind.group, version: kind.version, kind: kind.kind };
+    let expected = Expected { group: &kind.group, version: &kind.version, kind: &kind.kind };
     let Decoded { mut value, duplicates } = map(headers, body, expected)?;
     let warnings = check(kind, &mut value, &duplicates, validation)?;
     Ok((value, warnings))
@@ -178,9 +178,9 @@ pub(crate) fn check(
     duplicates: &[String],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let (api_version, name) = (kind.api_version(), kind.kind);
+    let (api_version, name) = (kind.api_version(), &*kind.kind);
     let refuse = |why: String| {
-        let version = kind.version;
+        let version = &kind.version;
         Status::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: {why}"))
     };
     if let Some(why) = decode::too_many(value) {
@@ -193,7 +193,7 @@ pub(crate) fn check(
     check_type(value, "apiVersion", &api_version)?;
     value["apiVersion"] = json!(api_version);
     value["kind"] = json!(name);
-    let unknown = strict::decode_version(kind, value).map_err(|error| refuse(error.to_string()))?;
+    let unknown = strict::decode(kind, value).map_err(|error| refuse(error.to_string()))?;
     let mut messages = unknown.messages();
     let known = duplicates.iter().filter(|path| !unknown.0.contains(path));
     messages.extend(known.map(|path| format!("duplicate field \"{path}\"")));

@@ -1,12 +1,13 @@
 //! Discovery: what is served, in the old form (one document per group version) and aggregated. Pure.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::Deref};
 
 use http::HeaderMap;
 use serde_json::{Value, json};
+use warren_objects::Registry;
 
 use crate::{
-    kinds::{self, KINDS, Kind, Subresource, api_version, group_versions},
+    kinds::{Kind, Subresource, api_version},
     negotiate,
 };
 
@@ -49,13 +50,14 @@ pub(crate) fn aggregated_content_type(version: &str) -> String {
 }
 
 /// `/api` (core) or `/apis` in the aggregated form.
-pub(crate) fn aggregated(core: bool, version: &str) -> Value {
+pub(crate) fn aggregated(registry: &Registry, core: bool, version: &str) -> Value {
     let mut items: Vec<Value> = Vec::new();
-    for group in kinds::groups().into_iter().filter(|group| group.is_empty() == core) {
-        let of_group = group_versions().into_iter().filter(|(name, _)| *name == group);
+    for group in registry.groups().into_iter().filter(|group| group.is_empty() == core) {
+        let of_group = registry.group_versions().into_iter().filter(|(name, _)| *name == group);
         let versions: Vec<Value> = of_group
             .map(|(_, group_version)| {
-                let resources: Vec<Value> = kinds_of(group, group_version).map(aggregated_resource).collect();
+                let resources: Vec<Value> =
+                    kinds_of(registry, group, group_version).map(aggregated_resource).collect();
                 json!({"version": group_version, "resources": resources, "freshness": "Current"})
             })
             .collect();
@@ -68,11 +70,19 @@ pub(crate) fn aggregated(core: bool, version: &str) -> Value {
     })
 }
 
-fn kinds_of<'a>(group: &'a str, version: &'a str) -> impl Iterator<Item = &'static Kind> + 'a {
-    KINDS.iter().filter(move |kind| kind.group == group && kind.version == version)
+fn kinds_of<'a>(
+    registry: &'a Registry,
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = &'a Kind> + 'a {
+    registry
+        .kinds()
+        .iter()
+        .map(Deref::deref)
+        .filter(move |kind| kind.group == group && kind.version == version)
 }
 
-fn aggregated_resource(kind: &'static Kind) -> Value {
+fn aggregated_resource(kind: &Kind) -> Value {
     let mut resource = json!({
         "resource": kind.plural,
         "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
@@ -100,9 +110,9 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
 }
 
 /// Group, version and kind that a subresource speaks.
-fn speaks(kind: &Kind, subresource: &Subresource) -> (&'static str, &'static str, &'static str) {
+fn speaks<'k>(kind: &'k Kind, subresource: &Subresource) -> (&'k str, &'k str, &'k str) {
     if subresource.kind.is_empty() {
-        (kind.group, kind.version, kind.kind)
+        (&kind.group, &kind.version, &kind.kind)
     } else {
         (subresource.group, subresource.version, subresource.kind)
     }
@@ -126,21 +136,23 @@ pub(crate) fn core_versions(host: &str) -> Value {
 }
 
 /// `/apis`.
-pub(crate) fn groups() -> Value {
-    let groups: Vec<Value> = kinds::groups().into_iter().filter_map(group_entry).collect();
+pub(crate) fn groups(registry: &Registry) -> Value {
+    let groups: Vec<Value> =
+        registry.groups().into_iter().filter_map(|group| group_entry(registry, group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub(crate) fn group(name: &str) -> Option<Value> {
-    let mut entry = group_entry(name)?;
+pub(crate) fn group(registry: &Registry, name: &str) -> Option<Value> {
+    let mut entry = group_entry(registry, name)?;
     entry["kind"] = json!("APIGroup");
     entry["apiVersion"] = json!("v1");
     Some(entry)
 }
 
-fn group_entry(name: &str) -> Option<Value> {
-    let versions: Vec<Value> = group_versions()
+fn group_entry(registry: &Registry, name: &str) -> Option<Value> {
+    let versions: Vec<Value> = registry
+        .group_versions()
         .iter()
         .filter(|(group, _)| !group.is_empty() && *group == name)
         .map(|(group, version)| json!({"groupVersion": api_version(group, version), "version": version}))
@@ -150,9 +162,9 @@ fn group_entry(name: &str) -> Option<Value> {
 }
 
 /// `/api/v1`, `/apis/GROUP/VERSION`.
-pub(crate) fn resources(group: &str, version: &str) -> Option<Value> {
+pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
     let mut resources: Vec<Value> = Vec::new();
-    for kind in kinds_of(group, version) {
+    for kind in kinds_of(registry, group, version) {
         let mut resource = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
             "verbs": kind.verbs,
@@ -165,7 +177,7 @@ pub(crate) fn resources(group: &str, version: &str) -> Option<Value> {
                 "name": format!("{}/{}", kind.plural, subresource.name), "singularName": "",
                 "namespaced": kind.namespaced, "kind": name, "verbs": subresource.verbs,
             });
-            if (group, version) != (kind.group, kind.version) {
+            if (group, version) != (&*kind.group, &*kind.version) {
                 entry["group"] = json!(group);
                 entry["version"] = json!(version);
             }
@@ -211,7 +223,7 @@ mod tests {
 
     #[test]
     fn legacy_and_aggregated_say_the_same() {
-        let legacy = resources("apps", "v1").unwrap();
+        let legacy = resources(&Registry::built_in(), "apps", "v1").unwrap();
         let names: Vec<&str> =
             legacy["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
         assert_eq!(
@@ -232,35 +244,38 @@ mod tests {
             ]
         );
         assert_eq!(legacy["resources"][4]["group"], "autoscaling");
-        let all = aggregated(false, "v2");
+        let all = aggregated(&Registry::built_in(), false, "v2");
         let apps =
             all["items"].as_array().unwrap().iter().find(|item| item["metadata"]["name"] == "apps").unwrap();
         let deployment = &apps["versions"][0]["resources"][2];
         assert_eq!(deployment["resource"], "deployments");
         assert_eq!(deployment["responseKind"]["kind"], "Deployment");
         assert_eq!(deployment["subresources"][0]["responseKind"]["kind"], "Scale");
-        assert_eq!(aggregated(true, "v2")["items"].as_array().unwrap().len(), 1);
-        assert!(resources("apps", "v1beta1").is_none());
-        assert!(group("").is_none());
-        assert_eq!(group("apps").unwrap()["preferredVersion"]["groupVersion"], "apps/v1");
+        assert_eq!(aggregated(&Registry::built_in(), true, "v2")["items"].as_array().unwrap().len(), 1);
+        assert!(resources(&Registry::built_in(), "apps", "v1beta1").is_none());
+        assert!(group(&Registry::built_in(), "").is_none());
+        assert_eq!(
+            group(&Registry::built_in(), "apps").unwrap()["preferredVersion"]["groupVersion"],
+            "apps/v1"
+        );
     }
 
     #[test]
     fn a_group_of_two_versions_is_listed_once_and_prefers_the_stored_one() {
         let name = "discovery.k8s.io";
-        let listed = groups();
+        let listed = groups(&Registry::built_in());
         let found: Vec<&Value> =
             listed["groups"].as_array().unwrap().iter().filter(|group| group["name"] == name).collect();
         assert_eq!(found.len(), 1, "{listed}");
         assert_eq!(found[0]["preferredVersion"]["version"], "v1");
         assert_eq!(found[0]["versions"][1]["version"], "v1beta1");
-        let all = aggregated(false, "v2");
+        let all = aggregated(&Registry::built_in(), false, "v2");
         let found: Vec<&Value> =
             all["items"].as_array().unwrap().iter().filter(|item| item["metadata"]["name"] == name).collect();
         assert_eq!(found.len(), 1, "{all}");
         assert_eq!(found[0]["versions"].as_array().unwrap().len(), 2);
         assert_eq!(found[0]["versions"][1]["resources"][0]["verbs"], json!(["get", "list", "watch"]));
-        let core = resources("", "v1").unwrap();
+        let core = resources(&Registry::built_in(), "", "v1").unwrap();
         let endpoints =
             core["resources"].as_array().unwrap().iter().find(|entry| entry["name"] == "endpoints").unwrap();
         assert_eq!((&endpoints["kind"], &endpoints["shortNames"]), (&json!("Endpoints"), &json!(["ep"])));

@@ -3,7 +3,7 @@
 //! An object is encoded once per revision. What is made here is put together from such texts, a bounded part at a
 //! time, so that a long list or a slow client costs no second copy.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -20,9 +20,9 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 pub(crate) const CLOSING: &[u8] = b"]}";
 
 /// How objects are shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Form {
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: Arc<Kind>,
     pub(crate) view: View,
     pub(crate) include: Include,
     /// For ages in tables.
@@ -98,7 +98,7 @@ impl Form {
                 .as_bytes(),
         );
         if matches!(self.view, View::Table(_)) {
-            let columns = if with_columns { crate::table::columns(self.kind) } else { json!([]) };
+            let columns = if with_columns { crate::table::columns(&self.kind) } else { json!([]) };
             out.extend_from_slice(format!("\"columnDefinitions\":{columns},").as_bytes());
         }
         out.extend_from_slice(items.as_bytes());
@@ -110,7 +110,7 @@ impl Form {
             View::Object => self.write_object(shown, out),
             View::PartialMetadata(version) => write(&Partial::of(version, shown.value()), out),
             View::Table(version) => {
-                let cells = table::row(self.kind.resource, shown.value(), self.now);
+                let cells = table::row(&self.kind, shown.value(), self.now);
                 out.extend_from_slice(b"{\"cells\":");
                 write(&cells, out);
                 out.extend_from_slice(b",\"object\":");
@@ -136,7 +136,7 @@ impl Form {
         let stored = if let Shown::Stored(object) = shown { self.verbatim(object) } else { None };
         match stored {
             Some(text) => out.extend_from_slice(text),
-            None => write(&*with_type(self.kind, shown.value()), out),
+            None => write(&*with_type(&self.kind, shown.value()), out),
         }
     }
 }
@@ -169,7 +169,7 @@ mod tests {
 
     fn form(view: View, include: Include) -> Form {
         let kind = find("", "v1", "configmaps").unwrap();
-        Form { kind, view, include, now: Timestamp::UNIX_EPOCH }
+        Form { kind: Arc::new(kind.clone()), view, include, now: Timestamp::UNIX_EPOCH }
     }
 
     fn object() -> Object {

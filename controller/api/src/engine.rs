@@ -118,10 +118,10 @@ pub(crate) async fn shown(
 
 /// The store's key of an object.
 pub(crate) fn key(kind: &Kind, namespace: &str, name: &str) -> Key {
-    Key::new(kind.resource, namespace, name)
+    Key::new(&kind.resource, namespace, name)
 }
 
 /// The store's key of the object that a path names.
 pub(crate) fn key_of(target: &ResourceTarget) -> Key {
-    key(target.kind, &target.namespace, &target.name)
+    key(&target.kind, &target.namespace, &target.name)
 }

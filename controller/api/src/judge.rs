@@ -5,7 +5,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use warren_objects::schema;
 use warren_store::{Key, Object, Snapshot};
 use warren_vocabulary::{ClusterConfig, resources::NAMESPACES};
 use warren_write::{Actor, Author, Effect, Gate, Intent, Operation, User};
@@ -80,7 +79,7 @@ fn object(content_type: &'static str, input: &[u8]) {
 /// What the gate makes of a new object, if it lets it in.
 fn admitted(kind: &'static Kind, object: Value) -> Option<Value> {
     let namespace = if kind.namespaced { "default" } else { "" };
-    let key = Key::new(kind.resource, namespace, meta::text(&object, "name"));
+    let key = Key::new(&kind.resource, namespace, meta::text(&object, "name"));
     let place = Object::new(Key::new(NAMESPACES, "", "default"), 1, json!({"metadata": {"name": "default"}}));
     let user = User::default();
     let author = Author { actor: Actor::Client(&user), manager: "" };
@@ -112,7 +111,7 @@ fn patch(content_type: &str, input: &[u8]) {
     if !decode::is_within(&current.value, DEEPEST) {
         return;
     }
-    if let Ok(new) = patch.apply(schema::root(kind.group, kind.version, kind.kind), &current.value) {
+    if let Ok(new) = patch.apply(kind.message(), &current.value) {
         assert!(decode::is_within(&new, 2 * DEEPEST), "no deeper than object and patch allow");
         let most = input.len() * 8 + body::LIMIT;
         assert!(decode::encoded_length(&new) <= most, "no larger than object, patch and copies");

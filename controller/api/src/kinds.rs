@@ -2,7 +2,6 @@
 //! are in no store are made of those that are.
 
 pub(crate) use warren_objects::kinds::*;
-use warren_objects::schema::{self, Message};
 use warren_store::{Object, Snapshot};
 
 use crate::{Observations, observed};
@@ -12,19 +11,12 @@ pub(crate) type Derive = fn(&Snapshot, &dyn Observations, &str) -> Vec<Object>;
 
 /// How the objects of a kind are made of what members told, if they, or some of them, are in no store.
 pub(crate) fn derivation(kind: &Kind) -> Option<Derive> {
-    match kind.resource {
+    match &*kind.resource {
         "leases.coordination.k8s.io" => Some(observed::leases),
         "nodes.metrics.k8s.io" => Some(observed::nodes),
         "pods.metrics.k8s.io" => Some(observed::pods),
         _ => None,
     }
-}
-
-/// The type of a kind; an old version that has the same fields as the stored one has none of its own.
-pub(crate) fn schema(kind: &Kind) -> Option<&'static Message> {
-    let stored =
-        || of(kind.resource).and_then(|stored| schema::root(stored.group, stored.version, stored.kind));
-    schema::root(kind.group, kind.version, kind.kind).or_else(stored)
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! From a URL's path to what is asked for. Pure.
 
+use std::sync::Arc;
+
+use warren_objects::Registry;
+
 use crate::{
-    kinds::{self, Kind, Subresource},
+    kinds::{Kind, Subresource},
     query::decode,
 };
 
@@ -33,7 +37,7 @@ pub(crate) enum Target {
 /// A collection, an object or a subresource.
 #[derive(Debug, Clone)]
 pub(crate) struct ResourceTarget {
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: Arc<Kind>,
     /// Empty for cluster-scoped kinds and for "all namespaces".
     pub(crate) namespace: String,
     /// Empty for a collection.
@@ -42,7 +46,7 @@ pub(crate) struct ResourceTarget {
 }
 
 /// `None`: nothing is served there.
-pub(crate) fn parse(path: &str) -> Option<Target> {
+pub(crate) fn parse(registry: &Registry, path: &str) -> Option<Target> {
     let segments: Vec<String> = path.split('/').filter(|s| !s.is_empty()).map(|s| decode(s, false)).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
@@ -63,8 +67,8 @@ pub(crate) fn parse(path: &str) -> Option<Target> {
         ["api", version] => Some(Target::GroupVersion(String::new(), (*version).into())),
         ["apis", group] => Some(Target::Group((*group).into())),
         ["apis", group, version] => Some(Target::GroupVersion((*group).into(), (*version).into())),
-        ["api", version, rest @ ..] => resource("", version, rest).map(Target::Resource),
-        ["apis", group, version, rest @ ..] => resource(group, version, rest).map(Target::Resource),
+        ["api", version, rest @ ..] => resource(registry, "", version, rest).map(Target::Resource),
+        ["apis", group, version, rest @ ..] => resource(registry, group, version, rest).map(Target::Resource),
         _ => None,
     }
 }
@@ -77,27 +81,28 @@ fn health(endpoint: &'static str, rest: &[&str]) -> Option<Target> {
     }
 }
 
-fn resource(group: &str, version: &str, rest: &[&str]) -> Option<ResourceTarget> {
+fn resource(registry: &Registry, group: &str, version: &str, rest: &[&str]) -> Option<ResourceTarget> {
     if let ["namespaces", namespace, plural, below @ ..] = rest
-        && let Some(kind) = kinds::find(group, version, plural)
+        && let Some(kind) = registry.find(group, version, plural)
     {
         return if kind.namespaced { below_collection(kind, namespace, below) } else { None };
     }
     let [plural, below @ ..] = rest else { return None };
-    let kind = kinds::find(group, version, plural)?;
+    let kind = registry.find(group, version, plural)?;
     if kind.namespaced && !below.is_empty() {
         return None; // an object of a namespaced kind is only found in its namespace
     }
     below_collection(kind, "", below)
 }
 
-fn below_collection(kind: &'static Kind, namespace: &str, below: &[&str]) -> Option<ResourceTarget> {
+fn below_collection(kind: &Arc<Kind>, namespace: &str, below: &[&str]) -> Option<ResourceTarget> {
     let (name, subresource) = match below {
         [] => ("", None),
         [name] => (*name, None),
         [name, subresource] => (*name, Some(kind.subresource(subresource)?)),
         _ => return None,
     };
+    let kind = Arc::clone(kind);
     Some(ResourceTarget { kind, namespace: namespace.to_owned(), name: name.to_owned(), subresource })
 }
 
@@ -106,7 +111,7 @@ mod tests {
     use super::*;
 
     fn object(path: &str) -> ResourceTarget {
-        match parse(path) {
+        match parse(&Registry::built_in(), path) {
             Some(Target::Resource(target)) => target,
             other => panic!("{path}: {other:?}"),
         }
@@ -115,10 +120,10 @@ mod tests {
     #[test]
     fn objects_and_collections() {
         let target = object("/api/v1/namespaces/shop/pods/web-1/log");
-        assert_eq!((target.kind.kind, &*target.namespace, &*target.name), ("Pod", "shop", "web-1"));
+        assert_eq!((&*target.kind.kind, &*target.namespace, &*target.name), ("Pod", "shop", "web-1"));
         assert_eq!(target.subresource.unwrap().name, "log");
         let target = object("/apis/apps/v1/deployments");
-        assert_eq!((target.kind.kind, &*target.namespace, &*target.name), ("Deployment", "", ""));
+        assert_eq!((&*target.kind.kind, &*target.namespace, &*target.name), ("Deployment", "", ""));
         let target = object("/apis/apps/v1/namespaces/shop/deployments/");
         assert_eq!((&*target.namespace, &*target.name), ("shop", ""));
     }
@@ -133,6 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_not_found() {
+        let registry = Registry::built_in();
         for path in [
             "/",
             "/api/v1/widgets",
@@ -144,9 +150,12 @@ mod tests {
             "/apis/apps/v1beta1/deployments",
             "/api/v1/nodes/n/log",
         ] {
-            assert!(parse(path).is_none(), "{path}");
+            assert!(parse(&registry, path).is_none(), "{path}");
         }
-        assert!(matches!(parse("/version/"), Some(Target::Version)));
-        assert!(matches!(parse("/openapi/v3/apis/apps/v1"), Some(Target::OpenApiV3GroupVersion(..))));
+        assert!(matches!(parse(&registry, "/version/"), Some(Target::Version)));
+        assert!(matches!(
+            parse(&registry, "/openapi/v3/apis/apps/v1"),
+            Some(Target::OpenApiV3GroupVersion(..))
+        ));
     }
 }

@@ -118,12 +118,12 @@ impl Iterator for Pages {
 
 /// Renders a reply.
 pub(crate) fn render(
-    kind: &'static Kind,
+    kind: &Arc<Kind>,
     form: Negotiated,
     include: Include,
     reply: Reply,
 ) -> Result<Response, Status> {
-    let shape = Form { kind, view: form.view, include, now: Timestamp::now() };
+    let shape = Form { kind: Arc::clone(kind), view: form.view, include, now: Timestamp::now() };
     let (body, content_type) = match reply.content {
         Content::Stream { body, content_type } => (body, content_type),
         Content::Stored(object) => text(form.format, one(&shape, Shown::Stored(&object)))?,
@@ -150,7 +150,7 @@ pub(crate) fn render(
 /// One object. Only objects of the served kind have views; a Scale stays as it is.
 fn one(form: &Form, shown: Shown<'_>) -> Vec<u8> {
     let named = &shown.value()["kind"];
-    if named.is_string() && named != form.kind.kind {
+    if named.is_string() && *named != *form.kind.kind {
         return shown.value().to_string().into();
     }
     let mut out = Vec::new();

@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use warren_objects::validate;
+use warren_objects::{Registry, validate};
 use warren_write::User;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 
 /// Answers a question.
 pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let (mut review, warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     if kind.namespaced {
@@ -27,7 +27,7 @@ pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
     if !errors.is_empty() {
         return Err(Status::invalid(kind, meta::text(&review, "name"), &errors));
     }
-    review["status"] = match kind.kind {
+    review["status"] = match &*kind.kind {
         "SelfSubjectReview" => json!({ "userInfo": user_info(&call.user) }),
         "TokenReview" => json!({
             "authenticated": false,
@@ -73,7 +73,7 @@ fn verdict(user: &User, spec: &Value) -> Value {
     }
     let open = spec["nonResourceAttributes"]["path"].as_str().is_some_and(|path| {
         let verb = spec["nonResourceAttributes"]["verb"].as_str().unwrap_or("");
-        auth::authorize(user, verb, path::parse(path).as_ref(), path).is_ok()
+        auth::authorize(user, verb, path::parse(&Registry::built_in(), path).as_ref(), path).is_ok()
     });
     if open {
         json!({"allowed": true, "reason": "everybody may"})

@@ -282,7 +282,7 @@ fn unescape(value: &str) -> String {
 fn supports_field(kind: &Kind, field: &str) -> bool {
     field == "metadata.name"
         || (field == "metadata.namespace" && kind.namespaced)
-        || kind.fields.contains(&field)
+        || kind.fields.iter().any(|known| known == field)
 }
 
 /// A field as text; absent is empty, except where Kubernetes says otherwise.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use serde_json::Value;
 use tokio::time::Instant;
+use warren_objects::Registry;
 use warren_runtime::tls::PeerIdentity;
 use warren_store::Transaction;
 use warren_write::{Actor, Author, User};
@@ -60,13 +61,14 @@ pub(crate) async fn handle(State(engine): State<Arc<Engine>>, request: Request) 
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query());
-    let target = path::parse(parts.uri.path());
+    let registry = engine.gate.registry(&engine.snapshot());
+    let target = path::parse(&registry, parts.uri.path());
     let verb = verb(&parts.method, target.as_ref(), &query);
     let resource = match &target {
-        Some(Target::Resource(target)) => target.kind.resource,
-        _ => "",
+        Some(Target::Resource(target)) => target.kind.resource.clone(),
+        _ => "".into(),
     };
-    let response = match dispatch(&engine, &parts, body, query, target, verb).await {
+    let response = match dispatch(&engine, &registry, &parts, body, query, target, verb).await {
         Ok(response) => response,
         Err(status) => {
             tracing::debug!(method = %parts.method, path = parts.uri.path(), code = status.code, message = status.message, "request refused");
@@ -74,7 +76,7 @@ pub(crate) async fn handle(State(engine): State<Arc<Engine>>, request: Request) 
         }
     };
     let code = response.status().as_u16().to_string();
-    metrics::counter!("warren_api_requests_total", "verb" => verb, "resource" => resource, "code" => code)
+    metrics::counter!("warren_api_requests_total", "verb" => verb, "resource" => resource.clone(), "code" => code)
         .increment(1);
     metrics::histogram!("warren_api_request_seconds", "verb" => verb, "resource" => resource)
         .record(started.elapsed());
@@ -118,6 +120,7 @@ fn verb(method: &Method, target: Option<&Target>, query: &Query) -> &'static str
 
 async fn dispatch(
     engine: &Arc<Engine>,
+    registry: &Registry,
     parts: &Parts,
     body: Body,
     query: Query,
@@ -149,16 +152,21 @@ async fn dispatch(
         Target::OpenApiV2 | Target::OpenApiV3 | Target::OpenApiV3GroupVersion(..) => {
             open_api(target, query, parts.headers.clone()).await
         }
-        other => documents(&other, &parts.headers).ok_or_else(|| Status::not_served(parts.uri.path())),
+        other => {
+            documents(registry, &other, &parts.headers).ok_or_else(|| Status::not_served(parts.uri.path()))
+        }
     }
 }
 
 /// Paths that answer with a fixed document.
-fn documents(target: &Target, headers: &HeaderMap) -> Option<Response> {
+fn documents(registry: &Registry, target: &Target, headers: &HeaderMap) -> Option<Response> {
     let json = |value: Value| respond::document(&value, "application/json");
     let aggregated = discovery::wants_aggregated(headers);
     let aggregate = |core: bool, version: &str| {
-        respond::document(&discovery::aggregated(core, version), &discovery::aggregated_content_type(version))
+        respond::document(
+            &discovery::aggregated(registry, core, version),
+            &discovery::aggregated_content_type(version),
+        )
     };
     Some(match target {
         Target::Version => json(discovery::version()),
@@ -171,10 +179,10 @@ fn documents(target: &Target, headers: &HeaderMap) -> Option<Response> {
         },
         Target::Groups => match aggregated {
             Some(version) => aggregate(false, version),
-            None => json(discovery::groups()),
+            None => json(discovery::groups(registry)),
         },
-        Target::Group(name) => json(discovery::group(name)?),
-        Target::GroupVersion(group, version) => json(discovery::resources(group, version)?),
+        Target::Group(name) => json(discovery::group(registry, name)?),
+        Target::GroupVersion(group, version) => json(discovery::resources(registry, group, version)?),
         Target::Health { .. }
         | Target::OpenApiV2
         | Target::OpenApiV3
@@ -225,7 +233,7 @@ async fn health(
 
 /// Objects, collections and subresources.
 async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Response, Status> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     call.query.flag("watch")?;
     let form = negotiate::negotiate(&call.headers);
     if let Some(subresource) = call.target.subresource {

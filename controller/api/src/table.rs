@@ -28,7 +28,7 @@ impl Include {
 
 /// The column definitions of a kind.
 pub(crate) fn columns(kind: &Kind) -> Value {
-    table::columns(kind.resource)
+    table::columns(kind)
         .iter()
         .map(|column| {
             json!({

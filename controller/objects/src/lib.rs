@@ -1,8 +1,8 @@
 //! Everything about the served kinds that is a pure function of JSON: strict decoding, defaults, validation, warnings
 //! about what is stored but not acted upon, printed tables, quantities, the table of types and bodies in protobuf.
 //!
-//! A resource is named by its plural and group ("pods", "deployments.apps"); `kinds` holds the one table that says
-//! which function serves which resource for which concern.
+//! What is known of a kind is in its own file (`kinds/<group>/<kind>.rs`); the functions of each concern take the kind.
+//! Which kinds there are says a [`Registry`]: those that are built in, and those that users defined.
 
 pub mod classes;
 pub mod defaults;
@@ -14,6 +14,7 @@ mod json;
 pub mod kinds;
 pub mod protobuf;
 pub mod quantity;
+mod registry;
 pub mod schema;
 pub mod strict;
 pub mod table;
@@ -22,3 +23,4 @@ pub mod unsupported;
 pub mod validate;
 
 pub use field::{ErrorKind, FieldError};
+pub use registry::{DEFINITIONS, Registries, Registry};

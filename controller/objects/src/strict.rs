@@ -8,8 +8,8 @@ mod walk;
 use serde_json::Value;
 
 use crate::{
-    kinds::{self, Kind},
-    schema::{Fields, Schema, Shape},
+    kinds::Kind,
+    schema::{Schema, Shape},
 };
 use walk::Walk;
 
@@ -36,9 +36,6 @@ const MOST_MESSAGES: usize = 100;
 /// Why a body is not an object of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// No such resource is served.
-    #[error("no kind is known for the resource \"{0}\"")]
-    UnknownResource(String),
     /// A field has the wrong type.
     #[error("{kind}.{field}: {expectation}")]
     Field {
@@ -64,27 +61,16 @@ impl DecodeError {
     pub fn field(&self) -> &str {
         match self {
             Self::Field { field, .. } => field,
-            _ => "",
+            Self::Body { .. } => "",
         }
     }
 }
 
 /// Checks the types of all fields of an object; returns the fields that its kind does not have.
 ///
-/// Explicit nulls count as absent, everywhere.
-pub fn decode(resource: &str, value: &Value) -> Result<Unknown, DecodeError> {
-    let kind = kinds::of(resource).ok_or_else(|| DecodeError::UnknownResource(resource.to_owned()))?;
-    decode_version(kind, value)
-}
-
-/// As [`decode`], in a version of a kind that need not be the stored one.
-pub fn decode_version(kind: &Kind, value: &Value) -> Result<Unknown, DecodeError> {
-    decode_as(kind.kind, kind.schema(), value)
-}
-
-/// As [`decode`], by a schema. What `apiVersion` says is not looked at.
-pub fn decode_as(kind: &str, schema: Fields<'_>, value: &Value) -> Result<Unknown, DecodeError> {
-    Walk::default().object(kind, schema, value)
+/// Explicit nulls count as absent, everywhere. What `apiVersion` says is not looked at.
+pub fn decode(kind: &Kind, value: &Value) -> Result<Unknown, DecodeError> {
+    Walk::default().object(&kind.kind, kind.schema(), value)
 }
 
 /// Removes the fields that the kind does not have, for clients that want them ignored.
@@ -140,7 +126,12 @@ pub fn strip_nulls(value: &mut Value) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::kinds;
     use serde_json::json;
+
+    fn kind(resource: &str) -> &'static Kind {
+        kinds::of(resource).unwrap()
+    }
 
     #[test]
     fn unknown_fields_by_path() {
@@ -149,13 +140,13 @@ mod tests {
             "spec": {"replicaz": 3, "template": {"spec": {"containers": [{"name": "a", "imag": "x"}]}}},
             "extra": {"deep": [1]}
         });
-        let unknown = decode("deployments.apps", &value).unwrap();
+        let unknown = decode(kind("deployments.apps"), &value).unwrap();
         let mut paths = unknown.0.clone();
         paths.sort();
         assert_eq!(paths, ["extra", "spec.replicaz", "spec.template.spec.containers[0].imag"]);
         let mut pruned = value;
-        prune(kinds::of("deployments.apps").unwrap(), &mut pruned);
-        assert_eq!(decode("deployments.apps", &pruned).unwrap(), Unknown::default());
+        prune(kind("deployments.apps"), &mut pruned);
+        assert_eq!(decode(kind("deployments.apps"), &pruned).unwrap(), Unknown::default());
         assert_eq!(pruned["spec"]["template"]["spec"]["containers"][0], json!({"name": "a"}));
         assert_eq!(unknown.messages()[0].matches("unknown field \"").count(), 1);
     }
@@ -164,24 +155,23 @@ mod tests {
     fn keys_with_dots_are_pruned_where_they_stand() {
         let mut value =
             json!({"metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "x"}, "a.b": 1}});
-        let unknown = decode("configmaps", &value).unwrap();
+        let unknown = decode(kind("configmaps"), &value).unwrap();
         assert_eq!(unknown.0, ["metadata.a.b"]);
-        prune(kinds::of("configmaps").unwrap(), &mut value);
+        prune(kind("configmaps"), &mut value);
         assert_eq!(value, json!({"metadata": {"name": "a", "labels": {"app.kubernetes.io/name": "x"}}}));
     }
 
     #[test]
     fn wrong_types_name_the_field() {
         let value = json!({"kind": "Deployment", "spec": {"replicas": "three"}});
-        let error = decode("deployments.apps", &value).unwrap_err();
+        let error = decode(kind("deployments.apps"), &value).unwrap_err();
         assert_eq!(error.field(), "spec.replicas");
         let text = error.to_string();
         assert!(text.contains("Deployment.spec.replicas") && text.contains("i32"), "{text}");
         let value = json!({"spec": {"containers": [{"env": [{"name": "A", "value": 1}]}]}});
-        assert_eq!(decode("pods", &value).unwrap_err().field(), "spec.containers[0].env[0].value");
-        assert!(decode("pods", &json!([])).is_err());
-        assert!(decode("pods", &json!({"kind": "Service"})).is_err());
-        assert!(matches!(decode("widgets", &json!({})), Err(DecodeError::UnknownResource(_))));
+        assert_eq!(decode(kind("pods"), &value).unwrap_err().field(), "spec.containers[0].env[0].value");
+        assert!(decode(kind("pods"), &json!([])).is_err());
+        assert!(decode(kind("pods"), &json!({"kind": "Service"})).is_err());
     }
 
     #[test]
@@ -190,6 +180,6 @@ mod tests {
             "metadata": {"labels": {"a": null}, "annotations": null},
             "spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": 1, "memory": 0.5}}}]}
         });
-        assert_eq!(decode("pods", &value).unwrap(), Unknown::default());
+        assert_eq!(decode(kind("pods"), &value).unwrap(), Unknown::default());
     }
 }

@@ -4,24 +4,21 @@
 use serde_json::Value;
 
 use crate::{
-    classes::{Class, Step, classes_of_entry, telling},
+    classes::{Class, Step, classes_of_entry},
     field::{Errors, Path},
-    json::{get, text},
-    kinds,
+    json::get,
+    kinds::Kind,
 };
 
 /// Begins the reason of every refusal.
 const NOT_SUPPORTED: &str = "not supported by this version of Warren";
-const INGRESSES: &str = "ingresses.networking.k8s.io";
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
 /// What is stored but not acted upon: the object as a whole, when nobody does anything with its kind yet, and one
 /// sentence per field, for `Warning` headers.
-pub fn warnings(resource: &str, value: &Value) -> Vec<String> {
-    let Some(kind) = kinds::of(resource) else { return Vec::new() };
+pub fn warnings(kind: &Kind, value: &Value) -> Vec<String> {
     let mut found: Vec<String> = (!kind.idle.is_empty()).then(|| kind.idle.to_owned()).into_iter().collect();
-    let elsewhere = served_elsewhere(resource, value);
-    tell(resource, value, &mut |class, here| match class {
+    let elsewhere = kind.is_of_others(value);
+    tell(kind, value, &mut |class, here| match class {
         Class::Warns(_, text) => found.push(format!("{}: {text}", here.path())),
         // Nobody is let in by an Ingress that is not served.
         Class::Refused(_, advice) if elsewhere && here.is_entry() => {
@@ -33,9 +30,9 @@ pub fn warnings(resource: &str, value: &Value) -> Vec<String> {
 }
 
 /// Refuses what would run wrongly if it were only stored.
-pub(crate) fn refuse(resource: &str, value: &Value, errors: &mut Errors) {
-    let elsewhere = served_elsewhere(resource, value);
-    tell(resource, value, &mut |class, here| {
+pub(crate) fn refuse(kind: &Kind, value: &Value, errors: &mut Errors) {
+    let elsewhere = kind.is_of_others(value);
+    tell(kind, value, &mut |class, here| {
         if let Class::Refused(_, advice) = class
             && !(elsewhere && here.is_entry())
         {
@@ -45,19 +42,9 @@ pub(crate) fn refuse(resource: &str, value: &Value, errors: &mut Errors) {
     });
 }
 
-/// Whether an object is an Ingress for another controller than Warren's gateways.
-fn served_elsewhere(resource: &str, value: &Value) -> bool {
-    let annotation = get(get(get(value, "metadata"), "annotations"), CLASS_ANNOTATION);
-    let class = match text(value, "spec.ingressClassName") {
-        "" => annotation.as_str().unwrap_or(""),
-        class => class,
-    };
-    resource == INGRESSES && !["", "warren"].contains(&class)
-}
-
 /// Calls back with every warning and refusal whose time has come, and where in the object that is.
-fn tell(resource: &str, value: &Value, report: &mut dyn FnMut(&Class, &Here<'_>)) {
-    for field in telling(resource) {
+fn tell(kind: &Kind, value: &Value, report: &mut dyn FnMut(&Class, &Here<'_>)) {
+    for field in kind.telling() {
         visit(value, &field.steps, &Here::Root, &mut |value, here| {
             for class in &field.classes {
                 judge(class, value, here, report);
@@ -119,7 +106,12 @@ impl Here<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds;
     use serde_json::json;
+
+    fn served(resource: &str) -> &'static Kind {
+        kinds::of(resource).expect("it is served")
+    }
 
     #[test]
     fn defaults_are_never_warned_about() {
@@ -127,13 +119,13 @@ mod tests {
             "volumes": [{"name": "v"}],
             "containers": [{"name": "a", "image": "b", "ports": [{"containerPort": 80}],
                 "livenessProbe": {"httpGet": {"port": 80}}}]}});
-        crate::defaults::apply("pods", &mut pod);
-        assert_eq!(warnings("pods", &pod), Vec::<String>::new());
+        crate::defaults::apply(served("pods"), &mut pod);
+        assert_eq!(warnings(served("pods"), &pod), Vec::<String>::new());
         for kind in ["ClusterIP", "ExternalName"] {
             let mut service =
                 json!({"metadata": {"name": "a"}, "spec": {"type": kind, "ports": [{"port": 80}]}});
-            crate::defaults::apply("services", &mut service);
-            assert_eq!(warnings("services", &service), Vec::<String>::new());
+            crate::defaults::apply(served("services"), &mut service);
+            assert_eq!(warnings(served("services"), &service), Vec::<String>::new());
         }
     }
 
@@ -143,7 +135,7 @@ mod tests {
             "priorityClassName": "high", "topologySpreadConstraints": [{}],
             "containers": [{"name": "a"}, {"name": "b", "ports": [{"hostPort": 0}, {"hostPort": 80}],
                 "securityContext": {"procMount": "Unmasked"}}]}}}});
-        let found = warnings("deployments.apps", &value);
+        let found = warnings(served("deployments.apps"), &value);
         assert_eq!(found.len(), 4, "{found:#?}");
         let named = |text: &str| found.iter().any(|warning| warning.starts_with(text));
         assert!(named(
@@ -155,7 +147,7 @@ mod tests {
     #[test]
     fn what_the_scheduler_does_is_told_as_it_is() {
         let value = json!({"spec": {"priority": 7, "overhead": {"cpu": "1m"}, "schedulerName": "mine"}});
-        let found = warnings("pods", &value);
+        let found = warnings(served("pods"), &value);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(
             found[0].starts_with("spec.schedulerName: Warren's scheduler leaves the pod alone"),
@@ -166,12 +158,11 @@ mod tests {
     #[test]
     fn services_and_others() {
         let value = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}});
-        assert_eq!(warnings("services", &value).len(), 2);
-        assert!(warnings("configmaps", &json!({"data": {}})).is_empty());
-        assert!(warnings("widgets", &json!({})).is_empty());
+        assert_eq!(warnings(served("services"), &value).len(), 2);
+        assert!(warnings(served("configmaps"), &json!({"data": {}})).is_empty());
         let value = json!({"spec": {"containers": [{"resources": {"limits": {
             "cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1", "ephemeral-storage": "1Gi"}}}]}});
-        let found = warnings("pods", &value);
+        let found = warnings(served("pods"), &value);
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
             found[0].starts_with("spec.containers[0].resources.limits[ephemeral-storage]: "),
@@ -179,11 +170,13 @@ mod tests {
         );
     }
 
+    const INGRESSES: &str = "ingresses.networking.k8s.io";
+
     fn ingress(class: &str, annotations: &Value) -> (Vec<String>, Vec<String>) {
         let value = json!({"metadata": {"annotations": annotations}, "spec": {"ingressClassName": class}});
         let mut errors = Errors::default();
-        refuse(INGRESSES, &value, &mut errors);
-        (warnings(INGRESSES, &value), errors.0.iter().map(ToString::to_string).collect())
+        refuse(served(INGRESSES), &value, &mut errors);
+        (warnings(served(INGRESSES), &value), errors.0.iter().map(ToString::to_string).collect())
     }
 
     #[test]

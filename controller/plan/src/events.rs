@@ -78,7 +78,7 @@ fn repeated(view: &View<'_>, existing: &Object) -> Value {
 
 fn first(view: &View<'_>, event: &Event<'_>, key: &Key) -> Value {
     let about = &event.about.key;
-    let (api_version, kind) = warren_objects::kinds::kind_of(&about.resource).unwrap_or_default();
+    let (api_version, kind) = object::type_of(event.about);
     let now = object::time_text(view.now);
     // By convention (kubelet, and `kubectl describe node` relies on it) a Node's events carry its name as uid.
     let uid = if kind == "Node" { &*about.name } else { object::uid(event.about) };

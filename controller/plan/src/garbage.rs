@@ -10,7 +10,6 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
-use warren_objects::kinds;
 use warren_state::{Key, Object, Transaction};
 
 use crate::{
@@ -80,7 +79,7 @@ fn judge(view: &View<'_>, dependent: &Object, reference: &Value) -> Owner {
     if is_set_aside(view, uid) {
         return Owner::Lives;
     }
-    match (is_within_reach(dependent, reference), view.by_uid(uid)) {
+    match (is_within_reach(view, dependent, reference), view.by_uid(uid)) {
         (None, _) => Owner::Lives,
         // In another namespace there may be anything: in its own the owner does not exist.
         (Some(true), Some(owner)) if owner.key.namespace != dependent.key.namespace => Owner::Gone,
@@ -92,9 +91,9 @@ fn judge(view: &View<'_>, dependent: &Object, reference: &Value) -> Owner {
 
 /// Whether an owner is looked for in the dependent's own namespace (or else in none); nothing when it is of a kind
 /// that is not served here, or that an object without a namespace cannot belong to.
-fn is_within_reach(dependent: &Object, reference: &Value) -> Option<bool> {
+fn is_within_reach(view: &View<'_>, dependent: &Object, reference: &Value) -> Option<bool> {
     let field = |name| reference.get(name).and_then(Value::as_str).unwrap_or_default();
-    let kind = kinds::named(field("apiVersion"), field("kind"))?;
+    let kind = view.registry.named(field("apiVersion"), field("kind"))?;
     (!kind.namespaced || !dependent.key.namespace.is_empty()).then_some(kind.namespaced)
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
 pub(crate) fn kind(resource: &str) -> Option<&'static Kind> {
     static IDLE: LazyLock<BTreeMap<&'static str, &'static Kind>> = LazyLock::new(|| {
         let idle = KINDS.iter().filter(|kind| !kind.idle.is_empty() && !kind.is_face());
-        idle.map(|kind| (kind.resource, kind)).collect()
+        idle.map(|kind| (&*kind.resource, kind)).collect()
     });
     IDLE.get(resource).copied()
 }

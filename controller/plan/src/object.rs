@@ -168,9 +168,20 @@ pub(crate) fn controller_uid(object: &Object) -> Option<&str> {
     owners(object).find(|owner| owner.get("controller") == Some(&Value::Bool(true))).map(owner_uid)
 }
 
+/// `apiVersion` and `kind`, as the object says them or, where it says nothing, as its resource has them.
+pub(crate) fn type_of(object: &Object) -> (String, String) {
+    match (text(&object.value, "/apiVersion"), text(&object.value, "/kind")) {
+        (Some(api_version), Some(kind)) => (api_version.to_owned(), kind.to_owned()),
+        _ => {
+            let kind = warren_objects::kinds::of(&object.key.resource);
+            kind.map(|kind| (kind.api_version(), kind.kind.to_string())).unwrap_or_default()
+        }
+    }
+}
+
 /// An owner reference of a controller.
 pub(crate) fn controller_reference(owner: &Object) -> Value {
-    let (api_version, kind) = warren_objects::kinds::kind_of(&owner.key.resource).unwrap_or_default();
+    let (api_version, kind) = type_of(owner);
     json!({
         "apiVersion": api_version,
         "kind": kind,

@@ -9,6 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     serde::de::DeserializeOwned,
 };
+use warren_objects::Registry;
 use warren_state::{Key, Object};
 
 use crate::{
@@ -129,6 +130,8 @@ impl PodView<'_> {
 pub(crate) struct View<'a> {
     pub(crate) world: &'a World,
     pub(crate) views: &'a Views,
+    /// The kinds that are served.
+    pub(crate) registry: Arc<Registry>,
     pub(crate) now: Timestamp,
     /// How many nodes are suspect or lost.
     pub(crate) silent: usize,
@@ -138,7 +141,8 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(crate) fn new(world: &'a World, views: &'a Views, now: Timestamp, silent: usize) -> Self {
-        Self { world, views, now, silent, reads: RefCell::default() }
+        let registry = views.registries.of(&world.snapshot);
+        Self { world, views, registry, now, silent, reads: RefCell::default() }
     }
 
     /// An object that is looked for by its name: when it comes, changes or goes, whoever asked is planned again.

@@ -14,6 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use warren_objects::Registries;
 use warren_state::{Difference, Key, Object};
 
 use crate::{Problem, garbage::circles, memory::lowest, object, outcome::Outcome, selector::Labels};
@@ -82,6 +83,8 @@ pub(crate) struct Views {
     pub(crate) expiries: BTreeSet<(Timestamp, Key)>,
     /// Addresses that slices mention, and how often.
     pub(crate) mentioned: BTreeMap<Ipv4Addr, usize>,
+    /// The kinds of the state that was last planned for.
+    pub(crate) registries: Registries,
     /// How many objects there are of each resource.
     resources: BTreeMap<Arc<str>, usize>,
     /// How many nodes can be read.

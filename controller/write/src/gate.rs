@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use warren_objects::kinds::{self as table, Kind};
+use warren_objects::{Registries, Registry, kinds::Kind};
 use warren_state::{Key, Object, Snapshot, Transaction, Write};
 use warren_vocabulary::{ClusterConfig, resources::EVENTS};
 
@@ -20,6 +20,7 @@ const INTERNAL: &str = ".warren.internal";
 /// What every write passes.
 pub struct Gate {
     chain: Vec<Box<dyn Step>>,
+    registries: Registries,
 }
 
 /// What a client's write comes to. The transaction must be committed, or dropped with this.
@@ -61,7 +62,12 @@ impl Gate {
 
     /// A gate with another chain than [`chain::standard`].
     pub fn with_chain(chain: Vec<Box<dyn Step>>) -> Self {
-        Self { chain }
+        Self { chain, registries: Registries::default() }
+    }
+
+    /// The kinds that are served in a state.
+    pub fn registry(&self, snapshot: &Snapshot) -> Arc<Registry> {
+        self.registries.of(snapshot)
     }
 
     /// Judges what a client wants.
@@ -151,7 +157,9 @@ impl Gate {
         let old = snapshot.get(&key);
         // What has gone meanwhile needs no judgement.
         let nothing = old.is_none() && new.is_none();
-        let Some(kind) = table::of(&key.resource).filter(|_| !is_internal(&key) && !nothing) else {
+        let registry = self.registries.of(snapshot);
+        let kind = registry.stored(&key.resource).filter(|_| !is_internal(&key) && !nothing);
+        let Some(kind) = kind else {
             return match is_internal(&key) && !matches!(author.actor, Actor::Client(_)) || nothing {
                 true => {
                     passed.transaction.writes.push(written(key, new));

@@ -15,7 +15,7 @@ pub struct Intent<'a> {
     /// Who wants it.
     pub author: Author<'a>,
     /// The kind that the client speaks of: a version that is stored, or another face of it.
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     /// Which object.
     pub key: &'a Key,
     /// What shall become of it.
@@ -73,7 +73,7 @@ pub struct Review<'a> {
     /// Who writes.
     pub author: Author<'a>,
     /// The object's kind, in the version that the author speaks.
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     /// Which object.
     pub key: &'a Key,
     /// What happens to it.

@@ -42,7 +42,7 @@ pub struct Details {
 impl Details {
     /// About an object of a kind.
     pub fn of(kind: &Kind, name: &str) -> Self {
-        let (group, kind) = (kind.group.to_owned(), kind.plural.to_owned());
+        let (group, kind) = (kind.group.to_string(), kind.plural.to_string());
         Self { name: name.to_owned(), group, kind, ..Self::default() }
     }
 }
@@ -85,7 +85,7 @@ impl Refusal {
 
     /// 403 about a resource.
     pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        Self::forbidden_resource(kind.resource, name, why).about(kind, name)
+        Self::forbidden_resource(&kind.resource, name, why).about(kind, name)
     }
 
     /// 403 about a resource that is no kind of the API.
@@ -138,7 +138,7 @@ impl Refusal {
 
     /// 422 naming every field that is wrong.
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_kind(kind.group, kind.kind, name, errors)
+        Self::invalid_kind(&kind.group, &kind.kind, name, errors)
     }
 
     /// 422 for kinds that are no stored kinds (Scale, PodLogOptions, ...).

@@ -62,8 +62,8 @@ impl Candidate<'_> {
             let mut changed = old.clone();
             changed["status"] = object["status"].take();
             decodes(resource, &changed).then_some(())?;
-            defaults::apply(resource, &mut changed);
-            validate::update(resource, &old, &changed).is_empty().then_some(changed)
+            defaults::apply(kinds::of(resource).unwrap(), &mut changed);
+            validate::update(kinds::of(resource).unwrap(), &old, &changed).is_empty().then_some(changed)
         });
         admitted.unwrap_or_else(|panic| panic!("{resource} {place}: admission: {panic}"))
     }
@@ -71,7 +71,7 @@ impl Candidate<'_> {
 
 fn decodes(resource: &str, object: &Value) -> bool {
     object.to_string().len() <= BODY
-        && strict::decode(resource, object).is_ok_and(|unknown| unknown.is_empty())
+        && strict::decode(kinds::of(resource).unwrap(), object).is_ok_and(|unknown| unknown.is_empty())
 }
 
 fn new(resource: &str, mut object: Value) -> Option<Value> {
@@ -93,6 +93,6 @@ fn new(resource: &str, mut object: Value) -> Option<Value> {
         object["spec"]["clusterIP"] = json!("10.43.0.99");
         object["spec"]["clusterIPs"] = json!(["10.43.0.99"]);
     }
-    defaults::apply(resource, &mut object);
-    validate::create(resource, &object).is_empty().then_some(object)
+    defaults::apply(kind, &mut object);
+    validate::create(kind, &object).is_empty().then_some(object)
 }

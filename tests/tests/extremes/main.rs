@@ -21,7 +21,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
 use serde_json::Value;
-use warren_objects::{kinds, schema};
+use warren_objects::kinds;
 
 use admission::Candidate;
 use places::{Place, places};
@@ -33,7 +33,7 @@ const TOGETHER: usize = 250;
 /// Every place of a kind's schema that clients may write.
 fn writable(resource: &str) -> Vec<Place> {
     let kind = kinds::of(resource).unwrap();
-    let message = schema::root(kind.group, kind.version, kind.kind).unwrap();
+    let message = kind.message().unwrap();
     places(message).into_iter().filter(|place| admission::is_writable(resource, place)).collect()
 }
 

@@ -27,8 +27,9 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use warren_objects::Registry;
 
-use crate::{kinds::group_versions, negotiate, query::Query, respond, status::Status};
+use crate::{negotiate, query::Query, respond, status::Status};
 
 /// The content type of the protobuf form; with `@` in it (as clients ask) Go refuses to parse it.
 const V2_CONTENT_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -151,11 +152,12 @@ fn v3_documents() -> &'static BTreeMap<String, Document> {
     static DOCUMENTS: OnceLock<BTreeMap<String, Document>> = OnceLock::new();
     DOCUMENTS.get_or_init(|| {
         let definitions = schemas::definitions();
-        let document = |(group, version): (&'static str, &'static str)| {
+        let registry = Registry::built_in();
+        let document = |(group, version): (&str, &str)| {
             let content = v3_document(&definitions, group, version);
             (operations::prefix(group, version), Document::json(&content))
         };
-        group_versions().into_iter().map(document).collect()
+        registry.group_versions().into_iter().map(document).collect()
     })
 }
 

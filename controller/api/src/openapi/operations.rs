@@ -101,13 +101,14 @@ pub(super) fn paths() -> Vec<Path> {
 }
 
 fn of(kind: &'static Kind) -> Vec<Path> {
-    let prefix = prefix(kind.group, kind.version);
+    let prefix = prefix(&kind.group, &kind.version);
     let scope = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("/{prefix}{scope}/{}", kind.plural);
     let object = format!("{collection}/{{name}}");
-    let speaks = [kind.group, kind.version, kind.kind];
+    let speaks: [&str; 3] = [&kind.group, &kind.version, &kind.kind];
     let patches = if schemas::has_fields(kind) { PATCHES } else { PLAIN_PATCHES };
-    let path = |path: String, operations| Path { group: kind.group, version: kind.version, path, operations };
+    let path =
+        |path: String, operations| Path { group: &kind.group, version: &kind.version, path, operations };
     let mut all = Vec::new();
     if kind.namespaced && kind.verbs.contains(&"list") {
         // Across all namespaces.

@@ -96,18 +96,18 @@ pub(super) fn definitions() -> Definitions {
 
 /// Whether the fields of a kind are known, so that clients may compute strategic patches from its schema.
 pub(super) fn has_fields(kind: &Kind) -> bool {
-    let kind = [kind.group, kind.version, kind.kind];
+    let kind: [&str; 3] = [&kind.group, &kind.version, &kind.kind];
     type_of(kind).is_some() || schema::root(kind[0], kind[1], kind[2]).is_some()
 }
 
 /// The type of a kind. An old version that the table of API types does not know has the fields of another version of the
 /// same resource.
-fn type_of([group, version, kind]: [&'static str; 3]) -> Option<types::Define> {
+fn type_of([group, version, kind]: [&str; 3]) -> Option<types::Define> {
     types::of(group, version, kind).or_else(|| {
-        let is_it = |entry: &&Kind| (entry.group, entry.version, entry.kind) == (group, version, kind);
+        let is_it = |entry: &&Kind| (&*entry.group, &*entry.version, &*entry.kind) == (group, version, kind);
         let served = KINDS.iter().find(is_it).filter(|_| schema::root(group, version, kind).is_none())?;
         let same = KINDS.iter().filter(|other| other.resource == served.resource);
-        same.into_iter().find_map(|other| types::of(other.group, other.version, other.kind))
+        same.into_iter().find_map(|other| types::of(&other.group, &other.version, &other.kind))
     })
 }
 
@@ -125,8 +125,8 @@ struct Spoken {
 fn spoken() -> Vec<Spoken> {
     let mut all = Vec::new();
     for kind in KINDS.iter() {
-        let home = (kind.group, kind.version);
-        all.push(Spoken { home, kind: [kind.group, kind.version, kind.kind], is_served: true });
+        let home = (&*kind.group, &*kind.version);
+        all.push(Spoken { home, kind: [&kind.group, &kind.version, &kind.kind], is_served: true });
         let below = kind.subresources.iter().filter(|below| !below.kind.is_empty());
         all.extend(below.map(|below| Spoken {
             home,

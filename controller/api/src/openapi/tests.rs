@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use warren_objects::schema::{self, Type};
+use warren_objects::{
+    Registry,
+    schema::{self, Type},
+};
 
 use super::{gnostic, merging, schemas, types, v2, v3_document};
-use crate::kinds::{self, KINDS, api_version, group_versions};
+use crate::kinds::{KINDS, api_version};
 
 /// Served kinds for which k8s-openapi has no type, so that their fields have no descriptions.
 const WITHOUT_TYPE: &[(&str, &str, &str)] = &[
@@ -21,23 +24,23 @@ const WITHOUT_TYPE: &[(&str, &str, &str)] = &[
 #[test]
 fn every_kind_has_a_type() {
     for kind in KINDS.iter() {
-        let row = (kind.group, kind.version, kind.kind);
-        assert!(kinds::schema(kind).is_some(), "the table of API types lacks {row:?}");
+        let row = (&*kind.group, &*kind.version, &*kind.kind);
+        assert!(kind.message().is_some(), "the table of API types lacks {row:?}");
         assert_eq!(
             types::of(row.0, row.1, row.2).is_none(),
             WITHOUT_TYPE.contains(&row),
             "add the type of {} {} to openapi/types.rs",
-            api_version(kind.group, kind.version),
+            api_version(&kind.group, &kind.version),
             kind.kind
         );
-        assert!(schemas::has_fields(kind), "{} {}", api_version(kind.group, kind.version), kind.kind);
+        assert!(schemas::has_fields(kind), "{} {}", api_version(&kind.group, &kind.version), kind.kind);
     }
 }
 
 #[test]
 fn every_reference_is_resolved_within_its_document() {
     let definitions = schemas::definitions();
-    for (group, version) in group_versions() {
+    for (group, version) in Registry::built_in().group_versions() {
         let document = v3_document(&definitions, group, version);
         let known: BTreeSet<&str> =
             document["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();

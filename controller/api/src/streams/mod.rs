@@ -83,7 +83,7 @@ pub(crate) async fn open(
 ) -> Result<Response, Status> {
     let Target::Resource(target) = target else { return Err(Status::unknown_path()) };
     let snapshot = engine.snapshot();
-    let found = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(target.kind, &target.name))?;
+    let found = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(&target.kind, &target.name))?;
     let pod = Pod { engine, target, object: &found.value, reference: reference(target, &found.value)? };
     let slot = engine.connections.slot()?;
     match target.subresource.map(|subresource| subresource.name) {

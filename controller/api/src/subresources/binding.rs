@@ -37,7 +37,7 @@ pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
 
 /// Writes `spec.nodeName` and a condition, which no ordinary write may set together.
 async fn bind(engine: &Engine, call: &Call, node: &str, dry_run: bool) -> Result<(), Status> {
-    let (kind, name) = (call.target.kind, call.target.name.as_str());
+    let (kind, name) = (&call.target.kind, call.target.name.as_str());
     for _ in 0..crate::engine::ATTEMPTS {
         let snapshot = engine.snapshot();
         let old = snapshot.get(&key_of(&call.target)).ok_or_else(|| Status::not_found(kind, name))?;

@@ -27,7 +27,7 @@ pub(super) async fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let snapshot = engine.snapshot();
     let name = &call.target.name;
     let pod =
-        &snapshot.get(&key_of(&call.target)).ok_or_else(|| Status::not_found(call.target.kind, name))?.value;
+        &snapshot.get(&key_of(&call.target)).ok_or_else(|| Status::not_found(&call.target.kind, name))?.value;
     let options = options(name, &call.query)?;
     let container = container(pod, name, call.query.text("container"))?;
     check_state(pod, name, &container, options.previous)?;

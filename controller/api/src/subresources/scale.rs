@@ -21,13 +21,13 @@ const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1",
 pub(super) fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let snapshot = engine.snapshot();
     let object = snapshot.get(&key_of(&call.target));
-    let object = object.ok_or_else(|| Status::not_found(call.target.kind, &call.target.name))?;
+    let object = object.ok_or_else(|| Status::not_found(&call.target.kind, &call.target.name))?;
     Ok(Reply::fresh(scale_of(&object.value)))
 }
 
 pub(super) async fn update(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let mut scale = body::of_kind(&call.headers, &call.body, SCALE)?;
-    meta::agree_with_url(call.target.kind, &call.target.namespace, &call.target.name, &mut scale)?;
+    meta::agree_with_url(&call.target.kind, &call.target.namespace, &call.target.name, &mut scale)?;
     change(engine, call, |_| Ok(scale.clone())).await
 }
 
@@ -60,7 +60,7 @@ async fn change(
         Ok(new)
     })
     .await?;
-    let warnings = unsupported::warnings(call.target.kind.resource, &result);
+    let warnings = unsupported::warnings(&call.target.kind, &result);
     Ok(Reply::fresh(scale_of(&result)).with_warnings(warnings))
 }
 

@@ -68,7 +68,7 @@ async fn endpoints_are_what_the_slices_say() {
             {"addresses": [{"ip": "10.42.4.2"}], "ports": [{"port": 9090, "protocol": "TCP"}]},
         ])
     );
-    let unknown = warren_objects::strict::decode("endpoints", &web).unwrap();
+    let unknown = warren_objects::strict::decode(crate::kinds::of("endpoints").unwrap(), &web).unwrap();
     assert!(unknown.is_empty(), "{unknown:?}");
     assert_eq!(server.get(&format!("{ENDPOINTS}/api")).await.expect(200)["subsets"], json!([]));
     for name in ["empty", "ghost"] {

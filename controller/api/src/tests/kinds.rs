@@ -196,14 +196,14 @@ async fn what_cannot_exist_is_refused_by_name_and_deleted_in_peace() {
         ] {
             let message = answer.expect(405)["message"].as_str().unwrap().to_owned();
             assert_eq!(message, kind.refusal);
-            assert!(message.to_lowercase().starts_with(kind.plural), "{message}");
+            assert!(message.to_lowercase().starts_with(&*kind.plural), "{message}");
         }
         let watched = server.get(&format!("{path}?watch=true&timeoutSeconds=1")).await;
         assert_eq!((watched.code.as_u16(), watched.body.len()), (200, 0));
         // Whoever validates first finds the kind.
         let discovery = server.get(&format!("/apis/{}/{}", kind.group, kind.version)).await.expect(200);
         let resources = discovery["resources"].as_array().unwrap();
-        assert!(resources.iter().any(|resource| resource["kind"] == kind.kind), "{}", kind.kind);
+        assert!(resources.iter().any(|resource| resource["kind"] == *kind.kind), "{}", kind.kind);
     }
     assert!(refused >= 11, "{refused}");
 }

@@ -301,7 +301,7 @@ async fn every_collection_loses_what_is_selected() {
     for kind in kinds {
         let namespace = if kind.namespaced { "default" } else { "" };
         let put = async |name: &str, label: &str| {
-            let key = warren_store::Key::new(kind.resource, namespace, name);
+            let key = warren_store::Key::new(&kind.resource, namespace, name);
             let mut value = json!({"metadata": {"name": name, "uid": name, "labels": {"set": label}}});
             if kind.namespaced {
                 value["metadata"]["namespace"] = json!(namespace);

@@ -89,7 +89,7 @@ fn template(restarts: &str) -> Value {
 /// An object of a kind to which every field can be added that has something to say.
 fn base(kind: &Kind) -> Value {
     let selector = json!({"matchLabels": {"app": "a"}});
-    let rest = match kind.kind {
+    let rest = match &*kind.kind {
         "Pod" => json!({"spec": pod_spec("Always")}),
         "Deployment" | "ReplicaSet" | "DaemonSet" => {
             json!({"spec": {"selector": selector, "template": template("Always")}})
@@ -151,7 +151,7 @@ fn put(object: &mut Value, steps: &[Step], value: &Value) {
 /// What Kubernetes, too, forbids there.
 fn is_forbidden_anyway(kind: &Kind, path: &str) -> bool {
     let never_ends = ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "ReplicationController"]
-        .contains(&kind.kind);
+        .contains(&&*kind.kind);
     let in_init = path.contains("initContainers") && (path.contains("Probe") || path.contains(".lifecycle"));
     in_init || (never_ends && path.ends_with(".activeDeadlineSeconds"))
 }
@@ -233,7 +233,7 @@ async fn what_is_not_acted_upon_is_said_by_name() {
         for field in classes::fields(kind) {
             count += judge_field(&server, kind, &field).await;
         }
-        counts.push((kind.kind, count));
+        counts.push((&*kind.kind, count));
     }
     let of = |kind: &str| counts.iter().find(|(name, _)| *name == kind).unwrap().1;
     assert!(of("Pod") > 100 && of("Ingress") > 40 && of("Service") > 20, "{counts:?}");

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     meta::agree_with_url(kind, &call.target.namespace, "", &mut object)?;
@@ -30,7 +30,7 @@ pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
             meta::of(&mut object).insert("name".into(), name.into());
         }
         if let Some(created) = attempt(engine, call, &object, generates, options.dry_run).await? {
-            warnings.extend(unsupported::warnings(kind.resource, &created));
+            warnings.extend(unsupported::warnings(kind, &created));
             let reply = written(engine, &call.target, created, options.dry_run);
             return Ok(Reply { code: StatusCode::CREATED, ..reply }.with_warnings(warnings));
         }
@@ -47,7 +47,7 @@ async fn attempt(
     generated: bool,
     dry_run: bool,
 ) -> Result<Option<Value>, Status> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let key = key(kind, &call.target.namespace, meta::text(object, "name"));
     let snapshot = engine.snapshot();
     if generated && snapshot.get(&key).is_some() {

@@ -38,7 +38,7 @@ pub(crate) enum Deletion {
 
 pub(crate) async fn delete(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let options = delete::options(&body::optional(&call.headers, &call.body)?, &call.query)?;
-    let (kind, name) = (call.target.kind, &call.target.name);
+    let (kind, name) = (&call.target.kind, &call.target.name);
     Ok(match delete_named(engine, call, &options).await? {
         Deletion::Gone(object) if kind.returns_deleted => Reply::ok(Content::Stored(object)),
         Deletion::Gone(object) => {
@@ -61,7 +61,7 @@ pub(crate) async fn delete_named(
             return Ok(deletion);
         }
     }
-    Err(Status::conflict(call.target.kind, &key.name))
+    Err(Status::conflict(&call.target.kind, &key.name))
 }
 
 /// One try; `None`: somebody else wrote meanwhile.
@@ -72,7 +72,7 @@ async fn attempt(
     key: &Key,
     options: &DeleteOptions,
 ) -> Result<Option<Deletion>, Status> {
-    let (kind, old) = (call.target.kind, snapshot.get(key));
+    let (kind, old) = (&call.target.kind, snapshot.get(key));
     let operation = Operation::Delete { old, options, now: Timestamp::now() };
     let intent = Intent { author: call.author(), kind, key, operation };
     let Admitted { transaction, effect, .. } = engine.gate.admit(snapshot, intent)?;
@@ -97,7 +97,7 @@ async fn attempt(
 /// when their turn comes, are no error. What fails stops nothing: the first failure is told when all have had their turn.
 pub(crate) async fn delete_collection(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let options = delete::options(&body::optional(&call.headers, &call.body)?, &call.query)?;
-    let selector = Selector::parse(call.target.kind, &call.query)?;
+    let selector = Selector::parse(&call.target.kind, &call.query)?;
     let wanted = ListOptions::parse(&call.query)?;
     wanted.check_list()?;
     let page = chosen(engine, call, &wanted, &selector).await?;
@@ -136,5 +136,5 @@ async fn delete_selected(
             None => {}
         }
     }
-    Err(Status::conflict(call.target.kind, &key.name))
+    Err(Status::conflict(&call.target.kind, &key.name))
 }

@@ -16,8 +16,8 @@ pub(crate) async fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     if wanted > snapshot.revision {
         return Err(Status::revision_too_large(wanted, snapshot.revision));
     }
-    let snapshot = shown(engine, call.target.kind, snapshot, &call.target.namespace).await;
+    let snapshot = shown(engine, &call.target.kind, snapshot, &call.target.namespace).await;
     let object = snapshot.get(&key_of(&call.target));
-    let object = object.ok_or_else(|| Status::not_found(call.target.kind, &call.target.name))?;
+    let object = object.ok_or_else(|| Status::not_found(&call.target.kind, &call.target.name))?;
     Ok(Reply::ok(Content::Stored(Arc::clone(object))))
 }

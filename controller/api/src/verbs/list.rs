@@ -18,7 +18,7 @@ use crate::{
 pub(crate) async fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let options = ListOptions::parse(&call.query)?;
     options.check_list()?;
-    let selector = Selector::parse(call.target.kind, &call.query)?;
+    let selector = Selector::parse(&call.target.kind, &call.query)?;
     Ok(Reply::ok(Content::List(chosen(engine, call, &options, &selector).await?)))
 }
 
@@ -31,7 +31,7 @@ pub(super) async fn chosen(
 ) -> Result<List, Status> {
     let token = options.continuation.as_deref().map(Token::decode).transpose()?;
     let snapshot = state(engine, options, token.as_ref()).await?;
-    let contents = shown(engine, call.target.kind, Arc::clone(&snapshot), &call.target.namespace).await;
+    let contents = shown(engine, &call.target.kind, Arc::clone(&snapshot), &call.target.namespace).await;
     let page = page(&contents, &call.target, selector, options.limit, token.as_ref());
     if page.continuation.is_some() {
         engine.continuations.keep(&snapshot);
@@ -92,7 +92,7 @@ pub(super) fn select<'a>(
     target: &'a ResourceTarget,
     selector: &'a Selector,
 ) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
-    let resource = target.kind.resource;
+    let resource: &str = &target.kind.resource;
     if target.namespace.is_empty() {
         Box::new(snapshot.list(resource).filter(|object| selector.matches(&object.value)))
     } else {

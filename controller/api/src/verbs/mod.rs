@@ -30,7 +30,7 @@ use crate::{
 
 /// The answer about an object that was just written: the store's own text of it, unless somebody has written since.
 pub(crate) fn written(engine: &Engine, target: &ResourceTarget, value: Value, dry_run: bool) -> Reply {
-    let key = key(target.kind, &target.namespace, meta::text(&value, "name"));
+    let key = key(&target.kind, &target.namespace, meta::text(&value, "name"));
     let is_this = |object: &&Arc<Object>| {
         !dry_run && object.revision.to_string() == meta::text(&value, "resourceVersion")
     };

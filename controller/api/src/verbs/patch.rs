@@ -9,7 +9,7 @@ use crate::{
     body::{self, WriteOptions},
     decode,
     engine::Engine,
-    kinds, meta,
+    meta,
     negotiate::content_type,
     patch::Patch,
     respond::Reply,
@@ -23,13 +23,13 @@ pub(crate) async fn patch(engine: &Engine, call: &Call) -> Result<Reply, Status>
 
 /// PATCH of an object, or of a part of it.
 pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> Result<Reply, Status> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     let mut warnings = Vec::new();
     let result = write(engine, call, scope, options.dry_run, |old| {
         let shown = kind.shown(old);
-        let mut new = patch.apply(kinds::schema(kind), shown.as_ref().unwrap_or(old))?;
+        let mut new = patch.apply(kind.message(), shown.as_ref().unwrap_or(old))?;
         if !new.is_object() {
             return Err(Status::unprocessable("the patch does not leave an object"));
         }
@@ -41,7 +41,7 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     })
     .await?;
     if scope == Scope::Main {
-        warnings.extend(unsupported::warnings(kind.resource, &result));
+        warnings.extend(unsupported::warnings(kind, &result));
     }
     Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
 }

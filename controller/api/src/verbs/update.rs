@@ -21,13 +21,13 @@ pub(crate) async fn update(engine: &Engine, call: &Call) -> Result<Reply, Status
 
 /// PUT of an object, or of a part of it.
 pub(crate) async fn put(engine: &Engine, call: &Call, scope: Scope) -> Result<Reply, Status> {
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut object)?;
     let result = write(engine, call, scope, options.dry_run, |_| Ok(object.clone())).await?;
     if scope == Scope::Main {
-        warnings.extend(unsupported::warnings(kind.resource, &result));
+        warnings.extend(unsupported::warnings(kind, &result));
     }
     Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
 }
@@ -41,7 +41,7 @@ pub(crate) async fn write(
     dry_run: bool,
     mut transform: impl FnMut(&Value) -> Result<Value, Status> + Send,
 ) -> Result<Value, Status> {
-    let (kind, name, key) = (call.target.kind, call.target.name.as_str(), key_of(&call.target));
+    let (kind, name, key) = (&call.target.kind, call.target.name.as_str(), key_of(&call.target));
     for _ in 0..ATTEMPTS {
         let snapshot = engine.snapshot();
         let old = snapshot.get(&key).ok_or_else(|| Status::not_found(kind, name))?;

@@ -45,12 +45,12 @@ pub(crate) async fn watch(
 ) -> Result<Reply, Status> {
     let options = ListOptions::parse(&call.query)?;
     options.check_watch()?;
-    let kind = call.target.kind;
+    let kind = &call.target.kind;
     let mut selector = Selector::parse(kind, &call.query)?;
     if !call.target.name.is_empty() {
         selector = selector.with_name(&call.target.name);
     }
-    let form = Form { kind, view: form.view, include, now: Timestamp::now() };
+    let form = Form { kind: Arc::clone(kind), view: form.view, include, now: Timestamp::now() };
     let feed = Feed { target: call.target.clone(), selector, form, columns_sent: false };
     let body = match open(engine, &feed, &options).await {
         Ok(source) => {
@@ -87,7 +87,7 @@ async fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Sou
     }
     let after = if from_now { snapshot.revision } else { wanted };
     let history = engine.store.watch(after)?;
-    let kind = feed.target.kind;
+    let kind = &feed.target.kind;
     let made_of = if kind.resource == endpoints::RESOURCE {
         let newest = snapshot.revision;
         let then = engine.at(Arc::clone(&snapshot), after).await;
@@ -174,13 +174,13 @@ impl Feed {
     fn write(&mut self, event: &str, object: &Object, out: &mut Vec<u8>) {
         let with_columns = !std::mem::replace(&mut self.columns_sent, true);
         // Ages are those of the moment.
-        let form = Form { now: Timestamp::now(), ..self.form };
-        line(event, out, |out| form.write_one(Shown::Stored(object), with_columns, out));
+        self.form.now = Timestamp::now();
+        line(event, out, |out| self.form.write_one(Shown::Stored(object), with_columns, out));
     }
 
     /// "You have seen everything up to here."
     fn write_bookmark(&mut self, revision: u64, ends_initial_state: bool, out: &mut Vec<u8>) {
-        let kind = self.target.kind;
+        let kind = &self.target.kind;
         let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if ends_initial_state {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});

@@ -3,7 +3,7 @@
 use super::{
     CHECKS, COMPILER,
     Class::{self, Acts, Informs, Keys, Warns},
-    DEFAULTS, Entries, PLANNERS, Row, Rows, STORED,
+    Entries, KIND, PLANNERS, Row, Rows, STORED,
     When::{Given, Not, OneOf, True},
     pod::{NO_PULL_SECRETS, NO_TOKEN},
 };
@@ -50,7 +50,7 @@ pub(super) const TYPES: &[Rows] = &[
         "Secret",
         &[
             Row("metadata data", Acts(COMPILER)),
-            Row("stringData", Acts(DEFAULTS)),
+            Row("stringData", Acts(KIND)),
             Row("type immutable", Acts(CHECKS)),
             Row(
                 "type",
@@ -125,7 +125,7 @@ pub(super) const TYPES: &[Rows] = &[
             Row("deprecatedSource deprecatedFirstTimestamp deprecatedLastTimestamp deprecatedCount", TOLD),
         ],
     ),
-    ("coordination.v1", "Lease", &[Row("metadata spec", Acts(CHECKS))]),
+    ("coordination.v1", "Lease", &[Row("metadata spec", Acts(KIND))]),
     (
         "coordination.v1",
         "LeaseSpec",

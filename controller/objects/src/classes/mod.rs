@@ -14,18 +14,14 @@ mod pod;
 mod volume;
 mod workload;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{LazyLock, OnceLock},
-};
+use std::fmt;
 
 use serde_json::Value;
 
 use crate::{
     json::is_empty,
-    kinds::{KINDS, Kind},
-    schema::{self, Message, Type as Content},
+    kinds::Kind,
+    schema::{Message, Type as Content},
 };
 
 /// What becomes of a field, or of one entry of a map.
@@ -107,6 +103,7 @@ const PLANNERS: &str = "controller/plan/src";
 const API: &str = "controller/api/src";
 const CHECKS: &str = "controller/objects/src/validate";
 const DEFAULTS: &str = "controller/objects/src/defaults";
+const KIND: &str = "controller/objects/src/kinds";
 
 fn types() -> impl Iterator<Item = &'static Rows> {
     let tables =
@@ -162,9 +159,9 @@ impl fmt::Display for Field {
     }
 }
 
-/// Every field of a kind. Below one that is not acted upon nothing is listed: its class stands for all of it.
+/// Every field of a built-in kind. Below one that is not acted upon nothing is listed: its class stands for all of it.
 pub fn fields(kind: &Kind) -> Vec<Field> {
-    schema::root(kind.group, kind.version, kind.kind).map(fields_of).unwrap_or_default()
+    kind.message().map(fields_of).unwrap_or_default()
 }
 
 /// Every field of a message that is the body of a request.
@@ -174,17 +171,10 @@ pub fn fields_of(root: &'static Message) -> Vec<Field> {
     walk.found
 }
 
-/// The fields of a stored kind about which something is to be said to clients.
-pub(crate) fn telling(resource: &str) -> &'static [Field] {
-    static TELLING: LazyLock<BTreeMap<&str, OnceLock<Vec<Field>>>> = LazyLock::new(|| {
-        let stored = KINDS.iter().filter(|kind| !kind.is_face());
-        stored.map(|kind| (kind.resource, OnceLock::new())).collect()
-    });
+/// The fields of a message about which something is to be said to clients.
+pub(crate) fn telling(root: &'static Message) -> Vec<Field> {
     let tells = |field: &Field| field.classes.iter().any(Class::tells);
-    let of = |resource| crate::kinds::of(resource).map(fields).unwrap_or_default();
-    TELLING.get(resource).map_or(&[], |fields| {
-        fields.get_or_init(|| of(resource).into_iter().filter(tells).collect()).as_slice()
-    })
+    fields_of(root).into_iter().filter(tells).collect()
 }
 
 impl Class {

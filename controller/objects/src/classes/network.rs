@@ -66,7 +66,7 @@ pub(super) const TYPES: &[Rows] = &[
         &[
             Row("ports selector type publishNotReadyAddresses", Acts(PLANNERS)),
             Row("clusterIP externalName sessionAffinity sessionAffinityConfig", Acts(COMPILER)),
-            Row("clusterIPs ipFamilies ipFamilyPolicy", Acts(super::CHECKS)),
+            Row("clusterIPs ipFamilies ipFamilyPolicy", Acts(super::KIND)),
             Row(
                 "type",
                 Warns(
@@ -177,7 +177,7 @@ pub(super) const TYPES: &[Rows] = &[
     ("networking.v1", "IngressRule", &[Row("host http", Acts(COMPILER))]),
     ("networking.v1", "HTTPIngressRuleValue", &[Row("paths", Acts(COMPILER))]),
     ("networking.v1", "HTTPIngressPath", &[Row("path pathType backend", Acts(COMPILER))]),
-    ("networking.v1", "IngressClass", &[Row("metadata spec", Acts(super::CHECKS))]),
+    ("networking.v1", "IngressClass", &[Row("metadata spec", Acts(super::KIND))]),
     (
         "networking.v1",
         "IngressClassSpec",

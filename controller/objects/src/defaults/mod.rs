@@ -1,34 +1,26 @@
 //! What Kubernetes fills in when a client leaves it out. Clients and template hashes compare defaulted objects, so the
 //! same defaults apply on create, on update, to patch results, and inside nested pod templates.
 
-pub(crate) mod autoscaler;
-pub(crate) mod cluster;
-pub(crate) mod job;
 pub(crate) mod pod;
-pub(crate) mod quota;
-pub(crate) mod service;
-pub(crate) mod stateful;
 pub(crate) mod storage;
 pub(crate) mod workload;
 
 use serde_json::Value;
 
-use crate::{kinds, strict};
+use crate::{kinds::Kind, strict};
 
 /// Fills in the defaults of an object that [`crate::strict::decode`] accepted. Idempotent. Explicit nulls are removed.
 ///
 /// Addresses, names and times are not defaults: whoever stores the object assigns them.
-pub fn apply(resource: &str, value: &mut Value) {
+pub fn apply(kind: &Kind, value: &mut Value) {
     strict::strip_nulls(value);
-    if let (true, Some(kind)) = (value.is_object(), kinds::of(resource)) {
-        (kind.defaults)(value);
+    if value.is_object() {
+        kind.fill(value);
     }
 }
 
 /// Adapts a changed object that a client built on the stored one: fields that the server once filled in, and that the
 /// object's new type does not allow, go when the client did not touch them. Call it before [`apply`].
-pub fn adapt(resource: &str, old: &Value, new: &mut Value) {
-    if resource == "services" {
-        service::drop_what_the_type_does_not_allow(old, new);
-    }
+pub fn adapt(kind: &Kind, old: &Value, new: &mut Value) {
+    kind.adapt(old, new);
 }

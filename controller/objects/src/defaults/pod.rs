@@ -3,34 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    json::{
-        default_number, default_to, ensure_map, entries, get, has, is_empty, items, items_mut, map_mut, text,
-        truth,
-    },
+    json::{default_number, default_to, ensure_map, entries, get, has, items, items_mut, text, truth},
     quantity,
 };
 
 /// The lists of a pod's spec that hold containers.
 const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
-
-/// A pod of its own: its spec, what only pods get, and its first status.
-pub(crate) fn pod(pod: &mut Value) {
-    if let Some(spec) = ensure_map(pod, "spec") {
-        spec_of_pod_or_template(spec);
-        default_to(spec, "enableServiceLinks", true);
-        default_to(spec, "serviceAccountName", "default");
-        default_to(spec, "serviceAccount", text(spec, "serviceAccountName").to_owned());
-        default_to(spec, "priority", 0);
-        for list in ["initContainers", "containers"] {
-            items_mut(spec, list).for_each(requests_from_limits);
-        }
-    }
-    let class = quality_of_service(get(pod, "spec"));
-    if let Some(status) = ensure_map(pod, "status") {
-        default_to(status, "phase", "Pending");
-        default_to(status, "qosClass", class);
-    }
-}
 
 /// What pods and pod templates have in common.
 pub(crate) fn spec_of_pod_or_template(spec: &mut Value) {
@@ -61,7 +39,7 @@ fn mirror_service_account(spec: &mut Value) {
     }
 }
 
-fn container(container: &mut Value, host_network: bool) {
+pub(crate) fn container(container: &mut Value, host_network: bool) {
     if !container.is_object() {
         return;
     }
@@ -183,23 +161,8 @@ pub(crate) fn numbers_to_quantities(list: &mut Value) {
     }
 }
 
-/// A limit without a request is a request too.
-fn requests_from_limits(container: &mut Value) {
-    let Some(resources) = map_mut(container, "resources") else { return };
-    let Some(Value::Object(limits)) = resources.get("limits").filter(|limits| !is_empty(limits)).cloned()
-    else {
-        return;
-    };
-    let requests = resources.entry("requests").or_insert_with(|| json!({}));
-    if let Some(requests) = requests.as_object_mut() {
-        for (name, limit) in limits {
-            requests.entry(name).or_insert(limit);
-        }
-    }
-}
-
 /// The class that decides who is evicted first: Guaranteed, Burstable or BestEffort.
-fn quality_of_service(spec: &Value) -> &'static str {
+pub(crate) fn quality_of_service(spec: &Value) -> &'static str {
     let mut asks = false;
     let mut guaranteed = true;
     for container in items(spec, "initContainers").iter().chain(items(spec, "containers")) {
@@ -223,7 +186,7 @@ fn quality_of_service(spec: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::defaults::apply;
+    use crate::{defaults::apply, kinds};
 
     #[test]
     fn pull_policies() {
@@ -255,7 +218,7 @@ mod tests {
                 }]
             }
         });
-        apply("pods", &mut value);
+        apply(kinds::of("pods").expect("pods are served"), &mut value);
         let spec = &value["spec"];
         assert_eq!(spec["volumes"][0]["emptyDir"], json!({}));
         assert_eq!(spec["volumes"][1]["configMap"]["defaultMode"], 420);

@@ -163,8 +163,34 @@ impl Structural {
         self.is_nullable
     }
 
+    /// Names what is required and not there.
+    pub(crate) fn judge(&self, value: &Value, path: &Path, errors: &mut Errors) {
+        match value {
+            Value::Object(map) if self.form == Form::Object => {
+                for name in self.required.iter().filter(|name| map.get(*name).is_none_or(Value::is_null)) {
+                    errors.required(&path.child(name), "");
+                }
+                for (name, value) in map {
+                    let below = self.fields.get(name);
+                    below.into_iter().for_each(|schema| schema.judge(value, &path.child(name), errors));
+                }
+            }
+            Value::Object(map) => {
+                for (name, value) in map {
+                    self.below.iter().for_each(|schema| schema.judge(value, &path.key(name), errors));
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.below.iter().for_each(|schema| schema.judge(item, &path.index(index), errors));
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Fills in what was left out and has a default, and what is null and may not be.
-    pub fn fill(&self, value: &mut Value) {
+    pub(crate) fn fill(&self, value: &mut Value) {
         match value {
             Value::Object(map) if self.form == Form::Object => {
                 for (name, schema) in &self.fields {

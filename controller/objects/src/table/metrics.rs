@@ -1,12 +1,11 @@
 //! The tables of what pods and nodes use.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Column, NAME, column, name};
 use crate::{
-    json::{items, text},
+    json::text,
     quantity,
+    table::{Column, NAME, column, name},
 };
 
 pub(crate) const COLUMNS: &[Column] = &[
@@ -16,17 +15,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("Window", "string", "How long was measured."),
 ];
 
-/// The cells of a NodeMetrics.
-pub(crate) fn node_row(value: &Value, _: Timestamp) -> Vec<Value> {
-    cells(value, [value].into_iter())
-}
-
-/// The cells of a PodMetrics: all its containers together.
-pub(crate) fn pod_row(value: &Value, _: Timestamp) -> Vec<Value> {
-    cells(value, items(value, "containers").iter())
-}
-
-fn cells<'a>(value: &Value, parts: impl Iterator<Item = &'a Value> + Clone) -> Vec<Value> {
+pub(crate) fn cells<'a>(value: &Value, parts: impl Iterator<Item = &'a Value> + Clone) -> Vec<Value> {
     let cpu: i64 = parts
         .clone()
         .filter_map(|part| quantity::cpu_millis(text(part, "usage.cpu")).ok())

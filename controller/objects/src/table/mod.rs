@@ -1,14 +1,7 @@
 //! The tables that `kubectl get` prints: columns and cells exactly as Kubernetes' own.
 
-pub(crate) mod autoscaler;
-pub(crate) mod budget;
-pub(crate) mod cluster;
-pub(crate) mod event;
-pub(crate) mod job;
 pub(crate) mod metrics;
-pub(crate) mod network;
 pub(crate) mod pod;
-pub(crate) mod quota;
 pub(crate) mod service;
 pub(crate) mod storage;
 pub(crate) mod workload;
@@ -19,21 +12,21 @@ use serde_json::Value;
 use crate::{
     human,
     json::{at, entries, int, items, text},
-    kinds,
+    kinds::Kind,
 };
 
 /// One column; serialises as a `columnDefinitions` entry of a `Table`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Column {
+pub struct Column<'c> {
     /// The heading, capitalised as Kubernetes does ("Cluster-IP").
-    pub name: &'static str,
+    pub name: &'c str,
     /// "string", "integer", "boolean" or "date".
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub kind: &'c str,
     /// "name" for the column of the object's name, else "".
-    pub format: &'static str,
+    pub format: &'c str,
     /// What the cells say.
-    pub description: &'static str,
+    pub description: &'c str,
     /// 0 is always shown, 1 only by `-o wide`.
     pub priority: i32,
 }
@@ -41,34 +34,35 @@ pub struct Column {
 /// What is printed of a kind that has no columns of its own.
 pub(crate) const NAME_AND_AGE: &[Column] = &[NAME, AGE];
 
-const NAME: Column = Column {
+pub(crate) const NAME: Column = Column {
     name: "Name",
     kind: "string",
     format: "name",
     description: "Name must be unique within a namespace.",
     priority: 0,
 };
-const AGE: Column = column("Age", "string", "The time since the object was created.");
+pub(crate) const AGE: Column = column("Age", "string", "The time since the object was created.");
 
-const fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column {
+pub(crate) const fn column(
+    name: &'static str,
+    kind: &'static str,
+    description: &'static str,
+) -> Column<'static> {
     Column { name, kind, format: "", description, priority: 0 }
 }
 
-const fn wide(name: &'static str, description: &'static str) -> Column {
+pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column<'static> {
     Column { name, kind: "string", format: "", description, priority: 1 }
 }
 
-/// The columns of a resource.
-pub fn columns(resource: &str) -> &'static [Column] {
-    kinds::of(resource).map_or(NAME_AND_AGE, |kind| kind.columns)
+/// The columns of a kind.
+pub fn columns(kind: &Kind) -> Vec<Column<'_>> {
+    kind.columns()
 }
 
 /// The cells of one object, as many as there are columns.
-pub fn row(resource: &str, value: &Value, now: Timestamp) -> Vec<Value> {
-    match kinds::of(resource) {
-        Some(kind) => (kind.row)(value, now),
-        None => name_and_age(value, now),
-    }
+pub fn row(kind: &Kind, value: &Value, now: Timestamp) -> Vec<Value> {
+    kind.row(value, now)
 }
 
 /// The cells of a kind that has no columns of its own.
@@ -76,28 +70,28 @@ pub(crate) fn name_and_age(value: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(value), age(value, now)]
 }
 
-fn name(value: &Value) -> Value {
+pub(crate) fn name(value: &Value) -> Value {
     text(value, "metadata.name").into()
 }
 
-fn age(value: &Value, now: Timestamp) -> Value {
+pub(crate) fn age(value: &Value, now: Timestamp) -> Value {
     human::since(at(value, "metadata.creationTimestamp"), now).into()
 }
 
 /// A text, or `<none>`.
-fn or_none(text: &str) -> Value {
+pub(crate) fn or_none(text: &str) -> Value {
     if text.is_empty() { "<none>".into() } else { text.into() }
 }
 
 /// A map of labels as "a=b,c=d", or `<none>`.
-fn labels(value: &Value, path: &str) -> Value {
+pub(crate) fn labels(value: &Value, path: &str) -> Value {
     let pairs: Vec<String> =
         entries(value, path).map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))).collect();
     or_none(&pairs.join(","))
 }
 
 /// A label selector as kubectl writes it: "a=b,c in (x,y),!d", or `<none>`.
-fn selector(selector: &Value) -> Value {
+pub(crate) fn selector(selector: &Value) -> Value {
     let mut parts: Vec<(String, String)> = entries(selector, "matchLabels")
         .map(|(key, value)| (key.to_owned(), format!("{key}={}", value.as_str().unwrap_or(""))))
         .collect();
@@ -119,32 +113,32 @@ fn selector(selector: &Value) -> Value {
 }
 
 /// One field of every item of a list, joined.
-fn joined(value: &Value, list: &str, field: &str) -> String {
+pub(crate) fn joined(value: &Value, list: &str, field: &str) -> String {
     items(value, list).iter().map(|item| text(item, field)).collect::<Vec<_>>().join(",")
 }
 
 /// A whole number, 0 when it is not said.
-fn number(value: &Value, path: &str) -> i64 {
+pub(crate) fn number(value: &Value, path: &str) -> i64 {
     int(value, path).unwrap_or(0)
 }
 
 /// Columns of what is in a pod template.
-const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
-const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
-const SELECTOR: Column = wide("Selector", "The label selector of the pods.");
+pub(crate) const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
+pub(crate) const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
+pub(crate) const SELECTOR: Column = wide("Selector", "The label selector of the pods.");
 
 /// The cells under Containers and Images.
-fn containers_and_images(template: &Value) -> [Value; 2] {
+pub(crate) fn containers_and_images(template: &Value) -> [Value; 2] {
     ["name", "image"].map(|field| joined(template, "spec.containers", field).into())
 }
 
 /// A moment as it is written, or `<unknown>`.
-fn moment(value: &Value) -> Value {
+pub(crate) fn moment(value: &Value) -> Value {
     value.as_str().unwrap_or("<unknown>").into()
 }
 
 /// The first few of many: "a,b,c + 2 more...".
-fn first_few(all: &[String], most: usize) -> String {
+pub(crate) fn first_few(all: &[String], most: usize) -> String {
     let shown = all[..all.len().min(most)].join(",");
     if all.len() > most { format!("{shown} + {} more...", all.len() - most) } else { shown }
 }
@@ -153,33 +147,28 @@ fn first_few(all: &[String], most: usize) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::kinds::{self, KINDS};
     use serde_json::json;
 
     #[test]
     fn every_row_has_every_cell() {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        for kind in kinds::KINDS.iter() {
+        for kind in KINDS.iter() {
             for value in
                 [json!({}), json!(null), json!([1]), json!({"spec": [], "status": 1, "metadata": "x"})]
             {
-                assert_eq!(
-                    row(kind.resource, &value, now).len(),
-                    columns(kind.resource).len(),
-                    "{}",
-                    kind.resource
-                );
+                assert_eq!(row(kind, &value, now).len(), columns(kind).len(), "{}", kind.resource);
             }
-            let names = columns(kind.resource).iter().filter(|column| column.format == "name").count();
+            let names = columns(kind).iter().filter(|column| column.format == "name").count();
             assert_eq!(names, 1, "{}", kind.resource);
         }
-        assert_eq!(row("widgets", &json!({}), now).len(), columns("widgets").len());
     }
 
     #[test]
     fn cells_have_the_type_of_their_column() {
         let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        for kind in kinds::KINDS.iter() {
-            for (column, cell) in kind.columns.iter().zip(row(kind.resource, &json!({}), now)) {
+        for kind in KINDS.iter() {
+            for (column, cell) in columns(kind).iter().zip(row(kind, &json!({}), now)) {
                 let fits = match column.kind {
                     "integer" => cell.is_i64() || cell.is_u64(),
                     "boolean" => cell.is_boolean(),
@@ -192,7 +181,7 @@ mod tests {
 
     #[test]
     fn columns_serialise_as_definitions() {
-        let shown = serde_json::to_value(columns("pods")[0]).unwrap();
+        let shown = serde_json::to_value(columns(kinds::of("pods").unwrap())[0]).unwrap();
         assert_eq!(
             (&shown["type"], &shown["format"], &shown["priority"]),
             (&json!("string"), &json!("name"), &json!(0))

@@ -3,59 +3,21 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, Column, NAME, age, column, name, or_none, wide};
 use crate::{
     human,
     json::{at, get, has, int, items, text, truth},
 };
 
-pub(crate) const COLUMNS: &[Column] = &[
-    NAME,
-    column("Ready", "string", "The number of ready containers of all containers."),
-    column("Status", "string", "What the pod as a whole is doing."),
-    column("Restarts", "string", "How often containers were restarted, and when last."),
-    AGE,
-    wide("IP", "The pod's address."),
-    wide("Node", "The node that the pod is bound to."),
-    wide("Nominated Node", "The node that is being freed for the pod."),
-    wide("Readiness Gates", "The passed conditions of those that readiness needs."),
-];
-
-/// The cells of a pod.
-pub(crate) fn row(pod: &Value, now: Timestamp) -> Vec<Value> {
-    let summary = Summary::of(pod);
-    let restarts = match summary.last_restart {
-        Some(last) if summary.restarts != 0 => {
-            let ago = human::duration(now.as_second() - last.as_second());
-            format!("{} ({ago} ago)", summary.restarts)
-        }
-        _ => summary.restarts.to_string(),
-    };
-    let first_ip = items(pod, "status.podIPs").first().map_or("", |entry| text(entry, "ip"));
-    let ip = if first_ip.is_empty() { text(pod, "status.podIP") } else { first_ip };
-    vec![
-        name(pod),
-        format!("{}/{}", summary.ready, items(pod, "spec.containers").len()).into(),
-        summary.reason.into(),
-        restarts.into(),
-        age(pod, now),
-        or_none(ip),
-        or_none(text(pod, "spec.nodeName")),
-        or_none(text(pod, "status.nominatedNodeName")),
-        gates(pod),
-    ]
-}
-
 /// What the containers' statuses come to.
-struct Summary {
-    reason: String,
-    ready: usize,
-    restarts: i64,
-    last_restart: Option<Timestamp>,
+pub(crate) struct Summary {
+    pub(crate) reason: String,
+    pub(crate) ready: usize,
+    pub(crate) restarts: i64,
+    pub(crate) last_restart: Option<Timestamp>,
 }
 
 impl Summary {
-    fn of(pod: &Value) -> Self {
+    pub(crate) fn of(pod: &Value) -> Self {
         let status = get(pod, "status");
         let phase = text(status, "phase");
         let reason = if text(status, "reason").is_empty() { phase } else { text(status, "reason") };
@@ -134,15 +96,8 @@ fn end_of(terminated: &Value) -> String {
     }
 }
 
-fn condition(status: &Value, kind: &str) -> bool {
+pub(crate) fn condition(status: &Value, kind: &str) -> bool {
     items(status, "conditions")
         .iter()
         .any(|found| text(found, "type") == kind && text(found, "status") == "True")
-}
-
-fn gates(pod: &Value) -> Value {
-    let gates = items(pod, "spec.readinessGates");
-    let passed =
-        gates.iter().filter(|gate| condition(get(pod, "status"), text(gate, "conditionType"))).count();
-    if gates.is_empty() { "<none>".into() } else { format!("{passed}/{}", gates.len()).into() }
 }

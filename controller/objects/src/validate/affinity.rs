@@ -2,17 +2,17 @@
 
 use serde_json::Value;
 
-use super::{formats, formed, meta, one_of, one_of_if_set, required_text};
 use crate::{
     field::{Errors, Path},
     json::{at, get, has, int, items, text},
+    validate::{formats, formed, meta, one_of, one_of_if_set, required_text},
 };
 
 /// What a taint does to pods that do not tolerate it.
-pub(super) const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
+pub(crate) const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
 
 /// All of a pod's spec that chooses nodes.
-pub(super) fn placement(spec: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn placement(spec: &Value, path: &Path, errors: &mut Errors) {
     meta::labels(get(spec, "nodeSelector"), &path.child("nodeSelector"), errors);
     for (index, toleration) in items(spec, "tolerations").iter().enumerate() {
         self::toleration(toleration, &path.child("tolerations").index(index), errors);
@@ -86,39 +86,8 @@ fn toleration(toleration: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Whether two tolerations differ at most in their seconds.
-pub(super) fn same_toleration(left: &Value, right: &Value) -> bool {
-    let key = |value: &Value| {
-        let operator = text(value, "operator");
-        let operator = if operator.is_empty() { "Equal" } else { operator }.to_owned();
-        [
-            text(value, "key").to_owned(),
-            operator,
-            text(value, "value").to_owned(),
-            text(value, "effect").to_owned(),
-        ]
-    };
-    key(left) == key(right)
-}
-
-/// The taints of a node.
-pub(super) fn taints(spec: &Value, path: &Path, errors: &mut Errors) {
-    let mut seen = std::collections::BTreeSet::new();
-    for (index, taint) in items(spec, "taints").iter().enumerate() {
-        let path = path.child("taints").index(index);
-        if required_text(taint, "key", &path, errors) {
-            formed(taint, "key", &path, formats::qualified_name, errors);
-        }
-        formed(taint, "value", &path, formats::label_value, errors);
-        one_of(taint, "effect", &path, &EFFECTS, errors);
-        if !seen.insert((text(taint, "key"), text(taint, "effect"))) {
-            errors.duplicate(&path, taint.clone());
-        }
-    }
-}
-
 /// The seconds that a pod may run.
-pub(super) fn deadline(spec: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn deadline(spec: &Value, path: &Path, errors: &mut Errors) {
     if int(spec, "activeDeadlineSeconds").is_some() {
         super::in_range(spec, "activeDeadlineSeconds", path, (1, 2_147_483_647), errors);
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text};
 use crate::{
     field::{Errors, Path},
     json::{at, entries, get, has, int, is_empty, items, text, truth},
     quantity as quantities,
+    validate::{Unique, env, formats, formed, handlers, in_range, one_of, one_of_if_set, required_text},
 };
 
 /// The largest user or group number.
@@ -18,7 +18,7 @@ const LARGEST_ID: i64 = 2_147_483_647;
 const LEAST_MEMORY: &str = "6Mi";
 
 /// All init containers and containers of a pod.
-pub(super) fn containers(spec: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut Errors) {
+pub(crate) fn containers(spec: &Value, path: &Path, volumes: &BTreeSet<&str>, errors: &mut Errors) {
     let mut names = Unique::default();
     for list in ["initContainers", "containers"] {
         for (index, container) in items(spec, list).iter().enumerate() {
@@ -148,7 +148,7 @@ fn resources(resources: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// A quantity, if given: well formed and not negative.
-pub(super) fn quantity(value: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn quantity(value: &Value, path: &Path, errors: &mut Errors) {
     let spelling = match value {
         Value::Null => return,
         Value::String(text) => text.clone(),
@@ -184,7 +184,7 @@ fn security(context: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// User and group numbers of a pod as a whole.
-pub(super) fn pod_security(context: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn pod_security(context: &Value, path: &Path, errors: &mut Errors) {
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
         in_range(context, field, path, (0, LARGEST_ID), errors);
     }

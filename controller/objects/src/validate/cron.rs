@@ -8,11 +8,12 @@ const FIELDS: [(u32, u32, &[&str]); 5] = [
     (1, 12, &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]),
     (0, 6, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
 ];
+
 const DESCRIPTORS: [&str; 7] =
     ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
 /// What is wrong with a schedule, in the words of the parser that Kubernetes uses.
-pub(super) fn schedule(text: &str) -> Vec<String> {
+pub(crate) fn schedule(text: &str) -> Vec<String> {
     judge(text.trim()).err().into_iter().collect()
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{formats, formed, one_of, required_text};
 use crate::{
     field::{Errors, Path},
     json::{get, has, items, text},
     quantity as quantities,
+    validate::{formats, formed, one_of, required_text},
 };
 
 /// The fields of a pod that a variable may take its value from.
@@ -23,9 +23,11 @@ const ENV_FIELDS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
+
 /// The fields that a file may take its content from.
 const FILE_FIELDS: [&str; 5] =
     ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+
 /// The resources that both may ask for.
 const RESOURCES: [&str; 6] = [
     "limits.cpu",
@@ -37,7 +39,7 @@ const RESOURCES: [&str; 6] = [
 ];
 
 /// `env` and `envFrom` of a container.
-pub(super) fn environment(container: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn environment(container: &Value, path: &Path, errors: &mut Errors) {
     for (index, variable) in items(container, "env").iter().enumerate() {
         let path = path.child("env").index(index);
         if required_text(variable, "name", &path, errors) {
@@ -145,7 +147,7 @@ fn divisor(reference: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// Whose resources are told: the container must be there.
-pub(super) fn resource_containers(spec: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn resource_containers(spec: &Value, path: &Path, errors: &mut Errors) {
     let lists = ["initContainers", "containers"];
     let names: BTreeSet<&str> =
         lists.iter().flat_map(|list| items(spec, list)).map(|container| text(container, "name")).collect();
@@ -177,7 +179,7 @@ pub(super) fn resource_containers(spec: &Value, path: &Path, errors: &mut Errors
 }
 
 /// The items of a downward API volume: each is a file of one field or resource.
-pub(super) fn downward_items(volume: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn downward_items(volume: &Value, path: &Path, errors: &mut Errors) {
     for (index, item) in items(volume, "items").iter().enumerate() {
         let path = path.child("items").index(index);
         if required_text(item, "path", &path, errors) {

@@ -5,31 +5,40 @@ use std::net::IpAddr;
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
     start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
     and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
     '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+
 const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must \
     consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. \
     '*.example.com', regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+
 const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
     alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for \
     validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+
 const QUALIFIED_NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
     alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
     and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for \
     validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  \
     or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+
 const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', \
     regex used for validation is '[0-9]+%')";
+
 const ENV_NAME: &str =
     "a valid environment variable name must consist only of printable ASCII characters other than '='";
 const SYSCTL_NAME: &str = "must be words of lower case alphanumeric characters, '-' or '_', which start and end with an \
     alphanumeric character, joined by '.' or '/' (e.g. 'net.ipv4.tcp_syncookies')";
 const HEADER: &str = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex \
     used for validation is '[-A-Za-z0-9]+')";
+
 const IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 fn too_long(text: &str, most: usize, messages: &mut Vec<String>) {
@@ -67,28 +76,28 @@ fn is_name_part(text: &str) -> bool {
 }
 
 /// An RFC 1123 label.
-pub(super) fn label(text: &str) -> Vec<String> {
+pub(crate) fn label(text: &str) -> Vec<String> {
     judge(text, 63, is_label(text), LABEL)
 }
 
 /// An RFC 1123 subdomain.
-pub(super) fn subdomain(text: &str) -> Vec<String> {
+pub(crate) fn subdomain(text: &str) -> Vec<String> {
     judge(text, 253, is_subdomain(text), SUBDOMAIN)
 }
 
 /// A subdomain whose first label is `*`.
-pub(super) fn wildcard(text: &str) -> Vec<String> {
+pub(crate) fn wildcard(text: &str) -> Vec<String> {
     judge(text, 253, text.strip_prefix("*.").is_some_and(is_subdomain), WILDCARD)
 }
 
 /// An RFC 1035 label: begins with a letter.
-pub(super) fn dns_1035(text: &str) -> Vec<String> {
+pub(crate) fn dns_1035(text: &str) -> Vec<String> {
     let good = is_label(text) && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
     judge(text, 63, good, DNS_1035)
 }
 
 /// The key of a label or an annotation: an optional subdomain and '/', then a name.
-pub(super) fn qualified_name(text: &str) -> Vec<String> {
+pub(crate) fn qualified_name(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
     let (prefix, name) = match text.split('/').collect::<Vec<_>>().as_slice() {
         [name] => (None, *name),
@@ -116,12 +125,12 @@ pub(super) fn qualified_name(text: &str) -> Vec<String> {
 }
 
 /// The value of a label.
-pub(super) fn label_value(text: &str) -> Vec<String> {
+pub(crate) fn label_value(text: &str) -> Vec<String> {
     judge(text, 63, text.is_empty() || is_name_part(text), LABEL_VALUE)
 }
 
 /// The name of a port: at most 15 of letters, digits and single hyphens.
-pub(super) fn port_name(text: &str) -> Vec<String> {
+pub(crate) fn port_name(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
     too_long(text, 15, &mut messages);
     if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
@@ -140,7 +149,7 @@ pub(super) fn port_name(text: &str) -> Vec<String> {
 }
 
 /// The name of an environment variable.
-pub(super) fn env_name(text: &str) -> Vec<String> {
+pub(crate) fn env_name(text: &str) -> Vec<String> {
     let good = !text.is_empty() && text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=');
     if good { Vec::new() } else { vec![ENV_NAME.to_owned()] }
 }
@@ -157,7 +166,7 @@ pub(super) fn sysctl_name(text: &str) -> Vec<String> {
 }
 
 /// A key of a ConfigMap or a Secret, which is a file's name when mounted.
-pub(super) fn config_key(text: &str) -> Vec<String> {
+pub(crate) fn config_key(text: &str) -> Vec<String> {
     let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     let mut messages = judge(text, 253, good, CONFIG_KEY);
     match text {
@@ -169,37 +178,21 @@ pub(super) fn config_key(text: &str) -> Vec<String> {
     messages
 }
 
-/// A subdomain, a slash and a path: the name of a controller.
-pub(super) fn prefixed_path(text: &str) -> Vec<String> {
-    match text.split_once('/') {
-        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
-            let path_good =
-                path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:/".contains(&b));
-            let mut messages = subdomain(domain);
-            if !path_good {
-                messages.push("Invalid path".to_owned());
-            }
-            messages
-        }
-        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
-    }
-}
-
 /// A whole percentage: "25%".
-pub(super) fn percent(text: &str) -> Vec<String> {
+pub(crate) fn percent(text: &str) -> Vec<String> {
     let digits = text.strip_suffix('%').unwrap_or("");
     let good = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     if good { Vec::new() } else { vec![PERCENT.to_owned()] }
 }
 
 /// The name of an HTTP header.
-pub(super) fn header_name(text: &str) -> Vec<String> {
+pub(crate) fn header_name(text: &str) -> Vec<String> {
     let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if good { Vec::new() } else { vec![HEADER.to_owned()] }
 }
 
 /// An IP address.
-pub(super) fn ip(text: &str) -> Vec<String> {
+pub(crate) fn ip(text: &str) -> Vec<String> {
     if text.parse::<IpAddr>().is_ok() { Vec::new() } else { vec![IP.to_owned()] }
 }
 
@@ -207,7 +200,7 @@ pub(super) fn ip(text: &str) -> Vec<String> {
 ///
 /// Source: the rules of Kubernetes for endpoints, and beyond them all of multicast and the broadcast address, which lead
 /// to no one endpoint either.
-pub(super) fn endpoint_ip(text: &str) -> Vec<String> {
+pub(crate) fn endpoint_ip(text: &str) -> Vec<String> {
     let Ok(address) = text.parse::<IpAddr>() else { return vec![IP.to_owned()] };
     not_an_endpoint(address).into_iter().collect()
 }
@@ -239,7 +232,7 @@ fn not_an_endpoint(address: IpAddr) -> Option<String> {
 }
 
 /// A path below a volume: relative, and never out of it.
-pub(super) fn path_below(text: &str) -> Vec<String> {
+pub(crate) fn path_below(text: &str) -> Vec<String> {
     let mut messages = Vec::new();
     if text.starts_with('/') {
         messages.push("must be a relative path".to_owned());
@@ -249,7 +242,7 @@ pub(super) fn path_below(text: &str) -> Vec<String> {
 }
 
 /// A path of a file below a volume, as it is written on a node: each part of it is a name.
-pub(super) fn file_below(text: &str) -> Vec<String> {
+pub(crate) fn file_below(text: &str) -> Vec<String> {
     let mut messages = path_below(text);
     if messages.is_empty() && text.split('/').any(|part| matches!(part, "" | ".")) {
         messages.push("must not have empty parts or '.' as a part".to_owned());
@@ -258,7 +251,7 @@ pub(super) fn file_below(text: &str) -> Vec<String> {
 }
 
 /// A path of a directory or file in a volume, of which a container sees that alone.
-pub(super) fn sub_path(text: &str) -> Vec<String> {
+pub(crate) fn sub_path(text: &str) -> Vec<String> {
     let mut messages = path_below(text);
     if text.split('/').next() == Some(".") {
         messages.push("must not begin with '.' as a part: leave it out".to_owned());
@@ -267,7 +260,7 @@ pub(super) fn sub_path(text: &str) -> Vec<String> {
 }
 
 /// A path of the machine.
-pub(super) fn absolute_path(text: &str) -> Vec<String> {
+pub(crate) fn absolute_path(text: &str) -> Vec<String> {
     let mut messages = no_backsteps(text);
     if !text.starts_with('/') {
         messages.push("must be an absolute path".to_owned());
@@ -276,7 +269,7 @@ pub(super) fn absolute_path(text: &str) -> Vec<String> {
 }
 
 /// A path without `..`.
-pub(super) fn no_backsteps(text: &str) -> Vec<String> {
+pub(crate) fn no_backsteps(text: &str) -> Vec<String> {
     if text.split('/').any(|part| part == "..") {
         vec!["must not contain '..'".to_owned()]
     } else {

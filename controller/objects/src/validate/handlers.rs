@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::{formats, formed, not_negative, one_of, required_text};
 use crate::{
     field::{Errors, Path},
     json::{get, has, int, is_empty, items, text},
+    validate::{formats, formed, not_negative, one_of, required_text},
 };
 
 /// The three probes of a container.
-pub(super) fn probes(container: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn probes(container: &Value, path: &Path, errors: &mut Errors) {
     for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let (probe, path) = (get(container, field), path.child(field));
         if probe.is_null() {
@@ -38,7 +38,7 @@ pub(super) fn probes(container: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// What runs after a container's start and before its stop.
-pub(super) fn lifecycle(container: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn lifecycle(container: &Value, path: &Path, errors: &mut Errors) {
     for hook in ["postStart", "preStop"] {
         let handler_of_hook = get(get(container, "lifecycle"), hook);
         if !handler_of_hook.is_null() {
@@ -83,7 +83,7 @@ fn http_get(action: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// A port by number or by name.
-pub(super) fn port(value: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn port(value: &Value, path: &Path, errors: &mut Errors) {
     if let Some(name) = value.as_str() {
         for message in formats::port_name(name) {
             errors.invalid(path, name, message);
@@ -96,14 +96,14 @@ pub(super) fn port(value: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// A port by number.
-pub(super) fn port_number(value: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn port_number(value: &Value, path: &Path, errors: &mut Errors) {
     if value.as_i64().is_none_or(|number| !(1..=65535).contains(&number)) {
         errors.invalid(path, value.clone(), "must be between 1 and 65535, inclusive");
     }
 }
 
 /// TCP, UDP or SCTP.
-pub(super) fn protocol(value: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn protocol(value: &Value, path: &Path, errors: &mut Errors) {
     let known = ["SCTP", "TCP", "UDP"];
     if text(value, "protocol").is_empty() {
         errors.required(&path.child("protocol"), "");

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{formats, immutable, one_of, required_text};
 use crate::{
     field::{Errors, Path},
     json::{entries, get, has, is_empty, items, text, truth},
+    validate::{formats, immutable, one_of, required_text},
 };
 
 /// The most bytes that all annotations of an object may have.
@@ -33,7 +33,7 @@ impl NameRule {
 }
 
 /// The metadata of an object that is stored.
-pub(super) fn object(metadata: &Value, rule: NameRule, errors: &mut Errors) {
+pub(crate) fn object(metadata: &Value, rule: NameRule, errors: &mut Errors) {
     let path = Path::new("metadata");
     let (name, generate) = (text(metadata, "name"), text(metadata, "generateName"));
     if name.is_empty() && generate.is_empty() {
@@ -62,7 +62,7 @@ pub(super) fn object(metadata: &Value, rule: NameRule, errors: &mut Errors) {
 }
 
 /// What must not change in metadata.
-pub(super) fn update(old: &Value, new: &Value, errors: &mut Errors) {
+pub(crate) fn update(old: &Value, new: &Value, errors: &mut Errors) {
     let path = Path::new("metadata");
     for field in ["name", "namespace", "uid", "creationTimestamp"] {
         if has(old, field) && has(new, field) {
@@ -80,7 +80,7 @@ pub(super) fn update(old: &Value, new: &Value, errors: &mut Errors) {
 }
 
 /// The labels and annotations of an object or of a template.
-pub(super) fn labels_and_annotations(metadata: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn labels_and_annotations(metadata: &Value, path: &Path, errors: &mut Errors) {
     labels(get(metadata, "labels"), &path.child("labels"), errors);
     let path = path.child("annotations");
     let mut size = 0;
@@ -96,7 +96,7 @@ pub(super) fn labels_and_annotations(metadata: &Value, path: &Path, errors: &mut
 }
 
 /// A map of labels.
-pub(super) fn labels(map: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn labels(map: &Value, path: &Path, errors: &mut Errors) {
     for (key, value) in map.as_object().into_iter().flatten() {
         for message in formats::qualified_name(key) {
             errors.invalid(path, key.as_str(), message);
@@ -130,7 +130,7 @@ fn owners(metadata: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// A label selector of `matchLabels` and `matchExpressions`.
-pub(super) fn selector(selector: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn selector(selector: &Value, path: &Path, errors: &mut Errors) {
     labels(get(selector, "matchLabels"), &path.child("matchLabels"), errors);
     for (index, requirement) in items(selector, "matchExpressions").iter().enumerate() {
         let path = path.child("matchExpressions").index(index);
@@ -148,7 +148,7 @@ pub(super) fn selector(selector: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// In and NotIn need values, Exists and DoesNotExist must have none.
-pub(super) fn values_fit_operator(requirement: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn values_fit_operator(requirement: &Value, path: &Path, errors: &mut Errors) {
     let none = is_empty(get(requirement, "values"));
     match text(requirement, "operator") {
         "In" | "NotIn" if none => {
@@ -163,7 +163,7 @@ pub(super) fn values_fit_operator(requirement: &Value, path: &Path, errors: &mut
 }
 
 /// Whether a label selector chooses an object with these labels.
-pub(super) fn selects(selector: &Value, labels: &Value) -> bool {
+pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
     let all_labels = entries(selector, "matchLabels").all(|(key, value)| get(labels, key) == value);
     all_labels
         && items(selector, "matchExpressions").iter().all(|requirement| {

@@ -2,19 +2,14 @@
 
 use serde_json::Value;
 
-use super::{affinity, container, formats, formed, not_negative, one_of, required_text, volume};
 use crate::{
     field::{Errors, Path},
     json::{at, get, items, text},
+    validate::{affinity, container, formats, formed, not_negative, one_of, required_text, volume},
 };
 
-/// A pod.
-pub(crate) fn pod(pod: &Value, errors: &mut Errors) {
-    spec(get(pod, "spec"), &Path::new("spec"), errors);
-}
-
 /// The spec of a pod or of a template.
-pub(super) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     let names = volume::volumes(spec, path, errors);
     container::containers(spec, path, &names, errors);
     one_of(spec, "restartPolicy", path, &["Always", "OnFailure", "Never"], errors);

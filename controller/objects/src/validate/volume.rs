@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Unique, container, env, formats, formed, one_of_if_set, required_text};
 use crate::{
     field::{Errors, Path},
     json::{get, int, items, text},
+    validate::{Unique, container, env, formats, formed, one_of_if_set, required_text},
 };
 
 /// What `hostPath.type` may say.
@@ -15,7 +15,7 @@ const HOST_PATH_TYPES: [&str; 7] =
     ["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
 /// All volumes; returns their names for the mounts.
-pub(super) fn volumes<'a>(spec: &'a Value, path: &Path, errors: &mut Errors) -> BTreeSet<&'a str> {
+pub(crate) fn volumes<'a>(spec: &'a Value, path: &Path, errors: &mut Errors) -> BTreeSet<&'a str> {
     let mut names = Unique::default();
     for (index, volume) in items(spec, "volumes").iter().enumerate() {
         let path = path.child("volumes").index(index);
@@ -110,7 +110,7 @@ fn projected(volume: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// The permission bits of a file.
-pub(super) fn mode(value: &Value, field: &str, path: &Path, errors: &mut Errors) {
+pub(crate) fn mode(value: &Value, field: &str, path: &Path, errors: &mut Errors) {
     if let Some(bits) = int(value, field).filter(|bits| !(0..=0o777).contains(bits)) {
         let detail = "must be a number between 0 and 0777 (octal), both inclusive";
         errors.invalid(&path.child(field), bits, detail);

@@ -2,38 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{formats, immutable, meta, not_negative, pod};
 use crate::{
     field::{Errors, Path},
-    json::{at, get, has, int, is_empty, text},
+    json::{at, get, int, is_empty, text},
+    validate::{formats, immutable, meta, not_negative, pod},
 };
-
-/// A Deployment.
-pub(crate) fn deployment(value: &Value, errors: &mut Errors) {
-    let (spec, path) = (get(value, "spec"), Path::new("spec"));
-    replicas_selector_and_template(spec, &path, ("deployment", "ReplicaSet"), errors);
-    strategy(get(spec, "strategy"), &path.child("strategy"), errors);
-    not_negative(spec, "revisionHistoryLimit", &path, errors);
-    not_negative(spec, "progressDeadlineSeconds", &path, errors);
-    let ready = int(spec, "minReadySeconds").unwrap_or(0);
-    if let Some(deadline) = int(spec, "progressDeadlineSeconds").filter(|deadline| *deadline <= ready) {
-        errors.invalid(
-            &path.child("progressDeadlineSeconds"),
-            deadline,
-            "must be greater than minReadySeconds",
-        );
-    }
-}
-
-/// A ReplicaSet.
-pub(crate) fn replica_set(value: &Value, errors: &mut Errors) {
-    replicas_selector_and_template(
-        get(value, "spec"),
-        &Path::new("spec"),
-        ("ReplicaSet", "ReplicaSet"),
-        errors,
-    );
-}
 
 /// A change of either: the selector stays.
 pub(crate) fn update(old: &Value, new: &Value, errors: &mut Errors) {
@@ -41,74 +14,8 @@ pub(crate) fn update(old: &Value, new: &Value, errors: &mut Errors) {
     immutable(at(old, "spec.selector"), at(new, "spec.selector"), &path, errors);
 }
 
-/// A DaemonSet.
-pub(crate) fn daemon_set(value: &Value, errors: &mut Errors) {
-    let (spec, path) = (get(value, "spec"), Path::new("spec"));
-    replicas_selector_and_template(spec, &path, ("daemonset", "DaemonSet"), errors);
-    not_negative(spec, "revisionHistoryLimit", &path, errors);
-    let (strategy, path) = (get(spec, "updateStrategy"), path.child("updateStrategy"));
-    match text(strategy, "type") {
-        "OnDelete" => {}
-        "RollingUpdate" => {
-            let (rolling, path) = (get(strategy, "rollingUpdate"), path.child("rollingUpdate"));
-            let unavailable = amount(rolling, "maxUnavailable", &path, errors);
-            let surge = amount(rolling, "maxSurge", &path, errors);
-            let set = |amount: Option<i64>| amount.is_some_and(|amount| amount != 0);
-            match (set(unavailable), set(surge)) {
-                (false, false) => {
-                    let shown = get(rolling, "maxUnavailable").clone();
-                    errors.invalid(&path.child("maxUnavailable"), shown, "cannot be 0 when maxSurge is 0");
-                }
-                (true, true) => {
-                    let shown = get(rolling, "maxSurge").clone();
-                    errors.invalid(
-                        &path.child("maxSurge"),
-                        shown,
-                        "may not be set when maxUnavailable is non-zero",
-                    );
-                }
-                _ => {}
-            }
-        }
-        other => errors.not_supported(&path.child("type"), other, &["RollingUpdate", "OnDelete"]),
-    }
-}
-
-/// A ReplicationController, whose selector is a map of labels.
-pub(crate) fn replication_controller(value: &Value, errors: &mut Errors) {
-    let (spec, path) = (get(value, "spec"), Path::new("spec"));
-    not_negative(spec, "replicas", &path, errors);
-    not_negative(spec, "minReadySeconds", &path, errors);
-    let selector = get(spec, "selector");
-    if is_empty(selector) {
-        errors.required(&path.child("selector"), "");
-    }
-    meta::labels(selector, &path.child("selector"), errors);
-    selected(&json!({"matchLabels": selector}), spec, &path, errors);
-    template(get(spec, "template"), &path.child("template"), errors);
-    runs_for_ever(spec, &path, "ReplicationController", errors);
-}
-
-/// A PodTemplate.
-pub(crate) fn pod_template(value: &Value, errors: &mut Errors) {
-    template(get(value, "template"), &Path::new("template"), errors);
-}
-
-/// A ControllerRevision.
-pub(crate) fn controller_revision(value: &Value, errors: &mut Errors) {
-    if !has(value, "data") {
-        errors.required(&Path::new("data"), "data is mandatory");
-    }
-    not_negative(value, "revision", &Path::default(), errors);
-}
-
-/// A change of a ControllerRevision: its data stays.
-pub(crate) fn controller_revision_update(old: &Value, new: &Value, errors: &mut Errors) {
-    immutable(get(old, "data"), get(new, "data"), &Path::new("data"), errors);
-}
-
 /// `names`: of the kind in messages about its selector, and about its pods.
-pub(super) fn replicas_selector_and_template(
+pub(crate) fn replicas_selector_and_template(
     spec: &Value,
     path: &Path,
     names: (&str, &str),
@@ -132,7 +39,7 @@ pub(super) fn replicas_selector_and_template(
 }
 
 /// The selector must choose the pods of the template.
-pub(super) fn selected(selector: &Value, spec: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn selected(selector: &Value, spec: &Value, path: &Path, errors: &mut Errors) {
     let labels = at(spec, "template.metadata.labels");
     if !is_empty(selector) && !meta::selects(selector, labels) {
         let shown = if labels.is_null() { json!({}) } else { labels.clone() };
@@ -142,13 +49,13 @@ pub(super) fn selected(selector: &Value, spec: &Value, path: &Path, errors: &mut
 }
 
 /// A pod template.
-pub(super) fn template(template: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn template(template: &Value, path: &Path, errors: &mut Errors) {
     meta::labels_and_annotations(get(template, "metadata"), &path.child("metadata"), errors);
     pod::spec(get(template, "spec"), &path.child("spec"), errors);
 }
 
 /// Pods that are replaced when they end have no end of their own.
-pub(super) fn runs_for_ever(spec: &Value, path: &Path, kind: &str, errors: &mut Errors) {
+pub(crate) fn runs_for_ever(spec: &Value, path: &Path, kind: &str, errors: &mut Errors) {
     let (pod_spec, path) = (at(spec, "template.spec"), path.child("template").child("spec"));
     let policy = text(pod_spec, "restartPolicy");
     if ["OnFailure", "Never"].contains(&policy) {
@@ -160,7 +67,7 @@ pub(super) fn runs_for_ever(spec: &Value, path: &Path, kind: &str, errors: &mut 
     }
 }
 
-fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
     let rolling = get(strategy, "rollingUpdate");
     match text(strategy, "type") {
         "Recreate" => {
@@ -188,7 +95,7 @@ fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// A number of pods or a percentage; its number when it is well formed.
-pub(super) fn amount(rolling: &Value, field: &str, path: &Path, errors: &mut Errors) -> Option<i64> {
+pub(crate) fn amount(rolling: &Value, field: &str, path: &Path, errors: &mut Errors) -> Option<i64> {
     let path = path.child(field);
     match get(rolling, field) {
         Value::String(text) => {

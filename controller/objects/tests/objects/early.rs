@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use warren_objects::{defaults, validate};
 
-use crate::samples::{SAMPLES, yaml};
+use crate::samples::{SAMPLES, served, yaml};
 
 fn defaulted(resource: &str, mut value: Value) -> Value {
-    defaults::apply(resource, &mut value);
+    defaults::apply(served(resource), &mut value);
     value
 }
 
@@ -18,7 +18,7 @@ fn nobody_is_sent_to_the_machine_itself() {
             "endpoints": [{"addresses": [good]}, {"addresses": [address]}], "ports": []})
     };
     let judged = |address: &str, kind: &str| -> Vec<String> {
-        let errors = validate::create("endpointslices.discovery.k8s.io", &slice(address, kind));
+        let errors = validate::create(served("endpointslices.discovery.k8s.io"), &slice(address, kind));
         errors.iter().map(ToString::to_string).collect()
     };
     assert_eq!(
@@ -43,13 +43,13 @@ fn nobody_is_sent_to_the_machine_itself() {
     assert_eq!(judged("10.42.1.2", "IPv4"), Vec::<String>::new());
     // A change is judged like a new one.
     let (old, new) = (slice("10.42.1.2", "IPv4"), slice("127.0.0.1", "IPv4"));
-    assert_eq!(validate::update("endpointslices.discovery.k8s.io", &old, &new).len(), 1);
+    assert_eq!(validate::update(served("endpointslices.discovery.k8s.io"), &old, &new).len(), 1);
 }
 
 #[test]
 fn addresses_in_a_status_are_addresses() {
     let judged = |resource: &str, old: &Value, new: &Value| -> Vec<String> {
-        validate::update(resource, old, new).iter().map(ToString::to_string).collect()
+        validate::update(served(resource), old, new).iter().map(ToString::to_string).collect()
     };
     let service = |ingress: Value| {
         json!({"metadata": {"name": "web", "namespace": "shop"}, "status": {"loadBalancer": {"ingress": ingress}},
@@ -92,7 +92,7 @@ fn names_of_images_are_one_line() {
     let pod = SAMPLES.iter().find(|sample| sample.0 == "pods").unwrap().1;
     let mut pod = yaml(pod);
     pod["spec"]["containers"][0]["image"] = bad;
-    let errors = validate::create("pods", &defaulted("pods", pod));
+    let errors = validate::create(served("pods"), &defaulted("pods", pod));
     let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(messages[0].ends_with("must not contain control characters"), "{messages:?}");
@@ -110,7 +110,7 @@ fn what_a_node_would_refuse_is_refused_at_once() {
                 field => pod["spec"]["containers"][0][field] = value.clone(),
             }
         }
-        let errors = validate::create("pods", &defaulted("pods", pod));
+        let errors = validate::create(served("pods"), &defaulted("pods", pod));
         errors.iter().map(ToString::to_string).collect()
     };
     let c = "spec.containers[0]";

@@ -2,14 +2,14 @@
 
 use crate::{
     more_samples::*,
-    samples::{SAMPLES, yaml},
+    samples::{SAMPLES, served, yaml},
 };
 use serde_json::{Value, json};
 use warren_objects::{defaults, kinds, strict, table, validate};
 
 fn defaulted(resource: &str, value: Value) -> Value {
     let mut value = value;
-    defaults::apply(resource, &mut value);
+    defaults::apply(served(resource), &mut value);
     value
 }
 
@@ -28,18 +28,18 @@ fn changed(text: &str, changes: &[(&str, Value)]) -> Value {
 /// The messages about a sample after some changes.
 fn refused(resource: &str, text: &str, changes: &[(&str, Value)]) -> Vec<String> {
     let value = defaulted(resource, changed(text, changes));
-    validate::create(resource, &value).iter().map(ToString::to_string).collect()
+    validate::create(served(resource), &value).iter().map(ToString::to_string).collect()
 }
 
 /// The messages about a change of a sample.
 fn update_refused(resource: &str, text: &str, changes: &[(&str, Value)]) -> Vec<String> {
     let (old, new) = (defaulted(resource, yaml(text)), defaulted(resource, changed(text, changes)));
-    validate::update(resource, &old, &new).iter().map(ToString::to_string).collect()
+    validate::update(served(resource), &old, &new).iter().map(ToString::to_string).collect()
 }
 
 fn cells(resource: &str, text: &str) -> Vec<Value> {
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
-    table::row(resource, &defaulted(resource, yaml(text)), now)
+    table::row(served(resource), &defaulted(resource, yaml(text)), now)
 }
 
 #[test]
@@ -50,10 +50,14 @@ fn every_kind_has_a_real_object_that_is_accepted() {
         assert!(known, "{} needs a sample", kind.resource);
     }
     for (resource, text) in MORE_SAMPLES.iter().chain(REFUSED) {
-        assert_eq!(strict::decode(resource, &yaml(text)).unwrap(), strict::Unknown::default(), "{resource}");
+        assert_eq!(
+            strict::decode(served(resource), &yaml(text)).unwrap(),
+            strict::Unknown::default(),
+            "{resource}"
+        );
         let value = defaulted(resource, yaml(text));
         assert_eq!(
-            strict::decode(resource, &value).unwrap(),
+            strict::decode(served(resource), &value).unwrap(),
             strict::Unknown::default(),
             "{resource}, defaulted"
         );

@@ -3,11 +3,13 @@
 // The sweep reads our own source, and the samples are files.
 #![allow(clippy::disallowed_methods)]
 
+mod defaults;
 mod early;
 mod kinds;
 mod more_samples;
 mod properties;
 mod protobuf;
+mod registry;
 mod samples;
 mod structural;
 mod sweep;

@@ -1,9 +1,9 @@
 //! Nothing a client sends makes this crate panic, and defaults are settled after one pass.
 
-use crate::samples::{SAMPLES, yaml};
+use crate::samples::{SAMPLES, served, yaml};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use warren_objects::{defaults, kinds, strict, table, unsupported, validate};
+use warren_objects::{defaults, strict, table, unsupported, validate};
 
 /// Field names that occur in objects, so that arbitrary JSON reaches deep.
 const FIELDS: [&str; 24] = [
@@ -92,7 +92,7 @@ fn mutated() -> impl Strategy<Value = (&'static str, Value, Value)> {
         let (resource, text) = SAMPLES[index];
         let mut original = yaml(text);
         if defaulted {
-            defaults::apply(resource, &mut original);
+            defaults::apply(served(resource), &mut original);
         }
         let mut value = original.clone();
         for (place, change) in changes {
@@ -107,19 +107,19 @@ fn mutated() -> impl Strategy<Value = (&'static str, Value, Value)> {
 /// Everything this crate does with one object.
 fn exercise(resource: &str, old: &Value, value: &Value) {
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
-    let decoded = strict::decode(resource, value);
-    validate::create(resource, value);
-    validate::update(resource, old, value);
-    validate::update(resource, value, old);
-    unsupported::warnings(resource, value);
-    assert_eq!(table::row(resource, value, now).len(), table::columns(resource).len());
+    let decoded = strict::decode(served(resource), value);
+    validate::create(served(resource), value);
+    validate::update(served(resource), old, value);
+    validate::update(served(resource), value, old);
+    unsupported::warnings(served(resource), value);
+    assert_eq!(table::row(served(resource), value, now).len(), table::columns(served(resource)).len());
     let mut adapted = value.clone();
-    defaults::adapt(resource, old, &mut adapted);
+    defaults::adapt(served(resource), old, &mut adapted);
     if decoded.is_ok() {
         let mut pruned = value.clone();
-        strict::prune(kinds::of(resource).unwrap(), &mut pruned);
+        strict::prune(served(resource), &mut pruned);
         strict::strip_nulls(&mut pruned);
-        assert_eq!(strict::decode(resource, &pruned).unwrap(), strict::Unknown::default());
+        assert_eq!(strict::decode(served(resource), &pruned).unwrap(), strict::Unknown::default());
     }
 }
 
@@ -131,7 +131,7 @@ proptest! {
         let resource = SAMPLES[kind].0;
         exercise(resource, &Value::Null, &value);
         let mut defaulted = value;
-        defaults::apply(resource, &mut defaulted);
+        defaults::apply(served(resource), &mut defaulted);
         exercise(resource, &json!({}), &defaulted);
     }
 
@@ -143,18 +143,18 @@ proptest! {
     #[test]
     fn defaults_are_idempotent((resource, _, value) in mutated()) {
         let mut once = value;
-        defaults::apply(resource, &mut once);
+        defaults::apply(served(resource), &mut once);
         let mut twice = once.clone();
-        defaults::apply(resource, &mut twice);
+        defaults::apply(served(resource), &mut twice);
         prop_assert_eq!(once, twice);
     }
 
     #[test]
     fn defaults_keep_an_object_decodable((resource, _, value) in mutated()) {
-        if strict::decode(resource, &value).is_ok() {
+        if strict::decode(served(resource), &value).is_ok() {
             let mut defaulted = value;
-            defaults::apply(resource, &mut defaulted);
-            let decoded = strict::decode(resource, &defaulted);
+            defaults::apply(served(resource), &mut defaulted);
+            let decoded = strict::decode(served(resource), &defaulted);
             prop_assert!(decoded.is_ok(), "{:?}", decoded);
         }
     }
@@ -172,7 +172,7 @@ proptest! {
         all.retain(|at| value.pointer(at).is_some_and(Value::is_object) && !free.iter().any(|name| at.ends_with(name)));
         let at = place.get(&all).clone();
         value.pointer_mut(&at).unwrap()["noSuchField"] = json!({"x": 1});
-        let unknown = strict::decode(resource, &value).unwrap();
+        let unknown = strict::decode(served(resource), &value).unwrap();
         prop_assert_eq!(unknown.0.len(), 1, "{} {:?}", at, unknown);
         prop_assert!(unknown.0[0].ends_with("noSuchField"));
         let shape = |path: &str| path.replace(['[', '.'], "/").replace(']', "");

@@ -1,10 +1,16 @@
 //! Real objects of every kind, as users write them, for the tests of this crate.
 
 use serde_json::Value;
+use warren_objects::kinds::{self, Kind};
 
 /// YAML as JSON.
 pub(crate) fn yaml(text: &str) -> Value {
     serde_yaml_ng::from_str(text).expect("the test's YAML is well formed")
+}
+
+/// A built-in kind by its resource.
+pub(crate) fn served(resource: &str) -> &'static Kind {
+    kinds::of(resource).expect("the resource is served")
 }
 
 /// One object of every kind: resource and YAML.

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 use warren_objects::{
+    defaults,
+    kinds::Kind,
     schema::{Fields, Keys, Merge, Structural},
     strict,
 };
@@ -39,12 +41,21 @@ fn schema() -> Structural {
     Structural::of_kind("Backup", &yaml(BACKUP)).unwrap()
 }
 
+/// The kind of such objects.
+fn kind() -> Kind {
+    let definition = json!({"spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"plural": "backups", "kind": "Backup"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": yaml(BACKUP)}}],
+    }});
+    Kind::custom(&definition).unwrap()
+}
+
 fn backup(spec: Value) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "Backup", "metadata": {"name": "a"}, "spec": spec})
 }
 
 fn told(object: &Value) -> Result<Vec<String>, String> {
-    let decoded = strict::decode_as("Backup", Fields::Structural(&schema()), object);
+    let decoded = strict::decode(&kind(), object);
     decoded.map(|unknown| unknown.0).map_err(|error| error.to_string())
 }
 
@@ -83,7 +94,7 @@ fn wrong_types_are_said_in_the_words_of_any_kind() {
 fn defaults_stand_for_what_is_absent_and_null_stays_where_it_is_a_value() {
     let mut object =
         backup(json!({"copies": null, "note": null, "parts": [{"name": "x"}, {"name": "y", "size": 3}]}));
-    schema().fill(&mut object);
+    defaults::apply(&kind(), &mut object);
     let parts = json!([{"name": "x", "size": 1}, {"name": "y", "size": 3}]);
     assert_eq!(object["spec"], json!({"copies": 2, "note": null, "parts": parts}));
 }

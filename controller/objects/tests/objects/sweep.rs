@@ -1,6 +1,7 @@
 //! Nothing is silent: every field of every kind that can be written acts, is warned of, is refused, or is nothing that
 //! anybody acts upon; and the documents name what is only kept.
 
+use crate::samples::served;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -53,7 +54,7 @@ fn every_field_is_classified() {
 #[test]
 fn a_kind_that_does_not_run_says_so_or_its_fields_do() {
     for kind in writable().filter(|kind| !kind.idle.is_empty()) {
-        assert!(kind.idle.contains(kind.kind) || kind.group == "storage.k8s.io", "{}", kind.kind);
+        assert!(kind.idle.contains(&*kind.kind) || kind.group == "storage.k8s.io", "{}", kind.kind);
     }
 }
 
@@ -208,10 +209,10 @@ fn common_annotations_of_an_ingress_are_classified() {
         value["metadata"]["annotations"][name.as_str()] = "something".into();
         let resource = "ingresses.networking.k8s.io";
         let about = format!("metadata.annotations[{name}]: ");
-        let warned = warren_objects::unsupported::warnings(resource, &value)
+        let warned = warren_objects::unsupported::warnings(served(resource), &value)
             .iter()
             .any(|text| text.starts_with(&about));
-        let errors = warren_objects::validate::create(resource, &value);
+        let errors = warren_objects::validate::create(served(resource), &value);
         let refused = errors.iter().any(|error| error.to_string().starts_with(&about));
         let acts = ingress_annotations::is_acted_upon(name);
         acting += usize::from(acts);
@@ -240,9 +241,9 @@ fn the_documents_name_every_kind_that_is_kept_and_not_run() {
     let readme = section("README.md", "\nNot yet:");
     let limits = section("CHANGELOG.md", "### Known limits");
     for kind in KINDS.iter().filter(|kind| !kind.idle.is_empty()) {
-        let name = kind.kind.strip_suffix('y').map_or(kind.kind.to_owned(), |stem| format!("{stem}ie"));
+        let name = kind.kind.strip_suffix('y').map_or(kind.kind.to_string(), |stem| format!("{stem}ie"));
         for (document, text) in [("README.md", &readme), ("CHANGELOG.md", &limits)] {
-            let said = mentions(text, kind.kind) || mentions(text, &name);
+            let said = mentions(text, &kind.kind) || mentions(text, &name);
             assert!(said, "{document} does not say that {} is kept and not run", kind.kind);
         }
     }

@@ -1,6 +1,6 @@
 //! Golden tables: cells exactly as kubectl prints them.
 
-use crate::samples::{ENDPOINTS, EVENT, INGRESS, NODE, REPLICA_SET, SLICE, yaml};
+use crate::samples::{ENDPOINTS, EVENT, INGRESS, NODE, REPLICA_SET, SLICE, served, yaml};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_objects::{defaults, table};
@@ -11,8 +11,8 @@ fn now() -> Timestamp {
 
 /// Column names and cells as two lines of text.
 fn printed(resource: &str, value: &Value) -> String {
-    let columns: Vec<_> = table::columns(resource).iter().map(|column| column.name).collect();
-    let cells: Vec<_> = table::row(resource, value, now())
+    let columns: Vec<_> = table::columns(served(resource)).iter().map(|column| column.name).collect();
+    let cells: Vec<_> = table::row(served(resource), value, now())
         .iter()
         .map(|cell| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned))
         .collect();
@@ -31,7 +31,7 @@ fn pod(status: Value) -> Value {
 
 /// Ready, status and restarts of such a pod.
 fn state(pod: &Value) -> String {
-    let cells = table::row("pods", pod, now());
+    let cells = table::row(served("pods"), pod, now());
     [&cells[1], &cells[2], &cells[3]].map(|cell| cell.as_str().unwrap()).join(" ")
 }
 
@@ -137,7 +137,7 @@ fn workloads() {
 #[test]
 fn services() {
     let cells = |text: &str| {
-        let row = table::row("services", &yaml(text), now());
+        let row = table::row(served("services"), &yaml(text), now());
         row[1..5].iter().map(|cell| cell.as_str().unwrap()).collect::<Vec<_>>().join(" ")
     };
     let value = yaml(
@@ -196,7 +196,10 @@ fn network_objects() {
         ("[{addresses: [{ip: 10.42.1.2}]}]", "10.42.1.2"),
         ("[{addresses: [{ip: 'fd00::1'}], ports: [{port: 80}]}]", "[fd00::1]:80"),
     ] {
-        assert_eq!(table::row("endpoints", &yaml(&format!("subsets: {subsets}")), now())[1], expected);
+        assert_eq!(
+            table::row(served("endpoints"), &yaml(&format!("subsets: {subsets}")), now())[1],
+            expected
+        );
     }
     assert!(
         printed("endpointslices.discovery.k8s.io", &yaml("{addressType: IPv4}"))
@@ -215,9 +218,9 @@ fn nodes() {
     value["status"]["conditions"][0]["status"] = json!("Unknown");
     value["spec"] = json!({});
     value["metadata"]["labels"] = json!({});
-    let cells = table::row("nodes", &value, now());
+    let cells = table::row(served("nodes"), &value, now());
     assert_eq!((&cells[1], &cells[2]), (&json!("NotReady"), &json!("<none>")));
-    assert_eq!(table::row("nodes", &json!({}), now())[1], "Unknown");
+    assert_eq!(table::row(served("nodes"), &json!({}), now())[1], "Unknown");
 }
 
 #[test]
@@ -230,7 +233,7 @@ fn the_rest() {
     );
     let line = |resource: &str, text: &str| {
         let mut value = yaml(text);
-        defaults::apply(resource, &mut value);
+        defaults::apply(served(resource), &mut value);
         printed(resource, &value)
     };
     assert_eq!(

@@ -1,12 +1,12 @@
 //! What is refused, in which words.
 
-use crate::samples::{DEPLOYMENT, INGRESS, POD, SAMPLES, SERVICE, yaml};
+use crate::samples::{DEPLOYMENT, INGRESS, POD, SAMPLES, SERVICE, served, yaml};
 use serde_json::{Value, json};
 use warren_objects::{defaults, strict, unsupported, validate};
 
 fn defaulted(resource: &str, text: &str) -> Value {
     let mut value = yaml(text);
-    defaults::apply(resource, &mut value);
+    defaults::apply(served(resource), &mut value);
     value
 }
 
@@ -16,8 +16,8 @@ fn after(resource: &str, text: &str, changes: &[(&str, Value)]) -> Vec<String> {
     for (pointer, change) in changes {
         set(&mut value, pointer, change.clone());
     }
-    defaults::apply(resource, &mut value);
-    messages(&validate::create(resource, &value))
+    defaults::apply(served(resource), &mut value);
+    messages(&validate::create(served(resource), &value))
 }
 
 fn messages(errors: &[warren_objects::FieldError]) -> Vec<String> {
@@ -39,19 +39,27 @@ fn set(value: &mut Value, pointer: &str, change: Value) {
 #[test]
 fn real_objects_are_accepted() {
     for (resource, text) in SAMPLES {
-        assert_eq!(strict::decode(resource, &yaml(text)).unwrap(), strict::Unknown::default(), "{resource}");
+        assert_eq!(
+            strict::decode(served(resource), &yaml(text)).unwrap(),
+            strict::Unknown::default(),
+            "{resource}"
+        );
         let value = defaulted(resource, text);
         assert_eq!(
-            strict::decode(resource, &value).unwrap(),
+            strict::decode(served(resource), &value).unwrap(),
             strict::Unknown::default(),
             "{resource}, defaulted"
         );
-        assert_eq!(messages(&validate::create(resource, &value)), Vec::<String>::new(), "{resource}");
-        assert_eq!(messages(&validate::update(resource, &value, &value)), Vec::<String>::new(), "{resource}");
+        assert_eq!(messages(&validate::create(served(resource), &value)), Vec::<String>::new(), "{resource}");
+        assert_eq!(
+            messages(&validate::update(served(resource), &value, &value)),
+            Vec::<String>::new(),
+            "{resource}"
+        );
     }
-    assert_eq!(unsupported::warnings("pods", &defaulted("pods", POD)), Vec::<String>::new());
+    assert_eq!(unsupported::warnings(served("pods"), &defaulted("pods", POD)), Vec::<String>::new());
     assert_eq!(
-        unsupported::warnings("deployments.apps", &defaulted("deployments.apps", DEPLOYMENT)),
+        unsupported::warnings(served("deployments.apps"), &defaulted("deployments.apps", DEPLOYMENT)),
         Vec::<String>::new()
     );
 }
@@ -173,7 +181,7 @@ fn pods_change_little() {
     let change = |pointer: &str, to: Value| {
         let mut new = old.clone();
         set(&mut new, pointer, to);
-        messages(&validate::update("pods", &old, &new)).join("\n")
+        messages(&validate::update(served("pods"), &old, &new)).join("\n")
     };
     assert_eq!(change("/spec/containers/0/image", json!("nginx:1.16")), "");
     assert_eq!(change("/spec/activeDeadlineSeconds", json!(60)), "");
@@ -251,7 +259,7 @@ fn deployments() {
     new["spec"]["selector"]["matchLabels"]["x"] = json!("y");
     new["spec"]["template"]["metadata"]["labels"]["x"] = json!("y");
     assert_eq!(
-        messages(&validate::update("deployments.apps", &old, &new)),
+        messages(&validate::update(served("deployments.apps"), &old, &new)),
         [
             "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"nginx\",\"x\":\"y\"}}: field is immutable"
         ]
@@ -302,7 +310,7 @@ fn services() {
     let old = after_change("services", SERVICE, "/spec/clusterIP", json!("10.43.0.7"));
     let new = after_change("services", SERVICE, "/spec/clusterIP", json!("10.43.0.8"));
     assert_eq!(
-        messages(&validate::update("services", &old, &new)),
+        messages(&validate::update(served("services"), &old, &new)),
         ["spec.clusterIPs[0]: Invalid value: [\"10.43.0.8\"]: may not change once set"]
     );
 }
@@ -310,7 +318,7 @@ fn services() {
 fn after_change(resource: &str, text: &str, pointer: &str, change: Value) -> Value {
     let mut value = yaml(text);
     set(&mut value, pointer, change);
-    defaults::apply(resource, &mut value);
+    defaults::apply(served(resource), &mut value);
     value
 }
 
@@ -364,7 +372,7 @@ fn ingresses() {
 #[test]
 fn config_maps_and_secrets() {
     let map = |data: Value| {
-        messages(&validate::create("configmaps", &json!({"metadata": {"name": "c"}, "data": data})))
+        messages(&validate::create(served("configmaps"), &json!({"metadata": {"name": "c"}, "data": data})))
     };
     assert!(
         map(json!({"a/b": "x"}))[0].starts_with("data[a/b]: Invalid value: \"a/b\": a valid config key must")
@@ -376,22 +384,22 @@ fn config_maps_and_secrets() {
     );
     let secret = |kind: &str, data: Value| json!({"metadata": {"name": "s"}, "type": kind, "data": data});
     assert_eq!(
-        messages(&validate::create("secrets", &secret("Opaque", json!({"a": "not base64!"})))),
+        messages(&validate::create(served("secrets"), &secret("Opaque", json!({"a": "not base64!"})))),
         ["data[a]: Invalid value: \"<content>\": must be base64"]
     );
     assert_eq!(
-        messages(&validate::create("secrets", &secret("kubernetes.io/tls", json!({"tls.crt": ""})))),
+        messages(&validate::create(served("secrets"), &secret("kubernetes.io/tls", json!({"tls.crt": ""})))),
         ["data[tls.key]: Required value"]
     );
     let (old, new) = (secret("Opaque", json!({})), secret("other", json!({})));
     assert_eq!(
-        messages(&validate::update("secrets", &old, &new)),
+        messages(&validate::update(served("secrets"), &old, &new)),
         ["type: Invalid value: \"other\": field is immutable"]
     );
     let frozen = json!({"metadata": {"name": "c"}, "data": {"a": "1"}, "immutable": true});
     let thawed = json!({"metadata": {"name": "c"}, "data": {"a": "2"}});
     assert_eq!(
-        messages(&validate::update("configmaps", &frozen, &thawed)),
+        messages(&validate::update(served("configmaps"), &frozen, &thawed)),
         [
             "immutable: Forbidden: field is immutable when `immutable` is set",
             "data: Forbidden: field is immutable when `immutable` is set"
@@ -403,20 +411,20 @@ fn config_maps_and_secrets() {
 fn nodes_events_and_slices() {
     let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "a", "effect": "Never"}]}});
     assert_eq!(
-        messages(&validate::create("nodes", &node)),
+        messages(&validate::create(served("nodes"), &node)),
         [
             "spec.taints[0].effect: Unsupported value: \"Never\": supported values: \"NoExecute\", \"NoSchedule\", \"PreferNoSchedule\""
         ]
     );
     let event = json!({"metadata": {"name": "e", "namespace": "a"}, "involvedObject": {"namespace": "b"}});
     assert_eq!(
-        messages(&validate::create("events", &event)),
+        messages(&validate::create(served("events"), &event)),
         ["involvedObject.namespace: Invalid value: \"b\": does not match event.namespace"]
     );
     let slice =
         json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [{"addresses": ["::1"]}, {}]});
     assert_eq!(
-        messages(&validate::create("endpointslices.discovery.k8s.io", &slice)),
+        messages(&validate::create(served("endpointslices.discovery.k8s.io"), &slice)),
         [
             "endpoints[0].addresses[0]: Invalid value: \"::1\": must be a valid IPv4 address",
             "endpoints[1].addresses: Required value: must contain at least 1 address"

@@ -14,7 +14,7 @@ pub(crate) type Decode = fn(&Kind, &Value) -> Result<Unknown, DecodeError>;
 fn decode<T: Resource + DeserializeOwned>(kind: &Kind, value: &Value) -> Result<Unknown, DecodeError> {
     let mut value = value.clone();
     strip_nulls(&mut value);
-    let name = kind.kind.to_owned();
+    let name = kind.kind.to_string();
     if !value.is_object() {
         let found = match value {
             Value::Null => "null",
@@ -127,6 +127,6 @@ static ROWS: &[Row] = rows! {
 
 /// What the struct of a kind says.
 pub(crate) fn of(kind: &Kind) -> Option<Decode> {
-    let is_it = |row: &&Row| row.0 == kind.group && row.1.contains(&kind.version) && row.2 == kind.kind;
+    let is_it = |row: &&Row| row.0 == kind.group && row.1.contains(&&*kind.version) && row.2 == kind.kind;
     ROWS.iter().find(is_it).map(|row| row.3)
 }

@@ -38,7 +38,9 @@ pub(super) fn find(draft: &mut Draft<'_>) {
         let complete = |value: &Value| {
             let template = warren_state::at(value, "/spec/template").cloned().unwrap_or_default();
             let mut set = json!({ "spec": { "template": template } });
-            warren_objects::defaults::apply(REPLICASETS, &mut set);
+            if let Some(kind) = warren_objects::kinds::of(REPLICASETS) {
+                warren_objects::defaults::apply(kind, &mut set);
+            }
             template_text(&set)
         };
         let template = complete(&draft.value);

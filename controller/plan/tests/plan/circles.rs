@@ -19,9 +19,9 @@ fn pod(model: &mut Model, name: &str, grace: i64) -> Key {
 }
 
 fn own(model: &mut Model, dependent: &Key, owner: &Key) {
-    let (api_version, kind) = warren_objects::kinds::kind_of(&owner.resource).unwrap();
+    let kind = warren_objects::kinds::of(&owner.resource).unwrap();
     let reference = json!({
-        "apiVersion": api_version, "kind": kind, "name": &*owner.name, "uid": model.get(owner)["metadata"]["uid"],
+        "apiVersion": kind.api_version(), "kind": kind.kind, "name": &*owner.name, "uid": model.get(owner)["metadata"]["uid"],
         "controller": true, "blockOwnerDeletion": true,
     });
     model.change(dependent, |value| value["metadata"]["ownerReferences"] = json!([reference]));

@@ -59,7 +59,7 @@ fn every_such_kind_says_it_and_a_replay_says_nothing_twice() {
     for kind in &idle {
         let namespace = if kind.namespaced { "default" } else { "" };
         let object = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": "a"}});
-        model.put(kind.resource, namespace, object);
+        model.put(&kind.resource, namespace, object);
     }
     let (first, replay) = (model.plan(), model.plan());
     for step in &first.steps {
@@ -71,7 +71,7 @@ fn every_such_kind_says_it_and_a_replay_says_nothing_twice() {
     let told = events(&model);
     let kinds: Vec<_> = told.iter().map(|event| event["involvedObject"]["kind"].as_str().unwrap()).collect();
     for kind in &idle {
-        assert!(kinds.contains(&kind.kind), "{} says nothing", kind.kind);
+        assert!(kinds.contains(&&*kind.kind), "{} says nothing", kind.kind);
     }
     assert_eq!(told.len(), idle.len());
 }

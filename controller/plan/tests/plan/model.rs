@@ -492,7 +492,7 @@ fn completed(transaction: &Transaction) -> Transaction {
             && &*key.resource == PODS
             && transaction.preconditions.contains(&Precondition::Absent(key.clone()))
         {
-            warren_objects::defaults::apply(PODS, value);
+            warren_objects::defaults::apply(warren_objects::kinds::of(PODS).unwrap(), value);
         }
     }
     transaction

@@ -46,7 +46,7 @@ async fn some_kinds_answer_with_what_is_gone() {
         "volumeattachments",
     ];
     let kinds = KINDS.iter().filter(|kind| kind.returns_deleted);
-    assert_eq!(kinds.map(|kind| kind.plural).collect::<BTreeSet<_>>(), BTreeSet::from(expected));
+    assert_eq!(kinds.map(|kind| &*kind.plural).collect::<BTreeSet<_>>(), BTreeSet::from(expected));
     for (path, body) in [
         (PODS, pod("a")),
         ("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "a"}})),

@@ -1,0 +1,29 @@
+//! Event: its entry.
+
+use crate::{
+    faces,
+    kinds::{Entry, Face, PLAIN, Source},
+};
+
+// The events of the core group, as newer clients write them.
+pub(crate) const ENTRY: Entry = Entry {
+    group: "events.k8s.io",
+    kind: "Event",
+    plural: "events",
+    resource: "events",
+    short_names: &["ev"],
+    source: Source::Face(Face { show: faces::event_v1, store: Some(faces::event_from_v1) }),
+    fields: &[
+        "reason",
+        "regarding.apiVersion",
+        "regarding.fieldPath",
+        "regarding.kind",
+        "regarding.name",
+        "regarding.namespace",
+        "regarding.resourceVersion",
+        "regarding.uid",
+        "reportingController",
+        "type",
+    ],
+    ..PLAIN
+};

@@ -1,0 +1,7 @@
+//! The group `scheduling.k8s.io`: which pods come first.
+
+mod priority_class;
+
+use super::Entry;
+
+pub(super) const KINDS: &[Entry] = &[priority_class::ENTRY];
