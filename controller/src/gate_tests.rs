@@ -1,38 +1,22 @@
 //! One gate for writes: what a client and the planners write passes it, and what it refuses comes back.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use axum::{Router, body::Body};
-use http::{Method, Request, StatusCode};
+use http::StatusCode;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
-use warren_api::Api;
-use warren_nodes::{CertificateAuthority, Nodes};
-use warren_runtime::{
-    CancellationToken,
-    tasks::TaskSet,
-    tls::{self, PeerIdentity},
-};
-use warren_store::{EmbeddedStore, Key, Snapshot, Store};
-use warren_vocabulary::{ClusterConfig, resources::*};
-use warren_write::{
-    Gate, Refusal, Review, Verb,
-    chain::{self, Step},
-};
+use warren_objects::Registries;
+use warren_store::{Key, Snapshot, Store as _};
+use warren_vocabulary::resources::*;
+use warren_write::{Refusal, Review, Verb, chain::Step};
 
-use crate::{bootstrap, planners, starts::Starts, streams, writes::Writer};
-
-/// Longer than the longest wait for another attempt.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::house::House;
 
 /// Notes who writes what, and refuses pods while it is told to.
 #[derive(Clone, Default)]
@@ -64,83 +48,6 @@ impl Witness {
     }
 }
 
-/// The rooms of a controller, without its port.
-struct House {
-    store: Arc<EmbeddedStore>,
-    api: Router,
-    tasks: TaskSet,
-    stop: CancellationToken,
-    _directory: tempfile::TempDir,
-}
-
-impl House {
-    async fn start(witness: Witness) -> Self {
-        tls::install_provider();
-        let directory = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(&directory.path().join("store")).unwrap();
-        let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let (cluster, stop) = (ClusterConfig::default(), CancellationToken::new());
-        let mut chain = chain::standard(&cluster);
-        chain.push(Box::new(witness));
-        let gate = Arc::new(Gate::with_chain(chain));
-        let writer = Writer { store: Arc::clone(&shared), gate: Arc::clone(&gate), name: "bootstrap" };
-        bootstrap::namespaces(&writer).await.unwrap();
-        let authority = CertificateAuthority::load_or_create(&directory.path().join("pki")).unwrap();
-        let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&gate), authority, cluster.clone());
-        let api = warren_api::router(Api {
-            store: Arc::clone(&shared),
-            streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
-            observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
-            gate: Arc::clone(&gate),
-            connections: TaskTracker::new(),
-        });
-        let mut tasks = TaskSet::new(stop.clone());
-        let starts = Starts::begin(directory.path());
-        let rooms = planners::Rooms { store: shared, gate, nodes, starts };
-        planners::start(&mut tasks, rooms, cluster, BTreeSet::new()).unwrap();
-        Self { store, api, tasks, stop, _directory: directory }
-    }
-
-    async fn post(&self, path: &str, object: &Value) -> StatusCode {
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(path)
-            .header("content-type", "application/json")
-            .body(Body::from(object.to_string()))
-            .unwrap();
-        request.extensions_mut().insert(PeerIdentity {
-            common_name: "jane".into(),
-            organizations: vec!["system:masters".into()],
-            ..PeerIdentity::default()
-        });
-        self.api.clone().oneshot(request).await.unwrap().status()
-    }
-
-    /// The condition of the only object of a resource.
-    fn condition(&self, resource: &str, kind: &str) -> Option<Value> {
-        let snapshot = self.store.snapshot();
-        let object = snapshot.list(resource).next()?;
-        let conditions = object.value["status"]["conditions"].as_array()?;
-        conditions.iter().find(|condition| condition["type"] == kind).cloned()
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let mut watch = self.store.watch(self.store.snapshot().revision).unwrap();
-        let reached = async {
-            while !holds(self) {
-                watch.next().await.unwrap();
-            }
-        };
-        assert!(tokio::time::timeout(PATIENCE, reached).await.is_ok(), "{what}");
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.tasks.wait().await.unwrap();
-        self.store.close();
-    }
-}
-
 fn deployment() -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
@@ -161,7 +68,7 @@ const PLANNER: &str = "system:warren:controller:replica sets";
 async fn what_is_refused_to_planners_is_told_and_tried_again_but_not_at_once() {
     let witness = Witness::default();
     witness.refuses.store(true, Ordering::Relaxed);
-    let house = House::start(witness.clone()).await;
+    let house = House::start(vec![Box::new(witness.clone())], Registries::default()).await;
     let began = Instant::now();
     let path = "/apis/apps/v1/namespaces/default/deployments";
     assert_eq!(house.post(path, &deployment()).await, StatusCode::CREATED);

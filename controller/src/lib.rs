@@ -30,6 +30,12 @@ mod writes;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod gate_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod house;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod kinds_tests;
 
 use std::{
     collections::BTreeSet,

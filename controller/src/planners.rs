@@ -13,6 +13,7 @@ use futures_util::future::{FutureExt as _, join_all};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use warren_nodes::{Nodes, Observed};
+use warren_objects::Registries;
 use warren_plan::{Plan, Problem, Step, World};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
 use warren_store::{Change, CommitError, Key, Snapshot, Store, Transaction, Watch};
@@ -52,11 +53,15 @@ struct Knowledge {
 }
 
 impl Knowledge {
-    fn start(store: &dyn Store, config: ClusterConfig) -> anyhow::Result<Box<Self>> {
+    fn start(
+        store: &dyn Store,
+        config: ClusterConfig,
+        registries: Arc<Registries>,
+    ) -> anyhow::Result<Box<Self>> {
         let released_since = store.snapshot().revision;
         let watch = store.watch(released_since)?;
         let world = World { config, released_since, ..World::default() };
-        let planner = warren_plan::Planner::default();
+        let planner = warren_plan::Planner::for_kinds(registries);
         Ok(Box::new(Self { planner, world, watch, revisited: Instant::now() }))
     }
 
@@ -135,7 +140,8 @@ pub(crate) fn start(
     let wake = Arc::new(Notify::new());
     tasks.spawn("planner-watch", watch(Arc::clone(&store), Arc::clone(&wake), stop.clone()));
     tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
-    let knowledge = tokio::sync::Mutex::new(Some(Knowledge::start(&*store, config.clone())?));
+    let knowledge =
+        tokio::sync::Mutex::new(Some(Knowledge::start(&*store, config.clone(), gate.registries())?));
     let (progress, reported) = (starts.watch(Part::Planning), Mutex::default());
     let refusals = Mutex::default();
     let planner =
@@ -256,7 +262,7 @@ impl Planner {
         let snapshot = self.store.snapshot();
         let mut knowledge = match known {
             Some(knowledge) => knowledge,
-            None => Knowledge::start(&*self.store, self.config.clone())?,
+            None => Knowledge::start(&*self.store, self.config.clone(), self.gate.registries())?,
         };
         knowledge.catch_up(&*self.store, snapshot.revision).await?;
         knowledge.look(Arc::clone(&snapshot), &self.quarantined, observed, self.nodes.failures());

@@ -137,7 +137,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Count,
             "Reports that were stored again because their object changed meanwhile.",
         ),
-        (Counter, "warren_nodes_expired_events_total", Count, "Events that were removed after their time."),
+        (
+            Counter,
+            "warren_nodes_refused_reports_total",
+            Count,
+            "Reports of members that could not be stored as they are.",
+        ),
         (
             Counter,
             "warren_nodes_sessions_total",

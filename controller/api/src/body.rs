@@ -136,23 +136,23 @@ pub(crate) fn optional(headers: &HeaderMap, body: &Bytes) -> Result<Value, Statu
 /// Decodes a body that is no object of a served kind but has a kind of its own: an eviction, a binding, a scale.
 /// Clients may leave out what it is, and the versions of these kinds do not differ.
 pub(crate) fn of_kind(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Value, Status> {
-    let value = map(headers, body, expected)?.value;
+    let mut value = map(headers, body, expected)?.value;
+    strict::strip_nulls(&mut value);
     if value["kind"] != "" {
         check_type(&value, "kind", expected.kind)?;
     }
     Ok(value)
 }
 
-/// Decodes a body that must be a map; nulls count as absent.
+/// Decodes a body that must be a map.
 fn map(headers: &HeaderMap, body: &Bytes, expected: Expected<'_>) -> Result<Decoded, Status> {
     if body.is_empty() {
         return Err(Status::bad_request("the body of the request is empty: an object was expected"));
     }
-    let mut decoded = decode_body(&content_type(headers), body, expected)?;
+    let decoded = decode_body(&content_type(headers), body, expected)?;
     if !decoded.value.is_object() {
         return Err(Status::bad_request("the body of the request is not an object (a JSON or YAML map)"));
     }
-    strict::strip_nulls(&mut decoded.value);
     Ok(decoded)
 }
 
@@ -166,6 +166,7 @@ pub(crate) fn object(
 ) -> Result<(Value, Vec<String>), Status> {
     let expected = Expected { group: &kind.group, version: &kind.version, kind: &kind.kind };
     let Decoded { mut value, duplicates } = map(headers, body, expected)?;
+    strict::strip_nulls_of(kind, &mut value);
     let warnings = check(kind, &mut value, &duplicates, validation)?;
     Ok((value, warnings))
 }

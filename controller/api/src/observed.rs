@@ -6,15 +6,16 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_proto::control::{ContainerUsage, Usage, UsageReport};
 use warren_store::{Key, Object, Snapshot};
-use warren_vocabulary::resources::{NODES, PODS};
+use warren_vocabulary::{
+    health::LOST_AFTER,
+    resources::{NODES, PODS},
+};
 
 use crate::{Observations, meta::timestamp};
 
 const LEASES: &str = "leases.coordination.k8s.io";
 /// Where the nodes' leases are.
 const NODE_LEASES: &str = "kube-node-lease";
-/// After this silence a node is taken for lost.
-const LEASE_SECONDS: u32 = 10;
 
 /// Stored leases, and one of each node, renewed by its heartbeats.
 pub(crate) fn leases(snapshot: &Snapshot, observations: &dyn Observations, namespace: &str) -> Vec<Object> {
@@ -45,7 +46,7 @@ fn lease(key: Key, node: &Object, renewed: Timestamp) -> Object {
             "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": metadata["uid"]}],
         },
         "spec": {
-            "holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS,
+            "holderIdentity": name, "leaseDurationSeconds": LOST_AFTER.as_secs(),
             "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
         },
     });

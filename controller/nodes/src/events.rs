@@ -1,20 +1,15 @@
 //! Events about pods, as core/v1 objects: one per (object, reason, message), with a count.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use warren_proto::control::EventReport;
-use warren_store::{Key, Object, Snapshot, Transaction};
+use warren_store::Key;
 use warren_vocabulary::resources::EVENTS;
 
-use crate::json::{rfc3339, seconds, text_at};
+use crate::json::{rfc3339, seconds};
 
 const COMPONENT: &str = "warren-agent";
-/// As long as Kubernetes keeps them.
-const KEPT: SignedDuration = SignedDuration::from_hours(1);
-/// How many old events one transaction removes.
-const BATCH: usize = 256;
-
 /// Where an event is kept: repetitions meet under one name.
 pub(crate) fn key(event: &EventReport) -> Key {
     let identity = [
@@ -76,24 +71,6 @@ pub(crate) fn next(
     })
 }
 
-/// Removes events that nobody repeated for an hour, whoever made them; some at a time.
-pub(crate) fn expire(snapshot: &Snapshot, now: Timestamp) -> Option<Transaction> {
-    let old = |object: &&std::sync::Arc<Object>| {
-        last_seen(&object.value).is_some_and(|at| now.duration_since(at) > KEPT)
-    };
-    let mut transaction = Transaction::new();
-    for object in snapshot.list(EVENTS).filter(old).take(BATCH) {
-        transaction = transaction.delete(object.key.clone(), object.revision);
-    }
-    (!transaction.writes.is_empty()).then_some(transaction)
-}
-
-fn last_seen(event: &Value) -> Option<Timestamp> {
-    ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/metadata/creationTimestamp"]
-        .iter()
-        .find_map(|pointer| text_at(event, pointer).parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,15 +114,5 @@ mod tests {
         ] {
             assert_ne!(key(&other), key(&event()));
         }
-    }
-
-    #[test]
-    fn events_end_after_an_hour() {
-        let now: Timestamp = "2026-01-01T00:00:01Z".parse().expect("a time");
-        let object = Object::new(key(&event()), 1, next(None, &event(), "n", "e", now));
-        let snapshot = Snapshot::from_objects(1, [object]);
-        assert!(expire(&snapshot, now + SignedDuration::from_mins(59)).is_none());
-        let transaction = expire(&snapshot, now + SignedDuration::from_mins(61)).expect("old");
-        assert_eq!(transaction.writes.len(), 1);
     }
 }

@@ -14,34 +14,14 @@ use std::{
 };
 
 use warren_proto::control::Consumer;
+use warren_vocabulary::{Health, health::SUSPECT_AFTER};
 
-/// From here on a member's pods leave the endpoints.
-pub(crate) const SUSPECT: Duration = Duration::from_secs(2);
-/// From here on its pods are replaced.
-pub(crate) const LOST: Duration = Duration::from_secs(10);
 /// How often [`Leases::tick`] is to be called.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// A tick that comes this much too late means that we stood still ourselves.
 const STALL: Duration = Duration::from_secs(1);
 /// The most that the time between two ticks counts for.
 const LONGEST: Duration = TICK.saturating_add(STALL);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Alive,
-    Suspect,
-    Lost,
-}
-
-impl Level {
-    fn of(silence: Duration) -> Self {
-        match silence {
-            silence if silence >= LOST => Self::Lost,
-            silence if silence >= SUSPECT => Self::Suspect,
-            _ => Self::Alive,
-        }
-    }
-}
 
 /// The machine that a member speaks from.
 struct Seat {
@@ -81,7 +61,7 @@ struct Process {
     /// When it was last heard; `None` before the first time.
     beat: Option<Instant>,
     silence: Silence,
-    level: Level,
+    level: Health,
 }
 
 /// A member, its processes and its seat.
@@ -106,7 +86,7 @@ impl Heard {
         let known = self.processes.iter().position(|process| process.consumer == consumer);
         let index = known.unwrap_or_else(|| {
             let silence = Silence::default();
-            self.processes.push(Process { consumer, beat: None, silence, level: Level::Alive });
+            self.processes.push(Process { consumer, beat: None, silence, level: Health::Alive });
             self.processes.len() - 1
         });
         &mut self.processes[index]
@@ -154,7 +134,7 @@ impl Leases {
         let clock = self.clock(now);
         let Some(heard) = self.members.get_mut(member) else { return Admission::Admitted };
         let Some(seat) = &heard.seat else { return Admission::Admitted };
-        if seat.machine == machine || seat.silence.lasts(clock) >= SUSPECT {
+        if seat.machine == machine || seat.silence.lasts(clock) >= SUSPECT_AFTER {
             return Admission::Admitted;
         }
         let before = heard.refused.replace(machine.to_owned());
@@ -197,7 +177,7 @@ impl Leases {
         let clock = self.clock(now);
         let process = self.heard_mut(member).process_mut(consumer);
         (process.beat, process.silence) = (Some(now), Silence::broken(clock));
-        std::mem::replace(&mut process.level, Level::Alive) != Level::Alive
+        std::mem::replace(&mut process.level, Health::Alive) != Health::Alive
     }
 
     /// Whether anything was heard from this process since the controller started.
@@ -215,7 +195,7 @@ impl Leases {
     }
 
     pub(crate) fn alive(&self, member: &str, consumer: Consumer, now: Instant) -> bool {
-        self.silent_for(member, consumer, now) < SUSPECT
+        self.silent_for(member, consumer, now) < SUSPECT_AFTER
     }
 
     /// If the ticks stood still: that time hardly counts, and who was heard before gets a whole term. Called before
@@ -257,7 +237,7 @@ impl Leases {
             heard.judged = judged;
             for consumer in consumers {
                 let process = heard.process_mut(*consumer);
-                let level = Level::of(process.silence.lasts(clock));
+                let level = Health::after(process.silence.lasts(clock));
                 changed |= std::mem::replace(&mut process.level, level) != level;
             }
             heard.processes.retain(|process| consumers.contains(&process.consumer));
@@ -398,7 +378,8 @@ mod tests {
             leases.beat("living", AGENT, seconds(start, now));
             leases.tick(members, seconds(start, now));
             assert!(leases.alive("living", AGENT, seconds(start, now)), "after {now} s");
-            if leases.silent_for("dead", AGENT, seconds(start, now)) >= LOST {
+            if leases.silent_for("dead", AGENT, seconds(start, now)) >= warren_vocabulary::health::LOST_AFTER
+            {
                 lost.get_or_insert(pass);
             }
         }

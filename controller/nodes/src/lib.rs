@@ -56,7 +56,7 @@ use warren_vocabulary::{
     guard::{Failure, Progress, Unwatched},
     member::MemberRole,
 };
-use warren_write::{Author, Gate};
+use warren_write::Gate;
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
 pub use compile::{Feeds, afresh};
@@ -74,7 +74,6 @@ use views::Published;
 
 /// After a change the compiler waits this long for the rest of the burst.
 const DEBOUNCE: Duration = Duration::from_millis(2);
-const EVENT_EXPIRY: Duration = Duration::from_secs(60);
 /// How often reports that were refused are tried again.
 const REFUSED_REPORTS: Duration = Duration::from_secs(5);
 
@@ -209,14 +208,13 @@ impl Nodes {
         }
     }
 
-    /// Compiles every change of the store, judges leases, expires events; until `stop`, which ends all streams.
+    /// Compiles every change of the store, judges leases; until `stop`, which ends all streams.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         let outcome = tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),
             outcome = self.compile_changes() => outcome,
             () = self.judge_leases() => Ok(()),
-            () = self.expire_events() => Ok(()),
             () = self.retry_refused_reports() => Ok(()),
         };
         self.closing.cancel();
@@ -346,24 +344,6 @@ impl Nodes {
             self.forgive_stall(now);
             if self.leases.lock().tick(expected, now) {
                 self.wake.notify_one();
-            }
-        }
-    }
-
-    async fn expire_events(&self) {
-        let mut ticks = tokio::time::interval(EVENT_EXPIRY);
-        loop {
-            ticks.tick().await;
-            loop {
-                let snapshot = self.store.snapshot();
-                let Some(transaction) = events::expire(&snapshot, Timestamp::now()) else { break };
-                let (expired, author) = (transaction.writes.len(), Author::controller("event-expiry"));
-                if let Err(error) = self.writer.commit(author, &snapshot, transaction).await {
-                    // Somebody counted one of them meanwhile, or the disk is full: the next round tries again.
-                    tracing::debug!(%error, "old events stay for now");
-                    break;
-                }
-                metrics::counter!("warren_nodes_expired_events_total").increment(expired as u64);
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     Nodes,
     cursors::Cursors,
     identity::{self, consumers, role_of},
-    leases::{self, Leases},
+    leases::Leases,
     writes::WriteError,
 };
 
@@ -54,7 +54,7 @@ impl Sight<'_> {
     /// does the way to the first acknowledgement after this controller started, where the tunnel was up before.
     fn network_ready(&self, member: &Member) -> bool {
         let netd = (member.name.clone(), Consumer::Netd);
-        let term = self.running < leases::LOST && member.public_key.is_some();
+        let term = self.running < warren_vocabulary::health::LOST_AFTER && member.public_key.is_some();
         self.cursors.ready(&netd, self.now) || (term && !self.cursors.ever_ready(&netd))
     }
 

@@ -95,26 +95,26 @@ impl FieldError {
 
 /// Where in an object we are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Path(String);
+pub struct Path(String);
 
 impl Path {
     /// The path of a top-level field, or of a dotted chain of them.
-    pub(crate) fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 
     /// A field of this.
-    pub(crate) fn child(&self, field: &str) -> Self {
+    pub fn child(&self, field: &str) -> Self {
         if self.0.is_empty() { Self(field.to_owned()) } else { Self(format!("{}.{field}", self.0)) }
     }
 
     /// An item of this list.
-    pub(crate) fn index(&self, index: usize) -> Self {
+    pub fn index(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))
     }
 
     /// An entry of this map.
-    pub(crate) fn key(&self, key: &str) -> Self {
+    pub fn key(&self, key: &str) -> Self {
         Self(format!("{}[{key}]", self.0))
     }
 }
@@ -136,7 +136,7 @@ fn shown(value: &Value) -> Value {
 
 /// The faults found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Errors(pub(crate) Vec<FieldError>);
+pub struct Errors(pub(crate) Vec<FieldError>);
 
 /// More faults of one object are not told: there is enough to mend.
 const MOST_FAULTS: usize = 100;
@@ -163,36 +163,43 @@ impl Errors {
         }
     }
 
-    pub(crate) fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
+    /// The value may not be so.
+    pub fn invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
         self.push(path, ErrorKind::Invalid, Some(&value.into()), detail);
     }
 
-    pub(crate) fn required(&mut self, path: &Path, detail: impl Into<String>) {
+    /// There must be a value.
+    pub fn required(&mut self, path: &Path, detail: impl Into<String>) {
         self.push(path, ErrorKind::Required, None, detail);
     }
 
-    pub(crate) fn forbidden(&mut self, path: &Path, detail: impl Into<String>) {
+    /// There may not be such a value here.
+    pub fn forbidden(&mut self, path: &Path, detail: impl Into<String>) {
         self.push(path, ErrorKind::Forbidden, None, detail);
     }
 
-    pub(crate) fn duplicate(&mut self, path: &Path, value: impl Into<Value>) {
+    /// Another one has the same value.
+    pub fn duplicate(&mut self, path: &Path, value: impl Into<Value>) {
         self.push(path, ErrorKind::Duplicate, Some(&value.into()), "");
     }
 
-    pub(crate) fn not_found(&mut self, path: &Path, value: impl Into<Value>) {
+    /// What the value names is not there.
+    pub fn not_found(&mut self, path: &Path, value: impl Into<Value>) {
         self.push(path, ErrorKind::NotFound, Some(&value.into()), "");
     }
 
-    pub(crate) fn too_long(&mut self, path: &Path, most: usize) {
+    /// There are more bytes than may be.
+    pub fn too_long(&mut self, path: &Path, most: usize) {
         self.push(path, ErrorKind::TooLong, None, format!("may not be more than {most} bytes"));
     }
 
-    pub(crate) fn type_invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
+    /// The value is of another type.
+    pub fn type_invalid(&mut self, path: &Path, value: impl Into<Value>, detail: impl Into<String>) {
         self.push(path, ErrorKind::TypeInvalid, Some(&value.into()), detail);
     }
 
     /// The value is none of the supported ones.
-    pub(crate) fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
+    pub fn not_supported(&mut self, path: &Path, value: impl Into<Value>, supported: &[&str]) {
         let list: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
         let detail = format!("supported values: {}", list.join(", "));
         self.push(path, ErrorKind::NotSupported, Some(&value.into()), detail);

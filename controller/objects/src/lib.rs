@@ -22,5 +22,5 @@ pub mod text;
 pub mod unsupported;
 pub mod validate;
 
-pub use field::{ErrorKind, FieldError};
+pub use field::{ErrorKind, Errors, FieldError, Path};
 pub use registry::{DEFINITIONS, Registries, Registry};

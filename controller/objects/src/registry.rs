@@ -7,7 +7,7 @@ use std::{
 
 use warren_state::Snapshot;
 
-use crate::kinds::{KINDS, Kind, Text};
+use crate::kinds::{Entry, KINDS, Kind, Text};
 
 /// What defines kinds.
 pub const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
@@ -25,11 +25,7 @@ pub struct Registry {
     faults: Vec<(Arc<str>, String)>,
 }
 
-static BUILT_IN: LazyLock<Arc<Registry>> = LazyLock::new(|| {
-    let mut registry = Registry::default();
-    KINDS.iter().for_each(|kind| registry.add(kind.clone()));
-    Arc::new(registry)
-});
+static BUILT_IN: LazyLock<Arc<Registry>> = LazyLock::new(|| Arc::new(Registry::with(&[])));
 
 impl Registry {
     /// The kinds that are always served.
@@ -37,18 +33,26 @@ impl Registry {
         Arc::clone(&BUILT_IN)
     }
 
+    /// The built-in kinds, and more that are known in the same way.
+    fn with(more: &'static [Entry]) -> Self {
+        let mut registry = Self::default();
+        KINDS.iter().cloned().chain(more.iter().map(Kind::of_entry)).for_each(|kind| registry.add(kind));
+        registry
+    }
+
     /// The kinds of a state. A definition that cannot be served is named, and the others are.
     pub fn of(snapshot: &Snapshot) -> Arc<Self> {
+        Self::beside(&BUILT_IN, snapshot)
+    }
+
+    /// The kinds that a state defines, beside those that are there without it.
+    fn beside(always: &Arc<Self>, snapshot: &Snapshot) -> Arc<Self> {
         let made_of = definitions(snapshot);
         if made_of.is_empty() {
-            return Self::built_in();
+            return Arc::clone(always);
         }
-        let mut registry = Self {
-            kinds: BUILT_IN.kinds.clone(),
-            stored: BUILT_IN.stored.clone(),
-            made_of,
-            faults: Vec::new(),
-        };
+        let (kinds, stored) = (always.kinds.clone(), always.stored.clone());
+        let mut registry = Self { kinds, stored, made_of, faults: Vec::new() };
         let mut known: BTreeSet<String> = registry.kinds.iter().flat_map(|kind| names(kind)).collect();
         for (count, object) in snapshot.list(DEFINITIONS).enumerate() {
             let made = match Kind::custom(&object.value) {
@@ -140,20 +144,33 @@ fn names(kind: &Kind) -> [String; 2] {
 
 /// The last registry that was asked for: it is made anew only when what defines kinds has changed.
 #[derive(Debug)]
-pub struct Registries(Mutex<Arc<Registry>>);
+pub struct Registries {
+    /// The kinds that every state has.
+    always: Arc<Registry>,
+    last: Mutex<Arc<Registry>>,
+}
 
 impl Default for Registries {
     fn default() -> Self {
-        Self(Mutex::new(Registry::built_in()))
+        Self::beside(Registry::built_in())
     }
 }
 
 impl Registries {
+    /// Registries with more kinds than the built-in ones.
+    pub fn with(more: &'static [Entry]) -> Self {
+        Self::beside(Arc::new(Registry::with(more)))
+    }
+
+    fn beside(always: Arc<Registry>) -> Self {
+        Self { last: Mutex::new(Arc::clone(&always)), always }
+    }
+
     /// The registry of a state.
     pub fn of(&self, snapshot: &Snapshot) -> Arc<Registry> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if !last.is_of(snapshot) {
-            *last = Registry::of(snapshot);
+            *last = Registry::beside(&self.always, snapshot);
         }
         Arc::clone(&last)
     }

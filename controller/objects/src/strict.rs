@@ -110,6 +110,15 @@ fn prune_below(schema: Schema<'_>, value: &mut Value) {
     }
 }
 
+/// Removes from an object what is null and counts as absent: of a built-in kind everything, of a custom one only metadata,
+/// for its definition says which other nulls are values ([`crate::defaults::apply`]).
+pub fn strip_nulls_of(kind: &Kind, value: &mut Value) {
+    match value.as_object_mut() {
+        Some(map) if kind.message().is_none() => map.get_mut("metadata").into_iter().for_each(strip_nulls),
+        _ => strip_nulls(value),
+    }
+}
+
 /// Removes the entries of maps that are null: on input null means absent.
 pub fn strip_nulls(value: &mut Value) {
     match value {

@@ -48,8 +48,9 @@ use warren_vocabulary::{
     guard::{Failure, Unwatched},
 };
 
-pub use node_lifecycle::{Health, health};
+pub use node_lifecycle::health;
 pub use planner::Planner;
+pub use warren_vocabulary::Health;
 
 /// What the controller heard from a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,12 +18,12 @@ use crate::{
     outcome::Outcome,
     view::{NODE_LOST, PodView, Typed, View},
 };
-use warren_vocabulary::resources::NODES;
+use warren_vocabulary::{
+    Health,
+    health::{LOST_AFTER, SUSPECT_AFTER},
+    resources::NODES,
+};
 
-/// Silence after which a node's pods leave the endpoints.
-pub const SUSPECT_AFTER: Duration = Duration::from_secs(2);
-/// Silence after which a node's pods are replaced.
-pub const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Keys of the taints that this planner owns.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
@@ -32,24 +32,9 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const DEFAULT_TOLERATION_SECONDS: i64 = 300;
 const COMPONENT: &str = "node-controller";
 
-/// Whether a node is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Health {
-    /// Heard of lately.
-    Alive,
-    /// Silent for [`SUSPECT_AFTER`].
-    Suspect,
-    /// Silent for [`LOST_AFTER`].
-    Lost,
-}
-
 /// What a node's silence means.
 pub fn health(liveness: &Liveness) -> Health {
-    match liveness.silent_for {
-        silent if silent >= LOST_AFTER => Health::Lost,
-        silent if silent >= SUSPECT_AFTER => Health::Suspect,
-        _ => Health::Alive,
-    }
+    Health::after(liveness.silent_for)
 }
 
 pub(crate) fn plan_nodes(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
@@ -319,16 +304,6 @@ pub(crate) fn tolerates(toleration: &Toleration, key: &str, value: Option<&str>,
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn silence_becomes_suspicion_then_loss() {
-        for (millis, expected) in
-            [(0, Health::Alive), (1_999, Health::Alive), (2_000, Health::Suspect), (10_000, Health::Lost)]
-        {
-            let liveness = Liveness { silent_for: Duration::from_millis(millis), network_ready: true };
-            assert_eq!(health(&liveness), expected, "{millis}");
-        }
-    }
 
     #[test]
     fn the_brake_needs_most_of_at_least_three() {

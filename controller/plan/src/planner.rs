@@ -10,6 +10,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
+use warren_objects::Registries;
 use warren_state::{Difference, Key, Object, Snapshot};
 use warren_vocabulary::{
     ClusterConfig,
@@ -74,12 +75,19 @@ struct Silence {
 }
 
 impl Planner {
+    /// A planner that knows of the kinds that are served.
+    pub fn for_kinds(registries: Arc<Registries>) -> Self {
+        let mut planner = Self::default();
+        planner.views.registries = registries;
+        planner
+    }
+
     /// What to do next. Nothing that was planned before needs to have been carried out.
     pub fn plan(&mut self, world: &World, now: Timestamp, progress: &dyn Progress) -> Plan {
         let mut outcome = Outcome::new(now, progress).minding(&world.refusals);
         let Some(mut due) = self.due(world, now, &mut outcome) else {
             // Views that advanced half-way are worth nothing.
-            *self = Self::default();
+            *self = Self::for_kinds(Arc::clone(&self.views.registries));
             let Finished { failures, .. } = outcome.finish();
             return Plan { failures, wake_at: Some(object::later(now, 1)), ..Plan::default() };
         };

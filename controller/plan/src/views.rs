@@ -84,7 +84,7 @@ pub(crate) struct Views {
     /// Addresses that slices mention, and how often.
     pub(crate) mentioned: BTreeMap<Ipv4Addr, usize>,
     /// The kinds of the state that was last planned for.
-    pub(crate) registries: Registries,
+    pub(crate) registries: Arc<Registries>,
     /// How many objects there are of each resource.
     resources: BTreeMap<Arc<str>, usize>,
     /// How many nodes can be read.

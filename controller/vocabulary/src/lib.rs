@@ -3,11 +3,13 @@
 
 mod config;
 pub mod guard;
+pub mod health;
 pub mod ipam;
 pub mod member;
 pub mod resources;
 
 pub use config::{ClusterConfig, Networks, NetworksError, dns_address, overlap};
+pub use health::Health;
 
 /// On a pod that is being deleted: nobody sends to it any more, the agent may stop it. The value is the time.
 pub const STOP_ANNOTATION: &str = "warren.dev/stop-since";

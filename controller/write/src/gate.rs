@@ -20,7 +20,7 @@ const INTERNAL: &str = ".warren.internal";
 /// What every write passes.
 pub struct Gate {
     chain: Vec<Box<dyn Step>>,
-    registries: Registries,
+    registries: Arc<Registries>,
 }
 
 /// What a client's write comes to. The transaction must be committed, or dropped with this.
@@ -62,7 +62,18 @@ impl Gate {
 
     /// A gate with another chain than [`chain::standard`].
     pub fn with_chain(chain: Vec<Box<dyn Step>>) -> Self {
-        Self { chain, registries: Registries::default() }
+        Self { chain, registries: Arc::default() }
+    }
+
+    /// The same gate, for other kinds than the built-in ones and those that users define.
+    #[must_use]
+    pub fn for_kinds(self, registries: Arc<Registries>) -> Self {
+        Self { registries, ..self }
+    }
+
+    /// Which kinds there are, for whoever must agree with the gate about it.
+    pub fn registries(&self) -> Arc<Registries> {
+        Arc::clone(&self.registries)
     }
 
     /// The kinds that are served in a state.

@@ -33,7 +33,7 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
         if !new.is_object() {
             return Err(Status::unprocessable("the patch does not leave an object"));
         }
-        strict::strip_nulls(&mut new);
+        strict::strip_nulls_of(kind, &mut new);
         warnings = body::check(kind, &mut new, patch.duplicates(), options.validation)?;
         bounded(&new)?;
         meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut new)?;

@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use crate::{kinds::Kind, strict};
 
-/// Fills in the defaults of an object that [`crate::strict::decode`] accepted. Idempotent. Explicit nulls are removed.
+/// Fills in the defaults of an object that [`crate::strict::decode`] accepted. Idempotent. Explicit nulls are removed
+/// where they count as absent.
 ///
 /// Addresses, names and times are not defaults: whoever stores the object assigns them.
 pub fn apply(kind: &Kind, value: &mut Value) {
-    strict::strip_nulls(value);
+    strict::strip_nulls_of(kind, value);
     if value.is_object() {
         kind.fill(value);
     }

@@ -15,62 +15,64 @@ pub(crate) const REFUSED: &[&str] = &["delete", "deletecollection", "get", "list
 
 /// What is known of a built-in kind, in one version of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Empty for the core group.
-    pub(crate) group: &'static str,
+    pub group: &'static str,
     /// `v1`.
-    pub(crate) version: &'static str,
+    pub version: &'static str,
     /// `Deployment`.
-    pub(crate) kind: &'static str,
+    pub kind: &'static str,
     /// `deployments`.
-    pub(crate) plural: &'static str,
+    pub plural: &'static str,
     /// The store's name of the resource, where it does not follow from plural and group: of a face in another group.
-    pub(crate) resource: &'static str,
+    pub resource: &'static str,
     /// What kubectl also understands.
-    pub(crate) short_names: &'static [&'static str],
+    pub short_names: &'static [&'static str],
     /// `all` makes it part of `kubectl get all`.
-    pub(crate) categories: &'static [&'static str],
+    pub categories: &'static [&'static str],
     /// Whether objects live in a namespace.
-    pub(crate) namespaced: bool,
+    pub namespaced: bool,
     /// Where the objects are.
-    pub(crate) source: Source,
+    pub source: Source,
     /// What may be done with the objects.
-    pub(crate) verbs: &'static [&'static str],
+    pub verbs: &'static [&'static str],
     /// What those are told who try anything else; empty for the usual words.
-    pub(crate) refusal: &'static str,
+    pub refusal: &'static str,
     /// What lies below an object.
-    pub(crate) subresources: &'static [Subresource],
+    pub subresources: &'static [Subresource],
     /// Fields of a first status that begin at 0, which typed clients do not decode a status without.
-    pub(crate) counters: &'static [&'static str],
+    pub counters: &'static [&'static str],
     /// Whether `metadata.generation` counts changes of the desired state.
-    pub(crate) has_generation: bool,
+    pub has_generation: bool,
     /// Whether the answer to a deletion is the object that is gone, not a `Status`: as typed clients of Kubernetes expect
     /// it of some kinds.
-    pub(crate) returns_deleted: bool,
+    pub returns_deleted: bool,
     /// Fields of the stored object by which it may be selected, besides name and namespace.
-    pub(crate) fields: &'static [&'static str],
+    pub fields: &'static [&'static str],
     /// What nobody does with such objects yet; every write is answered with it as a warning. Empty when all is done.
-    pub(crate) idle: &'static str,
+    pub idle: &'static str,
+    /// Its fields, as an OpenAPI schema, where the table of Kubernetes' types has none of this name.
+    pub structure: Option<fn() -> Value>,
     /// Fills in what was left out.
-    pub(crate) defaults: fn(&mut Value),
+    pub defaults: fn(&mut Value),
     /// Adapts a changed object that a client built on the stored one (before `defaults`).
-    pub(crate) adapt: fn(&Value, &mut Value),
+    pub adapt: fn(&Value, &mut Value),
     /// Whether an object is somebody else's to act upon: what Warren refuses is then only warned of.
-    pub(crate) is_of_others: fn(&Value) -> bool,
+    pub is_of_others: fn(&Value) -> bool,
     /// How names of this kind are spelt.
-    pub(crate) name: validate::NameRule,
+    pub name: validate::NameRule,
     /// Judges an object as it is to be stored (after the metadata).
-    pub(crate) validate: fn(&Value, &mut Errors),
+    pub validate: fn(&Value, &mut Errors),
     /// Judges a change (after `validate` of the new object).
-    pub(crate) update: fn(&Value, &Value, &mut Errors),
+    pub update: fn(&Value, &Value, &mut Errors),
     /// The printed columns.
-    pub(crate) columns: &'static [Column<'static>],
+    pub columns: &'static [Column<'static>],
     /// The cells of one object, one per column.
-    pub(crate) row: fn(&Value, Timestamp) -> Vec<Value>,
+    pub row: fn(&Value, Timestamp) -> Vec<Value>,
 }
 
 /// What most kinds have in common.
-pub(crate) const PLAIN: Entry = Entry {
+pub const PLAIN: Entry = Entry {
     group: "",
     version: "v1",
     kind: "",
@@ -88,6 +90,7 @@ pub(crate) const PLAIN: Entry = Entry {
     returns_deleted: false,
     fields: &[],
     idle: "",
+    structure: None,
     defaults: nothing,
     adapt: no_change,
     is_of_others: no_object,

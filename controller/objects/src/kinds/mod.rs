@@ -29,7 +29,7 @@ mod storage;
 
 use std::{
     borrow::Cow,
-    sync::{LazyLock, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use jiff::Timestamp;
@@ -37,12 +37,13 @@ use serde_json::Value;
 
 pub(crate) use core::judge_binding;
 use custom::Custom;
-pub(crate) use entry::{ALL, CLUSTER, Entry, PLAIN, PLAIN_SUBRESOURCE, QUESTION, REFUSED, SCALE, STATUS};
+pub(crate) use entry::{ALL, CLUSTER, PLAIN_SUBRESOURCE, QUESTION, REFUSED, SCALE, STATUS};
+pub use entry::{Entry, PLAIN};
 
 use crate::{
     classes,
     field::{Errors, Path},
-    schema::{self, Fields, Message},
+    schema::{self, Fields, Message, Structural},
     table::Column,
     validate,
 };
@@ -150,7 +151,7 @@ enum Rules {
 }
 
 /// The special of a built-in kind. Objects are filled in, judged and printed as they are stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct BuiltIn {
     /// The entry of the version that is stored.
     stored: &'static Entry,
@@ -158,6 +159,8 @@ struct BuiltIn {
     stored_fields: &'static Message,
     /// The fields of this version: those of the stored one where the table of API types has no others.
     fields: &'static Message,
+    /// What the entry says about its fields itself.
+    structure: Option<Arc<Structural>>,
 }
 
 /// Of a kind that the table of API types does not know, which no test lets pass.
@@ -205,10 +208,16 @@ fn resource(entry: &Entry) -> Text {
 }
 
 impl Kind {
+    /// A kind of which an entry knows everything, in the version that is stored.
+    pub(crate) fn of_entry(entry: &'static Entry) -> Self {
+        Self::built_in(entry, entry)
+    }
+
     fn built_in(entry: &'static Entry, stored: &'static Entry) -> Self {
         let message = |entry: &Entry| schema::root(entry.group, entry.version, entry.kind);
         let stored_fields = message(stored).unwrap_or(&NO_FIELDS);
         let fields = message(entry).unwrap_or(stored_fields);
+        let structure = stored.structure.map(|schema| Arc::new(Structural::of_entry(entry.kind, &schema())));
         let texts = |names: &'static [&'static str]| names.iter().map(|name| Text::from(*name)).collect();
         Self {
             group: entry.group.into(),
@@ -230,7 +239,7 @@ impl Kind {
             returns_deleted: entry.returns_deleted,
             fields: texts(entry.fields),
             idle: entry.idle,
-            rules: Rules::BuiltIn(BuiltIn { stored, stored_fields, fields }),
+            rules: Rules::BuiltIn(BuiltIn { stored, stored_fields, fields, structure }),
             telling: OnceLock::new(),
         }
     }
@@ -243,6 +252,7 @@ impl Kind {
     /// What its objects may say.
     pub fn schema(&self) -> Fields<'_> {
         match &self.rules {
+            Rules::BuiltIn(BuiltIn { structure: Some(structure), .. }) => Fields::Structural(structure),
             Rules::BuiltIn(built_in) => Fields::Table(built_in.fields),
             Rules::Custom(custom) => custom.schema(),
         }
@@ -251,8 +261,8 @@ impl Kind {
     /// Its row in the table of API types, if it is built in.
     pub fn message(&self) -> Option<&'static Message> {
         match &self.rules {
-            Rules::BuiltIn(built_in) => Some(built_in.fields),
-            Rules::Custom(_) => None,
+            Rules::BuiltIn(built_in) if built_in.structure.is_none() => Some(built_in.fields),
+            _ => None,
         }
     }
 
@@ -293,7 +303,10 @@ impl Kind {
     /// Fills in what was left out.
     pub(crate) fn fill(&self, value: &mut Value) {
         match &self.rules {
-            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => (entry.defaults)(value),
+            Rules::BuiltIn(BuiltIn { stored: entry, structure, .. }) => {
+                structure.iter().for_each(|structure| structure.fill(value));
+                (entry.defaults)(value);
+            }
             Rules::Custom(custom) => custom.fill(value),
         }
     }
@@ -324,7 +337,10 @@ impl Kind {
     /// Judges an object as it is to be stored, after its metadata.
     pub(crate) fn judge(&self, value: &Value, errors: &mut Errors) {
         match &self.rules {
-            Rules::BuiltIn(BuiltIn { stored: entry, .. }) => (entry.validate)(value, errors),
+            Rules::BuiltIn(BuiltIn { stored: entry, structure, .. }) => {
+                structure.iter().for_each(|structure| structure.judge(value, &Path::default(), errors));
+                (entry.validate)(value, errors);
+            }
             Rules::Custom(custom) => custom.judge(value, &Path::default(), errors),
         }
     }

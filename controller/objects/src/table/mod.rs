@@ -32,22 +32,22 @@ pub struct Column<'c> {
 }
 
 /// What is printed of a kind that has no columns of its own.
-pub(crate) const NAME_AND_AGE: &[Column] = &[NAME, AGE];
+/// What is printed of most kinds.
+pub const NAME_AND_AGE: &[Column] = &[NAME, AGE];
 
-pub(crate) const NAME: Column = Column {
+/// The name, first in every row.
+pub const NAME: Column = Column {
     name: "Name",
     kind: "string",
     format: "name",
     description: "Name must be unique within a namespace.",
     priority: 0,
 };
-pub(crate) const AGE: Column = column("Age", "string", "The time since the object was created.");
+/// How old an object is.
+pub const AGE: Column = column("Age", "string", "The time since the object was created.");
 
-pub(crate) const fn column(
-    name: &'static str,
-    kind: &'static str,
-    description: &'static str,
-) -> Column<'static> {
+/// A column that is always shown.
+pub const fn column(name: &'static str, kind: &'static str, description: &'static str) -> Column<'static> {
     Column { name, kind, format: "", description, priority: 0 }
 }
 
@@ -66,15 +66,18 @@ pub fn row(kind: &Kind, value: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 /// The cells of a kind that has no columns of its own.
-pub(crate) fn name_and_age(value: &Value, now: Timestamp) -> Vec<Value> {
+/// The row of [`NAME_AND_AGE`].
+pub fn name_and_age(value: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(value), age(value, now)]
 }
 
-pub(crate) fn name(value: &Value) -> Value {
+/// The cell of [`NAME`].
+pub fn name(value: &Value) -> Value {
     text(value, "metadata.name").into()
 }
 
-pub(crate) fn age(value: &Value, now: Timestamp) -> Value {
+/// The cell of [`AGE`].
+pub fn age(value: &Value, now: Timestamp) -> Value {
     human::since(at(value, "metadata.creationTimestamp"), now).into()
 }
 

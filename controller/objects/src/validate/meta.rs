@@ -13,7 +13,7 @@ const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// How the names of a kind are spelt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NameRule {
+pub enum NameRule {
     /// RFC 1123 subdomain: most kinds.
     Subdomain,
     /// RFC 1123 label: namespaces.

@@ -19,7 +19,7 @@ pub(crate) mod storage;
 pub(crate) mod volume;
 pub(crate) mod workload;
 
-pub(crate) use meta::NameRule;
+pub use meta::NameRule;
 use serde_json::Value;
 
 use crate::{

@@ -248,7 +248,7 @@ impl Model {
     /// When the plan wants to be woken, heartbeats aside.
     pub(crate) fn wake_at(&self) -> Timestamp {
         let mut world = self.world();
-        world.nodes.retain(|_, liveness| liveness.silent_for >= warren_plan::node_lifecycle::LOST_AFTER);
+        world.nodes.retain(|_, liveness| liveness.silent_for >= warren_vocabulary::health::LOST_AFTER);
         warren_plan::plan(&world, self.now).wake_at.expect("there is something to wait for")
     }
 
