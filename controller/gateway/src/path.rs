@@ -83,6 +83,7 @@ fn is_unreserved(byte: u8) -> bool {
 /// Undoes the escapes of unreserved bytes; the others get capital digits. NUL is refused: it ends paths elsewhere.
 fn unescape(path: &str) -> Result<String, &'static str> {
     let mut text = String::with_capacity(path.len());
+    let mut strays = Vec::new();
     let mut rest = path;
     while let Some(at) = rest.find('%') {
         text.push_str(&rest[..at]);
@@ -92,6 +93,7 @@ fn unescape(path: &str) -> Result<String, &'static str> {
             Some(byte) => push_escape(&mut text, byte),
             None => {
                 // No escape at all; backends get it as it is.
+                strays.push(text.len());
                 text.push('%');
                 rest = &rest[at + 1..];
                 continue;
@@ -100,6 +102,10 @@ fn unescape(path: &str) -> Result<String, &'static str> {
         rest = &rest[at + 3..];
     }
     text.push_str(rest);
+    // `%%32e` would come out as `%2e`, which a backend takes for a dot.
+    if strays.iter().any(|at| escaped(&text.as_bytes()[*at..]).is_some()) {
+        return Err("the path contains an escape that is itself escaped");
+    }
     Ok(text)
 }
 
@@ -226,6 +232,9 @@ mod tests {
             "/public/..;x=y/admin",
             "/%2e%2e;/x",
             "/a%00b",
+            "/public/%%32e%%32e/admin",
+            "/%2%65%2%65/admin",
+            "/%%61a",
         ] {
             assert!(normalise(path).is_err(), "{path}");
         }
@@ -251,8 +260,8 @@ mod tests {
 
     fn path() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
-            "/", "/", ".", "..", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", ";", "a", "b", "%", "%61", "%25",
-            "//", "é", "%00",
+            "/", "/", ".", "..", "%2e", "%2E", "%2f", "%2F", "%5c", "\\", ";", "a", "b", "%", "2", "%32",
+            "%61", "%25", "//", "é", "%00",
         ]);
         prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
     }
