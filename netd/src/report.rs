@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tonic::transport::Channel;
 use warren_proto::control::{NetworkReport, control_client::ControlClient};
-use warren_runtime::{CancellationToken, connection::Controller};
+use warren_runtime::{CancellationToken, connection::Controller, peers::worst};
 
 use crate::{engine::Engine, kernel::underlay::Underlay};
 
@@ -57,8 +57,9 @@ impl Reporter {
                 Some(channel) => channel.clone(),
                 None => self.channel.insert(self.controller.channel().await?).clone(),
             };
-            let report = self.engine.report(self.underlay().await, round_trips).await?;
+            let mut report = self.engine.report(self.underlay().await, round_trips).await?;
             publish_metrics(&report);
+            report.peers = worst(report.peers);
             ControlClient::new(channel).report_network(report).await?;
             anyhow::Ok(())
         };

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde_json::Value;
+use warren_runtime::peers::MOST_PEERS;
 
 use super::access::{self, Api};
 use crate::{
@@ -29,7 +30,7 @@ pub(crate) async fn run(options: &StatusOptions) -> anyhow::Result<()> {
         ("PODS", objects(&api, "/api/v1/pods", &["IP", "Node"]).await?),
         ("SERVICES", objects(&api, "/api/v1/services", &[]).await?),
         ("OVERLAY", members(&overlay)),
-        ("PEERS", peers(&overlay)),
+        (peers_title(&overlay), peers(&overlay)),
     ];
     let text: Vec<String> = sections.iter().map(|(title, table)| format!("{title}\n{table}")).collect();
     output::print(text.join("\n"));
@@ -182,6 +183,13 @@ fn daemons(member: &Member) -> String {
         None => format!("{name}(never seen)"),
     });
     or_dash(Some(states.collect::<Vec<_>>().join(",")))
+}
+
+/// Says so where members tell of some peers only.
+fn peers_title(overlay: &Overlay) -> &'static str {
+    const { assert!(MOST_PEERS == 128) };
+    let is_cut = |member: &Member| member.peers.len() >= MOST_PEERS;
+    if overlay.members.iter().any(is_cut) { "PEERS (the 128 worst of each member)" } else { "PEERS" }
 }
 
 fn peers(overlay: &Overlay) -> String {

@@ -10,7 +10,7 @@ use warren_proto::{
     control::{EventReport, NetworkReport, NodeReport, PeerReport, PodStatus, PodsReport},
     vocabulary::WireGuardKey,
 };
-use warren_runtime::rate::shown;
+use warren_runtime::{peers::worst, rate::shown};
 use warren_store::{CommitError, Key, Object, Snapshot, Transaction};
 use warren_vocabulary::{
     member::Member,
@@ -247,8 +247,10 @@ impl Nodes {
             let Some(object) = snapshot.get(&Member::key(&caller.name)) else { return Ok(None) };
             let old = Member::from_object(object).map_err(Status::internal)?;
             let public_key = Some(key.to_string());
-            let twin = identity::members(snapshot)
-                .find(|other| other.name != old.name && other.public_key == public_key);
+            // Members are compared when a key is new, not with every report of it.
+            let twin = (old.public_key != public_key)
+                .then(|| identity::members(snapshot))
+                .and_then(|mut all| all.find(|other| other.name != old.name && other.public_key == public_key));
             if let Some(twin) = twin {
                 return Err(Status::already_exists(format!(
                     "member {} has the same WireGuard key (a cloned machine?); remove wireguard.key from the state directory of one of them and restart it",
@@ -265,7 +267,8 @@ impl Nodes {
             Ok((new != old).then(|| put(Some(object), object.key.clone(), new.to_value())))
         })
         .await?;
-        let tunnel = Tunnel { reported: Instant::now(), peers: peers(report.peers, &self.store.snapshot()) };
+        let tunnel =
+            Tunnel { reported: Instant::now(), peers: peers(worst(report.peers), &self.store.snapshot()) };
         self.networks.lock().insert(caller.name.clone(), tunnel);
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod heartbeat;
 pub mod identity;
 mod kept;
+pub mod peers;
 pub mod private;
 pub mod rate;
 pub mod reconcile;

@@ -151,7 +151,11 @@ impl Member {
             underlay_address: self.underlay(),
             backend: "kernel".into(),
             mtu: 1_420,
-            peers: if with_peers { peers.iter().map(report).collect() } else { Vec::new() },
+            peers: if with_peers {
+                warren_runtime::peers::worst(peers.iter().map(report).collect())
+            } else {
+                Vec::new()
+            },
         }
     }
 
