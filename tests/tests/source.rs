@@ -10,6 +10,7 @@ const PURE: &[&str] = &[
     "controller/objects",
     "controller/write",
     "controller/plan",
+    "controller/compile",
     "netd/plan",
     "agent/plan",
 ];
@@ -26,11 +27,11 @@ const PURE_DEPENDENCIES: &[&str] = &[
     "k8s-openapi",
     // Counters, which nobody reads back.
     "metrics",
+    // Encoding of messages.
+    "prost",
     "saphyr-parser",
     "serde",
-    "serde_ignored",
     "serde_json",
-    "serde_path_to_error",
     "sha2",
     "thiserror",
 ];

@@ -14,7 +14,8 @@
 
 mod batches;
 mod ca;
-mod compile;
+#[cfg(test)]
+mod compile_tests;
 mod control;
 mod cursors;
 mod events;
@@ -59,18 +60,18 @@ use warren_vocabulary::{
 use warren_write::Gate;
 
 pub use ca::{AuthorityError, CertificateAuthority, Issued, MEMBER_LIFETIME};
-pub use compile::{Feeds, afresh};
 pub use identity::MEMBERS;
 pub use observe::Observed;
 pub use sessions::{Session, SessionError};
 pub use tokens::{TokenError, TokenInfo};
+pub use warren_compile::{Feeds, afresh};
 pub use writes::WriteError;
 
-use compile::{Advance, Compiler};
 use cursors::Cursors;
 use identity::Caller;
 use leases::Leases;
 use views::Published;
+use warren_compile::{Advance, Compiler};
 
 /// After a change the compiler waits this long for the rest of the burst.
 const DEBOUNCE: Duration = Duration::from_millis(2);

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use warren_proto::control::Consumer;
 
-use crate::compile::{
+use warren_compile::{
     Item, Items, Touched, Views,
     item::{self, Difference},
     peer_key,

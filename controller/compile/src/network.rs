@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1 as core;
 use warren_proto::control::{FeedItem, NetworkConfig, Peer, Service, ServicePort, feed_item::Item};
 use warren_vocabulary::{ClusterConfig, member::Member};
 
-use super::{endpoints::Slices, view};
+use crate::{endpoints::Slices, view};
 
 const DEFAULT_AFFINITY_SECONDS: i32 = 10_800;
 
@@ -22,7 +22,7 @@ pub(crate) fn config(member: &Member, config: &ClusterConfig) -> FeedItem {
 }
 
 /// The key of a member's peer item; hidden from the member itself.
-pub(crate) fn peer_key(name: &str) -> String {
+pub fn peer_key(name: &str) -> String {
     format!("peer/{name}")
 }
 

@@ -11,7 +11,7 @@ use warren_proto::control::{
 use warren_state::{Object, Snapshot};
 use warren_vocabulary::{ClusterConfig, STOP_ANNOTATION};
 
-use super::{
+use crate::{
     budget::Budget,
     environment::{self, expand},
     handlers::{compile_hook, compile_probe},
@@ -35,17 +35,18 @@ pub(crate) fn compile(
     snapshot: &Snapshot,
     seen: &Seen,
     config: &ClusterConfig,
-) -> Option<FeedItem> {
-    let pod = object
-        .typed::<core::Pod>()
-        .inspect_err(|error| tracing::error!(error, pod = %object.key, "a stored pod is unusable"))
-        .ok()?;
+) -> Result<Option<FeedItem>, String> {
+    let pod = object.typed::<core::Pod>()?;
+    let references = References { snapshot, seen, pod: &pod, namespace: &object.key.namespace };
+    Ok(instruction(&pod, references, config))
+}
+
+fn instruction(pod: &core::Pod, references: References<'_>, config: &ClusterConfig) -> Option<FeedItem> {
     let uid = pod.metadata.uid.clone()?;
     let address = pod.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;
-    if only_finalizers_remain(&pod) {
+    if only_finalizers_remain(pod) {
         return None;
     }
-    let references = References { snapshot, seen, pod: &pod, namespace: &object.key.namespace };
     let instruction = Compilation::new(references, config).instruction(uid, address)?;
     Some(view::item(format!("pod/{}", instruction.uid), Item::Pod(instruction)))
 }
@@ -58,7 +59,7 @@ fn only_finalizers_remain(pod: &core::Pod) -> bool {
 }
 
 /// What the agent is told of a pod that we fail to compile: that it exists, and why none of it is started.
-pub(crate) fn failed(object: &Object, message: &str) -> Option<FeedItem> {
+pub fn failed(object: &Object, message: &str) -> Option<FeedItem> {
     let pod = object.typed::<core::Pod>().ok()?;
     let uid = pod.metadata.uid.clone()?;
     let address = pod.status.as_ref()?.pod_ip.clone().filter(|address| !address.is_empty())?;

@@ -198,7 +198,7 @@ proptest! {
                     seen.poisoned.lock().insert(object.key.clone());
                     state.insert(Arc::new(object));
                 }
-                Step::Forget => kept.compiler.memory = Memory::default(),
+                Step::Forget => kept.compiler.forget(),
                 Step::Publish => {
                     let stepwise = kept.compile(&state);
                     let afresh = Kept::watched(Arc::clone(&seen) as Arc<dyn Progress>).compile(&state);

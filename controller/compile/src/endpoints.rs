@@ -12,7 +12,7 @@ use warren_vocabulary::resources::{SERVICE_NAME, SERVICES};
 
 /// How many endpoints one object's instruction may name: each port of a service, and each path of an Ingress, names
 /// them all again.
-pub(crate) const OBJECT_ENDPOINTS: usize = 50_000;
+pub const OBJECT_ENDPOINTS: usize = 50_000;
 
 /// Every IPv4 endpoint slice, by the service it belongs to.
 #[derive(Default)]

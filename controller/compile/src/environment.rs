@@ -10,7 +10,7 @@ use k8s_openapi::{
 use warren_state::Key;
 use warren_vocabulary::resources::SERVICES;
 
-use super::{budget::Budget, references::References};
+use crate::{budget::Budget, references::References};
 
 type Environment = BTreeMap<String, String>;
 

@@ -15,7 +15,7 @@ mod budget;
 mod endpoints;
 mod environment;
 mod handlers;
-pub(crate) mod item;
+pub mod item;
 mod network;
 mod pods;
 mod references;
@@ -24,9 +24,6 @@ mod secrecy;
 mod traffic;
 mod view;
 mod volumes;
-
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,55 +39,66 @@ use warren_state::{Difference, Key, Snapshot};
 use warren_vocabulary::{
     ClusterConfig,
     guard::{self, Failure, Progress, Unwatched},
-    member::MemberRole,
+    member::{Member, MemberRole},
     resources::{
         CONFIGMAPS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NODES, PODS, SECRETS, SERVICES,
     },
 };
 
-use crate::identity;
+pub use pods::failed;
+
 use agents::Agents;
-pub(crate) use item::{Item, Items};
-pub(crate) use network::peer_key;
+pub use endpoints::OBJECT_ENDPOINTS;
+pub use item::{Item, Items};
+pub use network::peer_key;
 use traffic::Traffic;
 
 /// What everybody is told, at one revision. A copy costs nothing.
 #[derive(Clone, Default)]
-pub(crate) struct Views {
+pub struct Views {
     /// By member that runs pods.
-    pub(crate) agents: OrdMap<Arc<str>, Items>,
-    pub(crate) network: Items,
-    pub(crate) gateway: Items,
+    pub agents: OrdMap<Arc<str>, Items>,
+    /// What every netd is told.
+    pub network: Items,
+    /// What every gateway is told.
+    pub gateway: Items,
     /// By member: the item that only its own netd gets.
-    pub(crate) members: OrdMap<Arc<str>, Item>,
+    pub members: OrdMap<Arc<str>, Item>,
 }
 
 /// Which views may have changed. What is not named has not.
 #[derive(Default)]
-pub(crate) struct Touched {
-    pub(crate) agents: BTreeSet<Arc<str>>,
-    pub(crate) network: bool,
-    pub(crate) gateway: bool,
+pub struct Touched {
+    /// Of these members that run pods.
+    pub agents: BTreeSet<Arc<str>>,
+    /// That of the netds.
+    pub network: bool,
+    /// That of the gateways.
+    pub gateway: bool,
     /// Members that came, went, or have another place.
-    pub(crate) members: BTreeSet<Arc<str>>,
+    pub members: BTreeSet<Arc<str>>,
 }
 
 /// What a snapshot compiles to, and what of it is new.
-pub(crate) struct Advance {
-    pub(crate) cursor: Cursor,
-    pub(crate) views: Views,
-    pub(crate) touched: Touched,
+pub struct Advance {
+    /// The snapshot.
+    pub cursor: Cursor,
+    /// All views.
+    pub views: Views,
+    /// Which of them may be others than before.
+    pub touched: Touched,
     /// Objects that could not be compiled, or only in part; `None` while they are the same as before.
-    pub(crate) failures: Option<Vec<Failure>>,
+    pub failures: Option<Vec<Failure>>,
 }
 
 /// In the order of the stages, then of the objects' keys.
 type Failures = BTreeMap<(usize, Key), Failure>;
 
-const STAGES: [&str; 3] = [agents::STAGE, traffic::SERVICES_STAGE, traffic::ROUTES_STAGE];
+const MEMBERS_STAGE: &str = "compiling members";
+const STAGES: [&str; 4] = [MEMBERS_STAGE, agents::STAGE, traffic::SERVICES_STAGE, traffic::ROUTES_STAGE];
 
 /// Compiles snapshots one after the other.
-pub(crate) struct Compiler {
+pub struct Compiler {
     config: ClusterConfig,
     progress: Arc<dyn Progress>,
     memory: Memory,
@@ -122,13 +130,18 @@ struct Pass<'a> {
 
 impl Compiler {
     /// `progress` learns which object is turned to.
-    pub(crate) fn new(config: ClusterConfig, progress: Arc<dyn Progress>) -> Self {
+    pub fn new(config: ClusterConfig, progress: Arc<dyn Progress>) -> Self {
         Self { config, progress, memory: Memory::default(), last: Views::default() }
+    }
+
+    /// Forgets what was made: the next snapshot is compiled as the first, and what changes with it is told.
+    pub fn forget(&mut self) {
+        self.memory = Memory::default();
     }
 
     /// Goes on to a snapshot. An error is a panic between objects: what was made so far is forgotten, and the next
     /// snapshot is compiled as the first.
-    pub(crate) fn advance(&mut self, snapshot: &Snapshot) -> Result<Advance, String> {
+    pub fn advance(&mut self, snapshot: &Snapshot) -> Result<Advance, String> {
         let Self { config, progress, memory, last } = self;
         let mut touched = Touched::default();
         if memory.snapshot.is_empty() {
@@ -138,7 +151,7 @@ impl Compiler {
             (touched.network, touched.gateway) = (true, true);
         }
         let outcome = guard::catch(|| memory.advance(snapshot, config, &**progress, last, &mut touched));
-        let failures = outcome.inspect_err(|_| self.memory = Memory::default())?;
+        let failures = outcome.inspect_err(|_| self.forget())?;
         self.last = self.memory.views.clone();
         let cursor = Cursor { epoch: snapshot.epoch, revision: snapshot.revision };
         Ok(Advance { cursor, views: self.last.clone(), touched, failures })
@@ -204,7 +217,9 @@ impl Pass<'_> {
     /// A member came, changed, or went. Whether it runs pods now and did not before, or the other way round.
     fn member(&mut self, difference: &Difference) -> bool {
         let name = &difference.key().name;
-        let member = difference.current.as_ref().and_then(identity::read);
+        let read = difference.current.as_ref().map(|object| Member::of(object)).transpose();
+        self.judge(MEMBERS_STAGE, difference.key(), read.as_ref().err().cloned());
+        let member = read.ok().flatten();
         let place = member.as_deref().map(|member| Item::new(&network::config(member, self.config)));
         if self.views.members.get(name) != place.as_ref() {
             self.touched.members.insert(Arc::clone(name));
@@ -296,7 +311,7 @@ pub fn afresh(snapshot: &Snapshot, config: &ClusterConfig) -> (Feeds, Vec<Failur
 
 impl Views {
     /// What each consumer of each member is told.
-    fn feeds(&self) -> Feeds {
+    pub fn feeds(&self) -> Feeds {
         let decode = |items: &Items| items.values().filter_map(Item::decode).collect::<Vec<_>>();
         let mut feeds = BTreeMap::new();
         for (member, place) in &self.members {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::references::References;
+use crate::references::References;
 
 /// Names of the variables whose value comes from a Secret, directly or through `$(NAME)`.
 pub(crate) fn variables(references: &References<'_>, container: &Container) -> BTreeSet<String> {

@@ -2,7 +2,7 @@
 
 use warren_proto::control::{Container, volume::Source};
 
-use super::{endpoints::OBJECT_ENDPOINTS, feed_item::Item, *};
+use super::{feed_item::Item, *};
 
 fn containers(spec: Value, others: Vec<Object>) -> Vec<Container> {
     let mut objects = vec![pod(spec)];
@@ -192,9 +192,9 @@ fn ports_times_endpoints_are_bounded_and_named() {
 #[test]
 fn a_pod_that_we_never_compiled_is_told_to_its_agent_with_the_reason_and_ends_when_it_must() {
     let plain = pod(json!({"initContainers": [{"name": "init", "image": "i"}]}));
-    let failed = super::super::pods::failed(&plain, "a panic at a.rs:7").expect("an instruction");
-    let Some(Item::Pod(instruction)) = failed.item else { panic!("no pod") };
-    assert_eq!(failed.key, "pod/u");
+    let told = failed(&plain, "a panic at a.rs:7").expect("an instruction");
+    let Some(Item::Pod(instruction)) = told.item else { panic!("no pod") };
+    assert_eq!(told.key, "pod/u");
     for container in instruction.containers.iter().chain(&instruction.init_containers) {
         assert_eq!(refusal(container), "the pod could not be compiled: a panic at a.rs:7");
     }
@@ -203,8 +203,7 @@ fn a_pod_that_we_never_compiled_is_told_to_its_agent_with_the_reason_and_ends_wh
     ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
     ending["metadata"]["deletionGracePeriodSeconds"] = 0.into();
     let ending = Object::new(plain.key.clone(), 6, ending);
-    let Some(Item::Pod(instruction)) = super::super::pods::failed(&ending, "").and_then(|item| item.item)
-    else {
+    let Some(Item::Pod(instruction)) = failed(&ending, "").and_then(|item| item.item) else {
         panic!("no pod")
     };
     assert_eq!(instruction.terminate_after_seconds, Some(0));
@@ -218,4 +217,20 @@ fn compiling_turns_to_every_object_by_name() {
     let seen = seen.take();
     assert!(seen.contains(&"compiling pods pods/shop/web-0".to_owned()), "{seen:?}");
     assert!(seen.contains(&"compiling services services/shop/web".to_owned()), "{seen:?}");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_what_was_told_of_it_stays() {
+    let mut kept = compiler();
+    let base = || vec![member("n", "node", 1, Some("k")), pod(json!({}))];
+    let before = kept.compile(&Snapshot::from_objects(5, base()));
+    let mut broken = pod(json!({})).value;
+    broken["spec"]["containers"] = json!("none");
+    let stranger = object(MEMBERS, "", 6, json!({"metadata": {"name": "x"}, "spec": {"role": "king"}}));
+    let unread = Object::new(Key::new(PODS, "shop", "web-0"), 6, broken);
+    let after =
+        kept.compile(&Snapshot::from_objects(6, vec![member("n", "node", 1, Some("k")), unread, stranger]));
+    let named: Vec<_> = after.failures.iter().map(|failure| failure.key.to_string()).collect();
+    assert_eq!(named, ["members.warren.internal/x", "pods/shop/web-0"]);
+    assert_eq!(after.agents["n"], before.agents["n"], "nobody ends a pod because we cannot read it");
 }

@@ -7,17 +7,17 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1 as core;
+use serde_json::Value;
 use warren_state::{Difference, Key, Object};
 use warren_vocabulary::guard;
 
-use super::{
+use crate::{
     Pass,
     environment::{self, Created},
     item::Item,
     pods,
     references::Seen,
 };
-use crate::json::text_at;
 
 pub(super) const STAGE: &str = "compiling pods";
 
@@ -137,9 +137,14 @@ struct Made {
     failure: Option<String>,
 }
 
+/// The text at a path, or nothing.
+fn text_at<'o>(object: &'o Object, path: &str) -> &'o str {
+    warren_state::at(&object.value, path).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn compile(key: &Key, pass: &Pass<'_>) -> Made {
     let Some(object) = pass.snapshot.get(key) else { return Made::default() };
-    let node: Arc<str> = text_at(&object.value, "/spec/nodeName").into();
+    let node: Arc<str> = text_at(object, "/spec/nodeName").into();
     if node.is_empty() {
         return Made::default();
     }
@@ -152,9 +157,9 @@ fn compile(key: &Key, pass: &Pass<'_>) -> Made {
     let compiled = guard::catch(|| {
         pass.progress.at(STAGE, key);
         let item = pods::compile(object, pass.snapshot, &seen, pass.config)?;
-        Some((Arc::from(item.key.as_str()), Item::new(&item)))
+        Ok(item.map(|item| (Arc::from(item.key.as_str()), Item::new(&item))))
     });
-    let (made, failure) = match compiled {
+    let (made, failure) = match compiled.and_then(|compiled| compiled) {
         Ok(made) => (made, None),
         Err(message) => (last_known(object, &node, pass).or_else(|| failed(object, &message)), Some(message)),
     };
@@ -174,8 +179,8 @@ pub(super) fn take_out(set: Option<&mut BTreeSet<Key>>, key: &Key) -> bool {
 
 /// What the agent was told of this pod before, unless it is to end now: a pod that runs goes on.
 fn last_known(object: &Object, node: &Arc<str>, pass: &Pass<'_>) -> Option<(Arc<str>, Item)> {
-    let own = format!("pod/{}", text_at(&object.value, "/metadata/uid"));
-    let ends = !text_at(&object.value, "/metadata/deletionTimestamp").is_empty();
+    let own = format!("pod/{}", text_at(object, "/metadata/uid"));
+    let ends = !text_at(object, "/metadata/deletionTimestamp").is_empty();
     let (key, item) = pass.last.agents.get(node)?.get_key_value(own.as_str())?;
     (!ends).then(|| (Arc::clone(key), item.clone()))
 }

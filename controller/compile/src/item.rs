@@ -8,7 +8,7 @@ use prost::{Message as _, encoding};
 use warren_proto::control::{FeedBatch, FeedItem};
 
 /// What one kind of consumer holds, by key. A copy costs nothing and shares what does not change.
-pub(crate) type Items = OrdMap<Arc<str>, Item>;
+pub type Items = OrdMap<Arc<str>, Item>;
 
 /// The fields of a [`FeedBatch`] that make up its body, and the key's within an item.
 const UPSERTS: u32 = 5;
@@ -17,39 +17,43 @@ const KEY: u32 = 1;
 
 /// An item as the field of a [`FeedBatch`] that it will be, tag and length included.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Item(Bytes);
+pub struct Item(Bytes);
 
 impl Item {
-    pub(crate) fn new(item: &FeedItem) -> Self {
+    /// Encodes an item.
+    pub fn new(item: &FeedItem) -> Self {
         let mut frame = BytesMut::new();
         encoding::message::encode(UPSERTS, item, &mut frame);
         // To the byte: items stay for long.
         Self(Bytes::copy_from_slice(&frame))
     }
 
-    pub(crate) fn frame(&self) -> &Bytes {
+    /// As it stands in a batch.
+    pub fn frame(&self) -> &Bytes {
         &self.0
     }
 
     /// What was encoded.
-    pub(crate) fn decode(&self) -> Option<FeedItem> {
+    pub fn decode(&self) -> Option<FeedItem> {
         FeedBatch::decode(self.0.clone()).ok()?.upserts.pop()
     }
 }
 
 /// What turns one state of a view into another, encoded: the body of a [`FeedBatch`].
 #[derive(Default)]
-pub(crate) struct Difference {
-    pub(crate) body: Bytes,
+pub struct Difference {
+    /// Fields of the batch.
+    pub body: Bytes,
     /// What it names, in order.
-    pub(crate) keys: Vec<Arc<str>>,
-    /// Bytes of items that are new, and of those that are gone.
-    pub(crate) added: usize,
-    pub(crate) removed: usize,
+    pub keys: Vec<Arc<str>>,
+    /// Bytes of items that are new.
+    pub added: usize,
+    /// Bytes of items that are gone.
+    pub removed: usize,
 }
 
 /// The difference of two states; `None` when there is none. It costs what differs where one was made of the other.
-pub(crate) fn difference(old: &Items, new: &Items) -> Option<Difference> {
+pub fn difference(old: &Items, new: &Items) -> Option<Difference> {
     if old.ptr_eq(new) {
         return None;
     }
@@ -79,7 +83,7 @@ fn encode_text(field: u32, text: &str, buffer: &mut BytesMut) {
 }
 
 /// A body without what it says of one key: the parts before and after it. Nothing is copied.
-pub(crate) fn without(body: &Bytes, key: &str) -> [Bytes; 2] {
+pub fn without(body: &Bytes, key: &str) -> [Bytes; 2] {
     let mut rest = &body[..];
     while !rest.is_empty() {
         let begin = body.len() - rest.len();

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 use warren_state::{Difference, Key, Object};
 use warren_vocabulary::{guard, resources::INGRESSES};
 
-use super::{
+use crate::{
     Pass,
     agents::take_out,
     endpoints::{OBJECT_ENDPOINTS, Slices},

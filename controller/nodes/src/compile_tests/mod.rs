@@ -1,4 +1,4 @@
-//! Tables for the compiler: objects in, items out.
+//! Tables for the compiler: objects in, items out; and that who follows what is published holds what is there.
 
 mod budgets;
 mod history;
@@ -10,7 +10,20 @@ use serde_json::{Value, json};
 use warren_proto::control::{PodInstruction, feed_item};
 use warren_state::Object;
 
-use super::*;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use warren_compile::{Compiler, Feeds, Item, Items, OBJECT_ENDPOINTS, Views, failed};
+use warren_proto::control::{Consumer, FeedItem};
+use warren_state::{Key, Snapshot};
+use warren_vocabulary::{
+    ClusterConfig,
+    guard::{Failure, Progress, Unwatched},
+    resources::*,
+};
+
 use crate::views::{Name, Published};
 
 fn object(resource: &str, namespace: &str, revision: u64, mut value: Value) -> Object {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use warren_objects::quantity;
 use warren_proto::control::{EmptyDir, File, Files, HostPath, Volume, volume::Source};
 
-use super::{budget::Budget, references::References};
+use crate::{budget::Budget, references::References};
 
 const DEFAULT_MODE: i32 = 0o644;
 /// Volume sources that are understood; others are named in the pod's status.

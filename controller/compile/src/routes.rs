@@ -24,7 +24,7 @@ use warren_vocabulary::{
     resources::{SECRETS, SERVICES},
 };
 
-use super::{endpoints::Slices, references::Seen, view};
+use crate::{endpoints::Slices, references::Seen, view};
 
 /// What one Ingress asks for.
 #[derive(Default)]
