@@ -98,7 +98,7 @@ type Rows = (&'static str, &'static str, &'static [Row]);
 const STORED: &str = "stored, but not acted upon by this version of Warren";
 
 // Where fields are read.
-const COMPILER: &str = "controller/nodes/src/compile";
+const COMPILER: &str = "controller/compile/src";
 const PLANNERS: &str = "controller/plan/src";
 const API: &str = "controller/api/src";
 const CHECKS: &str = "controller/objects/src/validate";
