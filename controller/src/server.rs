@@ -30,10 +30,10 @@ use warren_nodes::{CertificateAuthority, Standing};
 use warren_runtime::{CancellationToken, tls::PeerIdentity};
 
 use crate::{
+    connection_limit::{ConnectionLimit, ConnectionPermit},
     guests::{Allowance, Guest, Guests},
     operations,
     patience::{Patient, Punctual},
-    places::{Place, Places},
 };
 
 /// How long a removed member has to read that it was.
@@ -168,7 +168,7 @@ pub(crate) async fn serve(
     let graceful = Arc::new(GracefulShutdown::new());
     let connections = tokio_util::task::TaskTracker::new();
     let guests = Guests::new(limits.guests);
-    let members = Places::new(limits.of_member);
+    let members = ConnectionLimit::new(limits.of_member);
     loop {
         let (stream, address) = tokio::select! {
             () = stop.cancelled() => break,
@@ -207,25 +207,30 @@ struct Client {
     address: IpAddr,
     limits: Limits,
     guests: Arc<Guests>,
-    members: Arc<Places>,
+    members: Arc<ConnectionLimit>,
 }
 
 /// How a connection is treated, by what its certificate is worth when it is made.
 enum Treatment {
     Guest(Guest),
     User,
-    Member { life: CancellationToken, _place: Place },
+    Member { life: CancellationToken, _permit: ConnectionPermit },
 }
 
 impl Treatment {
     /// `None` for a member that has too many already.
-    fn of(peer: Option<&PeerIdentity>, guest: Guest, routes: &Routes, members: &Arc<Places>) -> Option<Self> {
+    fn of(
+        peer: Option<&PeerIdentity>,
+        guest: Guest,
+        routes: &Routes,
+        members: &Arc<ConnectionLimit>,
+    ) -> Option<Self> {
         // Whoever has shown a certificate that is good is no guest any more.
         match peer.map(|peer| (routes.standing)(peer)) {
             None | Some(Standing::Stranger) => Some(Self::Guest(guest)),
             Some(Standing::User) => Some(Self::User),
             Some(Standing::Member { name, life }) => {
-                Some(Self::Member { life, _place: members.take(&name)? })
+                Some(Self::Member { life, _permit: members.take(&name)? })
             }
         }
     }
@@ -283,7 +288,7 @@ async fn connection(
             let asking = is_guest.then(|| client.guests.ask(client.address, Instant::now()));
             let (peer, routes) = (peer.clone(), routes.clone());
             async move {
-                let _place = match asking {
+                let _permit = match asking {
                     None => None,
                     Some(Some(place)) => Some(place),
                     Some(None) => return Ok(refusal()),

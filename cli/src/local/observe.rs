@@ -36,7 +36,7 @@ pub(crate) struct Remembered {
 
 /// What Docker has.
 #[derive(Debug)]
-pub(crate) struct Sight {
+pub(crate) struct DockerSnapshot {
     /// The cluster's controller, gateway and nodes.
     pub(crate) members: Vec<ContainerSummary>,
     /// All other containers of the machine.
@@ -44,7 +44,7 @@ pub(crate) struct Sight {
     pub(crate) network: Option<NetworkInspect>,
 }
 
-impl Sight {
+impl DockerSnapshot {
     pub(crate) async fn take(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Self> {
         let options = ListContainersOptionsBuilder::default().all(true).build();
         let all = engine.docker.list_containers(Some(options)).await.context("cannot list containers")?;
@@ -222,14 +222,14 @@ pub(super) mod tests {
     use super::*;
     use crate::args::{ClusterOption, NetworkOptions};
 
-    impl Sight {
+    impl DockerSnapshot {
         pub(crate) fn nothing() -> Self {
-            sight(Vec::new())
+            snapshot(Vec::new())
         }
     }
 
     /// A whole cluster, as Docker lists it.
-    pub(crate) fn running(cluster: &ClusterName, ports: Ports, nodes: u16) -> Sight {
+    pub(crate) fn running(cluster: &ClusterName, ports: Ports, nodes: u16) -> DockerSnapshot {
         let (api, http, https) = (ports.api.to_string(), ports.http.to_string(), ports.https.to_string());
         let gateway = [(HTTP_PORT_LABEL, http.as_str()), (HTTPS_PORT_LABEL, https.as_str())];
         let mut members = vec![
@@ -237,7 +237,7 @@ pub(super) mod tests {
             container(&cluster.gateway(), "gateway", &gateway),
         ];
         members.extend((1..=nodes).map(|number| container(&cluster.node(number), "node", &[])));
-        sight(members)
+        snapshot(members)
     }
 
     fn container(name: &str, role: &str, labels: &[(&str, &str)]) -> ContainerSummary {
@@ -250,8 +250,8 @@ pub(super) mod tests {
         }
     }
 
-    fn sight(members: Vec<ContainerSummary>) -> Sight {
-        Sight { members, others: Vec::new(), network: None }
+    fn snapshot(members: Vec<ContainerSummary>) -> DockerSnapshot {
+        DockerSnapshot { members, others: Vec::new(), network: None }
     }
 
     fn options(api_port: Option<u16>) -> UpOptions {
@@ -273,9 +273,9 @@ pub(super) mod tests {
 
     #[test]
     fn options_left_out_keep_what_is_there() {
-        let sight = sight(vec![container("dev-controller", "controller", &[(API_PORT_LABEL, "7000")])]);
-        assert_eq!(sight.ports(&options(None)), Ports { api: 7000, ..DEFAULT_PORTS });
-        assert_eq!(sight.ports(&options(Some(9000))), Ports { api: 9000, ..DEFAULT_PORTS });
+        let snapshot = snapshot(vec![container("dev-controller", "controller", &[(API_PORT_LABEL, "7000")])]);
+        assert_eq!(snapshot.ports(&options(None)), Ports { api: 7000, ..DEFAULT_PORTS });
+        assert_eq!(snapshot.ports(&options(Some(9000))), Ports { api: 9000, ..DEFAULT_PORTS });
     }
 
     #[test]
@@ -287,10 +287,14 @@ pub(super) mod tests {
             },
             ..options(None)
         };
-        let large = Sight::nothing().networks(&asks(Some("10.64.0.0/11"))).unwrap();
+        let large = DockerSnapshot::nothing().networks(&asks(Some("10.64.0.0/11"))).unwrap();
         assert_eq!((large.members(), Networks::default().members()), (8_191, 255));
-        assert!(Sight::nothing().networks(&asks(Some("10.32.0.0/12"))).is_err(), "it overlaps with services");
-        let made = |labels: &[(&str, &str)]| sight(vec![container("dev-controller", "controller", labels)]);
+        assert!(
+            DockerSnapshot::nothing().networks(&asks(Some("10.32.0.0/12"))).is_err(),
+            "it overlaps with services"
+        );
+        let made =
+            |labels: &[(&str, &str)]| snapshot(vec![container("dev-controller", "controller", labels)]);
         let before = made(&[]);
         assert_eq!(before.networks(&asks(None)).unwrap(), Networks::default());
         let error = before.networks(&asks(Some("10.64.0.0/11"))).unwrap_err().to_string();
@@ -327,12 +331,12 @@ pub(super) mod tests {
     #[test]
     fn missing_nodes_are_added_and_none_is_taken_away() {
         let dev = "dev".parse().unwrap();
-        let new = sight(Vec::new());
+        let new = snapshot(Vec::new());
         assert_eq!(
             names(&new.desired(&dev, None)),
             ["dev-controller", "dev-gateway", "dev-node-1", "dev-node-2", "dev-node-3"]
         );
-        let old = sight(vec![container("dev-node-1", "node", &[]), container("dev-node-4", "node", &[])]);
+        let old = snapshot(vec![container("dev-node-1", "node", &[]), container("dev-node-4", "node", &[])]);
         assert_eq!(names(&old.desired(&dev, None))[2..], ["dev-node-1", "dev-node-4"]);
         assert_eq!(names(&old.desired(&dev, Some(2)))[2..], ["dev-node-1", "dev-node-2", "dev-node-4"]);
     }

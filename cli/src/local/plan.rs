@@ -113,7 +113,7 @@ mod tests {
     }
 
     /// Every combination of what Docker may say about one container; without a network none is attached.
-    fn sightings(network: bool) -> Vec<Option<Seen>> {
+    fn observations(network: bool) -> Vec<Option<Seen>> {
         let mut all = vec![None];
         for state in [State::Running, State::Paused, State::Stopped] {
             for fingerprint in [None, Some("old".to_owned()), Some("new".to_owned())] {
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn it_converges_from_every_state_also_when_interrupted_and_then_rests() {
         for network in [false, true] {
-            for controller in sightings(network) {
-                for node in sightings(network) {
+            for controller in observations(network) {
+                for node in observations(network) {
                     for interrupted_after in 0..5 {
                         let mut observed = Observed { network, containers: BTreeMap::new() };
                         observed.containers.extend(controller.clone().map(|seen| ("c".to_owned(), seen)));

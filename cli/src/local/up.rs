@@ -14,7 +14,7 @@ use super::{
     image::Image,
     names::ClusterName,
     observe,
-    observe::Sight,
+    observe::DockerSnapshot,
     plan::{self, Plan, Step},
     preflight,
     progress::Progress,
@@ -39,11 +39,11 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
     let cluster = options.cluster.name.clone();
     let engine = Engine::connect().await?;
     preflight::machine(&engine).await?;
-    let sight = Sight::take(&engine, &cluster).await?;
-    let networks = sight.networks(&options)?;
-    let (ports, members) = (sight.ports(&options), sight.desired(&cluster, options.nodes));
-    preflight::ports_are_free(&cluster, &ports, &sight.held_ports(), &sight.others)?;
-    preflight::names_are_free(&cluster, &members, &sight.others)?;
+    let snapshot = DockerSnapshot::take(&engine, &cluster).await?;
+    let networks = snapshot.networks(&options)?;
+    let (ports, members) = (snapshot.ports(&options), snapshot.desired(&cluster, options.nodes));
+    preflight::ports_are_free(&cluster, &ports, &snapshot.held_ports(), &snapshot.others)?;
+    preflight::names_are_free(&cluster, &members, &snapshot.others)?;
 
     progress.now("importing the image");
     let image = Image::of_this_binary()?;
@@ -52,18 +52,18 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
     }
     image.tag_demonstration(&engine).await?;
 
-    for consequence in consequences(&sight, &ports, options.nodes, &cluster) {
+    for consequence in consequences(&snapshot, &ports, options.nodes, &cluster) {
         progress.done(consequence);
     }
-    let (socket, trusted_proxies) = (engine.socket.clone(), sight.trusted_proxies(&options));
+    let (socket, trusted_proxies) = (engine.socket.clone(), snapshot.trusted_proxies(&options));
     let layout = Layout { cluster, image: image.name(), socket, ports, trusted_proxies, networks };
     let desired: Vec<(Member, String)> =
         members.into_iter().map(|member| (member.clone(), layout.fingerprint(&member))).collect();
-    let plan = plan::plan(&desired, &sight.observed(&engine, &layout.cluster).await?);
+    let plan = plan::plan(&desired, &snapshot.observed(&engine, &layout.cluster).await?);
     let members: Vec<Member> = desired.into_iter().map(|(member, _)| member).collect();
     let up = Up { engine, layout, progress };
     up.carry_out(&plan, &members).await?;
-    up.forget_images(&sight.images()).await?;
+    up.forget_images(&snapshot.images()).await?;
     drop(up.progress);
     let extra = members.iter().filter(|member| member.role == Role::Node).count();
     output::print(summary(&up.layout, extra, &plan, started.elapsed()));
@@ -178,7 +178,7 @@ impl Up {
 
     /// Removes the images of earlier binaries, unless something uses them.
     async fn forget_images(&self, before: &BTreeSet<String>) -> anyhow::Result<()> {
-        let now = Sight::take(&self.engine, &self.layout.cluster).await?;
+        let now = DockerSnapshot::take(&self.engine, &self.layout.cluster).await?;
         let used: BTreeSet<&String> = now
             .members
             .iter()
@@ -195,10 +195,15 @@ impl Up {
 }
 
 /// What it means for people that a cluster that is there changes.
-fn consequences(sight: &Sight, now: &Ports, nodes: Option<u16>, cluster: &ClusterName) -> Vec<String> {
+fn consequences(
+    snapshot: &DockerSnapshot,
+    now: &Ports,
+    nodes: Option<u16>,
+    cluster: &ClusterName,
+) -> Vec<String> {
     let mut said = Vec::new();
     let option = cluster.option();
-    let before = sight.remembered_ports();
+    let before = snapshot.remembered_ports();
     if let Some(old) = before.api.filter(|old| *old != now.api) {
         said.push(format!(
             "the API moves from port {old} to {}: kubeconfigs that were handed out stop working; replace each by warren \
@@ -214,7 +219,7 @@ fn consequences(sight: &Sight, now: &Ports, nodes: Option<u16>, cluster: &Cluste
             ));
         }
     }
-    let there = sight.node_count(cluster);
+    let there = snapshot.node_count(cluster);
     if let Some(wanted) = nodes.filter(|_| there > 0) {
         let wanted = usize::from(wanted);
         if wanted > there {
@@ -261,8 +266,8 @@ mod tests {
     #[test]
     fn a_change_of_a_running_cluster_is_said_with_what_it_breaks() {
         let dev: ClusterName = "dev".parse().unwrap();
-        let sight = observe::tests::running(&dev, Ports { api: 6443, http: 8080, https: 8443 }, 3);
-        let said = |ports, nodes| consequences(&sight, &ports, nodes, &dev).join("\n");
+        let snapshot = observe::tests::running(&dev, Ports { api: 6443, http: 8080, https: 8443 }, 3);
+        let said = |ports, nodes| consequences(&snapshot, &ports, nodes, &dev).join("\n");
         let same = Ports { api: 6443, http: 8080, https: 8443 };
         assert_eq!(said(same, None), "");
         let moved = said(Ports { api: 7443, ..same }, Some(3));
@@ -272,6 +277,6 @@ mod tests {
         assert!(gateway.contains("HTTP moves") && gateway.contains("stay valid"), "{gateway}");
         assert!(said(same, Some(5)).contains("grows from 3 to 5"));
         assert!(said(same, Some(2)).contains("takes none away"));
-        assert_eq!(consequences(&Sight::nothing(), &same, Some(2), &dev), Vec::<String>::new());
+        assert_eq!(consequences(&DockerSnapshot::nothing(), &same, Some(2), &dev), Vec::<String>::new());
     }
 }

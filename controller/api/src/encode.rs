@@ -69,7 +69,7 @@ fn has_type(object: &Value) -> bool {
 impl Form {
     /// The text of a stored object when it goes out as it is.
     fn verbatim<'a>(&self, object: &'a Object) -> Option<&'a Bytes> {
-        (!self.kind.is_face() && has_type(&object.value)).then(|| object.json())
+        (!self.kind.is_converted() && has_type(&object.value)).then(|| object.json())
     }
 
     /// A whole answer about one object; a table of one row has columns only where they are new to the client.

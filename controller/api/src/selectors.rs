@@ -288,7 +288,7 @@ fn supports_field(kind: &Kind, field: &str) -> bool {
 /// A field as text; absent is empty, except where Kubernetes says otherwise.
 fn field_value(object: &Value, field: &str) -> String {
     let at = |path: &str| path.split('.').fold(object, |value, segment| &value[segment]);
-    // What events are about has another name in their other face.
+    // What events are about has another name in their other version.
     let value = match field {
         "reportingController" => at("reportingComponent"),
         "status.successful" => at("status.succeeded"),

@@ -29,7 +29,7 @@ use crate::{
     headers::MAX_FIELDS,
     metrics::{self, ActiveConnection},
     proxy::{self, Worker},
-    resume::{Place, Progress, Stream, peek, peer_has_ended},
+    resume::{HeldSlot, Progress, Stream, peek, peer_has_ended},
     wire::Wire,
 };
 
@@ -48,13 +48,13 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const SEND_BUFFER: usize = 32 << 10;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves a client's connection to its end. `place` when it outlives this process.
+/// Serves a client's connection to its end. `held_slot` when it outlives this process.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<TlsAcceptor>,
-    place: Option<Place>,
+    held_slot: Option<HeldSlot>,
     stop: CancellationToken,
 ) {
     // Clients behind a proxy share its connections.
@@ -62,7 +62,7 @@ pub(crate) async fn serve(
     let taking = worker.places.take(peer.ip());
     if taking.is_none() && !proxied {
         metrics::refused_connection();
-        return drop(Stream::new(stream, place));
+        return drop(Stream::new(stream, held_slot));
     }
     let _active = ActiveConnection::new();
     let _ = stream.set_nodelay(true);
@@ -75,14 +75,14 @@ pub(crate) async fn serve(
     let outcome = match tls {
         None => match timeout(HEADER_TIMEOUT, speaks_http2(&stream, &stop)).await {
             // Its state is in this process: the stream is an ordinary one.
-            Ok(Some(true)) => serve_http2(worker, client, Stream::passing(stream, place), &stop).await,
+            Ok(Some(true)) => serve_http2(worker, client, Stream::passing(stream, held_slot), &stop).await,
             Ok(Some(false)) => {
-                let stream = Stream::new(stream, place);
+                let stream = Stream::new(stream, held_slot);
                 let progress = stream.progress();
                 serve_http1(worker, client, stream, progress, &stop).await
             }
             // As if it had been served: an end that the client hears.
-            Ok(None) | Err(_) => return drop(Stream::new(stream, place)),
+            Ok(None) | Err(_) => return drop(Stream::new(stream, held_slot)),
         },
         Some(acceptor) => {
             let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await else {

@@ -29,7 +29,7 @@ use crate::{
     current::{Barrier, Routes},
     pool::{IDLE_TIMEOUT, Pool},
     proxy::{Patience, Worker},
-    resume::{self, Holder, Place, Resumed, witness},
+    resume::{self, HeldSlot, Holder, Resumed, witness},
     sockets::{Listener, listen},
 };
 
@@ -92,31 +92,31 @@ pub fn serve_with(
         threads => threads,
     };
     let (holder, left) = Holder::start(descriptors);
-    let mut shares: Vec<Share> =
-        (0..threads).map(|_| Share { holder: holder.clone(), ..Share::default() }).collect();
+    let mut inputs: Vec<WorkerInput> =
+        (0..threads).map(|_| WorkerInput { holder: holder.clone(), ..WorkerInput::default() }).collect();
     for (index, resumed) in left.resumed.into_iter().enumerate() {
-        shares[index % threads].resumed.push(resumed);
+        inputs[index % threads].resumed.push(resumed);
     }
     let (http, plain) = listen("http", listeners.http, threads, descriptors)?;
     let mut addresses = vec![("http", http)];
     // There are more sockets than threads when an earlier process had more threads.
     for (index, socket) in plain.into_iter().enumerate() {
-        shares[index % threads].sockets.push((socket, None));
+        inputs[index % threads].sockets.push((socket, None));
     }
     let tls = listeners.https.as_ref().map(|(_, config)| TlsAcceptor::from(config.clone()));
     if let Some((address, _)) = listeners.https {
         let (https, secure) = listen("https", address, threads, descriptors)?;
         addresses.push(("https", https));
         for (index, socket) in secure.into_iter().enumerate() {
-            shares[index % threads].sockets.push((socket, tls.clone()));
+            inputs[index % threads].sockets.push((socket, tls.clone()));
         }
     }
     let ports: Vec<u16> = addresses.iter().map(|(_, address)| address.port()).collect();
     for (index, stream) in left.new.into_iter().enumerate() {
         let port = stream.local_addr().map_or(0, |address| address.port());
         match ports.iter().position(|known| *known == port) {
-            Some(0) => shares[index % threads].new.push((stream, None)),
-            Some(_) => shares[index % threads].new.push((stream, tls.clone())),
+            Some(0) => inputs[index % threads].new.push((stream, None)),
+            Some(_) => inputs[index % threads].new.push((stream, tls.clone())),
             // An earlier configuration had other ports.
             None => {}
         }
@@ -127,7 +127,7 @@ pub fn serve_with(
     let limits = Limits::of(listeners.memory, threads);
     let proxies: Arc<[IpNet]> = listeners.trusted_proxies.into();
     let mut workers = Vec::with_capacity(threads);
-    for (index, share) in shares.into_iter().enumerate() {
+    for (index, input) in inputs.into_iter().enumerate() {
         let worker = Worker {
             routes: routes.clone(),
             pool: Arc::new(Pool::default()),
@@ -138,14 +138,14 @@ pub fn serve_with(
             places: Budget::new(limits.connections),
             in_flight: Budget::new(limits.requests),
         };
-        workers.push(start(index, share, Arc::new(worker), stop.clone())?);
+        workers.push(start(index, input, Arc::new(worker), stop.clone())?);
     }
     Ok(Serving { addresses, workers })
 }
 
 /// What one worker begins with.
 #[derive(Default)]
-struct Share {
+struct WorkerInput {
     sockets: Vec<(std::net::TcpListener, Option<TlsAcceptor>)>,
     /// Connections that an earlier process left.
     resumed: Vec<Resumed>,
@@ -158,7 +158,7 @@ struct Share {
 /// Starts one worker thread; the receiver ends with it.
 fn start(
     index: usize,
-    share: Share,
+    input: WorkerInput,
     worker: Arc<Worker>,
     stop: CancellationToken,
 ) -> anyhow::Result<oneshot::Receiver<()>> {
@@ -167,7 +167,7 @@ fn start(
     let barriers = worker.routes.register();
     let (done, ended) = oneshot::channel();
     let work = move || {
-        runtime.block_on(work(share, worker, barriers, stop));
+        runtime.block_on(work(input, worker, barriers, stop));
         let _ = done.send(());
     };
     std::thread::Builder::new()
@@ -178,28 +178,28 @@ fn start(
 }
 
 async fn work(
-    share: Share,
+    input: WorkerInput,
     worker: Arc<Worker>,
     barriers: mpsc::UnboundedReceiver<Barrier>,
     stop: CancellationToken,
 ) {
     tokio::spawn(pass_barriers(worker.pool.clone(), barriers));
     tokio::spawn(sweep(worker.pool.clone()));
-    let Share { sockets, resumed, new, holder } = share;
+    let WorkerInput { sockets, resumed, new, holder } = input;
     let hold = |stream: &_| holder.as_ref().and_then(|holder| holder.hold(stream));
-    let resumed = resumed.into_iter().map(|Resumed { stream, place }| (stream, None, Some(place)));
+    let resumed = resumed.into_iter().map(|Resumed { stream, held_slot }| (stream, None, Some(held_slot)));
     let new = new.into_iter().map(|(stream, tls)| {
-        let place = if tls.is_none() { hold(&stream) } else { None };
-        (stream, tls, place)
+        let held_slot = if tls.is_none() { hold(&stream) } else { None };
+        (stream, tls, held_slot)
     });
-    for (stream, tls, place) in resumed.chain(new) {
+    for (stream, tls, held_slot) in resumed.chain(new) {
         let adopted = stream.peer_addr().and_then(|peer| {
             stream.set_nonblocking(true)?;
             Ok((TcpStream::from_std(stream)?, peer))
         });
         // An error means that the client has left.
         if let Ok((stream, peer)) = adopted {
-            let serving = connection::serve(worker.clone(), stream, peer, tls, place, stop.clone());
+            let serving = connection::serve(worker.clone(), stream, peer, tls, held_slot, stop.clone());
             worker.connections.spawn(serving);
         }
     }
@@ -261,9 +261,10 @@ async fn accept(
         }
     };
     let hold = |stream: &std::net::TcpStream| holder.as_ref().and_then(|holder| holder.hold(stream));
-    let admit = |accepted: io::Result<(TcpStream, SocketAddr, Option<Place>)>| match accepted {
-        Ok((stream, peer, place)) => {
-            let serving = connection::serve(worker.clone(), stream, peer, tls.clone(), place, stop.clone());
+    let admit = |accepted: io::Result<(TcpStream, SocketAddr, Option<HeldSlot>)>| match accepted {
+        Ok((stream, peer, held_slot)) => {
+            let serving =
+                connection::serve(worker.clone(), stream, peer, tls.clone(), held_slot, stop.clone());
             worker.connections.spawn(serving);
             true
         }

@@ -19,7 +19,7 @@ use crate::{
     Nodes,
     identity::{self, Caller, Subject},
     join::refused,
-    leases::Admission,
+    leases::MachineCheck,
 };
 
 pub(crate) struct ControlService {
@@ -67,10 +67,10 @@ impl Control for ControlService {
         let nodes = Arc::clone(&self.nodes);
         self.nodes.streams.spawn(async move {
             let closing = nodes.closing.clone();
-            let mut seat = Seated { nodes: &nodes, caller: &caller, taken: false };
+            let mut binding = BoundMachine { nodes: &nodes, caller: &caller, taken: false };
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = answer_beats(&mut seat, request.into_inner(), answers) => {}
+                () = answer_beats(&mut binding, request.into_inner(), answers) => {}
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
@@ -126,14 +126,16 @@ impl Control for ControlService {
 }
 
 /// Refuses a second machine with the identity of the first.
-pub(crate) fn admit(nodes: &Nodes, caller: &Caller) -> Result<(), Status> {
+pub(crate) fn check_machine(nodes: &Nodes, caller: &Caller) -> Result<(), Status> {
     let now = Instant::now();
-    let Admission::Taken { first } = nodes.leases.lock().admit(&caller.name, &caller.seat, now) else {
+    let MachineCheck::BoundElsewhere { first } =
+        nodes.leases.lock().check_machine(&caller.name, &caller.boot, now)
+    else {
         return Ok(());
     };
     metrics::counter!("warren_nodes_refused_duplicates_total").increment(1);
     if first && let Some(unsaid) = nodes.duplicates.now() {
-        let machine = shown(&caller.seat);
+        let machine = shown(&caller.boot);
         tracing::error!(
             member = caller.name,
             machine,
@@ -186,37 +188,37 @@ impl Nodes {
 }
 
 /// The member's seat, held by a heartbeat stream.
-struct Seated<'a> {
+struct BoundMachine<'a> {
     nodes: &'a Nodes,
     caller: &'a Caller,
     taken: bool,
 }
 
-impl Seated<'_> {
+impl BoundMachine<'_> {
     fn hold(&mut self) -> Result<(), Status> {
-        admit(self.nodes, self.caller)?;
-        let (name, seat) = (&self.caller.name, &self.caller.seat);
-        self.nodes.leases.lock().sit(name, seat, !self.taken, Instant::now());
+        check_machine(self.nodes, self.caller)?;
+        let (name, boot) = (&self.caller.name, &self.caller.boot);
+        self.nodes.leases.lock().bind_machine(name, boot, !self.taken, Instant::now());
         self.taken = true;
         Ok(())
     }
 }
 
-impl Drop for Seated<'_> {
+impl Drop for BoundMachine<'_> {
     fn drop(&mut self) {
         if self.taken {
-            self.nodes.leases.lock().leave(&self.caller.name, &self.caller.seat);
+            self.nodes.leases.lock().release_machine(&self.caller.name, &self.caller.boot);
         }
     }
 }
 
 /// Answers each beat after it counts. Ends when the member hangs up, was removed, or lost its seat.
 async fn answer_beats(
-    seat: &mut Seated<'_>,
+    binding: &mut BoundMachine<'_>,
     mut beats: Streaming<HeartbeatRequest>,
     answers: mpsc::Sender<Result<HeartbeatResponse, Status>>,
 ) {
-    let (nodes, caller) = (seat.nodes, seat.caller);
+    let (nodes, caller) = (binding.nodes, binding.caller);
     loop {
         let beat = match beats.message().await {
             Ok(Some(beat)) => beat,
@@ -230,7 +232,7 @@ async fn answer_beats(
         let counted = caller
             .check(&nodes.store.snapshot())
             .and_then(|()| caller.consumer(beat.consumer))
-            .and_then(|consumer| seat.hold().map(|()| consumer));
+            .and_then(|consumer| binding.hold().map(|()| consumer));
         let answer = counted.map(|consumer| {
             metrics::counter!("warren_nodes_heartbeats_total").increment(1);
             let returned = nodes.leases.lock().beat(&caller.name, consumer, Instant::now());

@@ -15,7 +15,7 @@ use warren_vocabulary::member::{Member, MemberRole};
 /// The organization of every member's certificate.
 pub const MEMBERS: &str = "system:warren:members";
 /// A boot's identifier and a number.
-const LONGEST_SEAT: usize = 128;
+const LONGEST_BOOT: usize = 128;
 
 /// The CN of a member's certificate; `None` without a role.
 pub(crate) fn common_name(name: &str, role: Role) -> Option<String> {
@@ -36,7 +36,7 @@ pub(crate) struct Caller {
     /// The machine that the certificate is bound to, if that has a name.
     pub(crate) machine: Option<String>,
     /// The boot of the machine (or container) that it speaks from.
-    pub(crate) seat: String,
+    pub(crate) boot: String,
 }
 
 impl Caller {
@@ -68,8 +68,8 @@ impl Caller {
                 name = caller.name
             )));
         }
-        let seat = word(BOOT_WORD).filter(|seat| !seat.is_empty() && seat.len() <= LONGEST_SEAT);
-        caller.seat = seat.map(str::to_owned).ok_or_else(|| {
+        let boot = word(BOOT_WORD).filter(|boot| !boot.is_empty() && boot.len() <= LONGEST_BOOT);
+        caller.boot = boot.map(str::to_owned).ok_or_else(|| {
             Status::failed_precondition("a member must say which machine it speaks from: update warren there")
         })?;
         Ok(caller)
@@ -88,7 +88,7 @@ impl Caller {
             _ => return None,
         };
         let (id, machine) = (peer.member.clone(), peer.machine.clone());
-        (!name.is_empty()).then(|| Self { name: name.to_owned(), role, id, machine, seat: String::new() })
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), role, id, machine, boot: String::new() })
     }
 
     /// Whether this very membership still exists: the name, in the role, under the id and on the machine that the
@@ -225,7 +225,7 @@ mod tests {
         use tonic::Code::{AlreadyExists, FailedPrecondition, PermissionDenied};
         let node = peer("system:warren:node:a", MEMBERS);
         let own = stored(Some("id-1"), Some("m-1"));
-        assert_eq!(caller(&node, AGENT, &own).map(|caller| caller.seat), Ok("boot.1".to_owned()));
+        assert_eq!(caller(&node, AGENT, &own).map(|caller| caller.boot), Ok("boot.1".to_owned()));
         for (snapshot, why) in [
             (stored(Some("id-2"), Some("m-1")), "another membership of that name"),
             (stored(Some("id-1"), Some("m-2")), "another machine in the store"),

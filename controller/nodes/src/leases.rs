@@ -5,7 +5,7 @@
 //! again still finds out who is. The first time that it stood still since a member was heard, that member gets a
 //! whole term besides, for it may have to find its way back; as everyone does when the controller starts.
 //!
-//! A member speaks from one machine at a time. Its heartbeats hold its seat; a second machine with the same
+//! A member speaks from one machine at a time. Its heartbeats bind it to that machine; a second machine with the same
 //! identity (a copied state directory) is refused until the first has left or is silent.
 
 use std::{
@@ -24,7 +24,7 @@ const STALL: Duration = Duration::from_secs(1);
 const LONGEST: Duration = TICK.saturating_add(STALL);
 
 /// The machine that a member speaks from.
-struct Seat {
+struct MachineBinding {
     machine: String,
     /// Heartbeat streams that are open from there.
     streams: usize,
@@ -64,12 +64,12 @@ struct Process {
     level: Health,
 }
 
-/// A member, its processes and its seat.
+/// A member, its processes and its machine.
 #[derive(Default)]
 struct Heard {
     /// At most three.
     processes: Vec<Process>,
-    seat: Option<Seat>,
+    binding: Option<MachineBinding>,
     /// The machine that was last refused.
     refused: Option<String>,
     /// The judgement in which it was last expected.
@@ -93,13 +93,13 @@ impl Heard {
     }
 }
 
-/// What a machine is told that asks for a seat.
+/// What a machine is told that wants to speak as a member.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub(crate) enum MachineCheck {
     /// It may speak as the member.
-    Admitted,
+    Accepted,
     /// Another machine does. Whether this one is refused for the first time.
-    Taken { first: bool },
+    BoundElsewhere { first: bool },
 }
 
 /// Heartbeats, and what the planners were last woken for.
@@ -130,39 +130,45 @@ impl Leases {
     }
 
     /// Whether `machine` may speak as `member` now.
-    pub(crate) fn admit(&mut self, member: &str, machine: &str, now: Instant) -> Admission {
+    pub(crate) fn check_machine(&mut self, member: &str, machine: &str, now: Instant) -> MachineCheck {
         let clock = self.clock(now);
-        let Some(heard) = self.members.get_mut(member) else { return Admission::Admitted };
-        let Some(seat) = &heard.seat else { return Admission::Admitted };
-        if seat.machine == machine || seat.silence.lasts(clock) >= SUSPECT_AFTER {
-            return Admission::Admitted;
+        let Some(heard) = self.members.get_mut(member) else { return MachineCheck::Accepted };
+        let Some(binding) = &heard.binding else { return MachineCheck::Accepted };
+        if binding.machine == machine || binding.silence.lasts(clock) >= SUSPECT_AFTER {
+            return MachineCheck::Accepted;
         }
         let before = heard.refused.replace(machine.to_owned());
-        Admission::Taken { first: before.as_deref() != Some(machine) }
+        MachineCheck::BoundElsewhere { first: before.as_deref() != Some(machine) }
     }
 
     /// A heartbeat from `machine`, which was admitted, on a stream whose first one it is or not.
-    pub(crate) fn sit(&mut self, member: &str, machine: &str, first: bool, now: Instant) {
+    pub(crate) fn bind_machine(&mut self, member: &str, machine: &str, first: bool, now: Instant) {
         let silence = Silence::broken(self.clock(now));
         let heard = self.heard_mut(member);
-        match heard.seat.as_mut().filter(|seat| seat.machine == machine) {
-            Some(seat) => {
-                seat.silence = silence;
-                seat.streams += usize::from(first);
+        match heard.binding.as_mut().filter(|binding| binding.machine == machine) {
+            Some(binding) => {
+                binding.silence = silence;
+                binding.streams += usize::from(first);
             }
             None => {
-                heard.seat = Some(Seat { machine: machine.to_owned(), silence, streams: usize::from(first) });
+                heard.binding = Some(MachineBinding {
+                    machine: machine.to_owned(),
+                    silence,
+                    streams: usize::from(first),
+                });
             }
         }
     }
 
-    /// A heartbeat stream from `machine` ended; the last one frees the seat at once.
-    pub(crate) fn leave(&mut self, member: &str, machine: &str) {
+    /// A heartbeat stream from `machine` ended; the last one releases the member at once.
+    pub(crate) fn release_machine(&mut self, member: &str, machine: &str) {
         let Some(heard) = self.members.get_mut(member) else { return };
-        let Some(seat) = heard.seat.as_mut().filter(|seat| seat.machine == machine) else { return };
-        seat.streams = seat.streams.saturating_sub(1);
-        if seat.streams == 0 {
-            (heard.seat, heard.refused) = (None, None);
+        let Some(binding) = heard.binding.as_mut().filter(|binding| binding.machine == machine) else {
+            return;
+        };
+        binding.streams = binding.streams.saturating_sub(1);
+        if binding.streams == 0 {
+            (heard.binding, heard.refused) = (None, None);
         }
     }
 
@@ -210,7 +216,7 @@ impl Leases {
         for heard in self.members.values_mut() {
             let processes = heard.processes.iter_mut().map(|process| &mut process.silence);
             processes
-                .chain(heard.seat.as_mut().map(|seat| &mut seat.silence))
+                .chain(heard.binding.as_mut().map(|binding| &mut binding.silence))
                 .for_each(|silence| silence.forgive(clock));
         }
         Some(gap)
@@ -310,49 +316,56 @@ mod tests {
         let start = Instant::now();
         let mut leases = Leases::new(start);
         let at = |at| seconds(start, at);
-        assert_eq!(leases.admit("a", "one", at(0.0)), Admission::Admitted);
-        leases.sit("a", "one", true, at(0.0));
-        leases.sit("a", "one", true, at(0.1));
-        assert_eq!(leases.admit("a", "one", at(0.5)), Admission::Admitted, "its second process");
-        assert_eq!(leases.admit("b", "two", at(0.5)), Admission::Admitted, "another member");
-        assert_eq!(leases.admit("a", "two", at(0.5)), Admission::Taken { first: true });
-        assert_eq!(leases.admit("a", "two", at(0.7)), Admission::Taken { first: false });
+        assert_eq!(leases.check_machine("a", "one", at(0.0)), MachineCheck::Accepted);
+        leases.bind_machine("a", "one", true, at(0.0));
+        leases.bind_machine("a", "one", true, at(0.1));
+        assert_eq!(leases.check_machine("a", "one", at(0.5)), MachineCheck::Accepted, "its second process");
+        assert_eq!(leases.check_machine("b", "two", at(0.5)), MachineCheck::Accepted, "another member");
+        assert_eq!(leases.check_machine("a", "two", at(0.5)), MachineCheck::BoundElsewhere { first: true });
+        assert_eq!(leases.check_machine("a", "two", at(0.7)), MachineCheck::BoundElsewhere { first: false });
         run(&mut leases, start, 0.75, 1.5);
-        leases.sit("a", "one", false, at(1.5));
+        leases.bind_machine("a", "one", false, at(1.5));
         run(&mut leases, start, 1.75, 3.25);
-        assert_eq!(leases.admit("a", "two", at(3.4)), Admission::Taken { first: false });
-        assert_eq!(leases.admit("a", "three", at(3.4)), Admission::Taken { first: true });
-        assert_eq!(leases.admit("a", "two", at(3.5)), Admission::Admitted, "the first is silent");
-        leases.sit("a", "two", true, at(3.5));
+        assert_eq!(leases.check_machine("a", "two", at(3.4)), MachineCheck::BoundElsewhere { first: false });
+        assert_eq!(leases.check_machine("a", "three", at(3.4)), MachineCheck::BoundElsewhere { first: true });
+        assert_eq!(leases.check_machine("a", "two", at(3.5)), MachineCheck::Accepted, "the first is silent");
+        leases.bind_machine("a", "two", true, at(3.5));
         assert_eq!(
-            leases.admit("a", "one", at(3.6)),
-            Admission::Taken { first: true },
+            leases.check_machine("a", "one", at(3.6)),
+            MachineCheck::BoundElsewhere { first: true },
             "and is the second now"
         );
-        leases.leave("a", "one");
-        assert_eq!(leases.admit("a", "one", at(3.6)), Admission::Taken { first: false });
+        leases.release_machine("a", "one");
+        assert_eq!(leases.check_machine("a", "one", at(3.6)), MachineCheck::BoundElsewhere { first: false });
     }
 
     #[test]
-    fn a_machine_that_leaves_frees_the_seat_at_once() {
+    fn a_machine_that_leaves_releases_the_member_at_once() {
         let start = Instant::now();
         let mut leases = Leases::new(start);
-        leases.sit("a", "one", true, start);
-        leases.sit("a", "one", true, start);
-        leases.leave("a", "one");
-        assert_eq!(leases.admit("a", "two", start), Admission::Taken { first: true }, "one stream is left");
-        leases.leave("a", "one");
-        assert_eq!(leases.admit("a", "two", start), Admission::Admitted);
+        leases.bind_machine("a", "one", true, start);
+        leases.bind_machine("a", "one", true, start);
+        leases.release_machine("a", "one");
+        assert_eq!(
+            leases.check_machine("a", "two", start),
+            MachineCheck::BoundElsewhere { first: true },
+            "one stream is left"
+        );
+        leases.release_machine("a", "one");
+        assert_eq!(leases.check_machine("a", "two", start), MachineCheck::Accepted);
     }
 
     #[test]
-    fn our_own_stall_gives_nobodys_seat_away() {
+    fn our_own_stall_releases_no_member() {
         let start = Instant::now();
         let mut leases = Leases::new(start);
-        leases.sit("a", "one", true, start);
+        leases.bind_machine("a", "one", true, start);
         run(&mut leases, start, 0.0, 1.0);
         leases.forgive(seconds(start, 31.0));
-        assert_eq!(leases.admit("a", "two", seconds(start, 31.0)), Admission::Taken { first: true });
+        assert_eq!(
+            leases.check_machine("a", "two", seconds(start, 31.0)),
+            MachineCheck::BoundElsewhere { first: true }
+        );
     }
 
     #[test]

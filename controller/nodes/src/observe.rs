@@ -34,7 +34,7 @@ pub struct Observed {
 }
 
 /// Leases and cursors at one moment.
-struct Sight<'a> {
+struct LivenessSnapshot<'a> {
     leases: &'a Leases,
     cursors: &'a Cursors,
     /// How long this controller has been running.
@@ -42,7 +42,7 @@ struct Sight<'a> {
     now: Instant,
 }
 
-impl Sight<'_> {
+impl LivenessSnapshot<'_> {
     fn liveness(&self, member: &Member) -> Liveness {
         Liveness {
             silent_for: self.leases.silent_for(&member.name, Consumer::Agent, self.now),
@@ -84,7 +84,7 @@ impl Nodes {
         let members: Vec<_> = identity::members(&snapshot).collect();
         // Always in this order.
         let (leases, cursors) = (self.leases.lock(), self.cursors.lock());
-        let view = Sight {
+        let view = LivenessSnapshot {
             leases: &leases,
             cursors: &cursors,
             running: now.saturating_duration_since(self.started),

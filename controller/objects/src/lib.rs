@@ -5,8 +5,8 @@
 //! Which kinds there are says a [`Registry`]: those that are built in, and those that users defined.
 
 pub mod classes;
+mod conversions;
 pub mod defaults;
-mod faces;
 mod field;
 mod human;
 pub mod ingress_annotations;

@@ -76,7 +76,7 @@ impl Registry {
     }
 
     fn add(&mut self, kind: Kind) {
-        if !kind.is_face() {
+        if !kind.is_converted() {
             self.stored.insert(kind.resource.clone(), self.kinds.len());
         }
         self.kinds.push(Arc::new(kind));
@@ -129,7 +129,7 @@ impl Registry {
     /// A kind as an owner reference names it; the version of the group does not matter.
     pub fn named(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        self.kinds.iter().find(|entry| entry.kind == kind && entry.group == group && !entry.is_face())
+        self.kinds.iter().find(|entry| entry.kind == kind && entry.group == group && !entry.is_converted())
     }
 }
 

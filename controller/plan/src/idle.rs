@@ -42,7 +42,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
 /// The kind of a resource, if it is kept and not run.
 pub(crate) fn kind(resource: &str) -> Option<&'static Kind> {
     static IDLE: LazyLock<BTreeMap<&'static str, &'static Kind>> = LazyLock::new(|| {
-        let idle = KINDS.iter().filter(|kind| !kind.idle.is_empty() && !kind.is_face());
+        let idle = KINDS.iter().filter(|kind| !kind.idle.is_empty() && !kind.is_converted());
         idle.map(|kind| (&*kind.resource, kind)).collect()
     });
     IDLE.get(resource).copied()

@@ -14,7 +14,7 @@ use crate::{Author, Claim, Scope, deletion::DeleteOptions, scope};
 pub struct Intent<'a> {
     /// Who wants it.
     pub author: Author<'a>,
-    /// The kind that the client speaks of: a version that is stored, or another face of it.
+    /// The kind that the client speaks of: a version that is stored, or another version of it.
     pub kind: &'a Kind,
     /// Which object.
     pub key: &'a Key,

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     cache::{Answered, Key},
-    places::{Places, Standing},
+    permits::{PendingPermit, QueryPermits},
     upstream::Servers,
     wire::{Query, Response, code},
 };
@@ -36,7 +36,7 @@ pub(super) struct Forwarder {
     resolv_conf: PathBuf,
     servers: Servers,
     known: Answered,
-    places: Places,
+    permits: QueryPermits,
     under_way: Mutex<HashMap<Key, watch::Receiver<Told>>>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Forwarder {
 pub(super) struct Pending {
     query: Query,
     by_tcp: bool,
-    standing: Standing,
+    pending: PendingPermit,
 }
 
 impl Pending {
@@ -68,7 +68,7 @@ impl Forwarder {
             resolv_conf,
             servers: Servers::default(),
             known: Answered::new(),
-            places: Places::new(),
+            permits: QueryPermits::new(),
             under_way: Mutex::default(),
         }
     }
@@ -92,8 +92,8 @@ impl Forwarder {
             metrics::counter!("warren_netd_dns_cached_total").increment(1);
             return AtOnce::Said(answer);
         }
-        match self.places.ask(source) {
-            Some(standing) => AtOnce::Pending(Pending { query, by_tcp, standing }),
+        match self.permits.ask(source) {
+            Some(pending) => AtOnce::Pending(Pending { query, by_tcp, pending }),
             None => {
                 metrics::counter!("warren_netd_dns_refused_total").increment(1);
                 AtOnce::Said(query.answer(code::SERVER_FAILURE, false))
@@ -103,10 +103,10 @@ impl Forwarder {
 
     /// Waits for the answer; a failure when nobody gives one.
     pub(super) async fn finish(self: &Arc<Self>, pending: Pending) -> Vec<u8> {
-        let Pending { query, by_tcp, standing } = pending;
+        let Pending { query, by_tcp, pending } = pending;
         let failure = |query: &Query| query.answer(code::SERVER_FAILURE, false);
         let end = Instant::now() + PATIENCE;
-        let Some(_place) = standing.place(PATIENCE).await else {
+        let Some(_permit) = pending.permit(PATIENCE).await else {
             metrics::counter!("warren_netd_dns_refused_total").increment(1);
             return failure(&query);
         };

@@ -10,7 +10,7 @@ mod extremes;
 mod forward;
 mod handler;
 mod listen;
-mod places;
+mod permits;
 mod upstream;
 mod wire;
 

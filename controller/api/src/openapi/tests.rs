@@ -16,7 +16,7 @@ const WITHOUT_TYPE: &[(&str, &str, &str)] = &[
     ("discovery.k8s.io", "v1beta1", "EndpointSlice"),
     ("metrics.k8s.io", "v1beta1", "NodeMetrics"),
     ("metrics.k8s.io", "v1beta1", "PodMetrics"),
-    // Faces for kubectl 1.20; of the first not even the table of types knows more than its other version.
+    // Versions for kubectl 1.20; of the first not even the table of types knows more than its other version.
     ("batch", "v1beta1", "CronJob"),
     ("policy", "v1beta1", "PodDisruptionBudget"),
 ];

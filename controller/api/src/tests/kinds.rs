@@ -1,4 +1,4 @@
-//! Kinds that are stored and not yet acted upon, other faces, what is derived, and what is refused by name.
+//! Kinds that are stored and not yet acted upon, other versions, what is derived, and what is refused by name.
 
 use super::*;
 

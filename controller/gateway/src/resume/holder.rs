@@ -23,14 +23,14 @@ const TABLE: &str = "table";
 /// again before, which costs no message.
 const RELEASE: Duration = Duration::from_millis(500);
 
-/// Gives connections a place in the table and a duplicate at the supervisor.
+/// Gives connections a slot in the table and a duplicate at the supervisor.
 pub(crate) struct Holder {
     table: Table,
     descriptors: Descriptors,
-    places: Mutex<Places>,
+    free_slots: Mutex<FreeSlots>,
 }
 
-struct Places {
+struct FreeSlots {
     /// The last one used last; `true` where the supervisor still has the duplicate of an ended connection.
     free: Vec<(u16, bool)>,
     to_forget: usize,
@@ -39,7 +39,7 @@ struct Places {
 /// A connection that an earlier process left.
 pub(crate) struct Resumed {
     pub(crate) stream: TcpStream,
-    pub(crate) place: Place,
+    pub(crate) held_slot: HeldSlot,
 }
 
 /// What an earlier process left of its clients' connections.
@@ -75,8 +75,8 @@ impl Holder {
                 }
             }
         };
-        let places = Mutex::new(Places { free: Vec::new(), to_forget: 0 });
-        let holder = Arc::new(Self { table, descriptors: descriptors.clone(), places });
+        let free_slots = Mutex::new(FreeSlots { free: Vec::new(), to_forget: 0 });
+        let holder = Arc::new(Self { table, descriptors: descriptors.clone(), free_slots });
         let resumed = holder.take_over(left);
         (Some(holder), Left { resumed, new })
     }
@@ -86,26 +86,26 @@ impl Holder {
         let mut streams: Vec<Option<TcpStream>> = (0..SLOTS).map(|_| None).collect();
         for (name, descriptor) in left {
             match name.parse::<usize>().ok().and_then(|index| streams.get_mut(index)) {
-                Some(place) => *place = Some(descriptor.into()),
+                Some(held_slot) => *held_slot = Some(descriptor.into()),
                 None => self.descriptors.forget(&format!("{OWN}{name}")),
             }
         }
         let mut resumed = Vec::new();
-        let mut places = self.places.lock();
+        let mut free_slots = self.free_slots.lock();
         // Backwards, so that the lowest numbers are used first.
         for (index, stream) in (0..SLOTS as u16).zip(streams).rev() {
             let slot = self.table.slot(index.into());
             let judged = stream.as_ref().map(|stream| resume(slot, stream));
             match (stream, judged) {
                 (Some(stream), Some(Some((written, consumed)))) => {
-                    let place = Place { holder: self.clone(), index, written, consumed };
-                    resumed.push(Resumed { stream, place });
+                    let held_slot = HeldSlot { holder: self.clone(), index, written, consumed };
+                    resumed.push(Resumed { stream, held_slot });
                 }
                 (stream, _) => {
                     slot.free();
                     let left = stream.inspect(|stream| drop(stream.shutdown(Shutdown::Both))).is_some();
-                    places.to_forget += usize::from(left);
-                    places.free.push((index, left));
+                    free_slots.to_forget += usize::from(left);
+                    free_slots.free.push((index, left));
                 }
             }
         }
@@ -120,8 +120,8 @@ impl Holder {
     }
 
     /// Lets the supervisor hold a new connection. `None` when it cannot: then the connection ends with this process.
-    pub(crate) fn hold(self: &Arc<Self>, stream: &impl AsFd) -> Option<Place> {
-        let (index, held) = self.places.lock().free.pop()?;
+    pub(crate) fn hold(self: &Arc<Self>, stream: &impl AsFd) -> Option<HeldSlot> {
+        let (index, held) = self.free_slots.lock().free.pop()?;
         let slot = self.table.slot(index.into());
         // First, because a socket without a record is closed by the next process. One that is still held by this
         // number has other counters than a new one, or no client any more.
@@ -129,26 +129,26 @@ impl Holder {
         if let Err(error) = self.descriptors.try_keep(&format!("{OWN}{index}"), stream) {
             tracing::debug!(%error, "a connection is not held");
             slot.free();
-            self.places.lock().free.push((index, held));
+            self.free_slots.lock().free.push((index, held));
             return None;
         }
         if held {
-            self.places.lock().to_forget -= 1;
+            self.free_slots.lock().to_forget -= 1;
         }
-        Some(Place { holder: self.clone(), index, written: 0, consumed: 0 })
+        Some(HeldSlot { holder: self.clone(), index, written: 0, consumed: 0 })
     }
 
     fn release(&self, index: u16) {
         self.table.slot(index.into()).free();
-        let mut places = self.places.lock();
-        places.to_forget += 1;
-        places.free.push((index, true));
+        let mut free_slots = self.free_slots.lock();
+        free_slots.to_forget += 1;
+        free_slots.free.push((index, true));
     }
 
     /// Lets the supervisor close what has ended and was not replaced.
     fn forget(&self) {
-        let mut places = self.places.lock();
-        let Places { free, to_forget } = &mut *places;
+        let mut free_slots = self.free_slots.lock();
+        let FreeSlots { free, to_forget } = &mut *free_slots;
         if *to_forget == 0 {
             return;
         }
@@ -210,20 +210,20 @@ pub(crate) async fn forget_released(holder: Arc<Holder>) {
 }
 
 /// A connection's slot, and how far the connection has come when it was given. Free again when dropped.
-pub(crate) struct Place {
+pub(crate) struct HeldSlot {
     holder: Arc<Holder>,
     index: u16,
     pub(super) written: u64,
     pub(super) consumed: u64,
 }
 
-impl Place {
+impl HeldSlot {
     pub(super) fn slot(&self) -> &Slot {
         self.holder.table.slot(self.index.into())
     }
 }
 
-impl Drop for Place {
+impl Drop for HeldSlot {
     fn drop(&mut self) {
         self.holder.release(self.index);
     }

@@ -22,7 +22,7 @@ mod table;
 pub(crate) mod witness;
 
 pub(crate) use self::{
-    holder::{Holder, Place, Resumed, forget_released},
+    holder::{HeldSlot, Holder, Resumed, forget_released},
     kernel::{peek, peer_has_ended},
     stream::{Progress, Stream},
 };

@@ -19,7 +19,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     framing::{Kind, classify, head_length},
-    holder::Place,
+    holder::HeldSlot,
     kernel,
     table::{self, Record},
 };
@@ -73,7 +73,7 @@ pub(crate) struct Stream {
 
 /// How far a held connection has come.
 struct Watch {
-    place: Place,
+    held_slot: HeldSlot,
     progress: Arc<Progress>,
     /// Totals, as the kernel counts.
     written: u64,
@@ -114,13 +114,13 @@ enum Outcome {
 }
 
 impl Stream {
-    /// `place` when the supervisor holds the connection.
-    pub(crate) fn new(stream: TcpStream, place: Option<Place>) -> Self {
-        let watch = place.map(|place| Watch {
+    /// `held_slot` when the supervisor holds the connection.
+    pub(crate) fn new(stream: TcpStream, held_slot: Option<HeldSlot>) -> Self {
+        let watch = held_slot.map(|held_slot| Watch {
             progress: Progress::new(),
-            written: place.written,
-            consumed: place.consumed,
-            place,
+            written: held_slot.written,
+            consumed: held_slot.consumed,
+            held_slot,
             seen: 0,
             known: 0,
             request: Request::Head,
@@ -131,8 +131,8 @@ impl Stream {
     }
 
     /// A stream that is not watched, whatever it was before.
-    pub(crate) fn passing(stream: TcpStream, place: Option<Place>) -> Self {
-        Self { io: TokioIo::new(stream), held: place.is_some(), watch: None, ahead: 0 }
+    pub(crate) fn passing(stream: TcpStream, held_slot: Option<HeldSlot>) -> Self {
+        Self { io: TokioIo::new(stream), held: held_slot.is_some(), watch: None, ahead: 0 }
     }
 
     /// Where to report responses, while the connection is held.
@@ -249,7 +249,7 @@ impl Watch {
         if matches!(self.request, Request::Once { .. }) {
             // The last request is over; it was answered before it had been read.
             self.request = Request::Head;
-            self.place.slot().record(Record::idle(self.written, self.consumed));
+            self.held_slot.slot().record(Record::idle(self.written, self.consumed));
         }
         if self.request == Request::Head {
             match head_length(bytes, self.known) {
@@ -261,7 +261,7 @@ impl Watch {
                     }
                     Kind::Repeatable(body) | Kind::Once(body) => {
                         // Before hyper can see the end of the head, and anything can come of it.
-                        self.place.slot().busy();
+                        self.held_slot.slot().busy();
                         let missing = (head - self.known) as u64;
                         self.consume_known(stream)?;
                         self.request =
@@ -338,7 +338,7 @@ impl Watch {
                 return true;
             }
         }
-        let slot = self.place.slot();
+        let slot = self.held_slot.slot();
         slot.record(Record { written: self.written, consumed: self.consumed, response: length, request });
         slot.survived();
         true
@@ -367,7 +367,7 @@ impl Watch {
         if self.response.is_some() && self.progress.ended.load(Ordering::Relaxed) {
             // The response has ended, whatever its length was thought to be.
             if !matches!(self.request, Request::Once { missing: 1.., .. }) {
-                self.place.slot().record(Record::idle(self.written, self.consumed));
+                self.held_slot.slot().record(Record::idle(self.written, self.consumed));
             }
             self.finish();
         }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn caller(id: &str) -> Caller {
-        Caller { name: "a".into(), role: Role::Node, id: Some(id.into()), machine: None, seat: "boot".into() }
+        Caller { name: "a".into(), role: Role::Node, id: Some(id.into()), machine: None, boot: "boot".into() }
     }
 
     fn begin(calls: &Arc<Calls>, method: &str, now: Instant) -> Result<(Call, Duration), Status> {

@@ -50,7 +50,7 @@ async fn admit(nodes: &Arc<Nodes>, request: Request, next: Next) -> Result<Respo
             caller.name
         )));
     }
-    control::admit(nodes, &caller)?;
+    control::check_machine(nodes, &caller)?;
     nodes.adopt(&caller).await?;
     let snapshot = nodes.store.snapshot();
     let (call, wait) = nodes.calls.begin(&caller, policy, &snapshot, Instant::now())?;

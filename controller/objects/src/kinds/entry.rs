@@ -24,7 +24,7 @@ pub struct Entry {
     pub kind: &'static str,
     /// `deployments`.
     pub plural: &'static str,
-    /// The store's name of the resource, where it does not follow from plural and group: of a face in another group.
+    /// The store's name of the resource, where it does not follow from plural and group: of a version in another group.
     pub resource: &'static str,
     /// What kubectl also understands.
     pub short_names: &'static [&'static str],

@@ -60,8 +60,8 @@ pub const VERBS: &[&str] =
 pub enum Source {
     /// In the store, in this version.
     Stored,
-    /// In the store, in another version: this is another face of them.
-    Face(Face),
+    /// In the store, in another version: this is another version of them.
+    Converted(Conversion),
     /// Nowhere: they are made of something else whenever they are read.
     Derived,
     /// Nowhere: they are questions, answered at once.
@@ -70,10 +70,10 @@ pub enum Source {
 
 /// How a version that is not the stored one is shown and accepted.
 #[derive(Debug, Clone, Copy)]
-pub struct Face {
+pub struct Conversion {
     /// A stored object in this version.
     pub show: fn(&Value) -> Value,
-    /// An object of this version as it is stored; absent for a face that can only be read.
+    /// An object of this version as it is stored; absent for a version that can only be read.
     pub store: Option<fn(&Value) -> Value>,
 }
 
@@ -191,8 +191,9 @@ pub static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
     ];
     let entries: Vec<&'static Entry> = groups.into_iter().flatten().collect();
     let stored = |entry: &'static Entry| {
-        let is_it =
-            |other: &&Entry| !matches!(other.source, Source::Face(_)) && resource(other) == resource(entry);
+        let is_it = |other: &&Entry| {
+            !matches!(other.source, Source::Converted(_)) && resource(other) == resource(entry)
+        };
         entries.iter().copied().find(is_it).unwrap_or(entry)
     };
     entries.iter().map(|entry| Kind::built_in(entry, stored(entry))).collect()
@@ -272,14 +273,14 @@ impl Kind {
     }
 
     /// Whether another version is what is stored.
-    pub fn is_face(&self) -> bool {
-        matches!(self.source, Source::Face(_))
+    pub fn is_converted(&self) -> bool {
+        matches!(self.source, Source::Converted(_))
     }
 
     /// A stored object in this version, if that is not the stored one.
     pub fn shown(&self, stored: &Value) -> Option<Value> {
         match self.source {
-            Source::Face(face) => Some((face.show)(stored)),
+            Source::Converted(conversion) => Some((conversion.show)(stored)),
             _ => None,
         }
     }
@@ -287,7 +288,7 @@ impl Kind {
     /// An object of this version as it is stored, if that is another one.
     pub fn stored(&self, shown: &Value) -> Option<Value> {
         match self.source {
-            Source::Face(Face { store: Some(store), .. }) => Some(store(shown)),
+            Source::Converted(Conversion { store: Some(store), .. }) => Some(store(shown)),
             _ => None,
         }
     }
@@ -381,7 +382,7 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
 
 /// The built-in kind of a resource, in the version that is stored.
 pub fn of(resource: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.resource == resource && !kind.is_face())
+    KINDS.iter().find(|kind| kind.resource == resource && !kind.is_converted())
 }
 
 /// Groups and kinds of Kubernetes that are refused by name, and why. An empty plural stands for the whole group. They
@@ -427,13 +428,14 @@ mod tests {
         for kind in KINDS.iter() {
             let name = &kind.kind;
             assert!(!name.is_empty() && !kind.plural.is_empty());
-            let stored =
-                |other: &&Kind| other.resource == kind.resource && !matches!(other.source, Source::Face(_));
+            let stored = |other: &&Kind| {
+                other.resource == kind.resource && !matches!(other.source, Source::Converted(_))
+            };
             assert_eq!(KINDS.iter().filter(stored).count(), 1, "{name}");
             let writable = kind.verbs.contains(&"update");
             match kind.source {
                 Source::Stored => assert_eq!(writable, kind.refusal.is_empty(), "{name}"),
-                Source::Face(face) => assert_eq!(writable, face.store.is_some(), "{name}"),
+                Source::Converted(conversion) => assert_eq!(writable, conversion.store.is_some(), "{name}"),
                 // Only what is made of stored objects alone has a history to watch.
                 Source::Derived => assert!(kind.verbs.starts_with(&["get", "list"]), "{name}"),
                 Source::Answered => assert_eq!(kind.verbs, ["create"], "{name}"),

@@ -191,7 +191,11 @@ fn a_registry_lasts_as_long_as_what_defines_its_kinds() {
 fn built_in_kinds_answer_the_same_questions() {
     let registry = Registry::built_in();
     assert_eq!(registry.find("apps", "v1", "deployments").unwrap().resource, "deployments.apps");
-    assert_eq!(registry.stored("events").unwrap().api_version(), "v1", "a face is not what is stored");
+    assert_eq!(
+        registry.stored("events").unwrap().api_version(),
+        "v1",
+        "a converted version is not what is stored"
+    );
     assert!(registry.named("v1", "Deployment").is_none());
     assert!(registry.named("example.com/v1", "Backup").is_none(), "nobody defined it");
 }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    faces,
+    conversions,
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, has, int, is_empty, items, text},
-    kinds::{ALL, Entry, Face, PLAIN, STATUS, Source},
+    kinds::{ALL, Conversion, Entry, PLAIN, STATUS, Source},
     quantity as quantities,
     table::{AGE, Column, NAME, age, column, name, number},
     validate::{in_range, one_of, one_of_if_set, required_text},
@@ -33,7 +33,10 @@ pub(crate) const ENTRY: Entry = Entry {
 // What `kubectl autoscale` writes.
 pub(crate) const V1: Entry = Entry {
     version: "v1",
-    source: Source::Face(Face { show: faces::autoscaler_v1, store: Some(faces::autoscaler_from_v1) }),
+    source: Source::Converted(Conversion {
+        show: conversions::autoscaler_v1,
+        store: Some(conversions::autoscaler_from_v1),
+    }),
     ..ENTRY
 };
 

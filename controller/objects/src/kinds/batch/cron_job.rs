@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
+    conversions,
     defaults::workload::fill_template,
-    faces,
     field::{Errors, Path},
     human,
     json::{at, default_to, ensure_map, get, has, items, text, truth},
-    kinds::{ALL, Entry, Face, PLAIN, STATUS, Source},
+    kinds::{ALL, Conversion, Entry, PLAIN, STATUS, Source},
     table::{
         AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR, age, column, containers_and_images, name, or_none,
         selector,
@@ -36,7 +36,10 @@ pub(crate) const ENTRY: Entry = Entry {
 // What kubectl 1.20 writes by `create cronjob`, and reads by `describe`.
 pub(crate) const V1BETA1: Entry = Entry {
     version: "v1beta1",
-    source: Source::Face(Face { show: faces::cron_job_v1beta1, store: Some(faces::cron_job_from_v1beta1) }),
+    source: Source::Converted(Conversion {
+        show: conversions::cron_job_v1beta1,
+        store: Some(conversions::cron_job_from_v1beta1),
+    }),
     ..ENTRY
 };
 

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    faces,
+    conversions,
     field::{Errors, Path},
     json::{default_to, get, has, int, items, items_mut, text},
-    kinds::{Entry, Face, PLAIN, Source},
+    kinds::{Conversion, Entry, PLAIN, Source},
     table::{AGE, Column, NAME, age, column, first_few, name},
     validate::{Unique, formats, formed, handlers, immutable, one_of},
 };
@@ -30,7 +30,7 @@ pub(crate) const ENTRY: Entry = Entry {
 // For kubectl 1.20, whose `describe endpointslice` knows no other version.
 pub(crate) const V1BETA1: Entry = Entry {
     version: "v1beta1",
-    source: Source::Face(Face { show: faces::slice_v1beta1, store: None }),
+    source: Source::Converted(Conversion { show: conversions::slice_v1beta1, store: None }),
     verbs: &["get", "list", "watch"],
     refusal: "discovery.k8s.io/v1beta1 is served to be read only: write discovery.k8s.io/v1 instead",
     ..ENTRY

@@ -1,8 +1,8 @@
 //! Event: its entry.
 
 use crate::{
-    faces,
-    kinds::{Entry, Face, PLAIN, Source},
+    conversions,
+    kinds::{Conversion, Entry, PLAIN, Source},
 };
 
 // The events of the core group, as newer clients write them.
@@ -12,7 +12,10 @@ pub(crate) const ENTRY: Entry = Entry {
     plural: "events",
     resource: "events",
     short_names: &["ev"],
-    source: Source::Face(Face { show: faces::event_v1, store: Some(faces::event_from_v1) }),
+    source: Source::Converted(Conversion {
+        show: conversions::event_v1,
+        store: Some(conversions::event_from_v1),
+    }),
     fields: &[
         "reason",
         "regarding.apiVersion",

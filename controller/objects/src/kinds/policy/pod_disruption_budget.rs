@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    faces,
+    conversions,
     field::{Errors, Path},
     json::{at, get, has, text},
-    kinds::{Entry, Face, PLAIN, STATUS, Source},
+    kinds::{Conversion, Entry, PLAIN, STATUS, Source},
     table::{AGE, Column, NAME, age, column, name, number},
     validate::{meta, one_of_if_set, workload},
 };
@@ -30,7 +30,10 @@ pub(crate) const ENTRY: Entry = Entry {
 // What kubectl 1.20 writes by `create poddisruptionbudget`, and reads by `describe`.
 pub(crate) const V1BETA1: Entry = Entry {
     version: "v1beta1",
-    source: Source::Face(Face { show: faces::budget_v1beta1, store: Some(faces::budget_from_v1beta1) }),
+    source: Source::Converted(Conversion {
+        show: conversions::budget_v1beta1,
+        store: Some(conversions::budget_from_v1beta1),
+    }),
     ..ENTRY
 };
 

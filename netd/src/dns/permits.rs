@@ -12,40 +12,40 @@ const LIMITS: Limits = Limits { places: 512, share: 32, line: 128, lines: 2_048 
 
 /// The places, and who stands in line for one.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Mutex<Shares<oneshot::Sender<Place>>>>);
+pub(super) struct QueryPermits(Arc<Mutex<Shares<oneshot::Sender<QueryPermit>>>>);
 
 /// A place; it is given back when it is dropped.
-pub(super) struct Place {
-    places: Places,
+pub(super) struct QueryPermit {
+    permits: QueryPermits,
     source: IpAddr,
     kept: bool,
 }
 
 /// Where somebody stands who asked for a place.
-pub(super) enum Standing {
+pub(super) enum PendingPermit {
     /// It has one.
-    Has(Place),
+    Has(QueryPermit),
     /// It will be told.
-    Waits(oneshot::Receiver<Place>),
+    Waits(oneshot::Receiver<QueryPermit>),
 }
 
-impl Standing {
+impl PendingPermit {
     /// The place, unless that takes longer than `patience`.
-    pub(super) async fn place(self, patience: Duration) -> Option<Place> {
+    pub(super) async fn permit(self, patience: Duration) -> Option<QueryPermit> {
         match self {
-            Self::Has(place) => Some(place),
+            Self::Has(permit) => Some(permit),
             Self::Waits(told) => tokio::time::timeout(patience, told).await.ok()?.ok(),
         }
     }
 }
 
-impl Places {
+impl QueryPermits {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Shares::new(LIMITS))))
     }
 
     /// Asks for a place; `None` when `source` has too many who wait.
-    pub(super) fn ask(&self, source: IpAddr) -> Option<Standing> {
+    pub(super) fn ask(&self, source: IpAddr) -> Option<PendingPermit> {
         let mut told = None;
         let ticket = || {
             let (tell, receiver) = oneshot::channel();
@@ -54,8 +54,10 @@ impl Places {
         };
         let asked = self.0.lock().ask(source, ticket);
         match asked {
-            Asked::Granted => Some(Standing::Has(Place { places: self.clone(), source, kept: true })),
-            Asked::Waits => told.map(Standing::Waits),
+            Asked::Granted => {
+                Some(PendingPermit::Has(QueryPermit { permits: self.clone(), source, kept: true }))
+            }
+            Asked::Waits => told.map(PendingPermit::Waits),
             Asked::Refused => None,
         }
     }
@@ -66,7 +68,7 @@ impl Places {
         loop {
             let next = self.0.lock().give_back(from);
             let Some((next, tell)) = next else { return };
-            match tell.send(Place { places: self.clone(), source: next, kept: true }) {
+            match tell.send(QueryPermit { permits: self.clone(), source: next, kept: true }) {
                 Ok(()) => return,
                 // It must not give itself back, one inside of the other: this loop does.
                 Err(mut refused) => refused.kept = false,
@@ -76,10 +78,10 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueryPermit {
     fn drop(&mut self) {
         if self.kept {
-            self.places.give_back(self.source);
+            self.permits.give_back(self.source);
         }
     }
 }
@@ -90,16 +92,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_place_goes_past_those_who_gave_up() {
-        let places = Places::new();
+        let permits = QueryPermits::new();
         let source = IpAddr::from([10, 42, 1, 2]);
-        let held: Vec<_> = (0..LIMITS.share).map(|_| places.ask(source).expect("a place")).collect();
-        let gone = places.ask(source).expect("in line");
-        assert!(gone.place(Duration::ZERO).await.is_none());
-        let waits = places.ask(source).expect("in line");
+        let held: Vec<_> = (0..LIMITS.share).map(|_| permits.ask(source).expect("a place")).collect();
+        let gone = permits.ask(source).expect("in line");
+        assert!(gone.permit(Duration::ZERO).await.is_none());
+        let waits = permits.ask(source).expect("in line");
         drop(held);
-        assert!(waits.place(Duration::from_secs(10)).await.is_some());
+        assert!(waits.permit(Duration::from_secs(10)).await.is_some());
         // Nothing is held any more: the whole share is there.
-        let again: Vec<_> = (0..LIMITS.share).map(|_| places.ask(source)).collect();
-        assert!(again.iter().all(|standing| matches!(standing, Some(Standing::Has(_)))));
+        let again: Vec<_> = (0..LIMITS.share).map(|_| permits.ask(source)).collect();
+        assert!(again.iter().all(|pending| matches!(pending, Some(PendingPermit::Has(_)))));
     }
 }
