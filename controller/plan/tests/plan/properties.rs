@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::json;
+use warren_plan::Planner;
 use warren_state::{Key, Object, Snapshot};
-use warren_vocabulary::resources::*;
+use warren_vocabulary::{guard::Unwatched, resources::*};
 
 use crate::model::{Model, is_ready, rolling};
 
@@ -203,9 +204,18 @@ proptest! {
             text.bytes().fold(seed, |hash, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte))
         });
         let objects = shuffled.into_iter().map(|(key, (revision, value))| Object::new(key.clone(), *revision, value.clone()));
-        let mut world = model.world();
-        world.snapshot = Arc::new(Snapshot::from_objects(model.revision, objects));
-        prop_assert_eq!(warren_plan::plan(&world, model.now), model.plan());
+        // A planner that met the objects in another order, one after the other, comes to the same.
+        let (mut planner, mut world, mut state) = (Planner::default(), model.world(), Snapshot::from_objects(0, []));
+        let mut last = warren_plan::Plan::default();
+        for object in objects {
+            state.insert(Arc::new(object));
+            state.revision = model.revision;
+            world.snapshot = Arc::new(state.clone());
+            last = planner.plan(&world, model.now, &Unwatched);
+        }
+        let fresh = warren_plan::plan(&world, model.now);
+        prop_assert_eq!(&fresh, &model.plan());
+        prop_assert_eq!(last, fresh);
     }
 
     #[test]
