@@ -109,6 +109,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Count,
             "Objects that were encoded for the disk and for readers.",
         ),
+        (
+            Counter,
+            "warren_store_decodings_total",
+            Count,
+            "Replaced objects that were read again from their text, for those who come late.",
+        ),
         (Gauge, "warren_store_full", Count, "1 while writes are refused because the disk is full."),
         (Histogram, "warren_nodes_compile_seconds", Seconds, "Time to compile the members' instructions."),
         (

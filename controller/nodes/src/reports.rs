@@ -169,7 +169,7 @@ impl Nodes {
             let key = events::key(event);
             let known = snapshot.get(&key);
             let uid = uuid::Uuid::new_v4().to_string();
-            let value = events::next(known.map(|known| &known.value), event, &caller.name, &uid, now);
+            let value = events::next(known.map(|known| &*known.value), event, &caller.name, &uid, now);
             Ok(Some(put(known, key, value)))
         });
         match recorded.await {

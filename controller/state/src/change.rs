@@ -22,6 +22,13 @@ impl Event {
         Self { key, previous, current, departed: OnceLock::new() }
     }
 
+    /// The same, with what it was before as text.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let previous = self.previous.as_ref().map(|previous| Arc::new(previous.folded()));
+        Self::new(self.key.clone(), previous, self.current.clone())
+    }
+
     /// What it was before, at the revision at which it ceased to be that: the last that a watch shows of it. Made
     /// once, for all watches.
     pub fn departed(&self, revision: u64) -> Option<&Arc<Object>> {

@@ -5,11 +5,13 @@
 //! that keeps it.
 
 mod change;
+mod document;
 mod object;
 mod snapshot;
 mod transaction;
 
 pub use change::{Change, Event};
+pub use document::Document;
 pub use object::{Key, KeyError, Object, at};
 pub use snapshot::{Difference, Snapshot};
 pub use transaction::{Precondition, Transaction, Write};

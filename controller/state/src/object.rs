@@ -11,6 +11,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::Document;
+
 /// What an object is called. Ordered by resource, namespace, name, so that a list is a range.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -74,31 +76,45 @@ pub struct Object {
     /// The revision of the commit that wrote it.
     pub revision: u64,
     /// The JSON, with `metadata.resourceVersion` equal to `revision`.
-    pub value: Value,
+    pub value: Document,
     json: OnceLock<Bytes>,
     typed: OnceLock<Result<Arc<dyn Any + Send + Sync>, String>>,
 }
 
 impl Object {
     /// An object; stamps `metadata.resourceVersion`.
-    pub fn new(key: Key, revision: u64, mut value: Value) -> Self {
+    pub fn new(key: Key, revision: u64, value: impl Into<Document>) -> Self {
+        let mut value = value.into();
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), Value::String(revision.to_string()));
         }
         Self { key, revision, value, json: OnceLock::new(), typed: OnceLock::new() }
     }
 
+    /// The same object, held as its text until it is looked at: for what is kept and seldom read.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let text = self.json();
+        Self {
+            key: self.key.clone(),
+            revision: self.revision,
+            value: Document::of_text(text.clone()),
+            json: text.clone().into(),
+            typed: OnceLock::new(),
+        }
+    }
+
     /// The value as JSON text, made once per revision: the file, every reader and every watcher share it.
     pub fn json(&self) -> &Bytes {
         self.json.get_or_init(|| {
             metrics::counter!("warren_store_encodings_total").increment(1);
-            serde_json::to_vec(&self.value).expect("a JSON value can be written as JSON").into()
+            serde_json::to_vec(&*self.value).expect("a JSON value can be written as JSON").into()
         })
     }
 
     /// A typed view, parsed once per revision. One resource has one type; asking for another is an error.
     pub fn typed<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<T>, String> {
-        let parsed = self.typed.get_or_init(|| match T::deserialize(&self.value) {
+        let parsed = self.typed.get_or_init(|| match T::deserialize(&*self.value) {
             Ok(view) => Ok(Arc::new(view) as Arc<dyn Any + Send + Sync>),
             Err(error) => Err(format!("{}: {error}", self.key)),
         });
@@ -136,6 +152,16 @@ pub fn at<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folded_object_is_the_same() {
+        let value =
+            serde_json::json!({"metadata": {"name": "a"}, "data": {"k": [1, 2.5, -3, null, "\u{1f407}"]}});
+        let object = Object::new(Key::new("configmaps", "d", "a"), 7, value);
+        let folded = object.folded().folded();
+        assert_eq!(folded, object);
+        assert_eq!((folded.json(), &folded.value["data"]["k"][1]), (object.json(), &serde_json::json!(2.5)));
+    }
 
     #[test]
     fn a_key_is_read_as_it_is_written() {

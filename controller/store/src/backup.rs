@@ -65,7 +65,7 @@ impl Backup {
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.snapshot.iter().map(|object| {
             let (value, sealed) = if seal::is_sealed(&object.key) {
-                let json = serde_json::to_vec(&object.value).expect("a JSON value can be written as JSON");
+                let json = serde_json::to_vec(&*object.value).expect("a JSON value can be written as JSON");
                 let sealed = seal::seal(&self.key, &object.key, object.revision, &json);
                 (None, Some(STANDARD.encode(sealed)))
             } else {

@@ -77,7 +77,7 @@ proptest! {
             let found = reopened(directory.path());
             prop_assert_eq!(found.revision, revision);
             let found: BTreeMap<_, _> =
-                found.objects.into_iter().map(|object| (object.key, (object.revision, object.value))).collect();
+                found.objects.into_iter().map(|object| (object.key, (object.revision, object.value.clone()))).collect();
             prop_assert!(found == expected, "after {folds} folds, at revision {revision}");
         }
     }
@@ -125,7 +125,7 @@ fn flaky(path: &Path, flushes_left: &Arc<AtomicI64>) -> Result<Database, redb::E
 fn put(held: &Snapshot, engine: &mut Redb, name: &str) -> Result<Snapshot, Failure> {
     let key = crate::Key::new("secrets", "default", name);
     let object = Object::new(key.clone(), held.revision + 1, json!({"metadata": {"name": name}}));
-    let bytes = serde_json::to_vec(&object.value).expect("JSON");
+    let bytes = serde_json::to_vec(&*object.value).expect("JSON");
     engine.persist(held, held.revision + 1, &[(key.clone(), Some((held.revision + 1, bytes.into())))])?;
     let mut next = held.clone();
     next.revision += 1;

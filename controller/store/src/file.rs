@@ -182,7 +182,7 @@ pub(crate) fn create<'a>(
         let mut table = transaction.open_table(OBJECTS)?;
         for object in objects {
             // Not the object's own text, which it would keep.
-            let json = serde_json::to_vec(&object.value).expect("a JSON value can be written as JSON");
+            let json = serde_json::to_vec(&*object.value).expect("a JSON value can be written as JSON");
             let name = encode_key(&object.key);
             let value = encode(kek, &object.key, object.revision, &json);
             head.sum ^= hash(&name, object.revision, &value);

@@ -23,6 +23,9 @@ pub struct Expired {
 const CAPACITY: usize = 16_384;
 /// How many bytes they may keep: the text of what was replaced or deleted. What is still there costs history nothing.
 const BYTES: usize = 64 << 20;
+/// So many changes are held as values: those who follow closely look at them. What older ones replaced is held as text,
+/// which takes about a tenth of the memory, and is read again by those who come late.
+const FRESH: usize = 256;
 /// What an event costs that keeps nothing.
 const EVENT: usize = 256;
 
@@ -42,12 +45,37 @@ impl Remembered {
 
 struct Inner {
     changes: VecDeque<Remembered>,
+    /// How many of them, from the oldest on, are folded.
+    folded: usize,
     /// What all of them cost.
     bytes: usize,
     /// The revision before the first remembered change.
     floor: u64,
     newest: u64,
     closed: bool,
+}
+
+impl Inner {
+    /// Folds what a change replaced, where the change that made it shows it, too. Answers with what is not needed any more.
+    fn fold(&mut self, place: usize) -> Vec<Arc<[Event]>> {
+        let folded: Arc<[Event]> = self.changes[place].change.events.iter().map(Event::folded).collect();
+        let mut unfolded = Vec::new();
+        for previous in folded.iter().filter_map(|event| event.previous.as_ref()) {
+            let made = self.changes.partition_point(|other| other.change.revision < previous.revision);
+            let maker = self.changes.get_mut(made).filter(|maker| maker.change.revision == previous.revision);
+            let Some(maker) = maker else { continue };
+            let shown = |event: &Event| match &event.current {
+                Some(current) if current.key == previous.key => {
+                    Event::new(event.key.clone(), event.previous.clone(), Some(Arc::clone(previous)))
+                }
+                _ => event.clone(),
+            };
+            let events = maker.change.events.iter().map(shown).collect();
+            unfolded.push(std::mem::replace(&mut maker.change.events, events));
+        }
+        unfolded.push(std::mem::replace(&mut self.changes[place].change.events, folded));
+        unfolded
+    }
 }
 
 /// The last [`CAPACITY`] changes, or fewer when they are large: at most [`BYTES`], and the newest in any case.
@@ -58,16 +86,24 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn new(revision: u64) -> Arc<Self> {
-        let inner =
-            Inner { changes: VecDeque::new(), bytes: 0, floor: revision, newest: revision, closed: false };
+        let inner = Inner {
+            changes: VecDeque::new(),
+            folded: 0,
+            bytes: 0,
+            floor: revision,
+            newest: revision,
+            closed: false,
+        };
         Arc::new(Self { inner: Mutex::new(inner), grown: Notify::new() })
     }
 
     pub(crate) fn extend(&self, changes: impl IntoIterator<Item = Change>) {
         // Weighed before the lock is taken, which every watcher waits for.
         let changes: Vec<_> = changes.into_iter().map(Remembered::new).collect();
+        let mut unfolded = Vec::new();
         {
             let mut inner = self.inner.lock();
+            let inner = &mut *inner;
             for remembered in changes {
                 inner.newest = remembered.change.revision;
                 inner.bytes = inner.bytes.saturating_add(remembered.bytes);
@@ -77,8 +113,16 @@ impl History {
                 let Some(dropped) = inner.changes.pop_front() else { break };
                 inner.bytes = inner.bytes.saturating_sub(dropped.bytes);
                 inner.floor = dropped.change.revision;
+                inner.folded = inner.folded.saturating_sub(1);
+            }
+            while inner.changes.len() - inner.folded > FRESH {
+                let next = inner.folded;
+                unfolded.extend(inner.fold(next));
+                inner.folded += 1;
             }
         }
+        // Taking values apart takes long, and happens without the lock.
+        drop(unfolded);
         self.grown.notify_waiters();
     }
 
@@ -190,6 +234,41 @@ mod tests {
         assert_eq!(history.watch(1).expect("in history").ready().expect("in history").len(), 1);
         history.extend([change(3, None)]);
         assert_eq!(history.watch(0).expect_err("forgotten").oldest, 3);
+    }
+
+    /// Who comes late sees what those saw who were there, and what was replaced is held as text, at both its ends.
+    #[test]
+    fn what_is_folded_is_the_same() {
+        let history = History::new(0);
+        let key = Key::new("configmaps", "d", "c");
+        let object =
+            |revision: u64| Arc::new(Object::new(key.clone(), revision, json!({"data": {"n": revision}})));
+        let (mut previous, mut early) = (None, Vec::new());
+        let last = 3 * FRESH as u64;
+        let mut replaced = Vec::new();
+        for revision in 1..=last {
+            let current = object(revision);
+            replaced.extend(previous.as_ref().map(Arc::downgrade));
+            let event = Event::new(key.clone(), previous.replace(Arc::clone(&current)), Some(current));
+            let change = Change { revision, events: [event].into() };
+            early.push((revision, change.events[0].previous.as_ref().map(|object| object.revision)));
+            history.extend([change]);
+        }
+        let held = replaced.iter().filter(|object| object.strong_count() > 0).count();
+        assert_eq!(held, FRESH, "of older ones nobody holds the value");
+        let late = history.watch(0).expect("in history").ready().expect("in history");
+        assert_eq!(late.len() as u64, last);
+        for (change, (revision, before)) in late.iter().zip(early) {
+            let event = &change.events[0];
+            assert_eq!(
+                (change.revision, event.previous.as_ref().map(|object| object.revision)),
+                (revision, before)
+            );
+            assert_eq!(event.current.as_ref().expect("it is there").value["data"]["n"], revision);
+            assert!(
+                event.previous.as_ref().is_none_or(|object| object.value["data"]["n"] == object.revision)
+            );
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn make(id: u8, variant: u8, revision: u64) -> Object {
             )
             .value;
             second["metadata"]["name"] = "web-2".into();
-            object(ENDPOINTSLICES, "shop", 1, second)
+            object(ENDPOINTSLICES, "shop", 1, second.clone())
         }
         10 => ingress(
             json!({"ingressClassName": "mine", "defaultBackend": backend, "tls": [{"hosts": ["a.test"], "secretName": "s"}]}),
@@ -65,7 +65,7 @@ fn make(id: u8, variant: u8, revision: u64) -> Object {
         11 => {
             let mut second = ingress(json!({"defaultBackend": backend, "tls": [{"secretName": "s"}]})).value;
             second["metadata"]["name"] = "second".into();
-            object(INGRESSES, "shop", 1, second)
+            object(INGRESSES, "shop", 1, second.clone())
         }
         12 => object(
             INGRESSCLASSES,
