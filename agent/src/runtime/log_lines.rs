@@ -440,7 +440,10 @@ mod tests {
             stamp: stamp(second),
             pieces,
             lines_before,
-            before: before.iter().map(|(channel, second, open)| (*channel, (stamp(*second), *open))).collect(),
+            before: before
+                .iter()
+                .map(|(channel, second, open)| (*channel, (stamp(*second), *open)))
+                .collect(),
         };
         // Short, long in three pieces, short.
         let log =

@@ -100,6 +100,8 @@ fn below_collection(kind: &Arc<Kind>, namespace: &str, below: &[&str]) -> Option
         [] => ("", None),
         [name] => (*name, None),
         [name, subresource] => (*name, Some(kind.subresource(subresource)?)),
+        // What is behind it is the pod's path.
+        [name, subresource @ "proxy", ..] => (*name, Some(kind.subresource(subresource)?)),
         _ => return None,
     };
     let kind = Arc::clone(kind);
@@ -145,7 +147,8 @@ mod tests {
             "/api/v2/pods",
             "/api/v1/pods/x",
             "/api/v1/namespaces/shop/nodes",
-            "/api/v1/namespaces/shop/pods/x/proxy",
+            "/api/v1/namespaces/shop/configmaps/x/proxy",
+            "/api/v1/nodes/n/proxy/logs",
             "/api/v1/namespaces/shop/pods/x/log/y",
             "/apis/apps/v1beta1/deployments",
             "/api/v1/nodes/n/log",

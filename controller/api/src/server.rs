@@ -133,6 +133,12 @@ async fn dispatch(
     if streams::serves(Some(&target)) && verb == "create" {
         return streams::open(engine, parts, &target, &query).await;
     }
+    if streams::serves_proxy(Some(&target)) {
+        if verb == "other" && parts.method != Method::OPTIONS {
+            return Err(Status::method_not_allowed());
+        }
+        return streams::pass_on(engine, parts.clone(), &target, body).await;
+    }
     if let Target::Resource(target) = target {
         let received = match verb {
             "get" | "list" | "watch" => Received::default(),

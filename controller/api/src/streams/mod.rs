@@ -1,4 +1,4 @@
-//! `pods/exec`, `pods/attach`, `pods/portforward`: connections that are upgraded and joined to a session with the
+//! `pods/exec`, `pods/attach`, `pods/portforward`, and requests that are proxied to pods: connections that are upgraded and joined to a session with the
 //! pod's node.
 //!
 //! ```text
@@ -15,6 +15,7 @@ mod exec;
 #[cfg(test)]
 mod malformed_tests;
 mod port_forward;
+mod proxy;
 pub(crate) mod spdy;
 mod upgrade;
 mod wire;
@@ -39,6 +40,8 @@ use crate::{
     status::Status,
     subresources::log,
 };
+
+pub(crate) use proxy::{pass_on, serves as serves_proxy};
 
 /// How long the node may take to open a session.
 const PATIENCE: Duration = Duration::from_secs(30);

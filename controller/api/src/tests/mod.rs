@@ -8,6 +8,7 @@ mod kinds;
 mod objects;
 mod pods;
 mod protobuf;
+mod proxy;
 mod services;
 mod streams;
 mod sweep;

@@ -31,6 +31,9 @@ fn data(channel: u32, text: impl Into<Vec<u8>>) -> SessionFrame {
 
 /// What a node would do: `cat`, `exit CODE`, `size`, `flood NAME`; a forwarded port echoes.
 pub(super) fn process(container: String, kind: Kind) -> Session {
+    if matches!(&kind, Kind::PortForward(request) if request.port == super::proxy::PORT) {
+        return super::proxy::web();
+    }
     let (input, mut from_client) = mpsc::channel::<SessionFrame>(4);
     let (to_client, output) = mpsc::channel(4);
     tokio::spawn(async move {

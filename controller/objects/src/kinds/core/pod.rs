@@ -24,6 +24,9 @@ const fn stream(name: &'static str, kind: &'static str) -> Subresource {
     Subresource { name, version: "v1", kind, verbs: &["create", "get"], ..PLAIN_SUBRESOURCE }
 }
 
+/// What is proxied may do anything that HTTP can.
+pub(super) const ANY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
 const POD_SUBRESOURCES: &[Subresource] = &[
     stream("attach", "PodAttachOptions"),
     Subresource { name: "binding", version: "v1", kind: "Binding", verbs: &["create"], ..PLAIN_SUBRESOURCE },
@@ -44,6 +47,7 @@ const POD_SUBRESOURCES: &[Subresource] = &[
     stream("exec", "PodExecOptions"),
     Subresource { name: "log", verbs: &["get"], ..PLAIN_SUBRESOURCE },
     stream("portforward", "PodPortForwardOptions"),
+    Subresource { verbs: ANY, ..stream("proxy", "PodProxyOptions") },
     Subresource {
         name: "resize",
         verbs: &["get"],

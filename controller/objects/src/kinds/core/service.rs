@@ -5,14 +5,23 @@ use std::{collections::BTreeSet, net::IpAddr};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::pod::ANY;
 use crate::{
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, has, int, items, items_mut, text},
-    kinds::{ALL, Entry, PLAIN, STATUS},
+    kinds::{ALL, Entry, PLAIN, PLAIN_SUBRESOURCE, STATUS, Subresource},
     table::{AGE, Column, NAME, age, column, labels, name, or_none, service::balancer_addresses, wide},
     validate::{
         self, Unique, formats, formed, handlers, in_range, meta, one_of, one_of_if_set, required_text,
     },
+};
+
+const PROXY: Subresource = Subresource {
+    name: "proxy",
+    version: "v1",
+    kind: "ServiceProxyOptions",
+    verbs: ANY,
+    ..PLAIN_SUBRESOURCE
 };
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -20,7 +29,7 @@ pub(crate) const ENTRY: Entry = Entry {
     plural: "services",
     short_names: &["svc"],
     categories: ALL,
-    subresources: &[STATUS],
+    subresources: &[PROXY, STATUS],
     fields: &["spec.clusterIP", "spec.type"],
     returns_deleted: true,
     defaults,

@@ -1,0 +1,279 @@
+//! `pods/proxy`, `services/proxy`: an HTTP request that is passed on to a pod, by way of its node's agent.
+//!
+//! ```text
+//!  /api/v1/namespaces/NS/pods/[SCHEME:]NAME[:PORT]/proxy/PATH
+//!  /api/v1/namespaces/NS/services/[SCHEME:]NAME[:PORT OR ITS NAME]/proxy/PATH
+//! ```
+//!
+//! The path behind `proxy` and the query go on as they came; links in pages are not rewritten, a redirect to the same pod
+//! is. Certificates of pods are not verified, as Kubernetes does not either.
+//!
+//! Source: <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>.
+
+mod target;
+
+use std::sync::Arc;
+
+use axum::{body::Body, response::Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts};
+use hyper::{client::conn::http1, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream},
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use warren_proto::control::{PortForwardRequest, SessionFrame, session_open::Kind};
+
+use super::{PATIENCE, PIECE, Pod};
+use crate::{
+    Session,
+    engine::Engine,
+    path::{ResourceTarget, Target},
+    status::Status,
+};
+use target::{Backend, Scheme};
+
+/// What belongs to one connection and is not passed on (RFC 9110, 7.6.1), and what tells the pod who asked.
+const NOT_PASSED_ON: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::HOST,
+    header::AUTHORIZATION,
+];
+const IMPERSONATION: &str = "impersonate-";
+
+/// Whether a path is answered here.
+pub(crate) fn serves(target: Option<&Target>) -> bool {
+    matches!(target, Some(Target::Resource(ResourceTarget { subresource: Some(subresource), .. }))
+        if subresource.name == "proxy")
+}
+
+/// Passes a request on, and its answer back.
+pub(crate) async fn pass_on(
+    engine: &Arc<Engine>,
+    mut parts: Parts,
+    target: &Target,
+    body: Body,
+) -> Result<Response, Status> {
+    let Target::Resource(target) = target else { return Err(Status::unknown_path()) };
+    let (base, rest) = target::divide(parts.uri.path());
+    if rest.is_empty() && matches!(parts.method, Method::GET | Method::HEAD) {
+        // Relative links of the page would lead nowhere.
+        let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        return redirect(&format!("{base}/{query}"));
+    }
+    let snapshot = engine.snapshot();
+    let backend = target::find(&snapshot, target)?;
+    let slot = engine.connections.slot()?;
+    let base = base.to_owned();
+    let uri = forwarded(&parts.uri, rest)?;
+    let upgrading = parts.extensions.remove::<OnUpgrade>();
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers(&parts, &backend)?;
+    let connection = connect(engine, &backend, slot).await?;
+    let mut response = match backend.scheme {
+        Scheme::Http => send(engine, connection, request).await?,
+        Scheme::Https => send(engine, encrypted(connection, &backend).await?, request).await?,
+    };
+    relocate(response.headers_mut(), &base, &backend);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(upgrading) = upgrading
+    {
+        let answered = hyper::upgrade::on(&mut response);
+        engine.connections.tasks.spawn(async move {
+            let both = async { tokio::try_join!(upgrading, answered) };
+            if let Ok(Ok((client, pod))) = timeout(PATIENCE, both).await {
+                // Either end may end it.
+                let _ =
+                    tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(pod)).await;
+            }
+        });
+    } else {
+        response.headers_mut().remove(header::CONNECTION);
+    }
+    Ok(response)
+}
+
+fn redirect(location: &str) -> Result<Response, Status> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let location = HeaderValue::from_str(location).map_err(|error| Status::bad_request(error.to_string()))?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// The path that the pod is asked for, with the client's query.
+fn forwarded(uri: &Uri, rest: &str) -> Result<Uri, Status> {
+    let path = if rest.is_empty() { "/" } else { rest };
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    text.parse().map_err(|error: http::uri::InvalidUri| Status::bad_request(format!("the path: {error}")))
+}
+
+/// What the pod is told of the client's headers.
+fn headers(parts: &Parts, backend: &Backend) -> Result<HeaderMap, Status> {
+    let is_passed_on =
+        |name: &HeaderName| !NOT_PASSED_ON.contains(name) && !name.as_str().starts_with(IMPERSONATION);
+    let mut headers = HeaderMap::new();
+    for (name, value) in parts.headers.iter().filter(|(name, _)| is_passed_on(name)) {
+        headers.append(name.clone(), value.clone());
+    }
+    let text =
+        |text: &str| HeaderValue::from_str(text).map_err(|error| Status::bad_request(error.to_string()));
+    headers.insert(header::HOST, text(&backend.host())?);
+    headers.insert("x-forwarded-uri", text(parts.uri.path())?);
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+    if let Some(host) = parts.headers.get(header::HOST) {
+        headers.insert("x-forwarded-host", host.clone());
+    }
+    if let Some(protocol) = parts.headers.get(header::UPGRADE) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, protocol.clone());
+    }
+    Ok(headers)
+}
+
+/// A redirect within the pod leads to the same place behind us.
+fn relocate(headers: &mut HeaderMap, base: &str, backend: &Backend) {
+    let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else { return };
+    let own = [format!("http://{}", backend.host()), format!("https://{}", backend.host())];
+    let path = own.iter().find_map(|own| location.strip_prefix(own.as_str())).unwrap_or(location);
+    if path.starts_with('/')
+        && !path.starts_with("//")
+        && let Ok(value) = HeaderValue::from_str(&format!("{base}{path}"))
+    {
+        headers.insert(header::LOCATION, value);
+    }
+}
+
+/// A connection to the pod's port. It ends with either end, and gives back its slot then.
+async fn connect(
+    engine: &Arc<Engine>,
+    backend: &Backend,
+    slot: OwnedSemaphorePermit,
+) -> Result<DuplexStream, Status> {
+    let pod =
+        Pod { engine, target: &backend.target, object: &backend.object, reference: backend.pod.clone() };
+    let kind = Kind::PortForward(PortForwardRequest { port: backend.port.into() });
+    let session = pod.session("", kind).await?;
+    let (near, far) = tokio::io::duplex(PIECE);
+    metrics::counter!("warren_api_streams_total", "kind" => "proxy", "transport" => "http").increment(1);
+    engine.connections.tasks.spawn(async move {
+        carry(session, far).await;
+        drop(slot);
+    });
+    Ok(near)
+}
+
+/// Carries bytes both ways until the pod's side ends or ours is gone.
+async fn carry(session: Session, stream: DuplexStream) {
+    let Session { input, mut output } = session;
+    let (mut read, mut write) = tokio::io::split(stream);
+    let upwards = async {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            match read.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => {
+                    let data = buffer[..count].to_vec();
+                    if input.send(SessionFrame { data, ..SessionFrame::default() }).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        let _ = input.send(SessionFrame { close: true, ..SessionFrame::default() }).await;
+        // Not dropped: that would end the other direction, too.
+        std::future::pending::<()>().await;
+    };
+    let downwards = async {
+        while let Some(Ok(frame)) = output.recv().await {
+            if !frame.data.is_empty() && write.write_all(&frame.data).await.is_err() {
+                return;
+            }
+            if frame.close || frame.end {
+                let _ = write.shutdown().await;
+            }
+            if frame.end {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = upwards => {}
+        () = downwards => {}
+    }
+}
+
+async fn encrypted(
+    connection: DuplexStream,
+    backend: &Backend,
+) -> Result<tokio_rustls::client::TlsStream<DuplexStream>, Status> {
+    let config =
+        warren_runtime::tls::config_for_anybody().map_err(|error| Status::internal(error.to_string()))?;
+    let address: std::net::IpAddr =
+        backend.address.parse().map_err(|_| unreachable_service("the pod has no address"))?;
+    let name = ServerName::IpAddress(address.into());
+    let handshake = TlsConnector::from(Arc::new(config)).connect(name, connection);
+    match timeout(PATIENCE, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(unreachable_service(&error.to_string())),
+        Err(_) => Err(unreachable_service("TLS handshake timeout")),
+    }
+}
+
+/// Asks the pod. What it takes to answer is its own affair; a client that has gone ends it.
+async fn send<Stream>(
+    engine: &Arc<Engine>,
+    stream: Stream,
+    request: Request<Body>,
+) -> Result<Response, Status>
+where
+    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |error: &hyper::Error| unreachable_service(&error.to_string());
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
+    // Ends with the session, or when nobody waits for the answer any more.
+    engine.connections.tasks.spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to a pod ended badly");
+        }
+    });
+    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+    Ok(response.map(Body::new))
+}
+
+fn unreachable_service(why: &str) -> Status {
+    Status::unavailable(format!("error trying to reach service: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_of_the_path_and_the_query_go_on_as_they_came() {
+        let of = |uri: &str| {
+            let uri: Uri = uri.parse().unwrap();
+            let (_, rest) = target::divide(uri.path());
+            forwarded(&uri, rest).unwrap().to_string()
+        };
+        let pod = "/api/v1/namespaces/d/pods/web:80/proxy";
+        assert_eq!(of(&format!("{pod}/")), "/");
+        assert_eq!(of(&format!("{pod}/a%2Fb//c/?x=%20y&x")), "/a%2Fb//c/?x=%20y&x");
+        assert_eq!(of(&format!("{pod}/proxy/proxy")), "/proxy/proxy");
+        assert_eq!(of(&format!("{pod}?q=1")), "/?q=1");
+    }
+}
