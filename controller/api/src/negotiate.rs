@@ -80,6 +80,12 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Negotiated, Status> {
     accepted(headers).iter().find_map(serve).ok_or_else(Status::not_acceptable)
 }
 
+/// The same for what is no object with metadata, of which there are no rows and no part.
+pub(crate) fn whole(headers: &HeaderMap) -> Result<Negotiated, Status> {
+    let mut forms = accepted(headers).into_iter().filter_map(|media| serve(&media));
+    forms.find(|form| form.view == View::Object).ok_or_else(Status::not_acceptable)
+}
+
 fn serve(media: &Media) -> Option<Negotiated> {
     let format = match media.essence.as_str() {
         "application/json" | "application/*" | "*/*" | "text/*" => Format::Json,
@@ -205,6 +211,14 @@ mod tests {
         assert_eq!(accept("application/vnd.kubernetes.protobuf, */*").unwrap(), object);
         assert_eq!(accept("application/json;q=0.5, application/yaml").unwrap().format, Format::Yaml);
         assert_eq!(negotiate(&HeaderMap::new()).unwrap(), object);
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        let of_answers = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::ACCEPT, text.parse().unwrap());
+            whole(&headers)
+        };
+        assert_eq!(of_answers(table).unwrap_err().code, 406, "an answer has no rows");
+        assert_eq!(of_answers(&format!("{table}, application/json")).unwrap(), object);
         assert_eq!(accept("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
         assert_eq!(accept("image/png, application/json;q=0").unwrap_err().code, 406);
     }

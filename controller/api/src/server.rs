@@ -133,6 +133,9 @@ async fn dispatch(
     if streams::serves(Some(&target)) && verb == "create" {
         return streams::open(engine, parts, &target, &query).await;
     }
+    if streams::serves_log(Some(&target), parts) && verb == "get" {
+        return streams::open(engine, parts, &target, &query).await;
+    }
     if streams::serves_proxy(Some(&target)) {
         if verb == "other" && parts.method != Method::OPTIONS {
             return Err(Status::method_not_allowed());
@@ -254,6 +257,7 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
     let form = form?;
     let include = Include::parse(&call.query)?;
     if matches!(kind.source, Source::Answered) {
+        let form = negotiate::whole(&call.headers)?;
         return respond::render(kind, form, include, reviews::answer(&call)?);
     }
     let named = !call.target.name.is_empty();

@@ -32,6 +32,8 @@ use crate::{Session, query::Query, status::Status};
 
 const V4: &str = "v4.channel.k8s.io";
 const V5: &str = "v5.channel.k8s.io";
+/// Of clients that read what a process writes and nothing else: how it ended is said of failures alone, in words.
+const V1: &str = "channel.k8s.io";
 const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
@@ -59,7 +61,7 @@ pub(super) async fn open(
     }
     let verb = if exec { "exec into" } else { "attach to" };
     let container = pod.running_container(query.text("container"), verb)?;
-    let transport = negotiate(&parts.headers, &[V4], &[V5, V4])?;
+    let transport = negotiate(&parts.headers, &[V4], &[V5, V4, V1])?;
     super::upgrade::upgradable(parts)?;
     let kind = if exec {
         Kind::Exec(ExecRequest { command, streams: Some(streams) })
@@ -71,8 +73,8 @@ pub(super) async fn open(
     let switch = Switch { parts, transport: &transport, kind, connections: &pod.engine.connections, slot };
     match transport {
         Transport::Spdy { .. } => switch.serve(move |io| serve_spdy(io, session, streams)),
-        Transport::WebSocket { .. } => switch.serve(move |io| async move {
-            serve_websocket(wire::websocket(io).await, session, streams).await;
+        Transport::WebSocket { protocol, .. } => switch.serve(move |io| async move {
+            serve_websocket(wire::websocket(io).await, session, streams, protocol == V1).await;
         }),
     }
 }
@@ -324,6 +326,7 @@ pub(super) async fn serve_websocket<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
     session: Session,
     wanted: ContainerStreams,
+    is_old: bool,
 ) {
     let (mut sink, mut stream) = socket.split();
     let Session { input, mut output } = session;
@@ -365,7 +368,12 @@ pub(super) async fn serve_websocket<S: AsyncRead + AsyncWrite + Unpin>(
                 end => break end,
             }
         };
-        sink.send(message_out(STATUS_CHANNEL, outcome(end).to_string().as_bytes())).await?;
+        let outcome = outcome(end);
+        if !is_old {
+            sink.send(message_out(STATUS_CHANNEL, outcome.to_string().as_bytes())).await?;
+        } else if let Some(message) = outcome["message"].as_str() {
+            sink.send(message_out(STATUS_CHANNEL, message.as_bytes())).await?;
+        }
         sink.send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))).await
     };
     let mut receiving = std::pin::pin!(receiving);

@@ -78,7 +78,7 @@ async fn serve(served: Served, io: DuplexStream) -> Arc<AtomicUsize> {
     match served {
         Served::ExecSpdy => exec::serve_spdy(io, session, EVERYTHING).await,
         Served::ExecWebSocket => {
-            exec::serve_websocket(wire::websocket(io).await, session, EVERYTHING).await;
+            exec::serve_websocket(wire::websocket(io).await, session, EVERYTHING, false).await;
         }
         Served::ForwardSpdy => {
             let (read, write) = tokio::io::split(io);

@@ -1,4 +1,4 @@
-//! `pods/exec`, `pods/attach`, `pods/portforward`, and requests that are proxied to pods: connections that are upgraded and joined to a session with the
+//! `pods/exec`, `pods/attach`, `pods/portforward`, `pods/log` over WebSockets, and requests that are proxied to pods: connections that are upgraded and joined to a session with the
 //! pod's node.
 //!
 //! ```text
@@ -12,6 +12,7 @@
 //! connection to the process; a command that was started for it is ended by its node.
 
 mod exec;
+mod log;
 #[cfg(test)]
 mod malformed_tests;
 mod port_forward;
@@ -38,9 +39,10 @@ use crate::{
     path::{ResourceTarget, Target},
     query::Query,
     status::Status,
-    subresources::log,
+    subresources::log as pod_log,
 };
 
+pub(crate) use log::serves as serves_log;
 pub(crate) use proxy::{pass_on, serves as serves_proxy};
 
 /// How long the node may take to open a session.
@@ -85,6 +87,10 @@ pub(crate) async fn open(
     query: &Query,
 ) -> Result<Response, Status> {
     let Target::Resource(target) = target else { return Err(Status::unknown_path()) };
+    if target.subresource.is_some_and(|subresource| subresource.name == "log") {
+        let slot = engine.connections.slot()?;
+        return log::open(engine, parts, target, query, slot).await;
+    }
     let snapshot = engine.snapshot();
     let found = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(&target.kind, &target.name))?;
     let pod = Pod { engine, target, object: &found.value, reference: reference(target, &found.value)? };
@@ -108,7 +114,7 @@ impl Pod<'_> {
     /// The container that is meant, which must run.
     fn running_container(&self, wanted: Option<&str>, verb: &str) -> Result<String, Status> {
         let name = &self.target.name;
-        let container = log::container(self.object, name, wanted)?;
+        let container = pod_log::container(self.object, name, wanted)?;
         let status = &self.object["status"];
         if let Some(phase @ ("Succeeded" | "Failed")) = status["phase"].as_str() {
             return Err(Status::bad_request(format!(
@@ -130,7 +136,7 @@ impl Pod<'_> {
     async fn session(&self, container: &str, kind: Kind) -> Result<Session, Status> {
         let opening = self.engine.streams.open(&self.reference, container, kind);
         match tokio::time::timeout(PATIENCE, opening).await {
-            Ok(opened) => opened.map_err(log::refusal),
+            Ok(opened) => opened.map_err(pod_log::refusal),
             Err(_) => Err(Status::timeout(format!(
                 "node {} did not open the stream within {} s",
                 self.reference.node,

@@ -27,6 +27,13 @@ fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
     texts.flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 
+/// Whether a request is to become a WebSocket.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let asks =
+        |name: &HeaderName, word: &str| words(headers, name).any(|given| given.eq_ignore_ascii_case(word));
+    asks(&header::CONNECTION, "upgrade") && asks(&header::UPGRADE, "websocket")
+}
+
 /// Finds a common protocol; `spdy` and `websocket` are what we speak, the best first.
 pub(super) fn negotiate(
     headers: &HeaderMap,
@@ -35,12 +42,11 @@ pub(super) fn negotiate(
 ) -> Result<Transport, Status> {
     let asks =
         |name: &HeaderName, word: &str| words(headers, name).any(|given| given.eq_ignore_ascii_case(word));
-    let upgrade = asks(&header::CONNECTION, "upgrade");
-    if upgrade && asks(&header::UPGRADE, SPDY) {
+    if asks(&header::CONNECTION, "upgrade") && asks(&header::UPGRADE, SPDY) {
         let protocol = common(headers, &STREAM_PROTOCOL, spdy)?;
         return Ok(Transport::Spdy { protocol });
     }
-    if upgrade && asks(&header::UPGRADE, "websocket") {
+    if asks_for_websocket(headers) {
         let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| !key.is_empty());
         let Some(key) = key.filter(|_| asks(&header::SEC_WEBSOCKET_VERSION, "13")) else {
             return Err(Status::bad_request(
@@ -54,6 +60,9 @@ pub(super) fn negotiate(
 }
 
 fn common(headers: &HeaderMap, name: &HeaderName, ours: &[&'static str]) -> Result<&'static str, Status> {
+    if ours == [""] {
+        return Ok("");
+    }
     let theirs: Vec<&str> = words(headers, name).collect();
     ours.iter().find(|protocol| theirs.contains(*protocol)).copied().ok_or_else(|| {
         let message = format!(
@@ -84,7 +93,9 @@ pub(super) fn switching(transport: &Transport) -> Response {
         }
         Transport::WebSocket { protocol, accept } => {
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+            if !protocol.is_empty() {
+                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+            }
             if let Ok(accept) = HeaderValue::from_str(accept) {
                 headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
             }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::{TryStreamExt, stream::BoxStream};
 use serde_json::{Value, json};
 use warren_objects::{ErrorKind, FieldError};
 use warren_proto::control::LogsRequest;
@@ -12,6 +13,7 @@ use crate::{
     PodRef, StreamError,
     engine::{Engine, key_of},
     meta,
+    path::ResourceTarget,
     query::Query,
     respond::{Content, Reply},
     server::Call,
@@ -24,19 +26,29 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 pub(super) async fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+    let stream = open(engine, &call.target, &call.query).await?;
+    let body = Body::from_stream(stream.map_err(std::io::Error::other));
+    Ok(Reply::ok(Content::Stream { body, content_type: "text/plain" }))
+}
+
+/// Opens the log that is asked for.
+pub(crate) async fn open(
+    engine: &Engine,
+    target: &ResourceTarget,
+    query: &Query,
+) -> Result<BoxStream<'static, Result<Bytes, String>>, Status> {
     let snapshot = engine.snapshot();
-    let name = &call.target.name;
-    let pod =
-        &snapshot.get(&key_of(&call.target)).ok_or_else(|| Status::not_found(&call.target.kind, name))?.value;
-    let options = options(name, &call.query)?;
-    let container = container(pod, name, call.query.text("container"))?;
+    let name = &target.name;
+    let pod = &snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(&target.kind, name))?.value;
+    let options = options(name, query)?;
+    let container = container(pod, name, query.text("container"))?;
     check_state(pod, name, &container, options.previous)?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
     let pod = PodRef {
-        namespace: call.target.namespace.clone(),
+        namespace: target.namespace.clone(),
         name: name.clone(),
         uid: meta::text(pod, "uid").to_owned(),
         node: node.to_owned(),
@@ -45,9 +57,7 @@ pub(super) async fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
     let opened = tokio::time::timeout(PATIENCE, opening).await.map_err(|_| {
         Status::timeout(format!("node {} did not open the log within {} s", pod.node, PATIENCE.as_secs()))
     })?;
-    let stream = opened.map_err(refusal)?;
-    let body = Body::from_stream(stream.map_err(std::io::Error::other));
-    Ok(Reply::ok(Content::Stream { body, content_type: "text/plain" }))
+    opened.map_err(refusal)
 }
 
 pub(crate) fn refusal(error: StreamError) -> Status {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use futures_util::SinkExt;
 use parking_lot::Mutex;
@@ -12,7 +13,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, client::IntoClientRequest},
+    tungstenite::{Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
 };
 use warren_proto::control::SessionFrame;
 
@@ -435,4 +436,34 @@ async fn what_cannot_be_opened_is_refused_with_kubernetes_words() {
         Err(tokio_tungstenite::tungstenite::Error::Http(response)) => assert_eq!(response.status(), 503),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn old_clients_read_processes_and_logs_over_websockets() {
+    let server = Server::new().await;
+    running(&server, "web", "n1").await;
+    let address = listen(&server).await;
+    for (code, said) in [("0", ""), ("3", "command terminated with non-zero exit code: exit status 3")] {
+        let exec = path("web", &format!("exec?command=exit&command={code}&stdout=true&stderr=true"));
+        let channels = read_all(&mut websocket(address, &exec, "channel.k8s.io").await).await;
+        assert_eq!(channels[&2], b"main");
+        assert_eq!(String::from_utf8_lossy(channels.get(&3).map_or(&[], Vec::as_slice)), said, "{code}");
+    }
+    let log = path("web", "log?container=main");
+    let text = "default/web@n1 main tail=None\nend\n";
+    for protocol in ["binary.k8s.io", "base64.binary.k8s.io"] {
+        let mut socket = websocket(address, &log, protocol).await;
+        let mut all = Vec::new();
+        while let Some(Ok(message)) = within("a piece", socket.next()).await {
+            match message {
+                Message::Binary(data) => all.extend_from_slice(&data),
+                Message::Text(data) => all.extend(STANDARD.decode(data.as_str()).unwrap()),
+                Message::Close(frame) => assert_eq!(frame.unwrap().code, CloseCode::Normal),
+                _ => {}
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&all), text, "{protocol}");
+    }
+    let answer = server.get(&log).await;
+    assert_eq!(answer.body, text.as_bytes(), "without an upgrade it is a text as before");
 }
