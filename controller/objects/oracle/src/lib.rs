@@ -1,4 +1,7 @@
-//! The typed structs, one per kind.
+//! The oracle of strict decoding, for a test: what the typed structs of k8s-openapi say of an object, by which planners
+//! and typed clients read it.
+//!
+//! A crate of its own, because so many types take minutes to optimise: it is not (`Cargo.toml` of the workspace).
 
 use k8s_openapi::{Resource, api, apiextensions_apiserver, kube_aggregator, serde::de::DeserializeOwned};
 use serde_json::Value;
@@ -8,7 +11,7 @@ use warren_objects::{
 };
 
 /// What a struct says of an object.
-pub(crate) type Decode = fn(&Kind, &Value) -> Result<Unknown, DecodeError>;
+pub type Decode = fn(&Kind, &Value) -> Result<Unknown, DecodeError>;
 
 /// Decodes as `T`, which is the type of `kind`, or of a version of it that has the same fields.
 fn decode<T: Resource + DeserializeOwned>(kind: &Kind, value: &Value) -> Result<Unknown, DecodeError> {
@@ -126,7 +129,7 @@ static ROWS: &[Row] = rows! {
 };
 
 /// What the struct of a kind says.
-pub(crate) fn of(kind: &Kind) -> Option<Decode> {
+pub fn of(kind: &Kind) -> Option<Decode> {
     let is_it = |row: &&Row| row.0 == kind.group && row.1.contains(&&*kind.version) && row.2 == kind.kind;
     ROWS.iter().find(is_it).map(|row| row.3)
 }

@@ -1,15 +1,13 @@
 //! Strict decoding says of every object what the typed structs of k8s-openapi say, which planners read it by: the same
-//! unknown fields, the same wrong types, in the same words. A binary of its own, because so many types take long to
-//! compile.
+//! unknown fields, the same wrong types, in the same words.
 // The corpus is files.
 #![allow(clippy::disallowed_methods)]
 #![allow(clippy::unwrap_used)]
 
-#[path = "../objects/more_samples.rs"]
+#[path = "../../tests/objects/more_samples.rs"]
 mod more_samples;
-#[path = "../objects/samples.rs"]
+#[path = "../../tests/objects/samples.rs"]
 mod samples;
-mod typed;
 
 use std::path::Path;
 
@@ -19,9 +17,10 @@ use warren_objects::{
     kinds::{KINDS, Kind},
     strict,
 };
+use warren_oracle as oracle;
 
 /// Objects with every field set, as Go writes them.
-const EVERY_FIELD: &str = include_str!("../objects/protobuf/go_every_field.jsonl");
+const EVERY_FIELD: &str = include_str!("../../tests/objects/protobuf/go_every_field.jsonl");
 
 /// One step to a place in an object.
 #[derive(Debug, Clone)]
@@ -30,8 +29,8 @@ enum Step {
     Item(usize),
 }
 
-fn typed_kinds() -> impl Iterator<Item = (&'static Kind, typed::Decode)> {
-    KINDS.iter().filter_map(|kind| Some((kind, typed::of(kind)?)))
+fn typed_kinds() -> impl Iterator<Item = (&'static Kind, oracle::Decode)> {
+    KINDS.iter().filter_map(|kind| Some((kind, oracle::of(kind)?)))
 }
 
 /// The one place where the structs say less than Kubernetes: a type without fields, in a kind that is refused, takes
@@ -43,7 +42,7 @@ fn is_known_to_differ(kind: &Kind, value: &Value) -> bool {
 }
 
 /// Says both answers if they differ.
-fn judge(kind: &Kind, oracle: typed::Decode, value: &Value) {
+fn judge(kind: &Kind, oracle: oracle::Decode, value: &Value) {
     if is_known_to_differ(kind, value) {
         return;
     }
@@ -120,7 +119,7 @@ fn wrong_values() -> Vec<Value> {
 #[test]
 fn every_kind_that_can_be_written_has_an_oracle() {
     for kind in KINDS.iter().filter(|kind| kind.verbs.contains(&"create")) {
-        assert!(typed::of(kind).is_some(), "{}", kind.kind);
+        assert!(oracle::of(kind).is_some(), "{}", kind.kind);
     }
 }
 
@@ -130,11 +129,11 @@ fn whole_objects() {
         samples::SAMPLES.iter().chain(more_samples::MORE_SAMPLES).chain(more_samples::REFUSED)
     {
         let kind = samples::served(resource);
-        judge(kind, typed::of(kind).unwrap(), &samples::yaml(text));
+        judge(kind, oracle::of(kind).unwrap(), &samples::yaml(text));
     }
     let mut seen = 0;
     for (kind, value) in go_samples() {
-        if let Some(oracle) = typed::of(kind) {
+        if let Some(oracle) = oracle::of(kind) {
             judge(kind, oracle, &value);
             seen += 1;
         }
@@ -147,7 +146,7 @@ fn any_value_at_any_place() {
     let wrong = wrong_values();
     let mut seen = 0;
     for (kind, value) in go_samples() {
-        let Some(oracle) = typed::of(kind) else { continue };
+        let Some(oracle) = oracle::of(kind) else { continue };
         let mut found = Vec::new();
         places(&value, &mut Vec::new(), &mut found);
         for place in found {
@@ -166,14 +165,14 @@ fn an_object_in_another_one_may_say_what_it_is() {
     for (field, value) in [("apiVersion", "v1"), ("kind", "PersistentVolumeClaim")] {
         for value in [json!(value), json!("x"), json!(1), json!(null)] {
             let claim = json!({field: value, "metadata": {"name": "data"}});
-            judge(kind, typed::of(kind).unwrap(), &json!({"spec": {"volumeClaimTemplates": [claim]}}));
+            judge(kind, oracle::of(kind).unwrap(), &json!({"spec": {"volumeClaimTemplates": [claim]}}));
         }
     }
 }
 
 #[test]
 fn the_corpus_of_bodies() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/fuzz/corpus/json_body");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../api/fuzz/corpus/json_body");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -221,7 +220,7 @@ proptest! {
     #[test]
     fn several_wrongs_in_one_object((sample, value) in mutated()) {
         let kind = go_samples()[sample].0;
-        if let Some(oracle) = typed::of(kind) {
+        if let Some(oracle) = oracle::of(kind) {
             judge(kind, oracle, &value);
         }
     }
