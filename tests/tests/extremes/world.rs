@@ -238,7 +238,8 @@ impl World {
 }
 
 fn read_as_netd(items: &[FeedItem]) {
-    let items = items.iter().filter_map(|item| Some((item.key.clone(), item.item.clone()?))).collect();
+    let items = items.iter().filter_map(|item| Some((item.key.clone(), item.item.clone()?)));
+    let items: BTreeMap<_, _> = items.collect();
     let (world, _problems) = netd::World::read(&items);
     let network = world.network.as_ref().expect("every member has a place");
     let zone = zone::plan(network, &world.services);
