@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use warren_proto::control::{Image, NodeReport, control_client::ControlClient};
 use warren_runtime::{CancellationToken, connection::Controller};
 
-use crate::runtime::{Engine, EngineInfo, watch::Inventory};
+use crate::runtime::{ContainerEngine, EngineInfo, watch::Inventory};
 
 /// Kubernetes' default.
 const MAX_PODS: u32 = 110;
@@ -22,7 +22,7 @@ const CALL: Duration = Duration::from_secs(10);
 type Client = ControlClient<tonic::transport::Channel>;
 
 /// Reports the node until `stop`.
-pub(crate) async fn run<E: Engine>(
+pub(crate) async fn run<E: ContainerEngine>(
     engine: Arc<E>,
     inventory: Arc<Inventory<E>>,
     controller: Controller,

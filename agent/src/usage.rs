@@ -13,7 +13,7 @@ use warren_runtime::{CancellationToken, connection::Controller};
 
 use crate::{
     plan::Kind,
-    runtime::{Engine, Found, watch::Inventory},
+    runtime::{ContainerEngine, Found, watch::Inventory},
 };
 
 /// How often is measured, and thus over how long.
@@ -23,7 +23,7 @@ const CALL: Duration = Duration::from_secs(10);
 const TICK_NANOS: u64 = 10_000_000;
 
 /// Measures and reports until `stop`.
-pub(crate) async fn run<E: Engine>(
+pub(crate) async fn run<E: ContainerEngine>(
     inventory: Arc<Inventory<E>>,
     controller: Controller,
     stop: CancellationToken,

@@ -8,14 +8,14 @@ use warren_runtime::CancellationToken;
 use crate::{
     args::{AgentOptions, Logging},
     daemon,
-    local::{engine::Engine, image::Image},
+    local::{engine::LocalDocker, image::Image},
 };
 
 /// The longest wait between two attempts to give Docker the sandbox image.
 const IMAGE_RETRY_MAXIMUM: Duration = Duration::from_secs(10);
 
 pub(crate) fn main(options: AgentOptions, logging: &Logging) -> anyhow::Result<()> {
-    // Whoever names an image has put it there; otherwise this binary becomes the image.
+    // A user who names an image has put it there; otherwise this binary becomes the image.
     let (sandbox_image, own) = match options.pods.sandbox_image {
         Some(name) => (name, None),
         None => {
@@ -45,7 +45,7 @@ pub(crate) fn main(options: AgentOptions, logging: &Logging) -> anyhow::Result<(
 async fn keep_image(image: Image, socket: String, stop: CancellationToken) {
     let mut wait = Duration::from_millis(200);
     loop {
-        let imported = async { image.ensure(&Engine::open(socket.as_ref()).await?).await };
+        let imported = async { image.ensure(&LocalDocker::open(socket.as_ref()).await?).await };
         match imported.await {
             Ok(_) => return,
             Err(error) => tracing::warn!(%error, "cannot import the sandbox image yet"),

@@ -98,7 +98,7 @@ async fn supervise(
     let rolling = async {
         for (order, daemon) in orders.iter().zip(daemons).filter(|_| replace) {
             let (done, replaced) = oneshot::channel();
-            // Whoever is gone is being stopped.
+            // A supervisor whose receiver is gone is being stopped.
             let _ = order.send(Order::Replace(done)).await;
             let _ = replaced.await;
             tracing::info!(daemon = daemon.name, "replaced");

@@ -23,7 +23,7 @@ const NAME: &str = "kubernetes";
 const PORT_NAME: &str = "https";
 /// Where clients in pods expect it.
 const PORT: u16 = 443;
-/// What somebody removes or changes is put back after this time.
+/// What a client removes or changes is put back after this time.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Names that the server's certificate must have for clients in pods.
@@ -70,7 +70,7 @@ pub(crate) async fn keep(
     loop {
         let snapshot = writer.store.snapshot();
         if let Some(transaction) = plan(&snapshot, &config, advertised, listen.port()) {
-            // Whoever was faster: the next look sees it.
+            // Another author was faster: the next look sees it.
             if let Err(error) = writer.commit(&snapshot, transaction).await {
                 tracing::warn!(error = format!("{error:#}"), "cannot write the service {NAMESPACE}/{NAME}");
             }

@@ -8,7 +8,7 @@
 //!  end.json               the check sum of everything before
 //! ```
 //!
-//! Whoever has a backup has the cluster. A restored store begins a new epoch, so that members accept it although
+//! The holder of a backup has the cluster. A restored store begins a new epoch, so that members accept it although
 //! they have seen newer revisions of the old one.
 
 use std::{
@@ -117,7 +117,7 @@ async fn download(State(context): State<Context>) -> Response {
         let out = Chunks { sender: sender.clone(), buffer: Vec::new() };
         if let Err(error) = write(out, &backup, &files, Timestamp::now()) {
             tracing::warn!(error = format!("{error:#}"), "a backup was not finished");
-            // Breaks the answer off, so that nobody takes a part for the whole.
+            // Breaks the answer off, so that its reader does not take a part for the whole.
             let _ = sender.blocking_send(Err(io::Error::other("the backup was not finished")));
         }
     });

@@ -33,7 +33,7 @@ async fn create_once(writer: &Writer, key: Key, value: Value) -> anyhow::Result<
 }
 
 /// Creates the class of the ingresses that the gateways serve, which is that of every Ingress that names none. One that is
-/// there is left as it is: whoever wants another default takes the annotation from it.
+/// there is left as it is: a user who wants another default takes the annotation from it.
 pub(crate) async fn ingress_class(writer: &Writer) -> anyhow::Result<()> {
     let mut metadata = metadata(resources::INGRESS_CLASS, json!({}));
     metadata["annotations"] = json!({ resources::DEFAULT_CLASS: "true" });

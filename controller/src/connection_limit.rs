@@ -1,4 +1,4 @@
-//! How many connections each member may have: a node that is somebody else's by now must not take all there are.
+//! How many connections each member may have: a node that an attacker has must not take all there are.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

@@ -1,6 +1,6 @@
 //! Connections whose client has not shown a certificate: how many there may be, and how much they may ask.
 //!
-//! Whoever dials in is a guest until the TLS handshake has proven more. When there are too many, the source with
+//! A client that dials in is a guest until the TLS handshake has proven more. When there are too many, the source with
 //! the most of them loses its oldest: a flood displaces itself, and who shows a certificate within moments (members,
 //! administrators) is never among the oldest. Guests are few by nature: joining machines and health checks. Who shows
 //! the certificate of a member that was removed is one of them.
@@ -88,7 +88,7 @@ impl Guests {
         Arc::new(Self { allowance, inner: Mutex::default() })
     }
 
-    /// Takes in a newcomer; when that makes too many, somebody is told to leave.
+    /// Takes in a newcomer; when that makes too many, one guest is told to leave.
     pub(crate) fn arrive(self: &Arc<Self>, address: IpAddr) -> Guest {
         let source = source(address);
         let leave = CancellationToken::new();
@@ -161,7 +161,7 @@ impl Drop for Guest {
         if guests.is_empty() {
             inner.sources.remove(&self.source);
         }
-        // Whoever was displaced is not counted any more.
+        // A guest that was displaced is not counted any more.
         inner.present -= usize::from(was_here);
     }
 }

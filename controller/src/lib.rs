@@ -7,7 +7,7 @@
 //!                    └────────────────────────────────────┘
 //! ```
 //!
-//! Whoever writes to the store passes the gate (`warren-write`).
+//! Every write to the store passes the gate (`warren-write`).
 //!
 //! This crate is the composition root: it wires the rooms together and decides nothing.
 

@@ -84,7 +84,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 }
 
-/// A request's body that must be whole in time, whoever reads it.
+/// A request's body that must be whole in time, whichever handler reads it.
 #[derive(Debug)]
 pub(crate) struct Punctual<B> {
     body: B,

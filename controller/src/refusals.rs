@@ -10,7 +10,7 @@ use warren_write::Refused;
 
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// Whoever still wants a write tries it by then, for passes are ten seconds apart at most.
+/// A planner that still wants a write tries it by then, for passes are ten seconds apart at most.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// Of which planner a write was, for which object, and what was to be written.
@@ -18,9 +18,9 @@ type Subject = (&'static str, Key, Key);
 
 /// The refusals that stand.
 #[derive(Default)]
-pub(crate) struct Refusals(BTreeMap<Subject, Standing>);
+pub(crate) struct Refusals(BTreeMap<Subject, Rejection>);
 
-struct Standing {
+struct Rejection {
     message: String,
     times: u32,
     until: Timestamp,
@@ -38,15 +38,15 @@ impl Refusals {
     pub(crate) fn note(&mut self, attempt: &Attempt, refused: &Refused, now: Timestamp) {
         let what = if refused.creates { kind_of(&refused.key) } else { refused.key.clone() };
         let subject = (attempt.planner, attempt.about.clone(), what);
-        let standing = self.0.entry(subject).or_insert_with(|| Standing {
+        let rejection = self.0.entry(subject).or_insert_with(|| Rejection {
             message: String::new(),
             times: 0,
             until: now,
         });
-        let delay = FIRST_DELAY.saturating_mul(1 << standing.times.min(16)).min(LONGEST_DELAY);
-        standing.times = standing.times.saturating_add(1);
-        standing.message = refused.to_string();
-        standing.until = later(now, delay);
+        let delay = FIRST_DELAY.saturating_mul(1 << rejection.times.min(16)).min(LONGEST_DELAY);
+        rejection.times = rejection.times.saturating_add(1);
+        rejection.message = refused.to_string();
+        rejection.until = later(now, delay);
     }
 
     /// What the step wrote is refused no more.
@@ -60,14 +60,14 @@ impl Refusals {
     /// What the planners learn, by the object that the writes were planned for. What is wanted no more is forgotten.
     pub(crate) fn observe(&mut self, now: Timestamp) -> BTreeMap<Key, Vec<RefusedWrite>> {
         let newest = later(now, LONGEST_DELAY);
-        self.0.retain(|_, standing| {
+        self.0.retain(|_, rejection| {
             // The clock may have been set back.
-            standing.until = standing.until.min(newest);
-            now < later(standing.until, FORGOTTEN_AFTER)
+            rejection.until = rejection.until.min(newest);
+            now < later(rejection.until, FORGOTTEN_AFTER)
         });
         let mut observed = BTreeMap::<Key, Vec<RefusedWrite>>::new();
-        for ((planner, about, what), standing) in &self.0 {
-            let (message, until) = (standing.message.clone(), standing.until);
+        for ((planner, about, what), rejection) in &self.0 {
+            let (message, until) = (rejection.message.clone(), rejection.until);
             let refused = RefusedWrite { planner, what: what.clone(), message, until };
             observed.entry(about.clone()).or_default().push(refused);
         }

@@ -67,7 +67,7 @@ impl Default for Limits {
             first_request: Duration::from_secs(30),
             // A little more than the API allows, which says so in its own words.
             body: Duration::from_secs(70),
-            // Somebody may read a log in a pager. What such a client makes us hold is little.
+            // A user may read a log in a pager. What such a client makes us hold is little.
             stall: Duration::from_secs(600),
             guests: Allowance::default(),
             of_member: 640,
@@ -75,7 +75,7 @@ impl Default for Limits {
     }
 }
 
-/// What answers: gRPC for members, HTTP for everybody else.
+/// What answers: gRPC for members, HTTP for all others.
 #[derive(Clone)]
 pub(crate) struct Routes {
     pub(crate) http: Router,
@@ -225,7 +225,7 @@ impl Treatment {
         routes: &Routes,
         members: &Arc<ConnectionLimit>,
     ) -> Option<Self> {
-        // Whoever has shown a certificate that is good is no guest any more.
+        // A client that has shown a good certificate is no guest any more.
         match peer.map(|peer| (routes.standing)(peer)) {
             None | Some(Standing::Stranger) => Some(Self::Guest(guest)),
             Some(Standing::User) => Some(Self::User),

@@ -15,7 +15,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Commits what was planned from a state. Whoever was faster is no error: the answer is whether it was written.
+    /// Commits what was planned from a state. That another author was faster is no error: the answer is whether it was written.
     pub(crate) async fn commit(&self, snapshot: &Snapshot, transaction: Transaction) -> anyhow::Result<bool> {
         let passed = self.gate.admit_all(snapshot, Author::controller(self.name), transaction);
         let passed = passed.with_context(|| format!("what {} writes is refused", self.name))?;

@@ -1,7 +1,7 @@
 //! Keeps other people's firewalls open for pods: Docker's first of all, whose FORWARD policy is DROP.
 //!
 //! netlink tells of every change of nftables, so an engine that restarts or a firewall that is loaded anew is
-//! met at once; a slow look finds what nobody told. When our own table was touched, too, whoever waits for
+//! met at once; a slow look finds what was not told. When our own table was touched, too, the task that waits for
 //! [`Guard::damaged`] hears of it.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -19,7 +19,7 @@ use crate::{
     plan::firewall,
 };
 
-/// How often the firewalls are looked at when nobody told of a change.
+/// How often the firewalls are looked at when no change was told.
 const RECHECK: Duration = Duration::from_secs(10);
 
 /// How long after a watch broke it is opened again.
@@ -113,17 +113,17 @@ impl Guard {
 /// Answers what could not be opened, with the mend.
 async fn open_all(firewall: &Firewall, tunnel: &str) -> kernel::Result<Vec<String>> {
     let changes = firewall::plan(&firewall.observe().await?, tunnel);
-    let places: BTreeSet<_> = changes.iter().map(firewall::Change::place).collect();
+    let chain_ids: BTreeSet<_> = changes.iter().map(firewall::Change::chain_id).collect();
     let mut warnings = Vec::new();
-    for place in places {
-        match firewall.apply(place, &changes).await {
+    for chain_id in chain_ids {
+        match firewall.apply(chain_id, &changes).await {
             Ok(()) => {
                 metrics::counter!("warren_netd_firewall_repairs_total").increment(1);
-                tracing::info!(chain = %place, "set the rules that let pods pass");
+                tracing::info!(chain = %chain_id, "set the rules that let pods pass");
             }
-            // Somebody changes it at this moment; that will be told.
+            // Another program changes it at this moment; that will be told.
             Err(error) => warnings.push(format!(
-                "the nftables chain {place} drops what is forwarded, and netd cannot change it ({error}): accept \
+                "the nftables chain {chain_id} drops what is forwarded, and netd cannot change it ({error}): accept \
                  there what comes from and goes to the links {}* and {tunnel}",
                 crate::plan::attachments::PREFIX
             )),

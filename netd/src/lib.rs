@@ -8,8 +8,8 @@
 //!                       controller ◄── report
 //! ```
 
+pub mod data_plane;
 pub mod dns;
-pub mod engine;
 mod guard;
 pub mod kernel;
 mod report;
@@ -32,7 +32,7 @@ use warren_runtime::{
     CancellationToken,
     connection::Controller,
     descriptors::Descriptors,
-    feed::{Feed, State},
+    feed::{Feed, FeedState},
     heartbeat,
     identity::Identity,
     reconcile::{self, Pass},
@@ -40,7 +40,7 @@ use warren_runtime::{
 };
 
 use crate::{
-    engine::{Engine, Settings},
+    data_plane::{DataPlane, Settings},
     kernel::underlay::Underlay,
     plan::reading::{Change, Reader},
     world::Problem,
@@ -80,7 +80,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         resolv_conf: "/etc/resolv.conf".into(),
         descriptors: config.descriptors,
     };
-    let engine = Arc::new(Engine::start(settings).await?);
+    let data_plane = Arc::new(DataPlane::start(settings).await?);
     let mut tasks = TaskSet::new(stop.clone());
     let feed = Feed::follow(
         &mut tasks,
@@ -89,27 +89,32 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         config.state_dir.join("feeds").join("netd.bin"),
     );
     heartbeat::start(controller.clone(), Consumer::Netd, stop.clone());
-    tasks.spawn("report", report::run(Arc::clone(&engine), controller, stop));
-    serve(&mut tasks, engine, feed, &config.state_dir)?;
+    tasks.spawn("report", report::run(Arc::clone(&data_plane), controller, stop));
+    serve(&mut tasks, data_plane, feed, &config.state_dir)?;
     Ok(Bound { addresses: Vec::new(), tasks })
 }
 
 /// Puts every state of `feed` in force and serves the attach socket in `state_dir`, as tasks.
-pub fn serve(tasks: &mut TaskSet, engine: Arc<Engine>, feed: Feed, state_dir: &Path) -> anyhow::Result<()> {
+pub fn serve(
+    tasks: &mut TaskSet,
+    data_plane: Arc<DataPlane>,
+    feed: Feed,
+    state_dir: &Path,
+) -> anyhow::Result<()> {
     let stop = tasks.stop().clone();
     let listener = server::bind(&state_dir.join(warren_proto::ATTACH_SOCKET))?;
-    tasks.spawn("attach", server::serve(listener, Arc::clone(&engine), stop.clone()));
+    tasks.spawn("attach", server::serve(listener, Arc::clone(&data_plane), stop.clone()));
     let wake = Arc::new(Notify::new());
     tasks.spawn("feed-watch", watch_feed(feed.clone(), Arc::clone(&wake), stop.clone()));
-    let guarding = Arc::clone(&engine);
+    let guarding = Arc::clone(&data_plane);
     let guard_stop = stop.clone();
     tasks.spawn("firewall", async move { guarding.guard(guard_stop).await });
-    tasks.spawn("repair", watch_rules(Arc::clone(&engine), Arc::clone(&wake), stop.clone()));
-    tasks.spawn("reconcile", reconcile(Arc::clone(&engine), feed, wake, stop.clone()));
+    tasks.spawn("repair", watch_rules(Arc::clone(&data_plane), Arc::clone(&wake), stop.clone()));
+    tasks.spawn("reconcile", reconcile(Arc::clone(&data_plane), feed, wake, stop.clone()));
     tasks.spawn("tunnel", async move {
         tokio::select! {
             () = stop.cancelled() => Ok(()),
-            error = engine.failed() => Err(error.into()),
+            error = data_plane.failed() => Err(error.into()),
         }
     });
     Ok(())
@@ -131,22 +136,26 @@ async fn watch_feed(feed: Feed, wake: Arc<Notify>, stop: CancellationToken) -> a
 }
 
 /// A pass without news looks at everything in the kernel.
-async fn watch_rules(engine: Arc<Engine>, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<()> {
+async fn watch_rules(
+    data_plane: Arc<DataPlane>,
+    wake: Arc<Notify>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = engine.damaged() => wake.notify_one(),
+            () = data_plane.damaged() => wake.notify_one(),
         }
     }
 }
 
 async fn reconcile(
-    engine: Arc<Engine>,
+    data_plane: Arc<DataPlane>,
     feed: Feed,
     wake: Arc<Notify>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let reconciler = Arc::new(Reconciler { engine, feed, reading: tokio::sync::Mutex::default() });
+    let reconciler = Arc::new(Reconciler { data_plane, feed, reading: tokio::sync::Mutex::default() });
     // A boxed future, because a lending one cannot be shown to be `Send`.
     let pass = move || -> BoxFuture<'static, Pass> {
         let reconciler = Arc::clone(&reconciler);
@@ -157,7 +166,7 @@ async fn reconcile(
 }
 
 struct Reconciler {
-    engine: Arc<Engine>,
+    data_plane: Arc<DataPlane>,
     feed: Feed,
     reading: tokio::sync::Mutex<Reading>,
 }
@@ -167,8 +176,8 @@ struct Reconciler {
 struct Reading {
     reader: Reader,
     /// What is in force; `None` after a failure.
-    enforced: Option<Arc<State>>,
-    /// [`Engine::replaced`] at that time.
+    enforced: Option<Arc<FeedState>>,
+    /// [`DataPlane::replaced`] at that time.
     replaced: u64,
     /// When the kernel was last looked at.
     looked: Option<Instant>,
@@ -182,7 +191,7 @@ impl Reading {
     }
 
     /// What changed since; nothing when all has to be read.
-    fn advance(&mut self, state: &State) -> Option<(Change, Vec<Problem>)> {
+    fn advance(&mut self, state: &FeedState) -> Option<(Change, Vec<Problem>)> {
         let enforced = self.enforced.clone()?;
         let changed: Vec<_> =
             state.items.since(&enforced.items).map(|difference| (difference.key, difference.after)).collect();
@@ -194,7 +203,7 @@ impl Reconciler {
     async fn pass(&self) -> Pass {
         let Some(state) = self.feed.current() else { return Pass::default() };
         let reading = &mut *self.reading.lock().await;
-        if reading.replaced != self.engine.replaced().await {
+        if reading.replaced != self.data_plane.replaced().await {
             // Somebody else put a world of theirs in force.
             reading.enforced = None;
         }
@@ -203,29 +212,29 @@ impl Reconciler {
         if let Some((change, unusable)) = reading.advance(&state) {
             say(unusable);
             let is_over = is_thorough && change.is_empty();
-            outcome = Some(if is_over { Vec::new() } else { self.engine.follow(change).await });
+            outcome = Some(if is_over { Vec::new() } else { self.data_plane.follow(change).await });
         }
         let problems = match outcome {
             Some(problems) if !is_thorough => problems,
             followed => {
                 let (world, unusable) = reading.reader.read(state.items.iter());
                 say(unusable);
-                if followed.is_some() && !self.engine.holds(&world).await {
+                if followed.is_some() && !self.data_plane.holds(&world).await {
                     tracing::error!(
                         "following changes led elsewhere than reading all; this is a fault of ours"
                     );
                 }
                 reading.looked = Some(Instant::now());
-                self.engine.enforce(&world, true).await
+                self.data_plane.enforce(&world, true).await
             }
         };
         let failed = !problems.is_empty();
         // Without a place in the overlay there is nothing that could be in force.
-        if !failed && self.engine.has_place().await {
+        if !failed && self.data_plane.has_place().await {
             self.feed.acknowledge(state.cursor.revision);
         }
         reading.enforced = (!failed).then_some(state);
-        reading.replaced = self.engine.replaced().await;
+        reading.replaced = self.data_plane.replaced().await;
         Pass { retry: failed, wake_after: None }
     }
 }

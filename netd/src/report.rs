@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 use warren_proto::control::{NetworkReport, control_client::ControlClient};
 use warren_runtime::{CancellationToken, connection::Controller, peers::worst};
 
-use crate::{engine::Engine, kernel::underlay::Underlay};
+use crate::{data_plane::DataPlane, kernel::underlay::Underlay};
 
 const PERIOD: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
@@ -15,11 +15,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reports until `stop`.
 pub(crate) async fn run(
-    engine: Arc<Engine>,
+    data_plane: Arc<DataPlane>,
     controller: Controller,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut reporter = Reporter { engine, controller, channel: None };
+    let mut reporter = Reporter { data_plane, controller, channel: None };
     // The first report carries the public key: others wait for it, so it does not wait for echoes.
     let mut round_trips = BTreeMap::new();
     loop {
@@ -38,14 +38,14 @@ pub(crate) async fn run(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}
-            () = reporter.engine.changed() => {}
+            () = reporter.data_plane.changed() => {}
         }
-        round_trips = reporter.engine.round_trips().await;
+        round_trips = reporter.data_plane.round_trips().await;
     }
 }
 
 struct Reporter {
-    engine: Arc<Engine>,
+    data_plane: Arc<DataPlane>,
     controller: Controller,
     channel: Option<Channel>,
 }
@@ -57,7 +57,7 @@ impl Reporter {
                 Some(channel) => channel.clone(),
                 None => self.channel.insert(self.controller.channel().await?).clone(),
             };
-            let mut report = self.engine.report(self.underlay().await, round_trips).await?;
+            let mut report = self.data_plane.report(self.underlay().await, round_trips).await?;
             publish_metrics(&report);
             report.peers = worst(report.peers);
             ControlClient::new(channel).report_network(report).await?;

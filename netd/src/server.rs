@@ -17,7 +17,7 @@ use warren_proto::{
 use warren_runtime::CancellationToken;
 
 use crate::{
-    engine::{AttachFailure, Engine},
+    data_plane::{AttachFailure, DataPlane},
     kernel::pods::PlugError,
     plan::attachments::Attachment,
 };
@@ -43,18 +43,18 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 /// Serves until `stop`.
 pub(crate) async fn serve(
     listener: UnixListener,
-    engine: Arc<Engine>,
+    data_plane: Arc<DataPlane>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     tonic::transport::Server::builder()
-        .add_service(AttachmentsServer::new(Service { engine }))
+        .add_service(AttachmentsServer::new(Service { data_plane }))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
         .await
         .context("the attach server failed")
 }
 
 struct Service {
-    engine: Arc<Engine>,
+    data_plane: Arc<DataPlane>,
 }
 
 #[tonic::async_trait]
@@ -69,17 +69,17 @@ impl Attachments for Service {
             return Err(Status::invalid_argument(message));
         }
         let wanted = Attachment { uid: uid(&request.pod_uid)?, address, pod: request.pod };
-        self.engine.attach(&wanted, Path::new(&request.namespace_path)).await.map_err(refusal)?;
+        self.data_plane.attach(&wanted, Path::new(&request.namespace_path)).await.map_err(refusal)?;
         Ok(Response::new(AttachResponse {}))
     }
 
     async fn detach(&self, request: Request<DetachRequest>) -> Result<Response<DetachResponse>, Status> {
-        self.engine.detach(&uid(&request.into_inner().pod_uid)?).await.map_err(refusal)?;
+        self.data_plane.detach(&uid(&request.into_inner().pod_uid)?).await.map_err(refusal)?;
         Ok(Response::new(DetachResponse {}))
     }
 
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        let attachments = self.engine.attachments().await.map_err(|error| refusal(error.into()))?;
+        let attachments = self.data_plane.attachments().await.map_err(|error| refusal(error.into()))?;
         let attachments = attachments.into_iter().map(|attachment| WireAttachment {
             interface: attachment.interface(),
             pod_uid: attachment.uid.into(),
@@ -89,7 +89,7 @@ impl Attachments for Service {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let json = self.engine.status().await.map_err(refusal)?.to_string();
+        let json = self.data_plane.status().await.map_err(refusal)?.to_string();
         Ok(Response::new(StatusResponse { json }))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`plan`] compares the instructions of the controller with what runs, and answers with the next actions.
 //! It is synchronous and pure: the clock is an argument, and everything that a decision rests on is in
-//! [`World`], most of it read back from the engine (labels carry attempt and crash streak) or from what was kept of
+//! [`ObservedPods`], most of it read back from the engine (labels carry attempt and crash streak) or from what was kept of
 //! what the engine once held ([`past`]), so that a restarted agent decides as its predecessor would have.
 
 pub mod backoff;
@@ -25,8 +25,8 @@ pub use past::Past;
 pub use pod::wants;
 
 pub use model::{
-    Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, Memory, Phase, Planned, Pod, Slot,
-    Stopping, Why, World,
+    Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, Memory, ObservedPods, Phase, Planned,
+    Pod, Slot, Stopping, Why,
 };
 
 /// What to do next, and when to look again though nothing happened.
@@ -41,15 +41,15 @@ pub struct Plan {
 }
 
 /// Plans the next actions for every pod that is wanted or exists.
-pub fn plan(desired: &Desired, world: &World, now: Timestamp) -> Plan {
+pub fn plan(desired: &Desired, observed: &ObservedPods, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let nothing = Pod::default();
-    let uids: BTreeSet<&String> = desired.pods.keys().chain(world.pods.keys()).collect();
+    let uids: BTreeSet<&String> = desired.pods.keys().chain(observed.pods.keys()).collect();
     for uid in uids {
         if desired.held.contains(uid) {
             continue;
         }
-        let pod = world.pods.get(uid).unwrap_or(&nothing);
+        let pod = observed.pods.get(uid).unwrap_or(&nothing);
         let instruction = desired.pods.get(uid).map(AsRef::as_ref);
         let outcome = pod::plan(instruction, pod, now);
         plan.actions.extend(outcome.actions.into_iter().map(|action| Planned { uid: uid.clone(), action }));

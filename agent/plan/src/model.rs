@@ -26,7 +26,7 @@ pub struct Desired {
 
 /// What exists on this node.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub struct ObservedPods {
     /// By UID.
     pub pods: BTreeMap<String, Pod>,
 }
@@ -123,7 +123,7 @@ pub struct Exit {
     /// When it ended.
     #[serde(with = "past::moment")]
     pub finished: Timestamp,
-    /// Nobody saw it end: the engine does not know the container any more, and it ran when it was last seen.
+    /// The agent did not see it end: the engine does not know the container any more, and it ran when it was last seen.
     pub unseen: bool,
 }
 

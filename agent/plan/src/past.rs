@@ -12,7 +12,7 @@ use super::model::{Exit, Instance, Kind, Phase};
 
 /// The longest explanation of the engine that is kept, in bytes.
 const LONGEST_ERROR: usize = 4096;
-/// The exit code of a container whose end nobody saw: as of one that was killed.
+/// The exit code of a container whose end the agent did not see: as of one that was killed.
 const UNSEEN: i32 = 137;
 
 /// The past of one pod: of each name the latest instance that ran, and the latest that ended.
@@ -25,7 +25,7 @@ pub struct Past {
 impl Past {
     /// Takes in everything that the engine holds of the pod at `machine`, by the clock that the engine writes down.
     ///
-    /// What ran when it was last seen and is not held any more has ended: somebody removed it, or the engine lost all
+    /// What ran when it was last seen and is not held any more has ended: a user removed it, or the engine lost all
     /// it had. `is_wanted` bounds what is kept to names that the pod has.
     pub fn observe(
         &mut self,

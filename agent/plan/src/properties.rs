@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use warren_proto::control::{Container, PodInstruction, RestartPolicy};
 
 use super::{
-    Action, Desired, Exit, Image, ImageState, Instance, Kind, Phase, Pod, Slot, Stopping, World,
+    Action, Desired, Exit, Image, ImageState, Instance, Kind, ObservedPods, Phase, Pod, Slot, Stopping,
     model::after, plan, status::pod_status, wants,
 };
 
@@ -27,14 +27,14 @@ struct Model {
 
 impl Model {
     /// Looks at the engine, as the driver does before each plan.
-    fn world(&mut self, desired: &Desired) -> World {
+    fn observed(&mut self, desired: &Desired) -> ObservedPods {
         for (uid, instruction) in &desired.pods {
             let Some(pod) = self.pods.get_mut(uid) else { continue };
             let is_wanted = |kind, name: &str| wants(instruction, kind, name);
             pod.memory.past.observe(&pod.instances, self.now, is_wanted);
             self.restarts_only_grow(uid, instruction);
         }
-        World { pods: self.pods.clone() }
+        ObservedPods { pods: self.pods.clone() }
     }
 
     fn restarts_only_grow(&mut self, uid: &str, instruction: &PodInstruction) {
@@ -166,7 +166,7 @@ impl Model {
     /// `pick` chooses the order; init containers end with success once everything else is settled.
     fn settle(&mut self, desired: &Desired, mut pick: impl FnMut(usize) -> usize) -> usize {
         for round in 0..2000 {
-            let outcome = plan(desired, &self.world(desired), self.now);
+            let outcome = plan(desired, &self.observed(desired), self.now);
             let mut actions: Vec<_> = outcome
                 .actions
                 .into_iter()
@@ -193,8 +193,8 @@ impl Model {
                 _ => return round,
             }
         }
-        let world = self.world(desired);
-        panic!("it does not converge: {:?}", plan(desired, &world, self.now).actions);
+        let observed = self.observed(desired);
+        panic!("it does not converge: {:?}", plan(desired, &observed, self.now).actions);
     }
 
     /// Somebody removes all containers but these.
@@ -323,7 +323,7 @@ fn strike(model: &mut Model, desired: &Desired, blow: &Blow) {
         }
         Blow::Work(steps) => {
             for _ in 0..*steps {
-                let outcome = plan(desired, &model.world(desired), model.now);
+                let outcome = plan(desired, &model.observed(desired), model.now);
                 let Some(next) = outcome.actions.into_iter().next() else { break };
                 model.apply(&next.uid, desired, &next.action);
             }
@@ -410,10 +410,10 @@ proptest! {
         let mut order = order.into_iter().cycle();
         model.settle(&desired, |_| order.next().unwrap_or(0));
         assert_right(&model, &desired);
-        let again = plan(&desired, &model.world(&desired), model.now);
+        let again = plan(&desired, &model.observed(&desired), model.now);
         prop_assert!(again.actions.is_empty(), "{:?}", again.actions);
         let later = after(model.now, Duration::from_secs(3600));
-        let again = plan(&desired, &model.world(&desired), later);
+        let again = plan(&desired, &model.observed(&desired), later);
         prop_assert!(again.actions.is_empty(), "an hour later: {:?}", again.actions);
     }
 
@@ -439,7 +439,7 @@ proptest! {
         for blow in &blows {
             strike(&mut model, &desired, blow);
         }
-        model.world(&desired);
+        model.observed(&desired);
         let mut pruned = model.clone();
         pruned.prune(|instance| instance.exit().is_none());
         if restarted {
@@ -450,7 +450,7 @@ proptest! {
             model.now = after(model.now, Duration::from_secs(passing));
         }
         let decide = |model: &mut Model| {
-            let outcome = plan(&desired, &model.world(&desired), model.now);
+            let outcome = plan(&desired, &model.observed(&desired), model.now);
             let is_removal = |action: &Action| matches!(action, Action::RemoveContainer { .. });
             let kept = outcome.actions.into_iter().filter(|planned| !is_removal(&planned.action));
             (kept.collect::<Vec<_>>(), outcome.wake_at)
@@ -510,7 +510,7 @@ proptest! {
         for pod in model.pods.values() {
             prop_assert!(pod.instances.is_empty() && !pod.memory.linked && !pod.memory.has_data);
         }
-        let end = plan(&leaving, &model.world(&leaving), model.now);
+        let end = plan(&leaving, &model.observed(&leaving), model.now);
         prop_assert!(model.pods.keys().all(|uid| end.gone.contains(uid)));
     }
 
@@ -522,12 +522,12 @@ proptest! {
         for blow in &blows {
             strike(&mut model, &desired, blow);
         }
-        let first = plan(&desired, &model.world(&desired), model.now);
+        let first = plan(&desired, &model.observed(&desired), model.now);
         for planned in &first.actions {
             let pod = model.pods.entry(planned.uid.clone()).or_default();
             pod.memory.busy.insert(planned.action.slot());
         }
-        let second = plan(&desired, &model.world(&desired), model.now);
+        let second = plan(&desired, &model.observed(&desired), model.now);
         for planned in &second.actions {
             let busy: &BTreeSet<Slot> = &model.pods[&planned.uid].memory.busy;
             prop_assert!(!busy.contains(&planned.action.slot()), "{:?}", planned.action);

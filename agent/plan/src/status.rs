@@ -19,7 +19,7 @@ pub(crate) const ERR_IMAGE_PULL_SHOWN: Duration = Duration::from_secs(2);
 /// What all containers of a pod together may say about their ends, as on Kubernetes.
 const MOST_MESSAGE_BYTES_OF_A_POD: usize = 12 * 1024;
 
-/// What is said of a container whose end nobody saw.
+/// What is said of a container whose end the agent did not see.
 const UNSEEN: &str = "the container was removed from the engine while it ran: how it ended is not known";
 
 /// The report about one pod that is wanted.

@@ -9,7 +9,7 @@ use warren_proto::control::{
 };
 
 use super::{
-    Action, Desired, Exit, Image, ImageState, Instance, Kind, Phase, Pod, Stopping, Why, World,
+    Action, Desired, Exit, Image, ImageState, Instance, Kind, ObservedPods, Phase, Pod, Stopping, Why,
     model::after,
     plan,
     probes::{ProbeKind, Tracker},
@@ -73,8 +73,8 @@ fn decide(instruction: &PodInstruction, pod: &Pod, now: i64) -> (Vec<Action>, Op
         pods: BTreeMap::from([(UID.to_owned(), Arc::new(instruction.clone()))]),
         ..Desired::default()
     };
-    let world = World { pods: BTreeMap::from([(UID.to_owned(), pod.clone())]) };
-    let outcome = plan(&desired, &world, at(now));
+    let observed = ObservedPods { pods: BTreeMap::from([(UID.to_owned(), pod.clone())]) };
+    let outcome = plan(&desired, &observed, at(now));
     (
         outcome.actions.into_iter().map(|planned| planned.action).collect(),
         outcome.wake_at.map(|moment| moment.as_second()),

@@ -13,7 +13,7 @@ use crate::{
     plan::{Action, Phase, Why, events::Event, probes::ProbeKind},
     report::Subject,
     runtime::{
-        Engine, EngineError, ImageConfig, secrecy,
+        ContainerEngine, EngineError, ImageConfig, secrecy,
         spec::{self, InstanceSpec},
     },
     volumes::{Mounted, Volumes},
@@ -42,7 +42,7 @@ pub(super) struct Job<E, L> {
     pub(super) instruction: Option<Arc<PodInstruction>>,
 }
 
-impl<E: Engine, L: Links> Job<E, L> {
+impl<E: ContainerEngine, L: Links> Job<E, L> {
     pub(super) async fn run(self, action: Action) -> Result<(), Trouble> {
         match action {
             Action::PrepareVolumes => self.prepare_volumes().await,
@@ -257,7 +257,7 @@ impl<E: Engine, L: Links> Job<E, L> {
         match self.driver.engine.image(image).await {
             Ok(Some(config)) => Ok(config),
             Ok(None) => {
-                // It was there a moment ago: somebody removed it, and it is fetched again.
+                // It was there a moment ago: a user of the engine removed it, and it is fetched again.
                 self.driver.remember(&self.subject.uid, |memory| drop(memory.images.remove(name)));
                 Err(trouble(format!(
                     "image \"{image}\" was removed from this node before its container was made"

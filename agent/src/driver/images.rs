@@ -9,7 +9,7 @@ use super::apply::{Job, Trouble};
 use crate::{
     netd::Links,
     plan::{Image, ImageState, backoff::pull_delay, model::after},
-    runtime::{Engine, image::ImageName},
+    runtime::{ContainerEngine, image::ImageName},
 };
 
 /// One lock per image that is being fetched: two pods wait for the same pull instead of pulling twice.
@@ -30,7 +30,7 @@ struct Missing {
     message: String,
 }
 
-impl<E: Engine, L: Links> Job<E, L> {
+impl<E: ContainerEngine, L: Links> Job<E, L> {
     /// Fetches the image if the policy asks for it, and notes the outcome for the plan.
     pub(super) async fn pull_image(
         &self,

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use warren_runtime::CancellationToken;
 
 use super::Driver;
-use crate::{netd::Links, plan::Slot, runtime::Engine};
+use crate::{netd::Links, plan::Slot, runtime::ContainerEngine};
 
 const LOOK: Duration = Duration::from_secs(5);
 const LOOK_WHEN_ABSENT: Duration = Duration::from_millis(500);
 
-pub(super) async fn watch<E: Engine, L: Links>(
+pub(super) async fn watch<E: ContainerEngine, L: Links>(
     driver: Arc<Driver<E, L>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -40,7 +40,7 @@ pub(super) async fn watch<E: Engine, L: Links>(
     }
 }
 
-impl<E: Engine, L: Links> Driver<E, L> {
+impl<E: ContainerEngine, L: Links> Driver<E, L> {
     /// Forgets links that netd does not hold, and learns of those we did not know.
     fn compare(&self, held: &std::collections::BTreeSet<String>, changes: u64, returned: bool) {
         let mut state = self.state.lock();

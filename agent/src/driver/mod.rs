@@ -30,13 +30,13 @@ use warren_runtime::{
 use crate::{
     clock::Clock,
     netd::Links,
-    plan::{self, Instance, Planned, World, status},
+    plan::{self, Instance, ObservedPods, Planned, status},
     report::{Outbox, Subject},
-    runtime::{Engine, Found, spec::Surroundings, watch::Inventory},
+    runtime::{ContainerEngine, Found, spec::Surroundings, watch::Inventory},
     volumes::Volumes,
 };
 use recall::Recall;
-use state::State;
+use state::DriverState;
 
 const RESYNC: Duration = Duration::from_secs(30);
 
@@ -65,7 +65,7 @@ pub struct Driver<E, L> {
     recall_file: PathBuf,
     pasts: Arc<pasts::Pasts>,
     inventory: Arc<Inventory<E>>,
-    state: Mutex<State>,
+    state: Mutex<DriverState>,
     pulls: images::Pulls,
     outbox: Arc<Outbox>,
     wake: Arc<Notify>,
@@ -73,14 +73,14 @@ pub struct Driver<E, L> {
     clock: Clock,
 }
 
-impl<E: Engine, L: Links> Driver<E, L> {
+impl<E: ContainerEngine, L: Links> Driver<E, L> {
     /// Starts the agent's core: it follows the feed and the engine until the tasks are stopped.
     pub fn start(tasks: &mut TaskSet, parts: Parts<E, L>, feed: Feed) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         let inventory =
             Arc::new(Inventory::new(Arc::clone(&parts.engine), parts.volumes.clone(), Arc::clone(&wake)));
         let pasts = Arc::new(pasts::Pasts::new(parts.past_dir));
-        let state = State::new(Recall::load(&parts.recall_file), parts.volumes.uids(), pasts.load());
+        let state = DriverState::new(Recall::load(&parts.recall_file), parts.volumes.uids(), pasts.load());
         tasks.spawn("pasts", Arc::clone(&pasts).run(tasks.stop().clone()));
         let driver = Arc::new(Self {
             engine: parts.engine,
@@ -146,12 +146,12 @@ impl<E: Engine, L: Links> Driver<E, L> {
         let now = self.clock.now();
         let mut state = self.state.lock();
         state.take_in(&wanted.items);
-        let world = state.world(found, now, Timestamp::now());
+        let observed = state.observed(found, now, Timestamp::now());
         for (uid, past) in state.changed_pasts() {
             self.pasts.save(&uid, past);
         }
-        let plan = plan::plan(&state.desired, &world, now);
-        let statuses = describe(&state, &world, &plan.gone, now);
+        let plan = plan::plan(&state.desired, &observed, now);
+        let statuses = describe(&state, &observed, &plan.gone, now);
         for (uid, after) in &statuses {
             for event in plan::events::between(state.statuses.get(uid), after) {
                 self.outbox.event(&subject(uid, &after.namespace, &after.name), event);
@@ -165,7 +165,7 @@ impl<E: Engine, L: Links> Driver<E, L> {
             self.pasts.forget(uid);
             self.outbox.depart(status::gone_status(uid, &memory.namespace, &memory.name));
         }
-        let recall = state.recall(&statuses, &world);
+        let recall = state.recall(&statuses, &observed);
         if state.kept != recall {
             recall.save_or_warn(&self.recall_file);
             state.kept = recall;
@@ -184,7 +184,7 @@ impl<E: Engine, L: Links> Driver<E, L> {
     }
 
     /// Takes the action's slot and starts its work.
-    fn begin(self: &Arc<Self>, state: &mut State, planned: Planned, now: Timestamp) {
+    fn begin(self: &Arc<Self>, state: &mut DriverState, planned: Planned, now: Timestamp) {
         let Planned { uid, action } = planned;
         tracing::debug!(pod = uid, ?action, "begin");
         let slot = action.slot();
@@ -292,14 +292,14 @@ impl<E: Engine, L: Links> Driver<E, L> {
 
 /// The report about every pod that is wanted.
 fn describe(
-    state: &State,
-    world: &World,
+    state: &DriverState,
+    observed: &ObservedPods,
     gone: &BTreeSet<String>,
     now: Timestamp,
 ) -> BTreeMap<String, PodStatus> {
     let nothing = plan::Pod::default();
     let followed = state.desired.pods.iter().map(|(uid, instruction)| {
-        let pod = world.pods.get(uid).unwrap_or(&nothing);
+        let pod = observed.pods.get(uid).unwrap_or(&nothing);
         (uid.clone(), status::pod_status(uid, instruction, pod, gone.contains(uid), now))
     });
     let refused = state.refused.iter().map(|(uid, status)| (uid.clone(), status.clone()));

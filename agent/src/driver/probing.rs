@@ -16,7 +16,7 @@ use warren_proto::control::{ExecProbe, HttpProbe, Probe, TcpProbe, probe::Handle
 use crate::{
     plan::probes,
     runtime::{
-        Engine, EngineError,
+        ContainerEngine, EngineError,
         process::{connect_inside, network_namespace},
     },
 };
@@ -50,7 +50,7 @@ pub(super) fn host_of(probe: &Probe) -> &str {
 }
 
 /// Asks once.
-pub(super) async fn ask<E: Engine>(engine: &E, id: &str, probe: &Probe, reach: &Reach) -> Answer {
+pub(super) async fn ask<E: ContainerEngine>(engine: &E, id: &str, probe: &Probe, reach: &Reach) -> Answer {
     let limit = probes::timeout(probe);
     match &probe.handler {
         Some(Handler::Http(target)) => http(target, reach, limit).await,
@@ -61,7 +61,12 @@ pub(super) async fn ask<E: Engine>(engine: &E, id: &str, probe: &Probe, reach: &
 }
 
 /// A command must end with code 0.
-pub(super) async fn exec<E: Engine>(engine: &E, id: &str, probe: &ExecProbe, limit: Duration) -> Answer {
+pub(super) async fn exec<E: ContainerEngine>(
+    engine: &E,
+    id: &str,
+    probe: &ExecProbe,
+    limit: Duration,
+) -> Answer {
     match engine.exec(id, &probe.command, limit).await {
         Ok(result) if result.code == 0 => Ok(None),
         Ok(result) if result.output.trim().is_empty() => {
@@ -136,7 +141,7 @@ impl Target<'_> {
             if self.host.is_empty() {
                 return TcpStream::connect(&name).await.map_err(failed);
             }
-            // Whoever writes a probe must not reach from the node what the pod does not: the node's own loopback, its
+            // The author of a probe must not reach from the node what the pod does not: the node's own loopback, its
             // neighbours, what listens for its agents. So a host is looked for from within the pod's network.
             let addresses = tokio::net::lookup_host(&name).await.map_err(failed)?.collect();
             let (pid, sandbox) = self.reach.sandbox.as_ref().map_err(Clone::clone)?;

@@ -12,12 +12,12 @@ pub(super) struct Recall {
     pub(super) attached: BTreeMap<String, String>,
     /// Probe verdicts of containers that have started.
     #[serde(default)]
-    pub(super) containers: BTreeMap<String, Seen>,
+    pub(super) containers: BTreeMap<String, ContainerRecall>,
 }
 
 /// What was last reported of a container.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Seen {
+pub(super) struct ContainerRecall {
     pub(super) started: bool,
     pub(super) ready: bool,
 }
@@ -35,7 +35,7 @@ impl Recall {
     }
 
     pub(super) fn note(&mut self, id: &str, ready: bool) {
-        self.containers.insert(id.to_owned(), Seen { started: true, ready });
+        self.containers.insert(id.to_owned(), ContainerRecall { started: true, ready });
     }
 
     /// Writes the file; a failure costs a moment of unreadiness after a restart, nothing more.

@@ -17,7 +17,8 @@ use super::{apply::Trouble, recall::Recall};
 use crate::{
     clock,
     plan::{
-        self, Action, Desired, Failure, Instance, Kind, Memory, Past, Phase, Pod, Slot, Stopping, World,
+        self, Action, Desired, Failure, Instance, Kind, Memory, ObservedPods, Past, Phase, Pod, Slot,
+        Stopping,
         backoff::doubling,
         model::after,
         probes::{ProbeKind, Tracker},
@@ -29,7 +30,7 @@ use crate::{
 const AFTER_HOOK: Duration = Duration::from_secs(2);
 
 /// Everything behind the driver's lock.
-pub(super) struct State {
+pub(super) struct DriverState {
     pub(super) desired: Desired,
     /// Instructions that cannot be followed, and what is said about them.
     pub(super) refused: BTreeMap<String, PodStatus>,
@@ -45,7 +46,7 @@ pub(super) struct State {
     pub(super) link_changes: u64,
 }
 
-impl State {
+impl DriverState {
     /// The state of an agent that has just started.
     pub(super) fn new(recalled: Recall, with_data: BTreeSet<String>, pasts: BTreeMap<String, Past>) -> Self {
         let mut memories: BTreeMap<String, Memory> = BTreeMap::new();
@@ -104,12 +105,12 @@ impl State {
 
     /// Joins what the engine holds with what is remembered. `now` is by the agent's clock, `machine` by the one that
     /// the engine writes down.
-    pub(super) fn world(
+    pub(super) fn observed(
         &mut self,
         found: BTreeMap<String, Found>,
         now: Timestamp,
         machine: Timestamp,
-    ) -> World {
+    ) -> ObservedPods {
         let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
         for found in found.values() {
             let instruction = self.desired.pods.get(&found.uid);
@@ -144,7 +145,7 @@ impl State {
             }
             pod.memory = memory.clone();
         }
-        World { pods }
+        ObservedPods { pods }
     }
 
     /// The pasts that have changed since the last call.
@@ -166,9 +167,9 @@ impl State {
     }
 
     /// What a successor must know.
-    pub(super) fn recall(&self, statuses: &BTreeMap<String, PodStatus>, world: &World) -> Recall {
+    pub(super) fn recall(&self, statuses: &BTreeMap<String, PodStatus>, observed: &ObservedPods) -> Recall {
         let mut recall = Recall::default();
-        for (uid, pod) in &world.pods {
+        for (uid, pod) in &observed.pods {
             if let Some(sandbox) = &pod.memory.attached_to {
                 recall.attached.insert(uid.clone(), sandbox.clone());
             }

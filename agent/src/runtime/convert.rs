@@ -134,7 +134,7 @@ fn mount_body(scope: &Scope, uid: &str, mount: &MountSpec) -> Mount {
 
 /// Reads a container back from its labels and state; none when it is not one of this node's.
 pub(super) fn found(scope: &Scope, response: ContainerInspectResponse) -> Option<Found> {
-    // Labels of an image become those of its containers, and this may be somebody else's: only our names are ours.
+    // Labels of an image become those of its containers, and this may be another program's: only our names are ours.
     if !response.name?.trim_start_matches('/').starts_with(spec::CONTAINER_PREFIX) {
         return None;
     }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use warren_proto::control::{ContainerStreams, TerminalSize};
 
 use super::{
-    Engine, EngineError, EngineInfo, ExecResult, Found, ImageConfig, LogOptions, LogStream, Process,
+    ContainerEngine, EngineError, EngineInfo, ExecResult, Found, ImageConfig, LogOptions, LogStream, Process,
     ProcessHandle, Scope,
     convert::{container_body, found},
     image::ImageName,
@@ -129,7 +129,7 @@ impl DockerEngine {
     }
 }
 
-impl Engine for DockerEngine {
+impl ContainerEngine for DockerEngine {
     async fn list(&self) -> Result<Vec<Found>, EngineError> {
         let client = self.client()?;
         let filters = HashMap::from([("label".to_owned(), self.label_filters())]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 
-use super::{Engine, Found, LastWords, LogOptions};
+use super::{ContainerEngine, Found, LastWords, LogOptions};
 use crate::{
     plan::Phase,
     volumes::{self, Volumes},
@@ -20,7 +20,12 @@ const MOST_LOG: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Adds the message to a container that has ended; one that was taken before is kept.
-pub(super) async fn take<E: Engine>(engine: &E, volumes: &Volumes, before: Option<&Found>, now: &mut Found) {
+pub(super) async fn take<E: ContainerEngine>(
+    engine: &E,
+    volumes: &Volumes,
+    before: Option<&Found>,
+    now: &mut Found,
+) {
     let Phase::Exited(exit) = &now.instance.phase else { return };
     let known = before.and_then(|before| before.instance.exit());
     let message = match known {
@@ -50,7 +55,7 @@ async fn from_file(volumes: &Volumes, found: &Found) -> String {
     })
 }
 
-async fn from_log<E: Engine>(engine: &E, found: &Found) -> String {
+async fn from_log<E: ContainerEngine>(engine: &E, found: &Found) -> String {
     let read = async {
         let options = LogOptions { tail: Some(LOG_LINES), ..LogOptions::default() };
         let mut pieces = engine.logs(&found.instance.id, options).await?;

@@ -166,7 +166,7 @@ pub struct Process {
 }
 
 /// The container engine. Every call ends within a bounded time.
-pub trait Engine: Send + Sync + 'static {
+pub trait ContainerEngine: Send + Sync + 'static {
     /// All containers of this node, by label.
     fn list(&self) -> impl Future<Output = Result<Vec<Found>, EngineError>> + Send;
     /// One container; none when it does not exist or is not of this node.

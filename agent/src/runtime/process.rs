@@ -74,7 +74,7 @@ fn connect_here(addresses: &[SocketAddr], limit: Duration) -> io::Result<Blockin
 /// Tells a command in a container, and the processes of its group, that nobody listens any more.
 pub(super) fn hang_up(pid: i64, container: &str) -> io::Result<()> {
     let Some(process) = own(pid, container) else { return Ok(()) };
-    // The engine makes each command the leader of a group. Were it none, the group would be somebody else's.
+    // The engine makes each command the leader of a group. Were it none, the group would be another process'.
     let leads = getpgid(Some(process)).is_ok_and(|group| group == process);
     send(if leads { Pid::from_raw(-process.as_raw()) } else { process }, Signal::SIGHUP)
 }
@@ -87,7 +87,7 @@ pub(super) fn kill(pid: i64, container: &str) -> io::Result<()> {
         rustix::io::Errno::SRCH => Ok(()),
         error => Err(error.into()),
     };
-    // From here on the descriptor means one process, whoever gets its number after it. That it is the container's is seen
+    // From here on the descriptor means one process, whichever process gets its number after it. That it is the container's is seen
     // afterwards: a process that ended in between is signalled no more.
     let descriptor = match pidfd_open(process, PidfdFlags::empty()) {
         Ok(descriptor) => descriptor,
@@ -108,7 +108,7 @@ pub(super) fn kill_tree(pid: i64, container: &str) -> io::Result<()> {
         if family.is_empty() {
             return Ok(());
         }
-        // Whoever was started last first: a parent that sees its child die may still start another, and is next.
+        // The process that was started last first: a parent that sees its child die may still start another, and is next.
         for member in family.iter().rev() {
             kill(*member, container)?;
         }

@@ -271,7 +271,7 @@ fn user(security: &SecurityContext, of_image: &str) -> Result<Option<String>, St
     })
 }
 
-/// What `runAsNonRoot` promises, in Kubernetes' words. Only a number proves that somebody is not root: what a name
+/// What `runAsNonRoot` promises, in Kubernetes' words. Only a number proves that a user is not root: what a name
 /// means is the image's to say.
 fn refuse_root(user: Option<i64>, image_user: &str) -> Result<(), String> {
     match (user, image_user, image_user.parse::<i64>()) {
@@ -289,7 +289,7 @@ fn refuse_root(user: Option<i64>, image_user: &str) -> Result<(), String> {
 }
 
 /// Where the image wants volumes of its own, and nothing else is mounted. Asked for by us they carry our label: they go
-/// with their container, or at the latest with the pod if somebody else removes that.
+/// with their container, or at the latest with the pod if a user of the engine removes that.
 fn volumes_of(image: &ImageConfig, mounts: &[MountSpec]) -> Vec<String> {
     let is_mounted = |target: &str| mounts.iter().any(|mount| Path::new(mount.target()) == Path::new(target));
     image.volumes.iter().filter(|target| !is_mounted(target)).cloned().collect()
@@ -321,7 +321,7 @@ fn limit(spec: &mut ContainerSpec, resources: Resources) -> Result<(), String> {
         }
         spec.memory = Some(memory);
     }
-    // Whoever promised nothing is the first to go when memory runs out. Below zero needs rights not everybody has.
+    // A container without requests is the first to go when memory runs out. Below zero needs rights not everybody has.
     let promised = resources.memory_request_bytes.max(memory) > 0 || cpu > 0;
     spec.oom_score_adjust = (!promised).then_some(1000);
     Ok(())

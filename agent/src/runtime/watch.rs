@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use warren_runtime::CancellationToken;
 
-use super::{Engine, EngineError, Found, last_words};
+use super::{ContainerEngine, EngineError, Found, last_words};
 use crate::volumes::Volumes;
 
 /// A listing though nothing was heard: events can be lost.
@@ -30,7 +30,7 @@ pub struct Inventory<E> {
     changed: Arc<Notify>,
 }
 
-impl<E: Engine> Inventory<E> {
+impl<E: ContainerEngine> Inventory<E> {
     /// An inventory that has not looked yet. `changed` is notified whenever the picture changes.
     pub fn new(engine: Arc<E>, volumes: Volumes, changed: Arc<Notify>) -> Self {
         let trouble = Some(NOT_ASKED.to_owned());

@@ -8,14 +8,14 @@ use warren_proto::control::LogsRequest;
 use crate::{
     driver::Driver,
     netd::Links,
-    runtime::{Engine, LogOptions},
+    runtime::{ContainerEngine, LogOptions},
 };
 
 /// Both output streams as one text, or why it ends early.
 pub type LogBytes = BoxStream<'static, Result<Bytes, String>>;
 
 /// Opens the log that is asked for.
-pub async fn open<E: Engine, L: Links>(
+pub async fn open<E: ContainerEngine, L: Links>(
     driver: &Driver<E, L>,
     uid: &str,
     container: &str,

@@ -20,7 +20,7 @@ use warren_proto::control::{
 };
 use warren_runtime::{CancellationToken, connection::Controller};
 
-use crate::{driver::Driver, netd::Links, runtime::Engine};
+use crate::{driver::Driver, netd::Links, runtime::ContainerEngine};
 
 pub use logs::{LogBytes, open as open_logs};
 
@@ -44,7 +44,7 @@ const MOST_IDLE: Duration = Duration::from_secs(4 * 3_600);
 const GONE: &str = "the client has gone";
 
 /// Answers the controller's requests until `stop`.
-pub(crate) async fn run<E: Engine, L: Links>(
+pub(crate) async fn run<E: ContainerEngine, L: Links>(
     driver: Arc<Driver<E, L>>,
     controller: Controller,
     stop: CancellationToken,
@@ -81,7 +81,7 @@ struct Sessions {
     ends: BTreeMap<String, CancellationToken>,
 }
 
-async fn follow<E: Engine, L: Links>(
+async fn follow<E: ContainerEngine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     controller: &Controller,
     wait: &mut Duration,
@@ -93,7 +93,7 @@ async fn follow<E: Engine, L: Links>(
     let mut requests =
         tokio::time::timeout(CONNECT, client.sessions(SessionsRequest {})).await??.into_inner();
     *wait = RETRY_FIRST;
-    // Whoever answers now may not know what was reported to its predecessor.
+    // The controller that answers now may not know what was reported to its predecessor.
     driver.outbox().forget_sent();
     loop {
         tokio::select! {
@@ -109,7 +109,7 @@ async fn follow<E: Engine, L: Links>(
     }
 }
 
-fn begin<E: Engine, L: Links>(
+fn begin<E: ContainerEngine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     controller: &Controller,
     open: SessionOpen,
@@ -142,7 +142,7 @@ fn begin<E: Engine, L: Links>(
 
 /// A connection for this session alone: all streams of an HTTP/2 connection share one window, so a reader that
 /// stands still would in the end hold up all others.
-async fn dial<E: Engine, L: Links>(
+async fn dial<E: ContainerEngine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     controller: &Controller,
     open: SessionOpen,
@@ -180,7 +180,7 @@ struct End {
 
 /// One session: our first frame says which, then data, then the end. It ends early with the controller's side of
 /// it, and when `stop` is cancelled.
-pub async fn serve<E: Engine, L: Links>(
+pub async fn serve<E: ContainerEngine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     channel: Channel,
     open: SessionOpen,
@@ -243,7 +243,7 @@ pub async fn serve<E: Engine, L: Links>(
 }
 
 /// Does what is asked, to its end or until the other side has gone.
-async fn answer<E: Engine, L: Links>(
+async fn answer<E: ContainerEngine, L: Links>(
     driver: &Arc<Driver<E, L>>,
     open: &SessionOpen,
     frames: &mpsc::Sender<SessionFrame>,

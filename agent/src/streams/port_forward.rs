@@ -20,7 +20,7 @@ use crate::{
     driver::Driver,
     netd::Links,
     runtime::{
-        Engine,
+        ContainerEngine,
         process::{connect_inside, network_namespace},
     },
 };
@@ -29,7 +29,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const PIECE: usize = 32 << 10;
 
 /// Connects to a port of a pod.
-pub(super) async fn connect<E: Engine, L: Links>(
+pub(super) async fn connect<E: ContainerEngine, L: Links>(
     driver: &Driver<E, L>,
     uid: &str,
     port: u32,

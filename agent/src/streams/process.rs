@@ -11,7 +11,7 @@ use super::{End, FRAME, GONE};
 use crate::{
     driver::Driver,
     netd::Links,
-    runtime::{Engine, Process, ProcessHandle},
+    runtime::{ContainerEngine, Process, ProcessHandle},
 };
 
 /// How often the engine is asked whether a command that closed its output has ended.
@@ -19,7 +19,7 @@ const LOOK_FIRST: Duration = Duration::from_millis(10);
 const LOOK_LONGEST: Duration = Duration::from_millis(500);
 
 /// Serves a session to its end, or until `gone`: then a command that was started for it ends, too.
-pub(super) async fn serve<E: Engine, L: Links>(
+pub(super) async fn serve<E: ContainerEngine, L: Links>(
     driver: &Driver<E, L>,
     open: &SessionOpen,
     frames: &mpsc::Sender<SessionFrame>,
@@ -63,7 +63,7 @@ pub(super) async fn serve<E: Engine, L: Links>(
 }
 
 /// From the client to the process, for as long as the process gives output. The end of the output is the end.
-async fn inwards<E: Engine>(
+async fn inwards<E: ContainerEngine>(
     engine: &E,
     handle: &ProcessHandle,
     input: crate::runtime::Input,
@@ -91,7 +91,7 @@ async fn inwards<E: Engine>(
 }
 
 /// How a command ended; a container's own process is reported by its status.
-async fn exit_code<E: Engine>(engine: &E, handle: &ProcessHandle) -> Result<Option<i32>, String> {
+async fn exit_code<E: ContainerEngine>(engine: &E, handle: &ProcessHandle) -> Result<Option<i32>, String> {
     let ProcessHandle::Exec(id) = handle else { return Ok(None) };
     let mut wait = LOOK_FIRST;
     loop {

@@ -1,6 +1,6 @@
 //! Paths by descriptor: resolved once, by the kernel, below a directory that the path cannot leave.
 //!
-//! Whoever writes to a volume can replace any part of a path in it by a link, at any moment. So nothing here looks at
+//! A process in a pod can replace any part of a path in it by a link, at any moment. So nothing here looks at
 //! a path first and uses it afterwards: `openat2` resolves it in one step and refuses whatever would lead out
 //! (`RESOLVE_BENEATH`), and what was opened is what is used from then on. Links that stay inside are followed, as
 //! on Kubernetes, where a path is only read; nothing is made through a link (`RESOLVE_NO_SYMLINKS`).
@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-/// The kernel asks to try again when something was renamed while it looked at `..`. Whoever renames without end
+/// The kernel asks to try again when something was renamed while it looked at `..`. A process that renames without end
 /// gets an error, not our time.
 const TRIES: usize = 128;
 
@@ -126,7 +126,7 @@ fn open2(
 }
 
 /// Makes a chain of directories where everybody may make some (`/dev/shm`). Those that exist already must be ours, and
-/// writable by nobody else: whoever was there first does not decide what we find later.
+/// writable by nobody else: a user who made it first does not decide what we find later.
 pub(super) fn make_own(base: &Path, parts: &[&str]) -> io::Result<()> {
     let mut at = open_directory(base)?;
     for part in parts {

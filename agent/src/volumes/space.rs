@@ -38,7 +38,7 @@ pub enum SpaceError {
          the machine's process identifiers (--pid host) and the capabilities SYS_ADMIN, SYS_PTRACE and SYS_CHROOT"
     )]
     Closed {
-        /// Of the engine, or of whoever listens for it.
+        /// Of the engine, or of the process that listens for it (systemd).
         pid: i32,
         /// The answer.
         error: io::Error,

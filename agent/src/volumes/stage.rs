@@ -3,8 +3,8 @@
 //! The engine takes a path, and resolves it when it starts a container. So what a pod asks for is opened first (see
 //! [`super::beneath`]), and what was opened is mounted below `mounts/KEY/` in the node's state directory, which no pod
 //! reaches. The engine gets that path. The mount is in the engine's mount namespace, and only from before a call
-//! to the engine until after it: a container that was started has a mount of its own, and a container that somebody
-//! else starts later finds no source and fails.
+//! to the engine until after it: a container that was started has a mount of its own, and a container that a user
+//! of the engine starts later finds no source and fails.
 //!
 //! `mounts/KEY` is a private mount of itself, so that nothing on it spreads into other namespaces; and what is
 //! mounted on it is made private at once, because taking away a shared mount would take away those that it was copied from.

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 use warren_agent::{
     driver::{Driver, Parts},
     netd::NetdLinks,
-    runtime::{Engine, Scope, docker::DockerEngine, spec::Surroundings},
+    runtime::{ContainerEngine, Scope, docker::DockerEngine, spec::Surroundings},
     streams,
     volumes::Volumes,
 };
@@ -114,7 +114,7 @@ pub(crate) struct Bench {
     pub(crate) docker: Docker,
     pub(crate) socket: PathBuf,
     pub(crate) driver: Arc<TestDriver>,
-    publish: watch::Sender<Option<Arc<feed::State>>>,
+    publish: watch::Sender<Option<Arc<feed::FeedState>>>,
     pub(crate) acknowledged: watch::Receiver<u64>,
     pods: BTreeMap<String, PodInstruction>,
     revision: u64,
@@ -185,7 +185,7 @@ impl Bench {
         let items =
             self.pods.values().map(|pod| (format!("pod/{}", pod.uid), Item::Pod(pod.clone()))).collect();
         let cursor = Cursor { epoch: 1, revision: self.revision };
-        self.publish.send_replace(Some(Arc::new(feed::State { cursor, items })));
+        self.publish.send_replace(Some(Arc::new(feed::FeedState { cursor, items })));
     }
 
     pub(crate) fn want(&mut self, pod: PodInstruction) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use warren_agent::runtime::{Engine, EngineError};
+use warren_agent::runtime::{ContainerEngine, EngineError};
 use warren_proto::control::{
     ExecProbe, Hook, LogsRequest, PodStatus, Probe, container_state::State, hook, probe,
 };

@@ -6,7 +6,7 @@ use futures_util::Stream;
 use parking_lot::Mutex;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
-use warren_agent::runtime::Engine as _;
+use warren_agent::runtime::ContainerEngine as _;
 use warren_agent::streams;
 use warren_proto::control::{
     ContainerStreams, ExecRequest, FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, LogsRequest,

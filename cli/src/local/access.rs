@@ -11,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     containers::API_PORT_LABEL,
-    engine::{CLUSTER_LABEL, Engine},
+    engine::{CLUSTER_LABEL, LocalDocker},
     names::ClusterName,
     observe,
 };
@@ -21,7 +21,7 @@ use crate::args::{AccessOptions, TokenRole};
 const ADMINISTRATOR_FILE: &str = "admin.kubeconfig";
 
 /// The kubeconfig of the cluster's administrator, with the API's address as seen from this machine.
-pub(crate) async fn kubeconfig(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<String> {
+pub(crate) async fn kubeconfig(engine: &LocalDocker, cluster: &ClusterName) -> anyhow::Result<String> {
     let port = api_port(engine, cluster).await?;
     let text = administrator_file(engine, cluster)
         .await?
@@ -36,7 +36,7 @@ pub(crate) fn write_private(file: &std::path::Path, text: &str) -> anyhow::Resul
 }
 
 /// A client for the cluster's API.
-pub(crate) async fn client(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Api> {
+pub(crate) async fn client(engine: &LocalDocker, cluster: &ClusterName) -> anyhow::Result<Api> {
     Api::from_kubeconfig(&kubeconfig(engine, cluster).await?).await
 }
 
@@ -48,13 +48,13 @@ pub(crate) async fn api(options: &AccessOptions) -> anyhow::Result<Api> {
                 std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             Api::from_kubeconfig(&text).await.with_context(|| format!("cannot use {}", file.display()))
         }
-        None => client(&Engine::connect().await?, &options.name).await,
+        None => client(&LocalDocker::connect().await?, &options.name).await,
     }
 }
 
 /// What the controller wrote, if it has.
 pub(crate) async fn administrator_file(
-    engine: &Engine,
+    engine: &LocalDocker,
     cluster: &ClusterName,
 ) -> anyhow::Result<Option<String>> {
     let path = cluster.state_root().join(cluster.controller()).join(ADMINISTRATOR_FILE);
@@ -63,7 +63,7 @@ pub(crate) async fn administrator_file(
 }
 
 /// The port under which the cluster's API is published.
-async fn api_port(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<u16> {
+async fn api_port(engine: &LocalDocker, cluster: &ClusterName) -> anyhow::Result<u16> {
     let containers = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
     published_api(&containers, cluster).with_context(|| {
         format!("there is no cluster {cluster} on this machine: run warren up{}", cluster.option())

@@ -21,7 +21,7 @@ use warren_controller::backup::{INBOX, Summary, verify};
 
 use super::{
     access,
-    engine::{CLUSTER_LABEL, Engine},
+    engine::{CLUSTER_LABEL, LocalDocker},
     names::ClusterName,
     progress::Progress,
 };
@@ -65,7 +65,7 @@ pub(crate) async fn save(cluster: &AccessOptions, file: &Path, force: bool) -> a
     Ok(())
 }
 
-/// A new file that only its owner can read, whoever left one of this name.
+/// A new file that only its owner can read, whichever user left one of this name.
 fn create_private(path: &Path) -> std::io::Result<fs::File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -115,7 +115,7 @@ fn restore_beside(directory: &Path, file: &Path, replace: bool) -> anyhow::Resul
     let left = || -> std::io::Result<()> {
         let mut out = create_private(&part)?;
         std::io::copy(&mut fs::File::open(file)?, &mut out)?;
-        // The controller runs as whoever owns its directory.
+        // The controller runs as the owner of its directory.
         std::os::unix::fs::fchown(&out, Some(owner.uid()), Some(owner.gid()))?;
         out.sync_all()?;
         fs::rename(&part, &inbox)
@@ -145,7 +145,7 @@ async fn restore_container(cluster: &ClusterName, file: &Path, replace: bool) ->
     progress.now("reading the backup");
     let summary = check(file)?;
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let engine = Engine::connect().await?;
+    let engine = LocalDocker::connect().await?;
     let controller = cluster.controller();
     let members = engine.containers(&format!("{CLUSTER_LABEL}={cluster}")).await?;
     let container = members.iter().find(|member| {
@@ -179,14 +179,14 @@ async fn restore_container(cluster: &ClusterName, file: &Path, replace: bool) ->
 
 /// A container that is never started, through which the controller's data directory is reached.
 struct Helper<'a> {
-    engine: &'a Engine,
+    engine: &'a LocalDocker,
     controller: String,
     name: String,
     data_dir: String,
 }
 
 impl<'a> Helper<'a> {
-    async fn create(engine: &'a Engine, cluster: &ClusterName, image: String) -> anyhow::Result<Self> {
+    async fn create(engine: &'a LocalDocker, cluster: &ClusterName, image: String) -> anyhow::Result<Self> {
         let (name, controller) = (cluster.restorer(), cluster.controller());
         let data_dir = cluster.state_root().join(&controller).display().to_string();
         // What an interrupted restore left behind.
@@ -226,7 +226,7 @@ impl<'a> Helper<'a> {
     }
 }
 
-async fn wait_for_api(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
+async fn wait_for_api(engine: &LocalDocker, cluster: &ClusterName) -> anyhow::Result<()> {
     let asked = async {
         loop {
             let answer = async { access::client(engine, cluster).await?.text("/warren/v1/tokens").await };

@@ -222,7 +222,7 @@ impl Layout {
             binds: Some(vec![format!("{state_dir}:{state_dir}")]),
             network_mode: Some(self.cluster.network().to_owned()),
             port_bindings: Some(published.iter().map(publish).collect()),
-            // A cluster comes back with the machine; whoever kills or stops a member wants it down.
+            // A cluster comes back with the machine; a user who kills or stops a member wants it down.
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
                 maximum_retry_count: None,

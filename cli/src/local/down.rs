@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::{
-    engine::{CLUSTER_LABEL, Engine},
+    engine::{CLUSTER_LABEL, LocalDocker},
     image,
     image::Image,
     names::ClusterName,
@@ -32,7 +32,7 @@ const ROUNDS: usize = 5;
 
 pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
     let progress = Progress::new();
-    let engine = Engine::connect().await?;
+    let engine = LocalDocker::connect().await?;
     let label = format!("{CLUSTER_LABEL}={cluster}");
     let containers = ours(&engine, &label, cluster).await?;
     let images: BTreeSet<String> =
@@ -62,7 +62,11 @@ pub(crate) async fn run(cluster: &ClusterName) -> anyhow::Result<()> {
 
 /// The containers of the cluster. A label alone says little: those of an image become its containers' own, so somebody
 /// else's may bear ours.
-async fn ours(engine: &Engine, label: &str, cluster: &ClusterName) -> anyhow::Result<Vec<ContainerSummary>> {
+async fn ours(
+    engine: &LocalDocker,
+    label: &str,
+    cluster: &ClusterName,
+) -> anyhow::Result<Vec<ContainerSummary>> {
     let mut containers = engine.containers(label).await?;
     containers.retain(|container| {
         let named = container.names.iter().flatten().next().is_some();
@@ -76,7 +80,7 @@ async fn ours(engine: &Engine, label: &str, cluster: &ClusterName) -> anyhow::Re
 }
 
 async fn remove<'a>(
-    engine: &Engine,
+    engine: &LocalDocker,
     containers: impl Iterator<Item = &'a ContainerSummary>,
 ) -> anyhow::Result<()> {
     stream::iter(containers.filter_map(|container| container.id.as_deref()))
@@ -87,7 +91,7 @@ async fn remove<'a>(
 }
 
 /// Removes all containers with the label; no node is left that could make new ones.
-async fn remove_all(engine: &Engine, label: &str, cluster: &ClusterName) -> anyhow::Result<usize> {
+async fn remove_all(engine: &LocalDocker, label: &str, cluster: &ClusterName) -> anyhow::Result<usize> {
     let mut removed = 0;
     for _ in 0..ROUNDS {
         let containers = ours(engine, label, cluster).await?;
@@ -106,7 +110,7 @@ async fn remove_all(engine: &Engine, label: &str, cluster: &ClusterName) -> anyh
     Ok(removed)
 }
 
-async fn remove_networks(engine: &Engine, label: &str) -> anyhow::Result<usize> {
+async fn remove_networks(engine: &LocalDocker, label: &str) -> anyhow::Result<usize> {
     let filters = HashMap::from([("label", vec![label])]);
     let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
     let networks = engine.docker.list_networks(Some(options)).await.context("cannot list networks")?;
@@ -122,7 +126,7 @@ async fn remove_networks(engine: &Engine, label: &str) -> anyhow::Result<usize> 
 }
 
 /// Removes those of Warren's images that only this cluster used, for its members or its pods.
-async fn remove_images(engine: &Engine, candidates: &BTreeSet<String>) -> anyhow::Result<usize> {
+async fn remove_images(engine: &LocalDocker, candidates: &BTreeSet<String>) -> anyhow::Result<usize> {
     let others: BTreeSet<String> = engine
         .containers(CLUSTER_LABEL)
         .await?
@@ -136,7 +140,7 @@ async fn remove_images(engine: &Engine, candidates: &BTreeSet<String>) -> anyhow
     Ok(removed)
 }
 
-async fn remove_directories(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
+async fn remove_directories(engine: &LocalDocker, cluster: &ClusterName) -> anyhow::Result<()> {
     let Err(error) = erase(cluster) else { return Ok(()) };
     let denied = error
         .downcast_ref::<std::io::Error>()
@@ -144,7 +148,7 @@ async fn remove_directories(engine: &Engine, cluster: &ClusterName) -> anyhow::R
     if !denied {
         return Err(error);
     }
-    // The members run as root, this user may not; but whoever may use Docker may run this as root.
+    // The members run as root, this user may not; but a user who may use Docker may run this as root.
     erase_in_container(engine, cluster).await
 }
 
@@ -180,7 +184,7 @@ fn detach_mounts(directory: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn erase_in_container(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<()> {
+async fn erase_in_container(engine: &LocalDocker, cluster: &ClusterName) -> anyhow::Result<()> {
     let image = Image::of_this_binary()?;
     image.ensure(engine).await?;
     let name = cluster.eraser();

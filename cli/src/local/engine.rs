@@ -33,13 +33,13 @@ pub(crate) const NODE_LABEL: &str = "warren.node";
 
 /// A connection to the engine.
 #[derive(Debug, Clone)]
-pub(crate) struct Engine {
+pub(crate) struct LocalDocker {
     pub(crate) docker: Docker,
     /// Where its socket lies.
     pub(crate) socket: PathBuf,
 }
 
-impl Engine {
+impl LocalDocker {
     /// The engine that the Docker client of this shell would use; it must be a local one.
     pub(crate) async fn connect() -> anyhow::Result<Self> {
         let socket = match std::env::var("DOCKER_HOST") {
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     async fn failure(socket: &Path) -> String {
-        Engine::open(socket).await.unwrap_err().to_string()
+        LocalDocker::open(socket).await.unwrap_err().to_string()
     }
 
     #[tokio::test]

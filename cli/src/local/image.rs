@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use sha2::{Digest as _, Sha256};
 
-use super::engine::Engine;
+use super::engine::LocalDocker;
 
 const REPOSITORY: &str = "warren/node";
 /// The name under which the demonstration's manifests find the image.
@@ -47,7 +47,7 @@ impl Image {
     }
 
     /// Makes sure that the engine has the image; says whether it was imported now.
-    pub(crate) async fn ensure(&self, engine: &Engine) -> anyhow::Result<bool> {
+    pub(crate) async fn ensure(&self, engine: &LocalDocker) -> anyhow::Result<bool> {
         let name = self.name();
         match engine.docker.inspect_image(&name).await {
             Ok(_) => return Ok(false),
@@ -72,7 +72,7 @@ impl Image {
     }
 
     /// Lets the demonstration's image name point at this image.
-    pub(crate) async fn tag_demonstration(&self, engine: &Engine) -> anyhow::Result<()> {
+    pub(crate) async fn tag_demonstration(&self, engine: &LocalDocker) -> anyhow::Result<()> {
         let (repository, tag) = DEMONSTRATION;
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
         let tagged = engine.docker.tag_image(&self.name(), Some(options)).await;
@@ -82,7 +82,7 @@ impl Image {
 
 /// Takes Warren's own names off the image `identifier`; its last name takes the image along. An
 /// image that a container still uses stays. Returns the names that were removed.
-pub(crate) async fn remove(engine: &Engine, identifier: &str) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn remove(engine: &LocalDocker, identifier: &str) -> anyhow::Result<Vec<String>> {
     let known = match engine.docker.inspect_image(identifier).await {
         Ok(image) => image.repo_tags.unwrap_or_default(),
         Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(Vec::new()),

@@ -55,7 +55,7 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Member(options) => member::run(&options.access, options.action).await,
             LocalCommand::Token(options) => token::run(options).await,
             LocalCommand::Kubeconfig(options) => {
-                let engine = engine::Engine::connect().await?;
+                let engine = engine::LocalDocker::connect().await?;
                 let text = access::kubeconfig(&engine, &options.cluster.name).await?;
                 match options.output {
                     Some(file) => access::write_private(&file, &text)

@@ -16,9 +16,9 @@ use super::{
         API_PORT_LABEL, HTTP_PORT_LABEL, HTTPS_PORT_LABEL, Member, NETWORKS_LABEL, PROXIES_LABEL, Ports,
         ROLE_LABEL, Role, SPECIFICATION_LABEL, labelled_networks,
     },
-    engine::{CLUSTER_LABEL, Engine},
+    engine::{CLUSTER_LABEL, LocalDocker},
     names::ClusterName,
-    plan::{Observed, Seen, State},
+    plan::{Observed, ObservedContainer, RunState},
     ports,
 };
 use crate::args::UpOptions;
@@ -45,7 +45,7 @@ pub(crate) struct DockerSnapshot {
 }
 
 impl DockerSnapshot {
-    pub(crate) async fn take(engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Self> {
+    pub(crate) async fn take(engine: &LocalDocker, cluster: &ClusterName) -> anyhow::Result<Self> {
         let options = ListContainersOptionsBuilder::default().all(true).build();
         let all = engine.docker.list_containers(Some(options)).await.context("cannot list containers")?;
         let (members, others) = all.into_iter().partition(|container| is_member(container, cluster));
@@ -141,16 +141,20 @@ impl DockerSnapshot {
     }
 
     /// What the planner needs to know.
-    pub(crate) async fn observed(&self, engine: &Engine, cluster: &ClusterName) -> anyhow::Result<Observed> {
+    pub(crate) async fn observed(
+        &self,
+        engine: &LocalDocker,
+        cluster: &ClusterName,
+    ) -> anyhow::Result<Observed> {
         let network = self.network.as_ref().and_then(|network| network.id.as_deref());
         let seen = self.members.iter().map(|container| async move {
             let name = name(container);
             let identity = cluster.state_root().join(name).join("identity/node.pem");
             let joined =
                 role(container) == Some(Role::Controller) || engine.has_file(name, &identity).await?;
-            let seen = Seen {
+            let seen = ObservedContainer {
                 state: state(container),
-                reachable: state(container) != State::Running || ports::answer(container).await,
+                reachable: state(container) != RunState::Running || ports::answer(container).await,
                 fingerprint: label(container, SPECIFICATION_LABEL).map(str::to_owned),
                 joined,
                 attached: network.is_some_and(|network| attached(container, cluster.network(), network)),
@@ -202,11 +206,11 @@ pub(crate) fn is_pods(container: &ContainerSummary) -> bool {
     name(container).starts_with(warren_agent::runtime::spec::CONTAINER_PREFIX)
 }
 
-fn state(container: &ContainerSummary) -> State {
+fn state(container: &ContainerSummary) -> RunState {
     match container.state {
-        Some(ContainerSummaryStateEnum::RUNNING) => State::Running,
-        Some(ContainerSummaryStateEnum::PAUSED) => State::Paused,
-        _ => State::Stopped,
+        Some(ContainerSummaryStateEnum::RUNNING) => RunState::Running,
+        Some(ContainerSummaryStateEnum::PAUSED) => RunState::Paused,
+        _ => RunState::Stopped,
     }
 }
 

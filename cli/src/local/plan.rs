@@ -6,20 +6,20 @@ use super::containers::{Member, Role};
 
 /// What Docker says about one of the cluster's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) state: State,
+pub(crate) struct ObservedContainer {
+    pub(crate) state: RunState,
     /// The specification it was made from.
     pub(crate) fingerprint: Option<String>,
     /// Whether it has what it needs to take part (an identity; a controller needs none).
     pub(crate) joined: bool,
     /// Whether it belongs to the network that exists now; it cannot be moved to another.
     pub(crate) attached: bool,
-    /// Whether somebody listens on the ports that it publishes. The engine's proxies do, and can die on their own.
+    /// Whether the engine's proxy listens on the ports that it publishes. The engine's proxies do, and can die on their own.
     pub(crate) reachable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum RunState {
     Running,
     Paused,
     Stopped,
@@ -28,7 +28,7 @@ pub(crate) enum State {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observed {
     pub(crate) network: bool,
-    pub(crate) containers: BTreeMap<String, Seen>,
+    pub(crate) containers: BTreeMap<String, ObservedContainer>,
 }
 
 /// What to do with one container.
@@ -63,7 +63,7 @@ pub(crate) fn plan(desired: &[(Member, String)], observed: &Observed) -> Plan {
         let seen = observed.containers.get(&member.name);
         let step = step(seen, fingerprint);
         let interrupts = step == Some(Step::Recreate)
-            && seen.is_some_and(|seen| seen.state == State::Running && seen.attached);
+            && seen.is_some_and(|seen| seen.state == RunState::Running && seen.attached);
         match (member.role, step) {
             (_, None) => {}
             (Role::Controller, Some(step)) => plan.controller = Some((member.clone(), step)),
@@ -75,7 +75,7 @@ pub(crate) fn plan(desired: &[(Member, String)], observed: &Observed) -> Plan {
     plan
 }
 
-fn step(seen: Option<&Seen>, fingerprint: &str) -> Option<Step> {
+fn step(seen: Option<&ObservedContainer>, fingerprint: &str) -> Option<Step> {
     let Some(seen) = seen else { return Some(Step::Create) };
     // A token is given at creation.
     if !seen.joined {
@@ -85,9 +85,9 @@ fn step(seen: Option<&Seen>, fingerprint: &str) -> Option<Step> {
         return Some(Step::Recreate);
     }
     match seen.state {
-        State::Running => (!seen.reachable).then_some(Step::Restart),
-        State::Paused => Some(Step::Unpause),
-        State::Stopped => Some(Step::Start),
+        RunState::Running => (!seen.reachable).then_some(Step::Restart),
+        RunState::Paused => Some(Step::Unpause),
+        RunState::Stopped => Some(Step::Start),
     }
 }
 
@@ -108,20 +108,26 @@ mod tests {
             .to_vec()
     }
 
-    fn seen(state: State) -> Seen {
-        Seen { state, fingerprint: Some("old".to_owned()), joined: true, attached: true, reachable: true }
+    fn seen(state: RunState) -> ObservedContainer {
+        ObservedContainer {
+            state,
+            fingerprint: Some("old".to_owned()),
+            joined: true,
+            attached: true,
+            reachable: true,
+        }
     }
 
     /// Every combination of what Docker may say about one container; without a network none is attached.
-    fn observations(network: bool) -> Vec<Option<Seen>> {
+    fn observations(network: bool) -> Vec<Option<ObservedContainer>> {
         let mut all = vec![None];
-        for state in [State::Running, State::Paused, State::Stopped] {
+        for state in [RunState::Running, RunState::Paused, RunState::Stopped] {
             for fingerprint in [None, Some("old".to_owned()), Some("new".to_owned())] {
                 for (joined, attached) in [(false, false), (true, false), (false, network), (true, network)] {
                     // Only what runs can be found unreachable.
-                    for reachable in [true, state != State::Running] {
+                    for reachable in [true, state != RunState::Running] {
                         let fingerprint = fingerprint.clone();
-                        all.push(Some(Seen { state, fingerprint, joined, attached, reachable }));
+                        all.push(Some(ObservedContainer { state, fingerprint, joined, attached, reachable }));
                     }
                 }
             }
@@ -140,14 +146,14 @@ mod tests {
             budget -= 1;
         }
         for (member, step) in members.chain(later).take(budget) {
-            let new = Seen { fingerprint: Some("new".to_owned()), ..seen(State::Running) };
+            let new = ObservedContainer { fingerprint: Some("new".to_owned()), ..seen(RunState::Running) };
             let seen = observed.containers.entry(member.name).or_insert_with(|| new.clone());
             match step {
                 Step::Create | Step::Recreate | Step::Rejoin => *seen = new,
                 Step::Restart => seen.reachable = true,
                 Step::Start | Step::Unpause => {
                     assert!(seen.attached, "a container whose network is gone cannot start");
-                    seen.state = State::Running;
+                    seen.state = RunState::Running;
                 }
             }
         }
@@ -177,9 +183,9 @@ mod tests {
         let observed = Observed {
             network: true,
             containers: BTreeMap::from([
-                ("c".to_owned(), seen(State::Running)),
-                ("g".to_owned(), seen(State::Running)),
-                ("n1".to_owned(), seen(State::Stopped)),
+                ("c".to_owned(), seen(RunState::Running)),
+                ("g".to_owned(), seen(RunState::Running)),
+                ("n1".to_owned(), seen(RunState::Stopped)),
             ]),
         };
         let plan = plan(&desired(), &observed);
@@ -190,7 +196,11 @@ mod tests {
 
     #[test]
     fn a_member_whose_published_ports_nobody_holds_is_started_anew() {
-        let seen = Seen { fingerprint: Some("new".to_owned()), reachable: false, ..seen(State::Running) };
+        let seen = ObservedContainer {
+            fingerprint: Some("new".to_owned()),
+            reachable: false,
+            ..seen(RunState::Running)
+        };
         let containers = ["c", "g"].map(|name| (name.to_owned(), seen.clone()));
         let observed = Observed { network: true, containers: BTreeMap::from(containers) };
         let plan = plan(&desired()[..2], &observed);
@@ -200,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_runs_as_it_should_is_left_alone() {
-        let seen = Seen { fingerprint: Some("new".to_owned()), ..seen(State::Running) };
+        let seen = ObservedContainer { fingerprint: Some("new".to_owned()), ..seen(RunState::Running) };
         let containers = ["c", "g", "n1"].map(|name| (name.to_owned(), seen.clone()));
         let observed = Observed { network: true, containers: BTreeMap::from(containers) };
         assert!(plan(&desired(), &observed).is_empty());

@@ -26,7 +26,7 @@ pub(crate) fn holder(port: u16, running: &[ContainerSummary]) -> Option<String> 
     }
 }
 
-/// Whether somebody accepts connections on every TCP port that a running container publishes here.
+/// Whether the engine's proxy accepts connections on every TCP port that a running container publishes here.
 pub(crate) async fn answer(container: &ContainerSummary) -> bool {
     const PATIENCE: Duration = Duration::from_secs(2);
     let published = container.ports.iter().flatten().filter_map(|port| {

@@ -10,7 +10,7 @@ use warren_controller::{Networks, overlap};
 
 use super::{
     containers::{Member, Ports},
-    engine::Engine,
+    engine::LocalDocker,
     names::ClusterName,
     ports,
 };
@@ -19,7 +19,7 @@ use super::{
 const OLDEST_API: (u64, u64) = (1, 41);
 
 /// Checks the machine and the engine.
-pub(crate) async fn machine(engine: &Engine) -> anyhow::Result<()> {
+pub(crate) async fn machine(engine: &LocalDocker) -> anyhow::Result<()> {
     ensure!(
         Path::new("/dev/net/tun").exists(),
         "/dev/net/tun is missing, and the overlay needs it: load the module (as root: modprobe tun)"

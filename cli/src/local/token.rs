@@ -61,7 +61,7 @@ pub(crate) async fn run(options: TokenOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a person does with a new token. The token is in the environment, not among the arguments: whoever lists a
+/// What a person does with a new token. The token is in the environment, not among the arguments: a user who lists a
 /// machine's processes sees those.
 fn how_to_join(token: &str, role: TokenRole, controller: &str, networks: &str, lifetime: Duration) -> String {
     let lifetime = jiff::SignedDuration::try_from(lifetime).unwrap_or(jiff::SignedDuration::MAX);

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{
     access::Api,
     containers::{Layout, Member, Ports, Role},
-    engine::{CLUSTER_LABEL, Engine, NODE_LABEL},
+    engine::{CLUSTER_LABEL, LocalDocker, NODE_LABEL},
     image,
     image::Image,
     names::ClusterName,
@@ -37,7 +37,7 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
     let progress = Progress::new();
     progress.now("looking at this machine");
     let cluster = options.cluster.name.clone();
-    let engine = Engine::connect().await?;
+    let engine = LocalDocker::connect().await?;
     preflight::machine(&engine).await?;
     let snapshot = DockerSnapshot::take(&engine, &cluster).await?;
     let networks = snapshot.networks(&options)?;
@@ -72,7 +72,7 @@ pub(crate) async fn run(options: UpOptions) -> anyhow::Result<()> {
 
 /// A run of `warren up`.
 pub(crate) struct Up {
-    pub(crate) engine: Engine,
+    pub(crate) engine: LocalDocker,
     pub(crate) layout: Layout,
     pub(crate) progress: Progress,
 }

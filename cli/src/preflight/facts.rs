@@ -24,7 +24,7 @@ use warren_netd::{
 use warren_runtime::identity::Identity;
 
 use super::{Docker, Facts, Firewalls, Listener, Route, Wanted};
-use crate::{args::JoinedNetworks, local::engine::Engine};
+use crate::{args::JoinedNetworks, local::engine::LocalDocker};
 
 /// How long the controller and the engine may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ fn said<T>(outcome: anyhow::Result<T>) -> Result<T, String> {
 
 async fn docker(socket: &Path) -> anyhow::Result<Docker> {
     let asked = async {
-        let engine = Engine::open(socket).await?;
+        let engine = LocalDocker::open(socket).await?;
         let (info, version) = (engine.docker.info().await?, engine.docker.version().await?);
         let cgroup = |text: Option<String>| text.unwrap_or_default();
         anyhow::Ok(Docker {
@@ -116,7 +116,7 @@ async fn firewalls() -> (Result<(), String>, Firewalls) {
     let legacy = legacy.map(|_| xtables::mend("warren0"));
     match looked.await {
         Ok((forward, input)) => {
-            let names = |chains| firewall::places(chains).iter().map(ToString::to_string).collect();
+            let names = |chains| firewall::chain_ids(chains).iter().map(ToString::to_string).collect();
             (Ok(()), Firewalls { opened: names(&forward), inbound: names(&input), legacy })
         }
         Err(error) => (Err(error.to_string()), Firewalls { legacy, ..Firewalls::default() }),

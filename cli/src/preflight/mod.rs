@@ -45,7 +45,7 @@ pub(crate) struct Route {
     pub(crate) link: String,
 }
 
-/// A socket that somebody has.
+/// A socket that a process of this machine has.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {
     pub(crate) udp: bool,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The client certificate decides; without one a bearer token is refused (none is issued yet) and the rest is
-/// anonymous. Administrators may act as somebody else (`kubectl --as`).
+/// anonymous. Administrators may act as another user (`kubectl --as`).
 pub(crate) fn authenticate(peer: Option<&PeerIdentity>, headers: &HeaderMap) -> Result<User, Status> {
     let user = match peer {
         Some(peer) => {

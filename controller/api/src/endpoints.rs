@@ -51,7 +51,7 @@ impl Removals {
     pub(crate) async fn follow(&self, store: &dyn Store, revision: u64) {
         let mut watch = self.watch.lock().await;
         if watch.is_none() {
-            // Nobody has heard anything of this process before.
+            // No client has heard anything of this process before.
             *watch = store.watch(store.snapshot().revision).ok();
         }
         while let Some(history) = watch.as_mut().filter(|history| history.position() < revision) {

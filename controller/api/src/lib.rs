@@ -19,7 +19,6 @@ mod delete;
 mod discovery;
 mod encode;
 mod endpoints;
-mod engine;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod judge;
@@ -35,6 +34,7 @@ mod respond;
 mod reviews;
 mod selectors;
 mod server;
+mod state;
 mod status;
 mod streams;
 mod subresources;
@@ -130,7 +130,7 @@ pub struct Api {
     pub observations: Arc<dyn Observations>,
     /// What every write passes.
     pub gate: Arc<Gate>,
-    /// Connections that became streams. They end soon after their sessions do; whoever stops the API waits for them.
+    /// Connections that became streams. They end soon after their sessions do; the controller waits for them when it stops.
     pub connections: TaskTracker,
 }
 
@@ -138,5 +138,5 @@ pub struct Api {
 /// with a client certificate; without one the client is anonymous. Every path is answered: the router has a
 /// fallback.
 pub fn router(api: Api) -> axum::Router {
-    axum::Router::new().fallback(server::handle).with_state(Arc::new(engine::Engine::new(api)))
+    axum::Router::new().fallback(server::handle).with_state(Arc::new(state::ApiState::new(api)))
 }

@@ -28,7 +28,7 @@ pub(crate) fn leases(snapshot: &Snapshot, observations: &dyn Observations, names
         let own = heard.filter_map(|(name, time)| {
             let node = snapshot.get(&Key::new(NODES, "", &name))?;
             let key = Key::new(LEASES, NODE_LEASES, &name);
-            // A lease that somebody wrote is his.
+            // A lease that a client wrote stays as it is.
             snapshot.get(&key).is_none().then(|| lease(key, node, time))
         });
         all.extend(own);

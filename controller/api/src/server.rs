@@ -20,13 +20,13 @@ use crate::{
     auth,
     body::Received,
     discovery,
-    engine::Engine,
     kinds::Source,
     negotiate, openapi,
     path::{self, ResourceTarget, Target},
     query::Query,
     respond::{self, Reply},
     reviews,
+    state::ApiState,
     status::Status,
     streams, subresources,
     table::Include,
@@ -57,18 +57,18 @@ impl Call {
 }
 
 /// The one handler.
-pub(crate) async fn handle(State(engine): State<Arc<Engine>>, request: Request) -> Response {
+pub(crate) async fn handle(State(api): State<Arc<ApiState>>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query());
-    let registry = engine.gate.registry(&engine.snapshot());
+    let registry = api.gate.registry(&api.snapshot());
     let target = path::parse(&registry, parts.uri.path());
     let verb = verb(&parts.method, target.as_ref(), &query);
     let resource = match &target {
         Some(Target::Resource(target)) => target.kind.resource.clone(),
         _ => "".into(),
     };
-    let response = match dispatch(&engine, &registry, &parts, body, query, target, verb).await {
+    let response = match dispatch(&api, &registry, &parts, body, query, target, verb).await {
         Ok(response) => response,
         Err(status) => {
             tracing::debug!(method = %parts.method, path = parts.uri.path(), code = status.code, message = status.message, "request refused");
@@ -99,7 +99,7 @@ fn verb(method: &Method, target: Option<&Target>, query: &Query) -> &'static str
             };
         }
     };
-    // Whoever may make a connection into a pod may do it by either method.
+    // A user who may make a connection into a pod may do it by either method.
     if streams::serves(target) && matches!(*method, Method::GET | Method::POST) {
         return "create";
     }
@@ -119,7 +119,7 @@ fn verb(method: &Method, target: Option<&Target>, query: &Query) -> &'static str
 }
 
 async fn dispatch(
-    engine: &Arc<Engine>,
+    api: &Arc<ApiState>,
     registry: &Registry,
     parts: &Parts,
     body: Body,
@@ -131,24 +131,24 @@ async fn dispatch(
     auth::authorize(&user, verb, target.as_ref(), parts.uri.path())?;
     let target = target.ok_or_else(|| Status::not_served(parts.uri.path()))?;
     if streams::serves(Some(&target)) && verb == "create" {
-        return streams::open(engine, parts, &target, &query).await;
+        return streams::open(api, parts, &target, &query).await;
     }
     if streams::serves_log(Some(&target), parts) && verb == "get" {
-        return streams::open(engine, parts, &target, &query).await;
+        return streams::open(api, parts, &target, &query).await;
     }
     if streams::serves_proxy(Some(&target)) {
         if verb == "other" && parts.method != Method::OPTIONS {
             return Err(Status::method_not_allowed());
         }
-        return streams::pass_on(engine, parts.clone(), &target, body).await;
+        return streams::pass_on(api, parts.clone(), &target, body).await;
     }
     if let Target::Resource(target) = target {
         let received = match verb {
             "get" | "list" | "watch" => Received::default(),
-            _ => engine.bodies.read(body, user.is_master()).await?,
+            _ => api.bodies.read(body, user.is_master()).await?,
         };
         let (headers, body) = (parts.headers.clone(), received.bytes.clone());
-        let response = resource(engine, Call { target, query, headers, body, user }, verb).await;
+        let response = resource(api, Call { target, query, headers, body, user }, verb).await;
         // Its room is given back when nothing is left to be made of it.
         drop(received);
         return response;
@@ -157,7 +157,7 @@ async fn dispatch(
         return Err(Status::method_not_allowed());
     }
     match target {
-        Target::Health { endpoint, check } => health(engine, endpoint, check.as_deref(), &query).await,
+        Target::Health { endpoint, check } => health(api, endpoint, check.as_deref(), &query).await,
         Target::OpenApiV2 | Target::OpenApiV3 | Target::OpenApiV3GroupVersion(..) => {
             open_api(target, query, parts.headers.clone()).await
         }
@@ -212,14 +212,14 @@ async fn open_api(target: Target, query: Query, headers: HeaderMap) -> Result<Re
 
 /// Health: the process answers; readiness: the store does too.
 async fn health(
-    engine: &Engine,
+    api: &ApiState,
     endpoint: &str,
     check: Option<&str>,
     query: &Query,
 ) -> Result<Response, Status> {
     let mut checks: Vec<(&str, Result<(), String>)> = vec![("ping", Ok(()))];
     if endpoint != "livez" {
-        let probe = tokio::time::timeout(READY_PATIENCE, engine.store.commit(Transaction::new())).await;
+        let probe = tokio::time::timeout(READY_PATIENCE, api.store.commit(Transaction::new())).await;
         checks.push((
             "store",
             match probe {
@@ -241,14 +241,14 @@ async fn health(
 }
 
 /// Objects, collections and subresources.
-async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Response, Status> {
+async fn resource(api: &Arc<ApiState>, call: Call, verb: &str) -> Result<Response, Status> {
     let kind = &call.target.kind;
     call.query.flag("watch")?;
     let form = negotiate::negotiate(&call.headers);
     if let Some(subresource) = call.target.subresource {
         // Logs are text whatever the client accepts.
         let form = if subresource.name == "log" { negotiate::negotiate(&HeaderMap::new())? } else { form? };
-        let reply = subresources::call(engine, &call, subresource.name, verb).await?;
+        let reply = subresources::call(api, &call, subresource.name, verb).await?;
         return respond::render(kind, form, Include::parse(&call.query)?, reply);
     }
     if !kind.verbs.contains(&verb) {
@@ -263,14 +263,14 @@ async fn resource(engine: &Arc<Engine>, call: Call, verb: &str) -> Result<Respon
     let named = !call.target.name.is_empty();
     let addressed = named || !call.target.namespace.is_empty() || !kind.namespaced;
     let reply: Reply = match verb {
-        "get" => verbs::get(engine, &call).await?,
-        "list" => verbs::list(engine, &call).await?,
-        "watch" => verbs::watch(engine, &call, form, include).await?,
-        "create" if !named && addressed => verbs::create(engine, &call).await?,
-        "update" if named => verbs::update(engine, &call).await?,
-        "patch" if named => verbs::patch(engine, &call).await?,
-        "delete" => verbs::delete(engine, &call).await?,
-        "deletecollection" if addressed => verbs::delete_collection(engine, &call).await?,
+        "get" => verbs::get(api, &call).await?,
+        "list" => verbs::list(api, &call).await?,
+        "watch" => verbs::watch(api, &call, form, include).await?,
+        "create" if !named && addressed => verbs::create(api, &call).await?,
+        "update" if named => verbs::update(api, &call).await?,
+        "patch" if named => verbs::patch(api, &call).await?,
+        "delete" => verbs::delete(api, &call).await?,
+        "deletecollection" if addressed => verbs::delete_collection(api, &call).await?,
         _ => return Err(Status::method_not_allowed()),
     };
     respond::render(kind, form, include, reply)

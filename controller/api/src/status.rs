@@ -114,7 +114,7 @@ impl Status {
         status
     }
 
-    /// 409 because somebody else wrote first.
+    /// 409 because another author wrote first.
     pub(crate) fn conflict(kind: &Kind, name: &str) -> Self {
         Refusal::conflict(kind, name).into()
     }
@@ -174,7 +174,7 @@ impl Status {
         Self::new(504, "Timeout", message).retry_after(1)
     }
 
-    /// 507: the controller's disk is full. No retry is asked for: somebody must free space first.
+    /// 507: the controller's disk is full. No retry is asked for: the operator must free space first.
     pub(crate) fn insufficient_storage(message: impl Into<String>) -> Self {
         Self::new(507, "InsufficientStorage", message)
     }

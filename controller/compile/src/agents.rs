@@ -16,7 +16,7 @@ use crate::{
     environment::{self, Created},
     item::Item,
     pods,
-    references::Seen,
+    references::ReadSet,
 };
 
 pub(super) const STAGE: &str = "compiling pods";
@@ -149,14 +149,14 @@ fn compile(key: &Key, pass: &Pass<'_>) -> Made {
         return Made::default();
     }
     if !pass.views.agents.contains_key(&node) {
-        // Nobody to tell, until the node is a member.
+        // No agent to tell, until the node is a member.
         let pod = Pod { node, item: None, references: BTreeSet::new(), linked: None };
         return Made { pod: Some(pod), ..Made::default() };
     }
-    let seen = Seen::default();
+    let reads = ReadSet::default();
     let compiled = guard::catch(|| {
         pass.progress.at(STAGE, key);
-        let item = pods::compile(object, pass.snapshot, &seen, pass.config)?;
+        let item = pods::compile(object, pass.snapshot, &reads, pass.config)?;
         Ok(item.map(|item| (Arc::from(item.key.as_str()), Item::new(&item))))
     });
     let (made, failure) = match compiled.and_then(|compiled| compiled) {
@@ -166,7 +166,7 @@ fn compile(key: &Key, pass: &Pass<'_>) -> Made {
     let typed = object.typed::<core::Pod>().ok().filter(|pod| environment::has_links(pod));
     let linked = typed.map(|pod| environment::created(&pod.metadata));
     let (name, item) = made.unzip();
-    Made { pod: Some(Pod { node, item: name, references: seen.into_keys(), linked }), item, failure }
+    Made { pod: Some(Pod { node, item: name, references: reads.into_keys(), linked }), item, failure }
 }
 
 /// Takes a key out of a set; whether nothing is left in it.

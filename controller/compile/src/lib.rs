@@ -169,7 +169,7 @@ impl Memory {
         touched: &mut Touched,
     ) -> Option<Vec<Failure>> {
         let Self { snapshot: held, agents, traffic, views, failures } = self;
-        // Whoever begins anew does not know what was said before.
+        // A compilation from nothing does not know what was said before.
         let failures_changed = held.is_empty();
         let mut pass = Pass { snapshot, config, progress, last, views, touched, failures, failures_changed };
         for difference in snapshot.diff(held) {

@@ -15,7 +15,7 @@ use crate::{
     budget::Budget,
     environment::{self, expand},
     handlers::{compile_hook, compile_probe},
-    references::{References, Seen},
+    references::{ReadSet, References},
     secrecy, view, volumes,
 };
 
@@ -33,11 +33,11 @@ const MOST_PIDS: u32 = 4_194_304;
 pub(crate) fn compile(
     object: &Object,
     snapshot: &Snapshot,
-    seen: &Seen,
+    reads: &ReadSet,
     config: &ClusterConfig,
 ) -> Result<Option<FeedItem>, String> {
     let pod = object.typed::<core::Pod>()?;
-    let references = References { snapshot, seen, pod: &pod, namespace: &object.key.namespace };
+    let references = References { snapshot, reads, pod: &pod, namespace: &object.key.namespace };
     Ok(instruction(&pod, references, config))
 }
 
@@ -51,7 +51,7 @@ fn instruction(pod: &core::Pod, references: References<'_>, config: &ClusterConf
     Some(view::item(format!("pod/{}", instruction.uid), Item::Pod(instruction)))
 }
 
-/// Its node has let it go (or was told to at once), but somebody's finalizer keeps the object.
+/// Its node has let it go (or was told to at once), but a client's finalizer keeps the object.
 fn only_finalizers_remain(pod: &core::Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
         && pod.metadata.deletion_grace_period_seconds == Some(0)
@@ -332,7 +332,7 @@ fn hostname(name: &str) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
-/// Grace zero needs no barrier; otherwise the planner's annotation says that nobody sends to the pod any more.
+/// Grace zero needs no barrier; otherwise the planner's annotation says that no consumer sends to the pod any more.
 fn terminate_after(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<u32> {
     metadata.deletion_timestamp.as_ref()?;
     let grace = metadata.deletion_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);

@@ -16,13 +16,13 @@ use warren_vocabulary::resources::{CONFIGMAPS, NODES, SECRETS};
 
 /// Which objects a compilation has looked at, those that are not there among them: it is out of date when one changes.
 #[derive(Default)]
-pub(crate) struct Seen(RefCell<BTreeSet<Key>>);
+pub(crate) struct ReadSet(RefCell<BTreeSet<Key>>);
 
-impl Seen {
+impl ReadSet {
     pub(crate) fn note(&self, key: &Key) {
-        let mut seen = self.0.borrow_mut();
-        if !seen.contains(key) {
-            seen.insert(key.clone());
+        let mut reads = self.0.borrow_mut();
+        if !reads.contains(key) {
+            reads.insert(key.clone());
         }
     }
 
@@ -34,14 +34,14 @@ impl Seen {
 /// The pod under compilation and where its references lead. Errors are messages in Kubernetes' words.
 pub(crate) struct References<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    pub(crate) seen: &'a Seen,
+    pub(crate) reads: &'a ReadSet,
     pub(crate) pod: &'a Pod,
     pub(crate) namespace: &'a str,
 }
 
 impl References<'_> {
     fn find(&self, key: &Key) -> Option<&Arc<Object>> {
-        self.seen.note(key);
+        self.reads.note(key);
         self.snapshot.get(key)
     }
 

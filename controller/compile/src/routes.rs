@@ -1,5 +1,5 @@
 //! The gateway's view: one route per rule path of every Ingress that is ours, with its endpoints; and what routes need
-//! of Secrets: certificates, and who may pass. Nobody but gateways gets those.
+//! of Secrets: certificates, and who may pass. Gateways alone get those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ use warren_vocabulary::{
     resources::{SECRETS, SERVICES},
 };
 
-use crate::{endpoints::Slices, references::Seen, view};
+use crate::{endpoints::Slices, references::ReadSet, view};
 
 /// What one Ingress asks for.
 #[derive(Default)]
@@ -63,12 +63,12 @@ impl Claims {
     }
 }
 
-/// What becomes of one Ingress; nothing when it is not ours. What it looked at is noted in `seen`.
+/// What becomes of one Ingress; nothing when it is not ours. What it looked at is noted in `reads`.
 pub(crate) fn route(
     object: &Object,
     snapshot: &Snapshot,
     slices: &Slices,
-    seen: &Seen,
+    reads: &ReadSet,
     config: &ClusterConfig,
 ) -> Option<Route> {
     if !ingress::is_ours(snapshot, object) {
@@ -78,7 +78,7 @@ pub(crate) fn route(
     let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
     let annotations = annotations::read(namespace, ingress.metadata.annotations.as_ref());
     let claims = Claims::of(&ingress, namespace, &annotations);
-    let compilation = Compilation { snapshot, slices, seen, config, ingress: &ingress, annotations };
+    let compilation = Compilation { snapshot, slices, reads, config, ingress: &ingress, annotations };
     Some(Route { items: compilation.routes(), claims })
 }
 
@@ -168,7 +168,7 @@ struct Backend {
 struct Compilation<'a> {
     snapshot: &'a Snapshot,
     slices: &'a Slices,
-    seen: &'a Seen,
+    reads: &'a ReadSet,
     config: &'a ClusterConfig,
     ingress: &'a Ingress,
     annotations: Annotations,
@@ -272,7 +272,7 @@ impl Compilation<'_> {
 
     fn service(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<core::Service>> {
         let key = Key::new(SERVICES, namespace, name);
-        self.seen.note(&key);
+        self.reads.note(&key);
         self.snapshot.get(&key)?.typed::<core::Service>().ok()
     }
 

@@ -1,4 +1,4 @@
-//! Where values of Secrets go in a container, so that nobody repeats them.
+//! Where values of Secrets go in a container, so that no message repeats them.
 
 use std::collections::BTreeSet;
 

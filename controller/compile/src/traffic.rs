@@ -16,7 +16,7 @@ use crate::{
     endpoints::{OBJECT_ENDPOINTS, Slices},
     item::Item,
     network,
-    references::Seen,
+    references::ReadSet,
     routes::{self, Claims},
 };
 
@@ -111,12 +111,12 @@ impl Traffic {
     /// The routes of one Ingress; as they were when we fail on it.
     fn ingress(&mut self, key: &Key, most_endpoints: usize, pass: &mut Pass<'_>) {
         let former = self.forget(key);
-        let seen = Seen::default();
+        let reads = ReadSet::default();
         self.slices.allow(most_endpoints);
         let compile = |object: &Arc<Object>| {
             guard::catch(|| {
                 pass.progress.at(ROUTES_STAGE, key);
-                routes::route(object, pass.snapshot, &self.slices, &seen, pass.config)
+                routes::route(object, pass.snapshot, &self.slices, &reads, pass.config)
             })
         };
         let compiled = pass.snapshot.get(key).map_or(Ok(None), compile);
@@ -136,7 +136,7 @@ impl Traffic {
                 let cut = most_endpoints < ALL_ENDPOINTS;
                 let known = former.as_ref().map_or(0, |former| former.endpoints);
                 let endpoints = if cut { known } else { self.slices.taken() };
-                let services = seen.into_keys();
+                let services = reads.into_keys();
                 let too_many = cut && self.slices.exceeded();
                 let ingress = Ingress { items, claims: route.claims, services, endpoints, cut };
                 (Some(ingress), too_many.then(|| too_many_endpoints("paths")))
@@ -150,7 +150,7 @@ impl Traffic {
                 for (name, item) in known {
                     pass.set_gateway(name, Some(item));
                 }
-                let (claims, services) = (old_claims.clone(), seen.into_keys());
+                let (claims, services) = (old_claims.clone(), reads.into_keys());
                 (Some(Ingress { items, claims, services, endpoints: 0, cut: false }), Some(message))
             }
         };

@@ -1,4 +1,4 @@
-//! Where the gateway must not lead, whoever names the address. Pure.
+//! Where the gateway must not lead, whichever object names the address. Pure.
 //!
 //! An endpoint's address comes from users (EndpointSlices, ExternalNames), and the gateway has a place in networks that
 //! they have not: its own loopback with its metrics, the link with a cloud's metadata service, its own listeners.

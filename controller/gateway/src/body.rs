@@ -225,17 +225,17 @@ pub(crate) enum ResponseBody {
     /// The gateway's own words; taken when sent.
     Text(Option<Bytes>),
     /// An upstream's, and the connection it comes by until it has ended.
-    Upstream { body: Incoming, lease: Option<Lease>, silence: Silence, _taking: Taking },
+    Upstream { body: Incoming, lease: Option<Lease>, silence: IdleTimeout, _taking: Taking },
 }
 
 /// How long an upstream may say nothing within its response.
-pub(crate) struct Silence {
+pub(crate) struct IdleTimeout {
     most: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
 }
 
-impl Silence {
+impl IdleTimeout {
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_waiting {
             self.is_waiting = true;
@@ -257,7 +257,7 @@ impl ResponseBody {
         } else {
             Some(lease)
         };
-        let silence = Silence { most: silence, waiting: None, is_waiting: false };
+        let silence = IdleTimeout { most: silence, waiting: None, is_waiting: false };
         Self::Upstream { body, lease, silence, _taking: taking }
     }
 }

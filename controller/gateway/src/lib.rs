@@ -52,7 +52,7 @@ use warren_proto::control::{Consumer, feed_item::Item};
 use warren_runtime::{
     connection::Controller,
     descriptors::Descriptors,
-    feed::{Feed, State},
+    feed::{Feed, FeedState},
     heartbeat,
     identity::Identity,
     tasks::{Bound, TaskSet},
@@ -184,7 +184,7 @@ pub async fn follow(feed: Feed, in_force: InForce, stop: CancellationToken) -> a
 
 impl InForce {
     /// Certificates first: a route that redirects to HTTPS may need one.
-    async fn apply(&self, state: &State) {
+    async fn apply(&self, state: &FeedState) {
         let certificates = state.items.iter().filter_map(|(key, item)| match item {
             Item::TlsCertificate(certificate) => Some((key.as_str(), certificate)),
             _ => None,

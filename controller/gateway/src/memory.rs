@@ -13,7 +13,7 @@ use nix::{
 
 const MEMORY: &str = "/dev/shm";
 
-/// The directory; none when there is no memory to keep anything in, or somebody else has taken the place. What is
+/// The directory; none when there is no memory to keep anything in, or another user has taken the place. What is
 /// sealed then waits for the controller after a restart.
 pub(crate) fn directory(state_dir: &Path) -> Option<PathBuf> {
     let name = state_dir.file_name().and_then(|name| name.to_str()).unwrap_or("gateway");
@@ -33,7 +33,7 @@ fn make(memory: &Path, directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // Anybody may write to the place: what lies there must be ours, and closed to others.
+    // Every user may write to the place: what lies there must be ours, and closed to others.
     let found = std::fs::symlink_metadata(directory)?;
     if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to somebody else"));

@@ -5,8 +5,8 @@
 //! then the default backend. Prefixes match whole path elements: `/foo` matches `/foo`, `/foo/` and
 //! `/foo/bar`, never `/foobar`. Regular expressions, which only an annotation makes of a path, come between the two.
 //!
-//! Of two rules for the same host and path, the one of the older Ingress is in force: nobody takes over what somebody
-//! else has.
+//! Of two rules for the same host and path, the one of the older Ingress is in force: no Ingress takes over what an older
+//! one has.
 
 use std::{
     borrow::Cow,

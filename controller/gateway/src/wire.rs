@@ -34,7 +34,7 @@ thread_local! {
 pub(crate) struct Wire<I> {
     io: I,
     /// While it knows where it is.
-    place: Option<Place>,
+    state: Option<ParseState>,
     head: Head,
     /// Became longer than hyper's buffer.
     spill: Vec<u8>,
@@ -44,12 +44,12 @@ pub(crate) struct Wire<I> {
 impl<I> Wire<I> {
     /// For HTTP/1.
     pub(crate) fn http1(io: I) -> Self {
-        Self { place: Some(Place::Start), ..Self::http2(io) }
+        Self { state: Some(ParseState::Start), ..Self::http2(io) }
     }
 
     /// For HTTP/2.
     pub(crate) fn http2(io: I) -> Self {
-        Self { io, place: None, head: Head::default(), spill: Vec::new(), stalled: None }
+        Self { io, state: None, head: Head::default(), spill: Vec::new(), stalled: None }
     }
 
     /// Ends the wait of a client that takes nothing.
@@ -66,7 +66,7 @@ impl<I> Wire<I> {
 
 /// Where in a message the next byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ParseState {
     /// Before it: empty lines may come first.
     Start,
     Method,
@@ -116,12 +116,12 @@ impl Head {
     }
 
     /// What comes behind the head; nothing when that is in doubt.
-    fn end(&mut self) -> Option<Place> {
+    fn end(&mut self) -> Option<ParseState> {
         let head = std::mem::take(self);
         match head.length {
             _ if head.endless => None,
-            None | Some(0) => Some(Place::Start),
-            Some(length) => Some(Place::Body(length)),
+            None | Some(0) => Some(ParseState::Start),
+            Some(length) => Some(ParseState::Body(length)),
         }
     }
 }
@@ -134,29 +134,30 @@ fn digits(value: &[u8]) -> Option<u64> {
 impl<I> Wire<I> {
     /// Follows what was read, and hands it on in pieces.
     fn follow(&mut self, mut bytes: &[u8], mut hand_on: impl FnMut(&[u8])) {
-        while let Some(place) = self.place
+        while let Some(state) = self.state
             && !bytes.is_empty()
         {
-            let count = match place {
-                Place::Start => match bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) {
+            let count = match state {
+                ParseState::Start => match bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) {
                     Some(at) => {
-                        self.place = Some(Place::Method);
+                        self.state = Some(ParseState::Method);
                         at
                     }
                     None => bytes.len(),
                 },
-                Place::Method => self.word(bytes, Place::Target),
-                Place::Target => {
-                    let count = self.word(bytes, Place::Version);
+                ParseState::Method => self.word(bytes, ParseState::Target),
+                ParseState::Target => {
+                    let count = self.word(bytes, ParseState::Version);
                     escape(&bytes[..count], &mut hand_on);
                     bytes = &bytes[count..];
                     continue;
                 }
-                Place::Version | Place::Fields => self.line(bytes, place),
-                Place::Body(missing) => {
+                ParseState::Version | ParseState::Fields => self.line(bytes, state),
+                ParseState::Body(missing) => {
                     let count = usize::try_from(missing).unwrap_or(usize::MAX).min(bytes.len());
                     let missing = missing - count as u64;
-                    self.place = Some(if missing == 0 { Place::Start } else { Place::Body(missing) });
+                    self.state =
+                        Some(if missing == 0 { ParseState::Start } else { ParseState::Body(missing) });
                     count
                 }
             };
@@ -169,10 +170,10 @@ impl<I> Wire<I> {
     }
 
     /// The length of what is there of a word and the space behind it.
-    fn word(&mut self, bytes: &[u8], next: Place) -> usize {
+    fn word(&mut self, bytes: &[u8], next: ParseState) -> usize {
         match bytes.iter().position(|byte| matches!(byte, b' ' | b'\n')) {
             Some(at) => {
-                self.place = (bytes[at] == b' ').then_some(next);
+                self.state = (bytes[at] == b' ').then_some(next);
                 at + 1
             }
             None => bytes.len(),
@@ -180,15 +181,15 @@ impl<I> Wire<I> {
     }
 
     /// The length of what is there of a line.
-    fn line(&mut self, bytes: &[u8], place: Place) -> usize {
+    fn line(&mut self, bytes: &[u8], state: ParseState) -> usize {
         let Some(end) = memchr::memchr(b'\n', bytes) else {
             let room = LINE.saturating_sub(self.head.line.len()).min(bytes.len());
             self.head.line.extend_from_slice(&bytes[..room]);
             return bytes.len();
         };
-        if place == Place::Version {
+        if state == ParseState::Version {
             self.head = Head::default();
-            self.place = Some(Place::Fields);
+            self.state = Some(ParseState::Fields);
             return end + 1;
         }
         let more = if self.head.line.is_empty() {
@@ -204,7 +205,7 @@ impl<I> Wire<I> {
             self.head.take(&line)
         };
         if !more {
-            self.place = self.head.end();
+            self.state = self.head.end();
         }
         end + 1
     }
@@ -241,7 +242,7 @@ impl<I: Read + Unpin> Read for Wire<I> {
             this.spill.drain(..count);
             return Poll::Ready(Ok(()));
         }
-        if this.place.is_none() {
+        if this.state.is_none() {
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         BYTES.with_borrow_mut(|scratch| {
@@ -301,7 +302,7 @@ mod tests {
     use super::*;
 
     /// What comes out when it arrives in such pieces.
-    fn pass(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Option<Place>) {
+    fn pass(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Option<ParseState>) {
         let mut wire = Wire::http1(());
         let (mut out, mut rest) = (Vec::new(), bytes);
         for cut in cuts.iter().copied().chain([bytes.len()]) {
@@ -309,7 +310,7 @@ mod tests {
             wire.follow(now, |piece| out.extend_from_slice(piece));
             rest = later;
         }
-        (out, wire.place)
+        (out, wire.state)
     }
 
     fn text(bytes: &[u8]) -> String {
@@ -352,8 +353,8 @@ mod tests {
             "no colon",
         ] {
             let stream = format!("POST / HTTP/1.1\r\n{field}\r\n\r\nGET /<x> HTTP/1.1\r\n\r\n");
-            let (out, place) = pass(stream.as_bytes(), &[]);
-            assert_eq!((out, place), (stream.into_bytes(), None), "{field}");
+            let (out, state) = pass(stream.as_bytes(), &[]);
+            assert_eq!((out, state), (stream.into_bytes(), None), "{field}");
         }
         assert_eq!(pass(b"nonsense\nGET /<x> HTTP/1.1\r\n\r\n", &[]).1, None);
     }
@@ -373,7 +374,7 @@ mod tests {
             }
             let whole = pass(&stream, &[]);
             prop_assert_eq!(pass(&stream, &cuts), whole.clone());
-            prop_assert_eq!(whole.1, Some(Place::Start));
+            prop_assert_eq!(whole.1, Some(ParseState::Start));
             let escapes = whole.0.len() - stream.len();
             prop_assert_eq!(escapes, 4 * lengths.len());
         }

@@ -20,7 +20,7 @@ pub(crate) type Subscriber = (String, Consumer);
 /// How long a subscriber that had been in step counts as ready while it reconnects.
 const RECONNECT: Duration = Duration::from_secs(10);
 
-/// A consumer that does not apply what it was sent for so long is broken: nobody waits for it any more, and its
+/// A consumer that does not apply what it was sent for so long is broken: the planners wait for it no more, and its
 /// node is not ready.
 const STUCK: Duration = Duration::from_secs(15);
 

@@ -50,7 +50,7 @@ impl JoinService {
 impl Join for JoinService {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let request = request.into_inner();
-        // Whoever asks here is a stranger: what it says of itself is shown shortened, and not as often as it likes.
+        // A machine that asks here is a stranger: what it says of itself is shown shortened, and not as often as it likes.
         let name = shown(&request.name);
         match self.nodes.join(&request).await {
             Ok(response) => {
@@ -133,7 +133,7 @@ impl Nodes {
             let transaction = self.admission(&snapshot, &token, request, (role, &id), now)?;
             match self.writer.commit(Author::node(name.as_str()), &snapshot, transaction).await {
                 Ok(_) => {
-                    // Whoever had this name is somebody else from now on.
+                    // The machine that had this name is no member from now on.
                     self.calls.end_strangers(&self.store.snapshot());
                     self.welcome(name.as_str(), role);
                     return Ok(JoinResponse { certificate, ca: self.ca.ca_der().to_vec() });
@@ -256,7 +256,7 @@ impl Nodes {
 /// What a join finds under its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claim {
-    /// Nobody, or who asks.
+    /// No member has it, or the one that asks.
     Free,
     /// Who asks, and it still runs.
     Runs,

@@ -28,18 +28,18 @@ struct MachineBinding {
     machine: String,
     /// Heartbeat streams that are open from there.
     streams: usize,
-    silence: Silence,
+    silence: SilenceClock,
 }
 
 /// Since when something is silent, on the clock that runs while we listen.
 #[derive(Debug, Clone, Copy, Default)]
-struct Silence {
+struct SilenceClock {
     since: Duration,
     /// Whether a whole term was granted since it was last heard.
     forgiven: bool,
 }
 
-impl Silence {
+impl SilenceClock {
     fn broken(listened: Duration) -> Self {
         Self { since: listened, forgiven: false }
     }
@@ -60,13 +60,13 @@ struct Process {
     consumer: Consumer,
     /// When it was last heard; `None` before the first time.
     beat: Option<Instant>,
-    silence: Silence,
+    silence: SilenceClock,
     level: Health,
 }
 
 /// A member, its processes and its machine.
 #[derive(Default)]
-struct Heard {
+struct MemberHeartbeats {
     /// At most three.
     processes: Vec<Process>,
     binding: Option<MachineBinding>,
@@ -76,7 +76,7 @@ struct Heard {
     judged: u64,
 }
 
-impl Heard {
+impl MemberHeartbeats {
     fn process(&self, consumer: Consumer) -> Option<&Process> {
         self.processes.iter().find(|process| process.consumer == consumer)
     }
@@ -85,7 +85,7 @@ impl Heard {
     fn process_mut(&mut self, consumer: Consumer) -> &mut Process {
         let known = self.processes.iter().position(|process| process.consumer == consumer);
         let index = known.unwrap_or_else(|| {
-            let silence = Silence::default();
+            let silence = SilenceClock::default();
             self.processes.push(Process { consumer, beat: None, silence, level: Health::Alive });
             self.processes.len() - 1
         });
@@ -108,7 +108,7 @@ pub(crate) struct Leases {
     /// What the clock of silence showed at the last tick.
     listened: Duration,
     judgements: u64,
-    members: BTreeMap<String, Heard>,
+    members: BTreeMap<String, MemberHeartbeats>,
 }
 
 impl Leases {
@@ -121,10 +121,11 @@ impl Leases {
         self.listened.saturating_add(now.saturating_duration_since(self.ticked).min(LONGEST))
     }
 
-    fn heard_mut(&mut self, member: &str) -> &mut Heard {
+    fn heard_mut(&mut self, member: &str) -> &mut MemberHeartbeats {
         let judged = self.judgements;
         if !self.members.contains_key(member) {
-            self.members.insert(member.to_owned(), Heard { judged, ..Heard::default() });
+            self.members
+                .insert(member.to_owned(), MemberHeartbeats { judged, ..MemberHeartbeats::default() });
         }
         self.members.entry(member.to_owned()).or_default()
     }
@@ -143,7 +144,7 @@ impl Leases {
 
     /// A heartbeat from `machine`, which was admitted, on a stream whose first one it is or not.
     pub(crate) fn bind_machine(&mut self, member: &str, machine: &str, first: bool, now: Instant) {
-        let silence = Silence::broken(self.clock(now));
+        let silence = SilenceClock::broken(self.clock(now));
         let heard = self.heard_mut(member);
         match heard.binding.as_mut().filter(|binding| binding.machine == machine) {
             Some(binding) => {
@@ -174,7 +175,7 @@ impl Leases {
 
     /// Who was heard of, and when last.
     pub(crate) fn heard_of(&self, consumer: Consumer) -> impl Iterator<Item = (&str, Instant)> {
-        let beat = move |heard: &Heard| heard.process(consumer).and_then(|process| process.beat);
+        let beat = move |heard: &MemberHeartbeats| heard.process(consumer).and_then(|process| process.beat);
         self.members.iter().filter_map(move |(member, heard)| Some((member.as_str(), beat(heard)?)))
     }
 
@@ -182,7 +183,7 @@ impl Leases {
     pub(crate) fn beat(&mut self, member: &str, consumer: Consumer, now: Instant) -> bool {
         let clock = self.clock(now);
         let process = self.heard_mut(member).process_mut(consumer);
-        (process.beat, process.silence) = (Some(now), Silence::broken(clock));
+        (process.beat, process.silence) = (Some(now), SilenceClock::broken(clock));
         std::mem::replace(&mut process.level, Health::Alive) != Health::Alive
     }
 
@@ -195,7 +196,7 @@ impl Leases {
     /// How long the process has been silent, grace included.
     pub(crate) fn silent_for(&self, member: &str, consumer: Consumer, now: Instant) -> Duration {
         let process = self.members.get(member).and_then(|heard| heard.process(consumer));
-        // Whoever judges by it has asked first whether we stood still.
+        // Its callers have asked first whether we stood still.
         let clock = self.listened.saturating_add(now.saturating_duration_since(self.ticked));
         process.map(|process| process.silence).unwrap_or_default().lasts(clock)
     }

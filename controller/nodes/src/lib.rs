@@ -271,7 +271,7 @@ impl Nodes {
         }
     }
 
-    /// One pass, away from the threads that hear heartbeats: however long it takes, nobody looks dead for it. It is
+    /// One pass, away from the threads that hear heartbeats: however long it takes, no member looks dead for it. It is
     /// counted among the streams, so that it is waited for at the end.
     async fn compile(
         self: &Arc<Self>,
@@ -326,7 +326,7 @@ impl Nodes {
         }
         publication.publish();
         self.compiled.send_replace(Some(cursor));
-        // Whoever has nothing outstanding has this revision in force by now.
+        // A consumer that has nothing outstanding has this revision in force by now.
         self.wake.notify_one();
     }
 

@@ -189,7 +189,7 @@ mod tests {
         let lie = NodeReport { hostname: "node-2".into(), architecture: "node-2".into(), ..report() };
         let mut before = node();
         before["metadata"]["labels"]["topology.kubernetes.io/zone"] = "a".into();
-        // Somebody who wrote it into the label by hand.
+        // A user wrote it into the label by hand.
         before["metadata"]["labels"]["kubernetes.io/hostname"] = "node-3".into();
         let node = next(&before, &lie, None, now);
         let labels = &node["metadata"]["labels"];

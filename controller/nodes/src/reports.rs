@@ -31,7 +31,7 @@ use crate::{
 /// An IP packet's length is a number of sixteen bits.
 const LARGEST_PACKET: u32 = 65_535;
 
-/// How often a write is planned anew when somebody else wrote the object meanwhile.
+/// How often a write is planned anew when another author wrote the object meanwhile.
 const ATTEMPTS: usize = 32;
 /// Commits of one report that are under way together, so that they share disk writes.
 const CONCURRENT: usize = 16;
@@ -70,7 +70,7 @@ impl From<Unwritten> for Status {
 }
 
 impl Nodes {
-    /// Commits what `plan` makes of the newest state, again and again until nobody comes between.
+    /// Commits what `plan` makes of the newest state, again and again until no other author comes between.
     pub(crate) async fn update(
         &self,
         node: &str,
@@ -339,7 +339,7 @@ fn plan_pod(snapshot: &Snapshot, node: &str, report: &PodStatus, now: Timestamp)
     let mut value = pod.value.clone();
     value["status"] = status::next(&pod.value, &Observation { report, host_ip, now });
     if report.gone {
-        // Somebody's finalizer keeps the object; grace zero says that the node has let it go.
+        // A client's finalizer keeps the object; grace zero says that the node has let it go.
         value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
     }
     (value != pod.value).then(|| put(Some(pod), pod.key.clone(), value))

@@ -18,7 +18,7 @@ pub(crate) struct Observation<'a> {
 }
 
 /// A container of the pod and what was reported about it.
-struct Seen<'a> {
+struct ReportedContainer<'a> {
     name: &'a str,
     image: &'a str,
     status: Option<&'a ContainerStatus>,
@@ -26,7 +26,7 @@ struct Seen<'a> {
     restarts_before: u64,
 }
 
-impl Seen<'_> {
+impl ReportedContainer<'_> {
     fn state(&self) -> Option<&State> {
         self.status?.state.as_ref()?.state.as_ref()
     }
@@ -49,9 +49,9 @@ impl Seen<'_> {
 
 /// The pod's containers, sidecars apart from those that run to completion first.
 struct Containers<'a> {
-    main: Vec<Seen<'a>>,
-    init: Vec<Seen<'a>>,
-    sidecars: Vec<Seen<'a>>,
+    main: Vec<ReportedContainer<'a>>,
+    init: Vec<ReportedContainer<'a>>,
+    sidecars: Vec<ReportedContainer<'a>>,
 }
 
 impl<'a> Containers<'a> {
@@ -62,7 +62,7 @@ impl<'a> Containers<'a> {
             let reported = report.containers.iter().chain(&report.init_containers);
             let mut before = list("/status/containerStatuses").chain(list("/status/initContainerStatuses"));
             let before = before.find(|before| text_at(before, "/name") == name);
-            Seen {
+            ReportedContainer {
                 name,
                 image: text_at(container, "/image"),
                 status: reported.into_iter().find(|status| status.name == name),
@@ -133,7 +133,7 @@ fn phase(pod: &Value, containers: &Containers<'_>) -> &'static str {
         _ => {}
     }
     let policy = text_at(pod, "/spec/restartPolicy");
-    let failed = |container: &Seen<'_>| container.exit_code().is_some_and(|code| code != 0);
+    let failed = |container: &ReportedContainer<'_>| container.exit_code().is_some_and(|code| code != 0);
     if policy == "Never" && containers.init.iter().any(failed) {
         return "Failed";
     }
@@ -203,11 +203,11 @@ fn conditions(
     }
 }
 
-fn statuses<'a>(containers: impl Iterator<Item = &'a Seen<'a>>, waiting: &str) -> Value {
+fn statuses<'a>(containers: impl Iterator<Item = &'a ReportedContainer<'a>>, waiting: &str) -> Value {
     containers.map(|container| container_status(container, waiting)).collect()
 }
 
-fn container_status(container: &Seen<'_>, waiting: &str) -> Value {
+fn container_status(container: &ReportedContainer<'_>, waiting: &str) -> Value {
     let Some(status) = container.status else {
         return json!({
             "name": container.name, "image": container.image, "imageID": "", "ready": false, "started": false,

@@ -37,7 +37,7 @@ pub enum TokenError {
 pub struct TokenInfo {
     /// The public part.
     pub id: String,
-    /// What whoever joins with it becomes.
+    /// What a machine that joins with it becomes.
     pub role: MemberRole,
     /// When it stops to work.
     pub expires: Timestamp,

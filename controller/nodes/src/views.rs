@@ -4,7 +4,7 @@
 //!  compiler ──publish──► View { items, a ring of the last changes } ◄── feeds: each is a position in it
 //! ```
 //!
-//! A change is encoded once, whoever reads it. A feed whose position has left the ring gets the whole view anew.
+//! A change is encoded once for all feeds. A feed whose position has left the ring gets the whole view anew.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -49,7 +49,7 @@ struct Whole {
 }
 
 #[derive(Default)]
-struct State {
+struct ViewState {
     /// Of the last change.
     revision: u64,
     items: Items,
@@ -62,7 +62,7 @@ struct State {
 
 /// What one kind of consumer holds.
 pub(crate) struct View {
-    state: Mutex<State>,
+    state: Mutex<ViewState>,
     changed: watch::Sender<u64>,
 }
 
@@ -100,7 +100,7 @@ impl View {
 
 const PEER: &str = "peer/";
 
-impl State {
+impl ViewState {
     fn push(&mut self, delta: Delta) {
         if delta.body.len() > DELTA_BYTES {
             (self.ring_bytes, self.ring) = (0, VecDeque::new());
@@ -151,7 +151,7 @@ pub(crate) struct Part {
     pub(crate) complete: bool,
     /// The body of a batch, in two pieces.
     pub(crate) body: [Bytes; 2],
-    /// As long as somebody is being sent the whole, others share it.
+    /// As long as one feed is being sent the whole, others share it.
     _whole: Option<Arc<Whole>>,
 }
 

@@ -42,7 +42,7 @@ impl Writer {
     }
 }
 
-/// Reports about pods that the gate refused. Nobody else is held up by them: the member is answered as if they were
+/// Reports about pods that the gate refused. No other report is held up by them: the member is answered as if they were
 /// written, and they are tried again here until they are, or the pod is gone or reported anew.
 #[derive(Default)]
 pub(crate) struct RefusedReports(Mutex<BTreeMap<Key, RefusedReport>>);

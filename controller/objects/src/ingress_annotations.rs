@@ -68,7 +68,7 @@ const SNIPPET: &str =
 const ONE_PROTOCOL: &str = "stored, but not acted upon: use the annotation backend-protocol";
 const CERTIFICATES: &str = "no certificate is made by it, for cert-manager cannot run on this version of Warren: put one into the Secret of \
      spec.tls";
-/// What keeps somebody out is refused, for to store it would be to let everybody in.
+/// What keeps clients out is refused, for to store it would be to let all of them in.
 const LETS_IN: &str = "without it everybody would be let in: leave it out if that is meant, or use auth-type \"basic\" or \
      whitelist-source-range";
 

@@ -30,7 +30,7 @@ const VALUES: usize = text::MOST_VALUES;
 
 /// Why a body cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}{fault}", place = Place(.field))]
+#[error("{prefix}{fault}", prefix = FieldPrefix(.field))]
 pub struct DecodeError {
     /// The path of the field, as in JSON; empty when it is the envelope or the object itself.
     pub field: String,
@@ -56,7 +56,7 @@ pub enum Fault {
     /// Field numbers are 1 to 536870911.
     #[error("{0} is not a field number")]
     FieldNumber(u64),
-    /// Groups, and wire types that nobody ever defined.
+    /// Groups, and wire types that were never defined.
     #[error("wire type {0} is not supported")]
     WireType(u8),
     /// The wire type does not fit the field.
@@ -85,9 +85,9 @@ pub enum Fault {
 }
 
 /// A field's path before its fault.
-struct Place<'a>(&'a str);
+struct FieldPrefix<'a>(&'a str);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for FieldPrefix<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(formatter, "{}: ", self.0) }
     }

@@ -20,7 +20,7 @@ pub fn warnings(kind: &Kind, value: &Value) -> Vec<String> {
     let elsewhere = kind.is_of_others(value);
     tell(kind, value, &mut |class, here| match class {
         Class::Warns(_, text) => found.push(format!("{}: {text}", here.path())),
-        // Nobody is let in by an Ingress that is not served.
+        // No client is let in by an Ingress that is not served.
         Class::Refused(_, advice) if elsewhere && here.is_entry() => {
             found.push(format!("{}: {NOT_SUPPORTED}: {advice}", here.path()));
         }

@@ -26,7 +26,7 @@ pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Eve
     let Some(key) = key(view, event) else { return };
     let value = match view.read(&key) {
         Some(existing) => {
-            // One that somebody deletes meanwhile stays deleted: the step is planned anew.
+            // One that a client deletes meanwhile stays deleted: the step is planned anew.
             transaction.preconditions.push(Precondition::Exists(key.clone()));
             repeated(view, existing)
         }

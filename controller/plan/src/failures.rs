@@ -8,10 +8,10 @@ use warren_state::{Key, Object, Transaction};
 use crate::{
     RefusedWrite,
     events::{self, Event},
+    indexes::By,
     object::{self, Condition},
     outcome::Outcome,
     view::View,
-    views::By,
 };
 use warren_vocabulary::{
     guard::Failure,
@@ -43,7 +43,7 @@ pub(crate) fn plan(view: &View<'_>, failed: &[Failure], outcome: &mut Outcome<'_
             outcome.each(object, |outcome| tell(view, object, failures, outcome));
         }
     }
-    for object in view.views.all(By::Failed).filter(|object| !failures.contains_key(&object.key)) {
+    for object in view.indexes.all(By::Failed).filter(|object| !failures.contains_key(&object.key)) {
         set(view, object, "False", "Planned", "", Transaction::new(), outcome);
     }
 }

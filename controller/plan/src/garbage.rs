@@ -1,4 +1,4 @@
-//! What is nobody's any more?
+//! What has no owner any more?
 //!
 //! Objects whose owners are all gone (by uid), dependents of an owner that is deleted in the foreground,
 //! pods of nodes that do not exist, reserved service addresses without a service, and old events.
@@ -14,10 +14,10 @@ use warren_state::{Key, Object, Transaction};
 
 use crate::{
     events::{self, Event},
+    indexes::By,
     object,
     outcome::Outcome,
     view::View,
-    views::By,
 };
 use warren_vocabulary::{
     ipam,
@@ -36,7 +36,7 @@ const EVENT_BATCH: usize = 256;
 fn dependents<'a>(view: &View<'a>, uid: &str) -> Vec<&'a Arc<Object>> {
     let owned = |object: &&Arc<Object>| object::owners(object).any(|owner| object::owner_uid(owner) == uid);
     let set_aside = view.world.quarantined.iter().filter(owned);
-    view.views.of(By::Owner, uid).chain(set_aside).collect()
+    view.indexes.of(By::Owner, uid).chain(set_aside).collect()
 }
 
 /// Whether an object is set aside: it owns what it owns.
@@ -126,7 +126,7 @@ fn follow(view: &View<'_>, object: &Arc<Object>, outcome: &mut Outcome<'_>) {
     }
 }
 
-/// An owner must be in the same namespace, or in none: that somebody thought otherwise is told at the dependent.
+/// An owner must be in the same namespace, or in none: a reference that says otherwise is told at the dependent.
 fn warn_of_foreign_owners(view: &View<'_>, object: &Arc<Object>, outcome: &mut Outcome<'_>) {
     for reference in object::owners(object) {
         let Some(owner) = view.by_uid(object::owner_uid(reference)) else { continue };
@@ -163,9 +163,9 @@ fn finish(view: &View<'_>, object: &Arc<Object>, outcome: &mut Outcome<'_>) {
             release(object, ORPHAN, outcome);
         }
     } else if has(FOREGROUND) {
-        // The dependents see for themselves that their owner waits. In a circle nobody would ever be the first.
+        // The dependents see for themselves that their owner waits. In a circle no object would ever be the first.
         let circles =
-            |dependent: &Object| view.views.circles(uid) && view.views.circles(object::uid(dependent));
+            |dependent: &Object| view.indexes.circles(uid) && view.indexes.circles(object::uid(dependent));
         let holds = |dependent: &&Arc<Object>| object::blocks(dependent, uid) && !circles(dependent);
         if !dependents(view, uid).iter().any(holds) {
             release(object, FOREGROUND, outcome);
@@ -255,7 +255,7 @@ pub(crate) fn plan_addresses(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mu
     for key in keys.iter().filter(|key| !reserved.iter().any(|name| **name == *key.name)) {
         outcome.unit(view, key, |outcome| {
             let Some(address) = view.world.snapshot.get(key) else { return };
-            if !view.views.any(By::ServiceAddress, &key.name) && !held_aside.contains(&*key.name) {
+            if !view.indexes.any(By::ServiceAddress, &key.name) && !held_aside.contains(&*key.name) {
                 outcome.step(format!("release {key}"), object::remove(address));
             }
         });
@@ -275,7 +275,7 @@ pub(crate) fn expiry(event: &Object) -> Timestamp {
 /// Events that are old enough by now; they are in the order in which they expire.
 pub(crate) fn forget_events(view: &View<'_>, outcome: &mut Outcome<'_>) {
     let mut expired = Vec::new();
-    for (at, key) in &view.views.expiries {
+    for (at, key) in &view.indexes.expiries {
         if *at > view.now {
             outcome.wake(*at);
             break;

@@ -1,4 +1,4 @@
-//! What is nobody's work yet? An object of a kind that is kept and not run has one event that says so.
+//! What does no planner act upon yet? An object of a kind that is kept and not run has one event that says so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -23,6 +23,7 @@ mod events;
 mod failures;
 mod garbage;
 mod idle;
+mod indexes;
 pub mod ingress;
 mod memory;
 mod namespaces;
@@ -37,7 +38,6 @@ mod stages;
 mod termination;
 mod touch;
 mod view;
-mod views;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 

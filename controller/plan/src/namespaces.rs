@@ -115,7 +115,7 @@ fn explain(namespace: &mut Value, content: &[&Arc<Object>], now: Timestamp) {
 fn terminate(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome<'_>) {
     let inside = |object: &&Arc<Object>| *object.key.namespace == *namespace.name();
     let of = |resource| view.world.snapshot.list_namespace(resource, namespace.name());
-    let mut content: Vec<&Arc<Object>> = view.views.resources().flat_map(|resource| of(resource)).collect();
+    let mut content: Vec<&Arc<Object>> = view.indexes.resources().flat_map(|resource| of(resource)).collect();
     let is_pod = |object: &Object| &*object.key.resource == PODS;
     let has_pods = content.iter().any(|object| is_pod(object));
     for object in content.iter().filter(|object| !has_pods || is_pod(object)) {

@@ -38,12 +38,12 @@ pub fn health(liveness: &Liveness) -> Health {
 }
 
 pub(crate) fn plan_nodes(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
-    let braked = brakes(view.silent, view.views.nodes);
+    let braked = brakes(view.silent, view.indexes.nodes);
     for key in keys {
         outcome.unit(view, key, |outcome| {
             let Some(node) = view.typed::<Node>(key) else { return };
             if braked && view.health(node.name()) == Health::Lost {
-                outcome.problem(key.clone(), brake_message(view.silent, view.views.nodes));
+                outcome.problem(key.clone(), brake_message(view.silent, view.indexes.nodes));
             }
             plan_node(view, &node, braked, outcome);
         });
@@ -52,7 +52,7 @@ pub(crate) fn plan_nodes(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Ou
 
 /// What becomes of single pods on nodes that have gone, or want to be rid of them.
 pub(crate) fn plan_pods(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
-    let braked = brakes(view.silent, view.views.nodes);
+    let braked = brakes(view.silent, view.indexes.nodes);
     for key in keys {
         outcome.unit(view, key, |outcome| {
             let Some(pod) = view.typed::<Pod>(key).filter(|pod| !pod.terminal()) else { return };
@@ -152,7 +152,7 @@ fn plan_node(view: &View<'_>, node: &Typed<'_, Node>, braked: bool, outcome: &mu
             about: node.object,
             component: COMPONENT,
             reason: "EvictionBrake",
-            message: brake_message(view.silent, view.views.nodes),
+            message: brake_message(view.silent, view.indexes.nodes),
             warning: true,
         };
         events::record(view, &mut transaction, &event);

@@ -19,6 +19,7 @@ use warren_vocabulary::{
 
 use crate::{
     Health, Liveness, Plan, Problem, RefusedWrite, World, failures, garbage, health,
+    indexes::{By, Indexes},
     memory::{Memories, Memory, Unit},
     node_lifecycle::{brakes, next_silence},
     object,
@@ -26,15 +27,14 @@ use crate::{
     stages::{STAGES, Stage},
     touch::{Due, Rules},
     view::View,
-    views::{By, Views},
 };
 
 /// Plans again and again, and only for what was touched since the last time.
 #[derive(Default)]
 pub struct Planner {
-    views: Views,
+    indexes: Indexes,
     memories: Memories,
-    seen: Option<Seen>,
+    seen: Option<LastWorld>,
     /// Where the next look at keys that nothing has touched begins, and at how many objects.
     revisit: (Option<Key>, usize),
     planned: usize,
@@ -42,12 +42,12 @@ pub struct Planner {
 }
 
 /// The world of the last plan, as far as differences from it matter.
-struct Seen {
+struct LastWorld {
     now: Timestamp,
     snapshot: Arc<Snapshot>,
     config: ClusterConfig,
-    nodes: BTreeMap<String, Heard>,
-    silence: Silence,
+    nodes: BTreeMap<String, NodeState>,
+    silence: SilentNodes,
     acknowledged: u64,
     released_since: u64,
     quarantined: Vec<Arc<Object>>,
@@ -56,12 +56,12 @@ struct Seen {
 
 /// What matters of a node's liveness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heard {
+struct NodeState {
     health: Health,
     network_ready: bool,
 }
 
-impl Heard {
+impl NodeState {
     fn of(liveness: &Liveness) -> Self {
         Self { health: health(liveness), network_ready: liveness.network_ready }
     }
@@ -69,7 +69,7 @@ impl Heard {
 
 /// How many nodes are suspect or lost, of how many.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Silence {
+struct SilentNodes {
     silent: usize,
     all: usize,
 }
@@ -78,7 +78,7 @@ impl Planner {
     /// A planner that knows of the kinds that are served.
     pub fn for_kinds(registries: Arc<Registries>) -> Self {
         let mut planner = Self::default();
-        planner.views.registries = registries;
+        planner.indexes.registries = registries;
         planner
     }
 
@@ -87,19 +87,19 @@ impl Planner {
         let mut outcome = Outcome::new(now, progress).minding(&world.refusals);
         let Some(mut due) = self.due(world, now, &mut outcome) else {
             // Views that advanced half-way are worth nothing.
-            *self = Self::for_kinds(Arc::clone(&self.views.registries));
+            *self = Self::for_kinds(Arc::clone(&self.indexes.registries));
             let Finished { failures, .. } = outcome.finish();
             return Plan { failures, wake_at: Some(object::later(now, 1)), ..Plan::default() };
         };
         let checked = self.checked(world);
         let unexpected = due.extend(&checked);
         if due.room || checked.room {
-            let waiting = self.views.waiting.keys();
+            let waiting = self.indexes.waiting.keys();
             waiting.for_each(|(.., key)| due.add(Stage::Scheduling, key));
         }
         self.planned = due.len();
-        let silence = silence(world, &self.views);
-        let view = View::new(world, &self.views, now, silence.silent);
+        let silence = silence(world, &self.indexes);
+        let view = View::new(world, &self.indexes, now, silence.silent);
         let mut done = Vec::new();
         for (place, (name, planner)) in STAGES.iter().enumerate() {
             let whole = outcome.stage(place, name, |outcome| planner(&view, due.of(place), outcome));
@@ -139,12 +139,12 @@ impl Planner {
             let older = self.seen.as_ref().map_or(&nothing, |seen| &seen.snapshot);
             world.snapshot.diff(older).collect()
         };
-        outcome.stage(0, crate::views::STAGE, |outcome| {
-            differences.iter().for_each(|difference| self.views.apply(difference, outcome));
+        outcome.stage(0, crate::indexes::STAGE, |outcome| {
+            differences.iter().for_each(|difference| self.indexes.apply(difference, outcome));
         })?;
-        let circles = self.views.find_circles();
-        let Self { views, memories, seen, .. } = self;
-        let rules = Rules { views, snapshot: &world.snapshot, memories };
+        let circles = self.indexes.find_circles();
+        let Self { indexes, memories, seen, .. } = self;
+        let rules = Rules { indexes, snapshot: &world.snapshot, memories };
         differences.iter().for_each(|difference| rules.object(difference, &mut due));
         rules.circles(&circles, &mut due);
         memories.open().for_each(|unit| due.add_unit(unit));
@@ -153,7 +153,7 @@ impl Planner {
         match seen {
             Some(seen) if seen.is_comparable(world, now) => {
                 if seen.acknowledged > world.acknowledged {
-                    views.all(By::Stopping).for_each(|pod| due.add(Stage::Termination, &pod.key));
+                    indexes.all(By::Stopping).for_each(|pod| due.add(Stage::Termination, &pod.key));
                     due.room = true;
                 }
                 due.room |= seen.released_since != world.released_since;
@@ -174,7 +174,7 @@ impl Planner {
             self.revisit.0 = from;
             return due;
         }
-        let rules = Rules { views: &self.views, snapshot: &world.snapshot, memories: &self.memories };
+        let rules = Rules { indexes: &self.indexes, snapshot: &world.snapshot, memories: &self.memories };
         let mut objects = world.snapshot.from(from.as_ref());
         for object in objects.by_ref().take(count) {
             let same = Difference { previous: Some(Arc::clone(object)), current: Some(Arc::clone(object)) };
@@ -188,7 +188,7 @@ impl Planner {
     fn failures(&self, due: &Due, outcome: &Outcome<'_>) -> Vec<Failure> {
         let earlier = self.memories.said().filter(|(unit, _)| !due.contains(unit));
         let earlier = earlier.flat_map(|(_, memory)| &memory.failures);
-        self.views.failures().chain(earlier).chain(outcome.failures()).cloned().collect()
+        self.indexes.failures().chain(earlier).chain(outcome.failures()).cloned().collect()
     }
 
     /// Remembers what was said of each key that was planned.
@@ -221,8 +221,8 @@ impl Planner {
 
     /// The whole plan: what this pass came to, and what is still true.
     fn plan_of(&self, mut plan: Plan, world: &World, now: Timestamp) -> Plan {
-        let mut problems: Vec<Problem> = self.views.problems().cloned().collect();
-        let mut failures: Vec<Failure> = self.views.failures().cloned().collect();
+        let mut problems: Vec<Problem> = self.indexes.problems().cloned().collect();
+        let mut failures: Vec<Failure> = self.indexes.failures().cloned().collect();
         for (_, memory) in self.memories.said() {
             problems.extend(memory.problems.iter().cloned());
             failures.extend(memory.failures.iter().cloned());
@@ -235,14 +235,15 @@ impl Planner {
         Plan { steps: plan.steps, problems, failures, wake_at }
     }
 
-    fn see(&mut self, world: &World, now: Timestamp, silence: Silence) {
+    fn see(&mut self, world: &World, now: Timestamp, silence: SilentNodes) {
         let before = self.seen.take().filter(|seen| seen.is_comparable(world, now));
         let now = before.as_ref().map_or(now, |seen| seen.now.max(now));
         let mut nodes = before.map(|seen| seen.nodes).unwrap_or_default();
         if !world.nodes.iter().map(heard).eq(nodes.iter().map(|(name, heard)| (name, *heard))) {
-            nodes = world.nodes.iter().map(|(name, liveness)| (name.clone(), Heard::of(liveness))).collect();
+            nodes =
+                world.nodes.iter().map(|(name, liveness)| (name.clone(), NodeState::of(liveness))).collect();
         }
-        self.seen = Some(Seen {
+        self.seen = Some(LastWorld {
             now,
             snapshot: Arc::clone(&world.snapshot),
             config: world.config.clone(),
@@ -256,7 +257,7 @@ impl Planner {
     }
 }
 
-impl Seen {
+impl LastWorld {
     /// Whether what has changed since says whom it concerns.
     fn is_comparable(&self, world: &World, now: Timestamp) -> bool {
         // A clock that was set back by less changes no decision.
@@ -271,28 +272,28 @@ fn first(object: &Arc<Object>) -> Difference {
     Difference { previous: None, current: Some(Arc::clone(object)) }
 }
 
-fn heard<'w>((name, liveness): (&'w String, &Liveness)) -> (&'w String, Heard) {
-    (name, Heard::of(liveness))
+fn heard<'w>((name, liveness): (&'w String, &Liveness)) -> (&'w String, NodeState) {
+    (name, NodeState::of(liveness))
 }
 
-fn silence(world: &World, views: &Views) -> Silence {
+fn silence(world: &World, indexes: &Indexes) -> SilentNodes {
     let silent = world.nodes.iter().filter(|(_, liveness)| health(liveness) != Health::Alive);
-    Silence { silent: silent.filter(|(name, _)| views.has_node(name)).count(), all: views.nodes }
+    SilentNodes { silent: silent.filter(|(name, _)| indexes.has_node(name)).count(), all: indexes.nodes }
 }
 
 /// Whom it concerns that nodes were heard of, or were not.
-fn liveness(seen: &Seen, world: &World, rules: &Rules<'_>, due: &mut Due) {
+fn liveness(seen: &LastWorld, world: &World, rules: &Rules<'_>, due: &mut Due) {
     let same = world.nodes.iter().map(heard).eq(seen.nodes.iter().map(|(name, heard)| (name, *heard)));
     if !same {
         for name in world.nodes.keys().chain(seen.nodes.keys()) {
-            let now = world.nodes.get(name).map(Heard::of);
+            let now = world.nodes.get(name).map(NodeState::of);
             if now != seen.nodes.get(name).copied() {
                 rules.liveness(name, due);
             }
         }
     }
-    let silence = silence(world, rules.views);
-    let brake = |silence: Silence| brakes(silence.silent, silence.all);
+    let silence = silence(world, rules.indexes);
+    let brake = |silence: SilentNodes| brakes(silence.silent, silence.all);
     if silence != seen.silence && (brake(silence) || brake(seen.silence)) {
         for (name, liveness) in &world.nodes {
             if health(liveness) != Health::Alive {
@@ -303,7 +304,7 @@ fn liveness(seen: &Seen, world: &World, rules: &Rules<'_>, due: &mut Due) {
 }
 
 /// Whom it concerns that something was refused, or is refused for other reasons, until another time or no longer.
-fn refusals(seen: &Seen, world: &World, now: Timestamp, rules: &Rules<'_>, due: &mut Due) {
+fn refusals(seen: &LastWorld, world: &World, now: Timestamp, rules: &Rules<'_>, due: &mut Due) {
     for about in world.refusals.keys().chain(seen.refusals.keys()) {
         let current = world.refusals.get(about);
         // What could be tried again waits once more when the clock was set back.

@@ -25,7 +25,7 @@ const COMPONENT: &str = "replicaset-controller";
 pub(crate) const REPLICA_FAILURE: &str = "ReplicaFailure";
 const FAILED_CREATE: &str = "FailedCreate";
 /// How many pods of one replica set may wait for a node: more are made when these have found one. A number that
-/// nobody can run (a slip of the finger will do) must not fill the memory with pods.
+/// no cluster can run (a slip of the finger will do) must not fill the memory with pods.
 const WAITING: usize = 500;
 /// The same by the size of their template.
 const WAITING_BYTES: usize = 64 << 20;
@@ -52,7 +52,7 @@ pub(crate) fn replicas(set: &ReplicaSet) -> i64 {
     set.spec.as_ref().map_or(1, |spec| i64::from(spec.replicas.unwrap_or(1).max(0)))
 }
 
-/// Adopts pods that match and are nobody's, lets go of pods that do not match any more.
+/// Adopts pods that match and have no controller, lets go of pods that do not match any more.
 fn membership(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) -> bool {
     let Some(selector) = set.spec.as_ref().map(|spec| selector::Prepared::new(&spec.selector)) else {
         return false;

@@ -2,10 +2,10 @@
 //!
 //! Filter: nodes that can run the pod. Score: the node that is least loaded in its most loaded dimension
 //! afterwards, with the pods of one owner spread. Node, address and condition are written in one step.
-//! The pods of one pass see each other's places.
+//! The pods of one pass see each other's bindings.
 //!
 //! Pods that ask for the same are a class: its nodes are looked through once, and lie in a heap by their cost. While a
-//! pass goes on, places only fill up, so a node's cost in the heap is never more than the true one: the node at the top is
+//! pass goes on, nodes only fill up, so a node's cost in the heap is never more than the true one: the node at the top is
 //! the best when its cost is still true, and else goes back with the true one.
 
 mod filter;
@@ -27,10 +27,10 @@ use warren_state::{Key, Transaction};
 use crate::{
     Health,
     events::{self, Event},
+    indexes::{NodeInfo, PodRequest, Rank, rank, wants_binding},
     object::{self, Condition},
     outcome::Outcome,
     view::{PodView, Typed, View},
-    views::{Rank, Seat, Wish, rank, wants_place},
 };
 use warren_vocabulary::ipam::PodAddresses;
 
@@ -50,21 +50,21 @@ const REST: Duration = Duration::from_millis(100);
 const NO_ADDRESS: &str = "node(s) had no free pod address";
 
 /// A node with what is on it, and what this pass puts there.
-struct Place<'a> {
+struct Candidate<'a> {
     node: Typed<'a, Node>,
     alive: bool,
-    seat: Cow<'a, Seat>,
+    info: Cow<'a, NodeInfo>,
     /// Looked for when they are asked for.
     addresses: Option<PodAddresses>,
 }
 
-impl Place<'_> {
+impl Candidate<'_> {
     /// Lower is better.
-    fn cost(&self, pod: &PodView<'_>, wish: &Wish) -> i64 {
-        self.seat
+    fn cost(&self, pod: &PodView<'_>, request: &PodRequest) -> i64 {
+        self.info
             .assumed
-            .load(&wish.assumed, &self.seat.allocatable)
-            .saturating_add(self.seat.siblings(wish.owner.as_ref()).saturating_mul(SPREAD_WEIGHT))
+            .load(&request.assumed, &self.info.allocatable)
+            .saturating_add(self.info.siblings(request.owner.as_ref()).saturating_mul(SPREAD_WEIGHT))
             .saturating_add(filter::avoided(&self.node, pod).saturating_mul(AVOID_WEIGHT))
     }
 }
@@ -72,18 +72,18 @@ impl Place<'_> {
 /// Pods that ask for the same.
 struct Class<'a> {
     pod: PodView<'a>,
-    wish: Wish,
+    request: PodRequest,
     /// Nodes that may run them, by a cost that is not more than the true one.
-    places: BinaryHeap<Reverse<(i64, usize)>>,
+    candidates: BinaryHeap<Reverse<(i64, usize)>>,
     /// After how many bindings they were refused, and why.
     refused: Option<(usize, String)>,
 }
 
 impl Class<'_> {
-    fn asks_for_the_same(&self, pod: &PodView<'_>, wish: &Wish) -> bool {
+    fn asks_for_the_same(&self, pod: &PodView<'_>, request: &PodRequest) -> bool {
         let (Some(one), Some(other)) = (&self.pod.spec, &pod.spec) else { return false };
-        self.wish.requested == wish.requested
-            && self.wish.assumed == wish.assumed
+        self.request.requested == request.requested
+            && self.request.assumed == request.assumed
             && one.node_selector == other.node_selector
             && one.affinity == other.affinity
             && one.tolerations == other.tolerations
@@ -91,10 +91,10 @@ impl Class<'_> {
     }
 }
 
-/// The places of one pass.
+/// What one pass knows of the nodes, and has bound.
 struct Pass<'v, 'a> {
     view: &'v View<'a>,
-    places: Vec<Place<'a>>,
+    candidates: Vec<Candidate<'a>>,
     by_node: BTreeMap<&'a str, usize>,
     /// By the uid of the owner that controls them.
     classes: BTreeMap<Option<Arc<str>>, Vec<Class<'a>>>,
@@ -106,7 +106,7 @@ struct Pass<'v, 'a> {
 
 pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
     let pods = keys.iter().filter_map(|key| view.typed::<Pod>(key));
-    let mut queue: BTreeSet<Rank> = pods.filter(wants_place).map(|pod| rank(&pod)).collect();
+    let mut queue: BTreeSet<Rank> = pods.filter(wants_binding).map(|pod| rank(&pod)).collect();
     if queue.is_empty() {
         return;
     }
@@ -125,7 +125,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
         });
         if before == 0 && pass.bindings > 0 {
             // What is fuller now has other reasons to refuse the pods behind, which are told.
-            let behind = view.views.waiting.range((Bound::Excluded(next), Bound::Unbounded));
+            let behind = view.indexes.waiting.range((Bound::Excluded(next), Bound::Unbounded));
             queue.extend(behind.map(|(rank, _)| rank.clone()));
         }
     }
@@ -136,19 +136,20 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
 
 impl<'v, 'a> Pass<'v, 'a> {
     fn new(view: &'v View<'a>) -> Self {
-        let mut places = Vec::new();
-        for seat in view.views.seats.values() {
-            let node = seat.node.as_ref().and_then(|object| Typed::<Node>::of(object).ok());
+        let mut candidates = Vec::new();
+        for info in view.indexes.node_infos.values() {
+            let node = info.node.as_ref().and_then(|object| Typed::<Node>::of(object).ok());
             let Some(node) = node.filter(|node| !node.deleting()) else { continue };
             let alive = view.health(node.name()) == Health::Alive;
-            places.push(Place { node, alive, seat: Cow::Borrowed(seat), addresses: None });
+            candidates.push(Candidate { node, alive, info: Cow::Borrowed(info), addresses: None });
         }
-        let by_node = places.iter().enumerate().map(|(index, place)| (&*place.node.object.key.name, index));
+        let by_node =
+            candidates.iter().enumerate().map(|(index, candidate)| (&*candidate.node.object.key.name, index));
         let set_aside = view.world.quarantined.iter().filter_map(|object| object::pod_address(object));
         Self {
             view,
             by_node: by_node.collect(),
-            places,
+            candidates,
             classes: BTreeMap::new(),
             set_aside: set_aside.collect(),
             bindings: 0,
@@ -161,55 +162,59 @@ impl<'v, 'a> Pass<'v, 'a> {
     }
 
     fn give(&mut self, pod: &PodView<'a>, outcome: &mut Outcome<'_>) {
-        let wish = Wish::new(pod);
+        let request = PodRequest::new(pod);
         if let Some(node) = pod.node() {
             if let Some(index) = self.by_node.get(node).copied() {
-                self.bind(index, pod, &wish, outcome);
+                self.bind(index, pod, &request, outcome);
             }
             return;
         }
-        let mut classes = self.classes.remove(&wish.owner).unwrap_or_default();
-        let known = classes.iter().position(|class| class.asks_for_the_same(pod, &wish));
+        let mut classes = self.classes.remove(&request.owner).unwrap_or_default();
+        let known = classes.iter().position(|class| class.asks_for_the_same(pod, &request));
         let mut class = match known {
             Some(index) => classes.swap_remove(index),
-            None => self.class(pod, &wish),
+            None => self.class(pod, &request),
         };
-        match self.best(&mut class, pod, &wish) {
+        match self.best(&mut class, pod, &request) {
             Some(index) => {
-                self.bind(index, pod, &wish, outcome);
-                class.places.push(Reverse((self.cost(index, pod, &wish), index)));
+                self.bind(index, pod, &request, outcome);
+                class.candidates.push(Reverse((self.cost(index, pod, &request), index)));
             }
-            None => self.refuse(&mut class, pod, &wish, outcome),
+            None => self.refuse(&mut class, pod, &request, outcome),
         }
         classes.truncate(CLASSES);
         classes.insert(0, class);
-        self.classes.insert(wish.owner, classes);
+        self.classes.insert(request.owner, classes);
     }
 
-    fn cost(&self, index: usize, pod: &PodView<'_>, wish: &Wish) -> i64 {
-        self.places.get(index).map_or(i64::MAX, |place| place.cost(pod, wish))
+    fn cost(&self, index: usize, pod: &PodView<'_>, request: &PodRequest) -> i64 {
+        self.candidates.get(index).map_or(i64::MAX, |candidate| candidate.cost(pod, request))
     }
 
     /// Looks through all nodes for those that may run such pods.
-    fn class(&mut self, pod: &PodView<'a>, wish: &Wish) -> Class<'a> {
-        self.looks = self.looks.saturating_add(self.places.len());
-        let fitting = self.places.iter().enumerate().filter(|(_, place)| filter::fits(place, pod, wish));
-        let places = fitting.map(|(index, place)| Reverse((place.cost(pod, wish), index))).collect();
-        Class { pod: pod.clone(), wish: wish.clone(), places, refused: None }
+    fn class(&mut self, pod: &PodView<'a>, request: &PodRequest) -> Class<'a> {
+        self.looks = self.looks.saturating_add(self.candidates.len());
+        let fitting =
+            self.candidates.iter().enumerate().filter(|(_, candidate)| filter::fits(candidate, pod, request));
+        let candidates =
+            fitting.map(|(index, candidate)| Reverse((candidate.cost(pod, request), index))).collect();
+        Class { pod: pod.clone(), request: request.clone(), candidates, refused: None }
     }
 
     /// The node with the lowest cost, and of several the first.
-    fn best(&mut self, class: &mut Class<'_>, pod: &PodView<'_>, wish: &Wish) -> Option<usize> {
-        while let Some(Reverse((noted, index))) = class.places.pop() {
-            let place = self.places.get(index)?;
-            if !filter::fits(place, pod, wish) || !(host_network(pod) || self.next_address(index).is_some()) {
+    fn best(&mut self, class: &mut Class<'_>, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
+        while let Some(Reverse((noted, index))) = class.candidates.pop() {
+            let candidate = self.candidates.get(index)?;
+            if !filter::fits(candidate, pod, request)
+                || !(host_network(pod) || self.next_address(index).is_some())
+            {
                 continue;
             }
-            let cost = self.cost(index, pod, wish);
+            let cost = self.cost(index, pod, request);
             if cost == noted {
                 return Some(index);
             }
-            class.places.push(Reverse((cost, index)));
+            class.candidates.push(Reverse((cost, index)));
         }
         None
     }
@@ -221,57 +226,63 @@ impl<'v, 'a> Pass<'v, 'a> {
         if world.acknowledged < world.released_since {
             return None;
         }
-        let place = self.places.get_mut(index)?;
-        let cidr = place.seat.cidr?;
-        if place.addresses.is_none() {
+        let candidate = self.candidates.get_mut(index)?;
+        let cidr = candidate.info.cidr?;
+        if candidate.addresses.is_none() {
             let net = cidr.network();
             // An address that a slice still mentions is still sent to, though its pod is gone.
-            let mentioned = self.view.views.mentioned.range(net.network()..=net.broadcast());
-            let in_use = place.seat.addresses.keys().chain(mentioned.map(|(address, _)| address));
+            let mentioned = self.view.indexes.mentioned.range(net.network()..=net.broadcast());
+            let in_use = candidate.info.addresses.keys().chain(mentioned.map(|(address, _)| address));
             let in_use = in_use.chain(&self.set_aside).copied();
-            place.addresses = Some(PodAddresses::new(cidr, in_use, &world.released, world.acknowledged));
+            candidate.addresses = Some(PodAddresses::new(cidr, in_use, &world.released, world.acknowledged));
         }
-        place.addresses.as_ref().and_then(PodAddresses::next)
+        candidate.addresses.as_ref().and_then(PodAddresses::next)
     }
 
-    fn bind(&mut self, index: usize, pod: &PodView<'_>, wish: &Wish, outcome: &mut Outcome<'_>) {
+    fn bind(&mut self, index: usize, pod: &PodView<'_>, request: &PodRequest, outcome: &mut Outcome<'_>) {
         let next = if host_network(pod) { None } else { self.next_address(index) };
-        let Some(place) = self.places.get_mut(index) else { return };
-        let host = internal_address(&place.node);
+        let Some(candidate) = self.candidates.get_mut(index) else { return };
+        let host = internal_address(&candidate.node);
         let Some(address) = (if host_network(pod) { host } else { next }) else {
-            let message = format!("node {} has no free address for it", place.node.name());
+            let message = format!("node {} has no free address for it", candidate.node.name());
             outcome.problem(pod.object.key.clone(), message);
             await_addresses(self.view, outcome);
             return;
         };
-        let node = place.node.name();
+        let node = candidate.node.name();
         let value = bound(pod, node, address, host, self.view.now);
         let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
         if pod.node().is_none() {
             let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
             tell(self.view, &mut transaction, pod, "Scheduled", message);
         }
-        // A pod whose binding was refused takes no place while it waits.
+        // A pod whose binding was refused takes nothing while it waits.
         if !outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction) {
             return;
         }
         if pod.node().is_none() {
-            place.seat.to_mut().sit(&wish.at(address));
+            candidate.info.to_mut().add_pod(&request.at(address));
         } else {
-            place.seat.to_mut().addresses.insert(address, 1);
+            candidate.info.to_mut().addresses.insert(address, 1);
         }
-        if let Some(addresses) = &mut place.addresses {
+        if let Some(addresses) = &mut candidate.addresses {
             addresses.take(address);
         }
         self.bindings = self.bindings.saturating_add(1);
     }
 
-    fn refuse(&mut self, class: &mut Class<'_>, pod: &PodView<'_>, wish: &Wish, outcome: &mut Outcome<'_>) {
+    fn refuse(
+        &mut self,
+        class: &mut Class<'_>,
+        pod: &PodView<'_>,
+        request: &PodRequest,
+        outcome: &mut Outcome<'_>,
+    ) {
         let message = match class.refused.take() {
             Some((bindings, message)) if bindings == self.bindings => message,
-            _ => self.verdict(pod, wish),
+            _ => self.verdict(pod, request),
         };
-        if self.places.is_empty() || message.contains(NO_ADDRESS) {
+        if self.candidates.is_empty() || message.contains(NO_ADDRESS) {
             await_addresses(self.view, outcome);
         }
         say_refused(self.view, pod, &message, outcome);
@@ -279,13 +290,13 @@ impl<'v, 'a> Pass<'v, 'a> {
     }
 
     /// Why each node refuses a pod.
-    fn verdict(&mut self, pod: &PodView<'_>, wish: &Wish) -> String {
-        let nodes = self.places.len();
+    fn verdict(&mut self, pod: &PodView<'_>, request: &PodRequest) -> String {
+        let nodes = self.candidates.len();
         self.looks = self.looks.saturating_add(nodes);
         let mut verdicts = BTreeMap::<String, usize>::new();
         for index in 0..nodes {
-            let Some(place) = self.places.get(index) else { break };
-            let mut reasons = filter::obstacles(place, pod, wish);
+            let Some(candidate) = self.candidates.get(index) else { break };
+            let mut reasons = filter::obstacles(candidate, pod, request);
             if reasons.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
                 reasons.push(NO_ADDRESS.to_owned());
             }
@@ -317,7 +328,7 @@ fn internal_address(node: &Node) -> Option<Ipv4Addr> {
     addresses.iter().find(|address| address.type_ == "InternalIP")?.address.parse().ok()
 }
 
-/// The pod with its place.
+/// The pod with its node and address.
 fn bound(
     pod: &PodView<'_>,
     node: &str,

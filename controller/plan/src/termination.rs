@@ -1,4 +1,4 @@
-//! When may a pod that is being deleted be stopped? When nobody sends to it any more.
+//! When may a pod that is being deleted be stopped? When no consumer sends to it any more.
 //!
 //! A deleted pod's endpoint becomes *terminating* at some revision. Once every live gateway and netd has that
 //! revision in force, the stop annotation releases the agent. Two more things are waited for: a pod that is a
@@ -15,10 +15,11 @@ use k8s_openapi::api::{
 use warren_state::{Key, Transaction};
 
 use crate::{
-    endpoints, object,
+    endpoints,
+    indexes::By,
+    object,
     outcome::Outcome,
     view::{PodView, Typed, View},
-    views::By,
 };
 use warren_vocabulary::STOP_ANNOTATION;
 
@@ -76,7 +77,7 @@ fn plan_pod(view: &View<'_>, pod: &PodView<'_>, outcome: &mut Outcome<'_>) {
     }
 }
 
-/// Whether every consumer has stopped sending to the pod, and nobody would be left without an endpoint.
+/// Whether every consumer has stopped sending to the pod, and no service would be left without an endpoint.
 fn is_forgotten(
     view: &View<'_>,
     pod: &PodView<'_>,
@@ -126,7 +127,7 @@ fn uid(endpoint: &Endpoint) -> Option<&str> {
 /// What the slices say of a pod.
 fn mention(view: &View<'_>, pod: &PodView<'_>) -> Option<Mention> {
     let mut mention: Option<Mention> = None;
-    for object in view.views.of(By::Mention, pod.uid()) {
+    for object in view.indexes.of(By::Mention, pod.uid()) {
         let Ok(slice) = object.typed::<EndpointSlice>() else { continue };
         let terminating = |endpoint: &Endpoint| {
             endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating) == Some(true)

@@ -13,14 +13,15 @@ use serde_json::Value;
 use warren_state::{Difference, Key, Object, Snapshot};
 
 use crate::{
-    endpoints, idle, ingress,
+    endpoints, idle,
+    indexes::{By, Indexes, PodRequest, owners_matter, pair},
+    ingress,
     memory::{Memories, Unit},
     object,
     selector::Labels,
     stages::{STAGES, Stage},
     termination,
     view::{self, PodView, Typed},
-    views::{By, Views, Wish, owners_matter, pair},
 };
 use warren_vocabulary::resources::{
     DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS,
@@ -97,7 +98,7 @@ impl<'o> Kin<'o> {
 
 /// What the rules look things up in: the state after the change.
 pub(crate) struct Rules<'v> {
-    pub(crate) views: &'v Views,
+    pub(crate) indexes: &'v Indexes,
     pub(crate) snapshot: &'v Snapshot,
     pub(crate) memories: &'v Memories,
 }
@@ -160,18 +161,18 @@ impl Rules<'_> {
 
     /// An owner that waits for its dependents looks at them.
     fn dependents_changed(&self, owner: &str, due: &mut Due) {
-        for owner in self.views.of(By::Uid, owner).filter(|owner| object::is_deleting(owner)) {
+        for owner in self.indexes.of(By::Uid, owner).filter(|owner| object::is_deleting(owner)) {
             due.add(Stage::Garbage, &owner.key);
         }
     }
 
     fn owner_changed(&self, uid: &str, due: &mut Due) {
-        self.views.of(By::Owner, uid).for_each(|object| due.add(Stage::Garbage, &object.key));
+        self.indexes.of(By::Owner, uid).for_each(|object| due.add(Stage::Garbage, &object.key));
     }
 
     /// Who has come into a circle of owners, or out.
     pub(crate) fn circles(&self, uids: &[Arc<str>], due: &mut Due) {
-        for object in uids.iter().flat_map(|uid| self.views.of(By::Uid, uid)) {
+        for object in uids.iter().flat_map(|uid| self.indexes.of(By::Uid, uid)) {
             due.add(Stage::Garbage, &object.key);
             object::owners(object).for_each(|owner| self.dependents_changed(object::owner_uid(owner), due));
         }
@@ -179,7 +180,7 @@ impl Rules<'_> {
 
     /// A namespace that goes is gone when it is empty.
     fn namespace_of(&self, key: &Key, due: &mut Due) {
-        if !key.namespace.is_empty() && self.views.any(By::Terminating, &key.namespace) {
+        if !key.namespace.is_empty() && self.indexes.any(By::Terminating, &key.namespace) {
             due.add(Stage::Namespaces, &Key::new(NAMESPACES, "", &key.namespace));
         }
     }
@@ -190,8 +191,8 @@ impl Rules<'_> {
         }
         let typed = |object| Typed::<Pod>::of(object).ok();
         let (previous, current) = (previous.and_then(typed), current.and_then(typed));
-        let seat = |pod: &PodView<'_>| pod.node().map(|node| (node.to_owned(), Wish::new(pod)));
-        due.room |= previous.as_ref().and_then(seat) != current.as_ref().and_then(seat);
+        let binding = |pod: &PodView<'_>| pod.node().map(|node| (node.to_owned(), PodRequest::new(pod)));
+        due.room |= previous.as_ref().and_then(binding) != current.as_ref().and_then(binding);
         for pod in previous.iter().chain(&current) {
             self.owner_of(pod, due);
             self.services_of(pod, due);
@@ -202,7 +203,7 @@ impl Rules<'_> {
     fn owner_of(&self, pod: &PodView<'_>, due: &mut Due) {
         match pod.controller_uid() {
             Some(uid) => {
-                for set in self.views.of(By::Uid, uid).filter(|owner| &*owner.key.resource == REPLICASETS) {
+                for set in self.indexes.of(By::Uid, uid).filter(|owner| &*owner.key.resource == REPLICASETS) {
                     due.add(Stage::ReplicaSets, &set.key);
                     object::controller_uid(set).into_iter().for_each(|uid| self.deployment(uid, due));
                 }
@@ -210,7 +211,7 @@ impl Rules<'_> {
             None => {
                 let pairs = pod.labels().iter().map(|(name, value)| pair(pod.namespace(), name, value));
                 for group in pairs.chain([pod.namespace().to_owned()]) {
-                    let sets = self.views.of(By::SetSelector, &group);
+                    let sets = self.indexes.of(By::SetSelector, &group);
                     sets.for_each(|set| due.add(Stage::ReplicaSets, &set.key));
                 }
             }
@@ -218,12 +219,12 @@ impl Rules<'_> {
     }
 
     fn deployment(&self, uid: &str, due: &mut Due) {
-        self.views.of(By::Deployment, uid).for_each(|object| due.add(Stage::Deployments, &object.key));
+        self.indexes.of(By::Deployment, uid).for_each(|object| due.add(Stage::Deployments, &object.key));
     }
 
     /// The services that lead to a pod, and the pods that wait for being missed by them no longer.
     fn services_of(&self, pod: &PodView<'_>, due: &mut Due) {
-        for service in view::services_selecting(self.views, pod.namespace(), pod.labels()) {
+        for service in view::services_selecting(self.indexes, pod.namespace(), pod.labels()) {
             due.add(Stage::Endpoints, &service.object.key);
             let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
             self.stopping(pod.namespace(), selector, due);
@@ -232,7 +233,7 @@ impl Rules<'_> {
 
     fn stopping(&self, namespace: &str, selector: Option<&Labels>, due: &mut Due) {
         let Some(wanted) = selector.filter(|wanted| !wanted.is_empty()) else { return };
-        for object in self.views.of(By::Stopping, namespace) {
+        for object in self.indexes.of(By::Stopping, namespace) {
             let labels = Typed::<Pod>::of(object);
             if labels.is_ok_and(|pod| crate::selector::contains(pod.labels(), wanted)) {
                 due.add(Stage::Termination, &object.key);
@@ -285,13 +286,13 @@ impl Rules<'_> {
                 let selector = service.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref());
                 self.stopping(&object.key.namespace, selector, due);
             }
-            if !self.views.any(By::Stopping, &object.key.namespace) {
+            if !self.indexes.any(By::Stopping, &object.key.namespace) {
                 continue;
             }
             let Ok(slice) = object.typed::<EndpointSlice>() else { continue };
             let uids =
                 slice.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref()?.uid.as_deref());
-            for pod in uids.flat_map(|uid| self.views.of(By::Uid, uid)) {
+            for pod in uids.flat_map(|uid| self.indexes.of(By::Uid, uid)) {
                 if Typed::<Pod>::of(pod).is_ok_and(|pod| termination::is_waiting(&pod)) {
                     due.add(Stage::Termination, &pod.key);
                 }
@@ -316,7 +317,7 @@ impl Rules<'_> {
             due.add(Stage::GarbageMembers, &Key::new(MEMBERS, "", &key.name));
         }
         if taints(previous) != taints(current) || previous.is_some() != current.is_some() {
-            for pod in self.views.of(By::PodNode, &key.name) {
+            for pod in self.indexes.of(By::PodNode, &key.name) {
                 due.add(Stage::NodePods, &pod.key);
                 due.add(Stage::GarbagePods, &pod.key);
             }
@@ -331,7 +332,7 @@ impl Rules<'_> {
     }
 
     fn pods_services(&self, node: &str, due: &mut Due) {
-        for object in self.views.of(By::PodNode, node) {
+        for object in self.indexes.of(By::PodNode, node) {
             if let Ok(pod) = Typed::<Pod>::of(object) {
                 self.services_of(&pod, due);
             }
@@ -342,7 +343,7 @@ impl Rules<'_> {
     pub(crate) fn liveness(&self, node: &str, due: &mut Due) {
         due.room = true;
         due.add(Stage::Nodes, &Key::new(NODES, "", node));
-        for object in self.views.of(By::PodNode, node) {
+        for object in self.indexes.of(By::PodNode, node) {
             due.add(Stage::NodePods, &object.key);
             if let Ok(pod) = Typed::<Pod>::of(object) {
                 self.owner_of(&pod, due);
@@ -363,7 +364,7 @@ impl Rules<'_> {
     /// So many nodes are silent that evictions are held, or no longer.
     pub(crate) fn silence(&self, node: &str, due: &mut Due) {
         due.add(Stage::Nodes, &Key::new(NODES, "", node));
-        self.views.of(By::PodNode, node).for_each(|pod| due.add(Stage::NodePods, &pod.key));
+        self.indexes.of(By::PodNode, node).for_each(|pod| due.add(Stage::NodePods, &pod.key));
     }
 
     fn namespace(
@@ -383,7 +384,7 @@ impl Rules<'_> {
             return;
         }
         // Nothing is made in a namespace that goes.
-        for resource in self.views.resources().filter(|resource| &***resource != NAMESPACES) {
+        for resource in self.indexes.resources().filter(|resource| &***resource != NAMESPACES) {
             for object in self.snapshot.list_namespace(resource, &key.name) {
                 let same = Difference { previous: None, current: Some(Arc::clone(object)) };
                 self.object(&same, due);

@@ -13,9 +13,10 @@ use warren_objects::Registry;
 use warren_state::{Key, Object};
 
 use crate::{
-    Health, World, endpoints, health, object,
+    Health, World, endpoints, health,
+    indexes::{By, Indexes, pair},
+    object,
     selector::{self, Labels},
-    views::{By, Views, pair},
 };
 
 /// On a pod's Ready condition: we set it because its node is lost; the agent's own word is in ContainersReady.
@@ -129,7 +130,7 @@ impl PodView<'_> {
 /// The world, indexed.
 pub(crate) struct View<'a> {
     pub(crate) world: &'a World,
-    pub(crate) views: &'a Views,
+    pub(crate) indexes: &'a Indexes,
     /// The kinds that are served.
     pub(crate) registry: Arc<Registry>,
     pub(crate) now: Timestamp,
@@ -140,12 +141,12 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(world: &'a World, views: &'a Views, now: Timestamp, silent: usize) -> Self {
-        let registry = views.registries.of(&world.snapshot);
-        Self { world, views, registry, now, silent, reads: RefCell::default() }
+    pub(crate) fn new(world: &'a World, indexes: &'a Indexes, now: Timestamp, silent: usize) -> Self {
+        let registry = indexes.registries.of(&world.snapshot);
+        Self { world, indexes, registry, now, silent, reads: RefCell::default() }
     }
 
-    /// An object that is looked for by its name: when it comes, changes or goes, whoever asked is planned again.
+    /// An object that is looked for by its name: when it comes, changes or goes, the key that asked is planned again.
     pub(crate) fn read(&self, key: &Key) -> Option<&'a Arc<Object>> {
         self.reads.borrow_mut().insert(key.clone());
         self.world.snapshot.get(key)
@@ -173,7 +174,7 @@ impl<'a> View<'a> {
     where
         T: DeserializeOwned + Send + Sync + 'static,
     {
-        self.views.of(by, group).filter_map(|object| Typed::of(object).ok())
+        self.indexes.of(by, group).filter_map(|object| Typed::of(object).ok())
     }
 
     /// The replica sets that an object controls, by name.
@@ -202,12 +203,12 @@ impl<'a> View<'a> {
         if wanted.is_empty() {
             return self.all(By::OrphanNamespace, namespace).collect();
         }
-        pods_with(self.views.labelled(By::OrphanLabel, namespace, wanted), wanted)
+        pods_with(self.indexes.labelled(By::OrphanLabel, namespace, wanted), wanted)
     }
 
     /// The pods that have these labels, which are some, by name.
     pub(crate) fn pods_labelled(&self, namespace: &str, wanted: &Labels) -> Vec<PodView<'a>> {
-        pods_with(self.views.labelled(By::PodLabel, namespace, wanted), wanted)
+        pods_with(self.indexes.labelled(By::PodLabel, namespace, wanted), wanted)
     }
 
     /// The services that select by labels, and would these.
@@ -216,7 +217,7 @@ impl<'a> View<'a> {
         namespace: &str,
         labels: &Labels,
     ) -> impl Iterator<Item = Typed<'a, Service>> + use<'a> {
-        services_selecting(self.views, namespace, labels)
+        services_selecting(self.indexes, namespace, labels)
     }
 
     /// The slices of a service that are ours to write, by name.
@@ -225,22 +226,22 @@ impl<'a> View<'a> {
         namespace: &str,
         service: &str,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
-        self.views.of(By::ServiceSlice, &endpoints::group(namespace, service))
+        self.indexes.of(By::ServiceSlice, &endpoints::group(namespace, service))
     }
 
     /// The object of a uid.
     pub(crate) fn by_uid(&self, uid: &str) -> Option<&'a Arc<Object>> {
-        self.views.by_uid(uid)
+        self.indexes.by_uid(uid)
     }
 
     /// Whether a namespace is going away: nothing may be made in it.
     pub(crate) fn namespace_terminating(&self, namespace: &str) -> bool {
-        self.views.any(By::Terminating, namespace)
+        self.indexes.any(By::Terminating, namespace)
     }
 
     /// Whether what a node last said of its pods may be out of date.
     pub(crate) fn is_suspect(&self, node: &str) -> bool {
-        self.health(node) != Health::Alive || self.views.any(By::Engineless, node)
+        self.health(node) != Health::Alive || self.indexes.any(By::Engineless, node)
     }
 
     /// What is known of a node's life.
@@ -256,13 +257,13 @@ fn pods_with<'a>(found: Vec<&'a Arc<Object>>, wanted: &Labels) -> Vec<PodView<'a
 
 /// The services of a namespace that select by labels, and would these.
 pub(crate) fn services_selecting<'v>(
-    views: &'v Views,
+    indexes: &'v Indexes,
     namespace: &str,
     labels: &Labels,
 ) -> impl Iterator<Item = Typed<'v, Service>> + use<'v> {
     let groups = labels.iter().map(|(name, value)| pair(namespace, name, value));
     let mut found = Vec::new();
-    for object in groups.flat_map(|group| views.of(By::ServiceSelector, &group)) {
+    for object in groups.flat_map(|group| indexes.of(By::ServiceSelector, &group)) {
         let Ok(service) = Typed::<Service>::of(object) else { continue };
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         if selector.is_some_and(|wanted| selector::contains(labels, wanted)) {

@@ -14,7 +14,7 @@ use crate::{
     BoxFuture, Change, CommitError, Event, Expired, Object, Precondition, Snapshot, Store, Transaction,
     Watch, Write,
     backup::Backup,
-    engine::{self, Engine, Failure, OpenError, Redb},
+    engine::{self, Failure, OpenError, Redb, StorageEngine},
     history::History,
     keys, seal,
 };
@@ -70,7 +70,7 @@ impl EmbeddedStore {
     }
 
     fn start(
-        engine: impl Engine + 'static,
+        engine: impl StorageEngine + 'static,
         directory: PathBuf,
         key: keys::Key,
         snapshot: Snapshot,
@@ -173,7 +173,7 @@ struct Batch {
     writes: Vec<engine::Change>,
 }
 
-impl<E: Engine> Committer<E> {
+impl<E: StorageEngine> Committer<E> {
     fn run(mut self, mut queue: mpsc::Receiver<Order>) {
         while let Some(first) = queue.blocking_recv() {
             let mut next = Some(first);
@@ -249,7 +249,7 @@ impl<E: Engine> Committer<E> {
     }
 
     /// Nothing of the failed write is visible, and nothing of it stays on the disk: the next one finds an engine that
-    /// works, as far as there can be. The answer is what to tell whoever wrote.
+    /// works, as far as there can be. The answer is what to tell the writers.
     fn recover(&mut self, mut failure: Failure, held: &Snapshot) -> Failure {
         metrics::counter!("warren_store_failed_batches_total").increment(1);
         if failure.is_full {
@@ -379,7 +379,7 @@ mod tests {
         broken: Arc<std::sync::atomic::AtomicBool>,
         persisted: Arc<Mutex<Vec<u64>>>,
     }
-    impl Engine for Faulty {
+    impl StorageEngine for Faulty {
         fn persist(&mut self, _: &Snapshot, revision: u64, _: &[engine::Change]) -> Result<(), Failure> {
             if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
                 return Err(Failure { is_full: false, problem: "input/output error".into() });

@@ -86,8 +86,8 @@ impl From<redb::Error> for Failure {
 }
 
 /// What the committer needs of a disk. A second implementation fails on purpose, in tests.
-pub(crate) trait Engine: Send {
-    /// Adds changes to what is `held`; durable when it returns. After an error, [`Engine::reopen`] decides.
+pub(crate) trait StorageEngine: Send {
+    /// Adds changes to what is `held`; durable when it returns. After an error, [`StorageEngine::reopen`] decides.
     fn persist(&mut self, held: &Snapshot, revision: u64, changes: &[Change]) -> Result<(), Failure>;
     /// After a failed write: the disk shows what is `held`, and nothing else, when it succeeds.
     fn reopen(&mut self, held: &Snapshot) -> Result<(), Failure>;
@@ -210,7 +210,7 @@ impl Redb {
     }
 }
 
-impl Engine for Redb {
+impl StorageEngine for Redb {
     fn persist(&mut self, held: &Snapshot, revision: u64, changes: &[Change]) -> Result<(), Failure> {
         if self.database.is_none() {
             self.reopen(held)?;

@@ -71,7 +71,7 @@ pub enum NetworksError {
         /// As given.
         prefix: u8,
     },
-    /// The first slice is nobody's.
+    /// No member has the first slice.
     #[error(
         "the cluster network {cluster} holds no two networks of nodes (/{node_prefix}), of which the first is left free"
     )]

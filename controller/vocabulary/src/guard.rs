@@ -21,7 +21,7 @@ pub trait Progress: Send + Sync {
     fn at(&self, stage: &'static str, key: &Key);
 }
 
-/// Nobody wants to know.
+/// For callers that do not watch.
 pub struct Unwatched;
 
 impl Progress for Unwatched {

@@ -1,7 +1,7 @@
 //! Service addresses: chosen and reserved in the transaction that writes the service, released in the one that
 //! removes it.
 //!
-//! A reservation is an object named after the address. One whose service is gone (removed by somebody who did not
+//! A reservation is an object named after the address. One whose service is gone (removed by a version that did not
 //! know about reservations) counts as free and is overwritten.
 
 use std::{
@@ -26,7 +26,7 @@ use crate::{Refusal, Review, Verb, chain::Step, deletion, kinds, metadata, servi
 pub(crate) struct InFlight(Arc<Mutex<BTreeSet<Ipv4Addr>>>);
 
 impl InFlight {
-    /// A set is whole whatever happened to whoever held it.
+    /// A set is whole whatever happened to the thread that held it.
     fn lock(&self) -> MutexGuard<'_, BTreeSet<Ipv4Addr>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! The chain: what every write passes, step by step, in this order.
 //!
 //! A step sees one write and the state that it is judged against. What it changes, the steps after it see; what it
-//! refuses, nobody stores. Steps that change objects belong before [`RULES`], which judges the result; steps that only
+//! refuses is not stored. Steps that change objects belong before [`RULES`], which judges the result; steps that only
 //! judge (quota, pod security, owners) after it.
 
 use warren_state::{Key, Precondition, Snapshot};
@@ -82,7 +82,7 @@ fn free_name(_: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Whoever makes an object, what was left out is filled in. Changes are completed for clients alone: they may have built
+/// Whichever author makes an object, what was left out is filled in. Changes are completed for clients alone: they may have built
 /// on anything, the controller builds on what is stored.
 fn defaults(_: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
     let is_change = review.is_by_client() && !matches!(review.verb, Verb::Bind | Verb::Delete);

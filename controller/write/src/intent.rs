@@ -1,4 +1,4 @@
-//! What somebody wants to write, and what the steps of the chain see of it.
+//! What an author wants to write, and what the steps of the chain see of it.
 
 use std::sync::Arc;
 

@@ -38,7 +38,7 @@ pub(crate) struct Hooks {
     pub(crate) allocate: Allocate,
     /// Adds to the removal of an object what was allocated for it.
     pub(crate) release: fn(&Value, Transaction) -> Transaction,
-    /// Why nobody may delete the object of this name, if nobody may.
+    /// Why no client may delete the object of this name, if none may.
     pub(crate) undeletable: fn(&str) -> Option<&'static str>,
     /// What a deletion does, where it is not the usual.
     pub(crate) decide_deletion: Option<Decide>,

@@ -1,4 +1,4 @@
-//! The one gate for writes: whoever wants to write an object, a client, a planner or a node, says so by an [`Intent`], and
+//! The one gate for writes: a client, a planner or a node that wants to write an object says so by an [`Intent`], and
 //! gets a transaction or a [`Refusal`]. Nothing else is committed.
 //!
 //! ```text

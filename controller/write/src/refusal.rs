@@ -123,7 +123,7 @@ impl Refusal {
         refusal
     }
 
-    /// 409 because somebody else wrote first.
+    /// 409 because another author wrote first.
     pub fn conflict(kind: &Kind, name: &str) -> Self {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";

@@ -4,7 +4,7 @@
 //! A packet is forwarded only when every base chain lets it pass; an accept in our own table cannot overrule a
 //! chain that drops, as Docker's `FORWARD` does. So the accepts go where the drop is: into `DOCKER-USER`, which
 //! Docker leaves to others, when the dropping chain asks it; else into the dropping chain itself. They come
-//! before anything that ends the chain. Nothing of somebody else's is changed or removed.
+//! before anything that ends the chain. Nothing of another program is changed or removed.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -17,7 +17,7 @@ pub const MARK: &str = "warren: ";
 
 /// A chain, by family, table and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ChainId {
     /// The family as nft writes it: `ip` or `inet`.
     pub family: &'static str,
     /// The table.
@@ -26,7 +26,7 @@ pub struct Place {
     pub chain: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ChainId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.family, self.table, self.chain)
     }
@@ -66,11 +66,11 @@ impl Rule {
     }
 }
 
-/// A chain of somebody else's, with its rules in order.
+/// A chain of another program, with its rules in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     /// Where it is.
-    pub place: Place,
+    pub chain_id: ChainId,
     /// The policy of a base chain at the hook that is looked at: whether it drops. `None` for every other chain.
     pub base_drops: Option<bool>,
     /// Its rules.
@@ -140,20 +140,20 @@ pub fn accepts(tunnel: &str) -> BTreeSet<Accept> {
     links.into_iter().flat_map(both).collect()
 }
 
-/// One step; those of one place belong into one transaction.
+/// One step; those of one chain belong into one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Puts a rule of ours before all others.
     Insert {
         /// Into this chain.
-        place: Place,
+        chain_id: ChainId,
         /// The rule.
         accept: Accept,
     },
     /// Removes a rule of ours.
     Delete {
         /// From this chain.
-        place: Place,
+        chain_id: ChainId,
         /// The rule.
         handle: u64,
     },
@@ -161,43 +161,43 @@ pub enum Change {
 
 impl Change {
     /// The chain it changes.
-    pub fn place(&self) -> &Place {
+    pub fn chain_id(&self) -> &ChainId {
         match self {
-            Self::Insert { place, .. } | Self::Delete { place, .. } => place,
+            Self::Insert { chain_id, .. } | Self::Delete { chain_id, .. } => chain_id,
         }
     }
 }
 
 /// Where our rules must be: once for every base chain that refuses.
-pub fn places(chains: &[Chain]) -> BTreeSet<Place> {
-    chains.iter().filter(|chain| chain.refuses()).map(|chain| place_for(chain, chains)).collect()
+pub fn chain_ids(chains: &[Chain]) -> BTreeSet<ChainId> {
+    chains.iter().filter(|chain| chain.refuses()).map(|chain| chain_id_for(chain, chains)).collect()
 }
 
-fn place_for(base: &Chain, chains: &[Chain]) -> Place {
-    let docker_user = Place { chain: DOCKER_USER.to_owned(), ..base.place.clone() };
-    let is_there = chains.iter().any(|chain| chain.place == docker_user);
-    if is_there && base.asks(DOCKER_USER) { docker_user } else { base.place.clone() }
+fn chain_id_for(base: &Chain, chains: &[Chain]) -> ChainId {
+    let docker_user = ChainId { chain: DOCKER_USER.to_owned(), ..base.chain_id.clone() };
+    let is_there = chains.iter().any(|chain| chain.chain_id == docker_user);
+    if is_there && base.asks(DOCKER_USER) { docker_user } else { base.chain_id.clone() }
 }
 
 /// What must change so that each of our rules is where it must be, once, and nowhere else.
 pub fn plan(chains: &[Chain], tunnel: &str) -> Vec<Change> {
-    let (places, wanted) = (places(chains), accepts(tunnel));
+    let (chain_ids, wanted) = (chain_ids(chains), accepts(tunnel));
     let mut changes = Vec::new();
     for chain in chains {
-        let place = || chain.place.clone();
+        let chain_id = || chain.chain_id.clone();
         let mut missing: BTreeSet<&Accept> =
-            if places.contains(&chain.place) { wanted.iter().collect() } else { BTreeSet::new() };
+            if chain_ids.contains(&chain.chain_id) { wanted.iter().collect() } else { BTreeSet::new() };
         let reached = chain.reached().count();
         for (index, rule) in chain.rules.iter().enumerate().filter(|(_, rule)| rule.is_ours()) {
             let comment = rule.comment.as_deref().unwrap_or_default();
             let serves = missing.iter().find(|accept| accept.comment() == comment).copied();
             match serves.filter(|_| index < reached) {
                 Some(accept) => _ = missing.remove(accept),
-                None => changes.push(Change::Delete { place: place(), handle: rule.handle }),
+                None => changes.push(Change::Delete { chain_id: chain_id(), handle: rule.handle }),
             }
         }
         changes.extend(
-            missing.into_iter().map(|accept| Change::Insert { place: place(), accept: accept.clone() }),
+            missing.into_iter().map(|accept| Change::Insert { chain_id: chain_id(), accept: accept.clone() }),
         );
     }
     changes
@@ -211,8 +211,8 @@ mod tests {
 
     const TUNNEL: &str = "warren0";
 
-    fn place(chain: &str) -> Place {
-        Place { family: "ip", table: "filter".into(), chain: chain.into() }
+    fn chain_id(chain: &str) -> ChainId {
+        ChainId { family: "ip", table: "filter".into(), chain: chain.into() }
     }
 
     fn rule(handle: u64, always: Option<Verdict>) -> Rule {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn chain(name: &str, base_drops: Option<bool>, rules: Vec<Rule>) -> Chain {
-        Chain { place: place(name), base_drops, rules }
+        Chain { chain_id: chain_id(name), base_drops, rules }
     }
 
     fn docker() -> Vec<Chain> {
@@ -243,8 +243,11 @@ mod tests {
     fn apply(chains: &mut [Chain], changes: &[Change]) {
         let mut next = 1000;
         for change in changes {
-            let rules =
-                &mut chains.iter_mut().find(|chain| chain.place == *change.place()).expect("it exists").rules;
+            let rules = &mut chains
+                .iter_mut()
+                .find(|chain| chain.chain_id == *change.chain_id())
+                .expect("it exists")
+                .rules;
             match change {
                 Change::Delete { handle, .. } => {
                     let at = rules.iter().position(|rule| rule.handle == *handle).expect("it exists");
@@ -261,7 +264,7 @@ mod tests {
     #[test]
     fn dockers_drop_is_met_in_the_chain_docker_leaves_to_others() {
         let mut chains = docker();
-        assert_eq!(places(&chains), BTreeSet::from([place(DOCKER_USER)]));
+        assert_eq!(chain_ids(&chains), BTreeSet::from([chain_id(DOCKER_USER)]));
         let changes = plan(&chains, TUNNEL);
         assert_eq!(changes.len(), 4);
         apply(&mut chains, &changes);
@@ -284,7 +287,7 @@ mod tests {
     fn a_chain_that_is_not_asked_is_of_no_use() {
         let mut chains = docker();
         chains[0].rules.remove(0);
-        assert_eq!(places(&chains), BTreeSet::from([place("FORWARD")]));
+        assert_eq!(chain_ids(&chains), BTreeSet::from([chain_id("FORWARD")]));
         // After the jump is back, the rules move.
         let changes = plan(&chains, TUNNEL);
         apply(&mut chains, &changes);
@@ -310,7 +313,7 @@ mod tests {
     #[test]
     fn a_last_rule_decides_before_the_policy() {
         let refused = |policy, last| {
-            !places(&[chain("FORWARD", Some(policy), vec![rule(1, None), rule(2, last)])]).is_empty()
+            !chain_ids(&[chain("FORWARD", Some(policy), vec![rule(1, None), rule(2, last)])]).is_empty()
         };
         assert!(refused(false, Some(Verdict::Refuse)), "firewalld's way");
         assert!(refused(true, None) && refused(true, Some(Verdict::Return)));
@@ -379,8 +382,8 @@ mod tests {
             apply(&mut chains, &changes);
             prop_assert_eq!(plan(&chains, TUNNEL), vec![]);
             prop_assert_eq!(theirs(&chains), before);
-            for place in places(&chains) {
-                let target = chains.iter().find(|chain| chain.place == place).expect("it exists");
+            for chain_id in chain_ids(&chains) {
+                let target = chains.iter().find(|chain| chain.chain_id == chain_id).expect("it exists");
                 prop_assert_eq!(target.reached().filter(|rule| rule.is_ours()).count(), 4);
             }
         }

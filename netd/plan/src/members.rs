@@ -13,7 +13,7 @@ use crate::{
     peers::{self, DesiredPeer, DevicePeer, PeerChange, Written},
     reading::Change,
     routes::{self, RouteChange, Routes},
-    world::{Network, Peer, World},
+    world::{DesiredNetwork, Network, Peer},
 };
 
 /// Other members, by key and by network.
@@ -46,7 +46,7 @@ pub struct Place {
 
 impl Members {
     /// All members of a world.
-    pub fn of(world: &World) -> Self {
+    pub fn of(world: &DesiredNetwork) -> Self {
         let mut members = Self::default();
         for (name, peer) in &world.peers {
             members.insert(name, peer);
@@ -60,7 +60,7 @@ impl Members {
     }
 
     /// Takes in what `world` says of the members that `before` names, which says what they were.
-    pub fn advance(&mut self, before: &Change, world: &World) -> Turn {
+    pub fn advance(&mut self, before: &Change, world: &DesiredNetwork) -> Turn {
         let now = |name: &NodeName| world.peers.get(name);
         let old = before.peers.iter().filter_map(|(name, peer)| Some((name, peer.as_ref()?)));
         let new = before.peers.keys().filter_map(|name| Some((name, now(name)?)));

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     reading::Change,
     services::{self, Changes, ServiceKey, Spread, Tables},
-    world::{Service, ServiceName, World},
+    world::{DesiredNetwork, Service, ServiceName},
 };
 
 /// Who wants which address and port, and how many services spread their connections by each chain.
@@ -22,7 +22,7 @@ pub struct Ports {
 
 impl Ports {
     /// What all services want, and how they are spread in `tables`. What is at `reserved` is nobody's.
-    pub fn of(world: &World, tables: &Tables, reserved: Ipv4Addr) -> Self {
+    pub fn of(world: &DesiredNetwork, tables: &Tables, reserved: Ipv4Addr) -> Self {
         let mut ports = Self::default();
         for (name, service) in &world.services {
             for (key, index) in keys(service, reserved) {
@@ -40,7 +40,7 @@ impl Ports {
     pub fn advance(
         &mut self,
         before: &Change,
-        world: &World,
+        world: &DesiredNetwork,
         tables: &Tables,
         reserved: Ipv4Addr,
     ) -> Changes {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use warren_proto::{control::feed_item::Item, vocabulary::NodeName};
 
-use crate::world::{Network, Part, Peer, Problem, Service, ServiceName, World, read_item};
+use crate::world::{DesiredNetwork, Network, Part, Peer, Problem, Service, ServiceName, read_item};
 
 /// Parts of a world, as they are at some time; `None` for what is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Change {
     }
 }
 
-impl World {
+impl DesiredNetwork {
     /// Changes some parts in place. Returns the same parts as they were.
     pub fn apply(&mut self, change: Change) -> Change {
         fn put<K: Ord + Clone, V>(held: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> (K, Option<V>) {
@@ -81,9 +81,9 @@ impl Reader {
     pub fn read<'i>(
         &mut self,
         items: impl IntoIterator<Item = (&'i String, &'i Item)>,
-    ) -> (World, Vec<Problem>) {
+    ) -> (DesiredNetwork, Vec<Problem>) {
         let known = std::mem::take(self);
-        let (mut world, mut said) = (World::default(), Vec::new());
+        let (mut world, mut said) = (DesiredNetwork::default(), Vec::new());
         for (key, item) in items {
             let (part, problems) = read_item(key, item);
             self.note(key, part.as_ref());

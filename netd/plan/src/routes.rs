@@ -1,7 +1,7 @@
 //! Routes into the overlay, recognised by a protocol number of their own.
 //!
 //! Every route names the member's overlay address as its preferred source: WireGuard drops what comes from
-//! elsewhere. Cluster addresses that nobody holds are unreachable, so that they never leak to the underlay.
+//! elsewhere. Cluster addresses that no pod holds are unreachable, so that they never leak to the underlay.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -22,7 +22,7 @@ pub type ServiceName = (String, String);
 
 /// The whole desired state of a member's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct World {
+pub struct DesiredNetwork {
     /// The member's own place in the overlay; `None` until the controller has assigned one.
     pub network: Option<Network>,
     /// Every other member, by name.
@@ -152,7 +152,7 @@ impl fmt::Display for Problem {
     }
 }
 
-impl World {
+impl DesiredNetwork {
     /// Reads a feed's items; what cannot be used is returned as problems.
     pub fn read<'i>(items: impl IntoIterator<Item = (&'i String, &'i Item)>) -> (Self, Vec<Problem>) {
         let (mut world, mut problems) = (Self::default(), Vec::new());
@@ -341,7 +341,7 @@ mod tests {
             ("network".to_owned(), Item::Network(config())),
             ("peer/b".to_owned(), Item::Peer(peer)),
         ]);
-        let (world, problems) = World::read(&items);
+        let (world, problems) = DesiredNetwork::read(&items);
         assert!(world.network.is_some());
         assert_eq!(problems.len(), 1);
         let text = problems[0].to_string();
@@ -352,7 +352,7 @@ mod tests {
     fn a_place_outside_of_the_cluster_is_refused() {
         let outside = control::NetworkConfig { pod_cidr: "10.99.1.0/24".into(), ..config() };
         let items = BTreeMap::from([("network".to_owned(), Item::Network(outside))]);
-        let (world, problems) = World::read(&items);
+        let (world, problems) = DesiredNetwork::read(&items);
         assert_eq!(world.network, None);
         assert!(problems[0].message.starts_with("pod_cidr: 10.99.1.0/24 is outside"), "{problems:?}");
     }
@@ -405,7 +405,7 @@ mod tests {
             ..Default::default()
         };
         let items = BTreeMap::from([("service/default/web".to_owned(), Item::Service(service))]);
-        let (world, problems) = World::read(&items);
+        let (world, problems) = DesiredNetwork::read(&items);
         let read = world.services.values().next().expect("the rest is read");
         assert_eq!(read.ports.len(), 1);
         let target = Target { address: Ipv4Addr::new(10, 42, 1, 2), port: 8080 };

@@ -38,7 +38,7 @@ pub struct Zone {
     pub names: BTreeMap<String, BTreeSet<Data>>,
     /// How often each of them is said; `None` says only that the name exists. What nobody says any more is gone.
     said: BTreeMap<String, BTreeMap<Option<Data>, usize>>,
-    /// Whose addresses have reverse names here. A service may lead anywhere, but it names nobody else's addresses.
+    /// Whose addresses have reverse names here. A service may lead anywhere, but it names no other addresses.
     networks: [Ipv4Net; 2],
 }
 

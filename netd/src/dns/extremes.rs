@@ -11,7 +11,7 @@ use crate::{
         services::{self, Tables},
         zone,
     },
-    world::World,
+    world::DesiredNetwork,
 };
 
 fn network() -> control::NetworkConfig {
@@ -82,15 +82,15 @@ fn service() -> impl Strategy<Value = control::Service> {
     )
 }
 
-fn world_of(services: Vec<control::Service>) -> World {
+fn world_of(services: Vec<control::Service>) -> DesiredNetwork {
     let mut items = BTreeMap::from([("network".to_owned(), Item::Network(network()))]);
     let services = services.into_iter().enumerate();
     items.extend(services.map(|(number, service)| (format!("service/{number}"), Item::Service(service))));
-    World::read(&items).0
+    DesiredNetwork::read(&items).0
 }
 
 /// Everything that is planned of a world.
-fn plan(world: &World, tables: &mut Tables) {
+fn plan(world: &DesiredNetwork, tables: &mut Tables) {
     let network = world.network.as_ref().expect("a network");
     let desired = services::desired(world.services.values(), tables, [], network.dns_address);
     for part in services::diff(tables, &desired).parts(2_000) {

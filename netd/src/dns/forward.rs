@@ -40,7 +40,7 @@ pub(super) struct Forwarder {
     under_way: Mutex<HashMap<Key, watch::Receiver<Told>>>,
 }
 
-/// A question on its way: whoever asks must be told.
+/// A question on its way: its client must be told.
 pub(super) struct Pending {
     query: Query,
     by_tcp: bool,
@@ -121,7 +121,7 @@ impl Forwarder {
         }
     }
 
-    /// Whoever asks the same at the same time shares one exchange, which goes on by itself and has an end.
+    /// Clients that ask the same at the same time share one exchange, which goes on by itself and has an end.
     fn asking(self: &Arc<Self>, query: &Query, by_tcp: bool) -> watch::Receiver<Told> {
         let key = (query.key(), by_tcp);
         let mut under_way = self.under_way.lock();
@@ -139,7 +139,7 @@ impl Forwarder {
                 this.known.keep(key.clone(), &query, response);
             }
             this.under_way.lock().remove(&key);
-            // Nobody may be waiting any more.
+            // Its clients may have given up.
             let _ = tell.send(Some(response));
         });
         told

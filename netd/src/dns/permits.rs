@@ -1,4 +1,4 @@
-//! Places for questions that wait for a nameserver: each source has its share, and nobody takes them all.
+//! Places for questions that wait for a nameserver: each source has its share, and no source takes them all.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ pub(super) struct QueryPermit {
     kept: bool,
 }
 
-/// Where somebody stands who asked for a place.
+/// Where a question stands that asked for a place.
 pub(super) enum PendingPermit {
     /// It has one.
     Has(QueryPermit),
@@ -62,7 +62,7 @@ impl QueryPermits {
         }
     }
 
-    /// Hands a place on until somebody takes it: some of those in line have given up.
+    /// Hands a place on until a question takes it: some of those in line have given up.
     fn give_back(&self, source: IpAddr) {
         let mut from = source;
         loop {

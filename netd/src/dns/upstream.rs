@@ -105,7 +105,7 @@ impl Servers {
         self.0.lock().iter_mut().filter(|server| server.address == address).for_each(change);
     }
 
-    /// Asks until somebody knows; `None` when nobody answers. An answer that a server cannot tell is better than none.
+    /// Asks until a server knows; `None` when none answers. An answer that a server cannot tell is better than none.
     pub(super) async fn ask(&self, query: &Query, by_tcp: bool) -> Option<Response> {
         let plain = query.without_edns();
         let mut attempts = self.attempts(plain.is_some());

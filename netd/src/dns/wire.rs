@@ -38,7 +38,7 @@ pub(super) mod code {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Edns {
     /// Where the record is.
-    pub(super) place: Range<usize>,
+    pub(super) span: Range<usize>,
     /// The largest datagram that it takes.
     pub(super) size: u16,
     pub(super) version: u8,
@@ -94,7 +94,7 @@ impl Query {
                     return None;
                 }
                 edns = Some(Edns {
-                    place: record.start..record.data.end,
+                    span: record.start..record.data.end,
                     size: record.class,
                     version: *bytes.get(record.ttl + 1)?,
                     dnssec: word(bytes, record.ttl + 2)? & 0x8000 != 0,
@@ -159,8 +159,8 @@ impl Query {
 
     /// The same without EDNS; `None` when it has none, or when what comes behind may depend on it.
     pub(super) fn without_edns(&self) -> Option<Self> {
-        let edns = self.edns.as_ref().filter(|edns| edns.place.end == self.bytes.len())?;
-        let mut bytes = self.bytes[..edns.place.start].to_vec();
+        let edns = self.edns.as_ref().filter(|edns| edns.span.end == self.bytes.len())?;
+        let mut bytes = self.bytes[..edns.span.start].to_vec();
         let additional = word(&bytes, 10)?.checked_sub(1)?;
         bytes[10..12].copy_from_slice(&additional.to_be_bytes());
         Some(Self { bytes, edns: None, ..self.clone() })
@@ -191,8 +191,8 @@ impl Query {
     /// Makes an answer of `bytes`, which lack EDNS, that of this client.
     pub(super) fn finish(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         // The same name, in the client's case.
-        if let Some(place) = bytes.get_mut(HEADER..self.end) {
-            place.copy_from_slice(self.question());
+        if let Some(span) = bytes.get_mut(HEADER..self.end) {
+            span.copy_from_slice(self.question());
         }
         if let Some(edns) = &self.edns
             && bytes.len() >= HEADER
@@ -235,7 +235,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// Reads an answer to `query` under `id`; `None` when it is none: somebody guesses, or is late.
+    /// Reads an answer to `query` under `id`; `None` when it is none: a sender guesses, or is late.
     pub(super) fn read(bytes: Vec<u8>, query: &Query, id: u16) -> Option<Self> {
         let flags = word(&bytes, 2)?;
         if bytes.len() < HEADER || word(&bytes, 0)? != id || flags & RESPONSE == 0 {
@@ -292,9 +292,9 @@ impl Response {
         let mut bytes = self.bytes.clone();
         bytes[..2].copy_from_slice(&query.id().to_be_bytes());
         if word(&bytes, 4) == Some(1)
-            && let Some(place) = bytes.get_mut(HEADER..query.end)
+            && let Some(span) = bytes.get_mut(HEADER..query.end)
         {
-            place.copy_from_slice(query.question());
+            span.copy_from_slice(query.question());
         }
         for at in self.times.iter().filter(|_| age > 0) {
             if let Some(time) = long(&bytes, *at) {
@@ -321,8 +321,8 @@ impl IgnoringCase for [u8] {
     }
 }
 
-/// A record's parts, by their places.
-struct Place {
+/// Where the parts of a record are.
+struct RecordSpan {
     start: usize,
     /// 0 for answers, 1 for authorities, 2 for what is additional.
     section: u8,
@@ -333,26 +333,26 @@ struct Place {
 }
 
 /// The records of a message whose questions end at `at`; `None` once one cannot be read.
-fn records(bytes: &[u8], at: usize) -> impl Iterator<Item = Option<Place>> {
+fn records(bytes: &[u8], at: usize) -> impl Iterator<Item = Option<RecordSpan>> {
     let count = |at| usize::from(word(bytes, at).unwrap_or_default());
     let sections = [(0u8, count(6)), (1, count(8)), (2, count(10))];
     let mut sections = sections.into_iter().flat_map(|(section, count)| std::iter::repeat_n(section, count));
     let mut next = Some(at);
     std::iter::from_fn(move || {
         let (section, start) = (sections.next()?, next?);
-        let place = place(bytes, start, section);
-        next = place.as_ref().map(|place| place.data.end);
-        Some(place)
+        let span = span(bytes, start, section);
+        next = span.as_ref().map(|span| span.data.end);
+        Some(span)
     })
 }
 
-fn place(bytes: &[u8], start: usize, section: u8) -> Option<Place> {
+fn span(bytes: &[u8], start: usize, section: u8) -> Option<RecordSpan> {
     let name_end = any_name(bytes, start)?;
     let length = usize::from(word(bytes, name_end + 8)?);
     let data = name_end + 10..name_end + 10 + length;
     bytes.get(data.clone())?;
     let (kind, class) = (word(bytes, name_end)?, word(bytes, name_end + 2)?);
-    Some(Place { start, section, kind, class, ttl: name_end + 4, data })
+    Some(RecordSpan { start, section, kind, class, ttl: name_end + 4, data })
 }
 
 /// The end of a name without a pointer.

@@ -1,5 +1,5 @@
 //! Other people's firewalls, as nftables holds them: read, opened for pods, and watched. The watch sees our own
-//! table, too: whoever loads a firewall anew by `flush ruleset` takes it away with everything else.
+//! table, too: a program that loads a firewall anew by `flush ruleset` takes it away with everything else.
 //!
 //! iptables-nft's tables are nftables tables, so this is Docker's firewall too. The tables of the old
 //! iptables are elsewhere in the kernel: see [`super::xtables`].
@@ -19,7 +19,7 @@ use nlink::netlink::{
 };
 
 use super::{Error, Result, netfilter, skeleton::TABLE};
-use crate::plan::firewall::{Accept, Chain, Change, Link, Place, Rule, Verdict};
+use crate::plan::firewall::{Accept, Chain, ChainId, Change, Link, Rule, Verdict};
 
 /// `NF_INET_LOCAL_IN` and `NF_INET_FORWARD`.
 const INPUT_HOOK: u32 = 1;
@@ -76,20 +76,21 @@ impl Firewall {
         Ok(chains)
     }
 
-    /// Makes the changes of one place, all or none.
-    pub async fn apply(&self, place: &Place, changes: &[Change]) -> Result<()> {
-        let family = family_of(place);
+    /// Makes the changes of one chain, all or none.
+    pub async fn apply(&self, chain_id: &ChainId, changes: &[Change]) -> Result<()> {
+        let family = family_of(chain_id);
         let mut transaction = self.connection.transaction();
-        for change in changes.iter().filter(|change| change.place() == place) {
+        for change in changes.iter().filter(|change| change.chain_id() == chain_id) {
             transaction = match change {
                 Change::Delete { handle, .. } => {
-                    transaction.del_rule(&place.table, &place.chain, family, *handle)
+                    transaction.del_rule(&chain_id.table, &chain_id.chain, family, *handle)
                 }
-                Change::Insert { accept, .. } => insert(transaction, place, accept),
+                Change::Insert { accept, .. } => insert(transaction, chain_id, accept),
             };
         }
         metrics::counter!("warren_netd_nftables_transactions_total").increment(1);
-        netfilter(|| format!("open the chain {place} for pods"), transaction.commit(&self.connection)).await
+        netfilter(|| format!("open the chain {chain_id} for pods"), transaction.commit(&self.connection))
+            .await
     }
 }
 
@@ -98,7 +99,7 @@ fn connect() -> Result<Connection<Nftables>> {
         .map_err(|source| Error::Netfilter { what: "open an nftables socket".into(), source })
 }
 
-/// Whether it is a base chain of somebody else's that decides at `hook`.
+/// Whether it is a base chain of another program that decides at `hook`.
 fn is_base(chain: &ChainInfo, hook: u32) -> bool {
     matches!(chain.family, Family::Ip | Family::Inet)
         && chain.table != TABLE
@@ -106,19 +107,20 @@ fn is_base(chain: &ChainInfo, hook: u32) -> bool {
         && chain.hook == Some(hook)
 }
 
-fn family_of(place: &Place) -> Family {
-    if place.family == Family::Inet.name() { Family::Inet } else { Family::Ip }
+fn family_of(chain_id: &ChainId) -> Family {
+    if chain_id.family == Family::Inet.name() { Family::Inet } else { Family::Ip }
 }
 
 fn read_chain(chain: &ChainInfo, hook: u32, rules: &[RuleInfo]) -> Chain {
-    let place = Place { family: chain.family.name(), table: chain.table.clone(), chain: chain.name.clone() };
+    let chain_id =
+        ChainId { family: chain.family.name(), table: chain.table.clone(), chain: chain.name.clone() };
     let base_drops = is_base(chain, hook).then(|| chain.policy == Some(Policy::Drop.to_u32()));
     let rules = rules.iter().filter(|rule| rule.chain == chain.name).map(|rule| Rule {
         handle: rule.handle,
         comment: rule.comment_text.clone(),
         always: read_always(&rule.expression_bytes),
     });
-    Chain { place, base_drops, rules: rules.collect() }
+    Chain { chain_id, base_drops, rules: rules.collect() }
 }
 
 /// The verdict of a rule that looks at nothing; `None` for every other.
@@ -159,14 +161,14 @@ fn text(payload: &[u8]) -> &str {
 }
 
 /// nlink inserts only after other rules; this is its message without the flag that says so.
-fn insert(transaction: Transaction, place: &Place, accept: &Accept) -> Transaction {
+fn insert(transaction: Transaction, chain_id: &ChainId, accept: &Accept) -> Transaction {
     let mut message = MessageBuilder::new(0, 0);
-    message.append_attr_str(NFTA_RULE_TABLE, &place.table);
-    message.append_attr_str(NFTA_RULE_CHAIN, &place.chain);
+    message.append_attr_str(NFTA_RULE_TABLE, &chain_id.table);
+    message.append_attr_str(NFTA_RULE_CHAIN, &chain_id.chain);
     write_expressions(&mut message, &expressions(accept));
     message.append_attr(NFTA_RULE_USERDATA, &userdata(&accept.comment()));
     let attributes = message.as_bytes()[NLMSG_HDRLEN..].to_vec();
-    transaction.raw(RawMessage::new(NFT_MSG_NEWRULE, family_of(place)).flags(CREATE).attrs(attributes))
+    transaction.raw(RawMessage::new(NFT_MSG_NEWRULE, family_of(chain_id)).flags(CREATE).attrs(attributes))
 }
 
 /// In the form in which iptables-nft writes and reads them, so that `iptables -S` goes on working.
@@ -213,7 +215,7 @@ impl Touched {
     }
 }
 
-/// Notices when somebody changes a firewall.
+/// Notices when a program changes a firewall.
 pub struct Watch {
     events: OwnedEventStream<Nftables>,
 }
@@ -228,7 +230,7 @@ impl Watch {
         Ok(Self { events: connection.into_events().await })
     }
 
-    /// Waits until somebody changed chains or rules, and for the rest of that burst. An error means that something
+    /// Waits until a program changed chains or rules, and for the rest of that burst. An error means that something
     /// was missed.
     pub async fn changed(&mut self) -> Result<Touched> {
         let mut touched = Touched::default();

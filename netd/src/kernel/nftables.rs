@@ -157,7 +157,7 @@ impl Ruleset {
         Ok(tables.await?.into_iter().find(|table| table.name == TABLE).and_then(|table| table.comment))
     }
 
-    /// The chains for clients; `None` when somebody else took rules or chains out of the table, or put some in.
+    /// The chains for clients; `None` when another program took rules or chains out of the table, or put some in.
     async fn whole(&self, skeleton: &Skeleton) -> Result<Option<BTreeSet<Spread>>> {
         let chains =
             netfilter(|| "list nftables chains".into(), self.connection.list_chains_in(TABLE, Family::Ip))

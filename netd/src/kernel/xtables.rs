@@ -1,5 +1,5 @@
 //! The old iptables' filter table, which nftables does not show. It is only read: the kernel changes it as a
-//! whole or not at all, so two writers lose each other's rules, and it tells nobody of a change.
+//! whole or not at all, so two writers lose each other's rules, and it tells no listener of a change.
 
 use std::{io, os::fd::AsRawFd as _};
 

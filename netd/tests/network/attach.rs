@@ -48,8 +48,8 @@ fn unplugging_removes_every_trace_and_twice_is_fine() {
     assert!(node.space.shell("ip route").contains("10.42.1.2"));
     assert!(node.space.shell("nft list set ip warren hairpin").contains("10.42.1.2"));
     for _ in 0..2 {
-        let (engine, uid) = (node.engine(), pod.attachment().uid);
-        node.block(async move { engine.detach(&uid).await.expect("unplugged") });
+        let (data_plane, uid) = (node.data_plane(), pod.attachment().uid);
+        node.block(async move { data_plane.detach(&uid).await.expect("unplugged") });
     }
     assert_eq!(node.attachments(), []);
     assert!(!node.space.shell("ip link; ip route; nft list set ip warren hairpin").contains("10.42.1.2"));
@@ -66,9 +66,9 @@ fn a_namespace_that_is_gone_takes_its_link_along() {
     let gone = pod.attachment();
     drop(pod);
     eventually("the kernel removes the link", || node.attachments().is_empty().then_some(()));
-    let (world, _) = warren_netd::world::World::read(&lab.items(node));
-    let engine = node.engine();
-    assert_eq!(node.block(async move { engine.enforce(&world, false).await }), Vec::<String>::new());
+    let (world, _) = warren_netd::world::DesiredNetwork::read(&lab.items(node));
+    let data_plane = node.data_plane();
+    assert_eq!(node.block(async move { data_plane.enforce(&world, false).await }), Vec::<String>::new());
     let left = node.space.shell("nft list set ip warren hairpin");
     assert!(!left.contains(&gone.address.to_string()), "{left}");
 }
@@ -88,15 +88,15 @@ fn what_must_not_be_plugged_in_is_refused_with_a_reason() {
     bridged.space.shell("ip link add eth0 type veth peer name other");
     assert!(refuse(&bridged).contains("an eth0 that is not Warren's"));
     let taken = node.pod(3);
-    let (engine, mut wanted, space) = (node.engine(), taken.attachment(), Space::new());
+    let (data_plane, mut wanted, space) = (node.data_plane(), taken.attachment(), Space::new());
     wanted.uid = "ffffffff-0000-4000-8000-000000000000".parse().expect("a uid");
     let path = space.path();
     let error =
-        node.block(async move { engine.attach(&wanted, &path).await.expect_err("taken").to_string() });
+        node.block(async move { data_plane.attach(&wanted, &path).await.expect_err("taken").to_string() });
     assert!(error.contains("address 10.42.1.3 is held by pod"), "{error}");
-    let (engine, wanted) = (node.engine(), bridged.attachment());
+    let (data_plane, wanted) = (node.data_plane(), bridged.attachment());
     let error = node.block(async move {
-        engine.attach(&wanted, "/etc/hostname".as_ref()).await.expect_err("no namespace").to_string()
+        data_plane.attach(&wanted, "/etc/hostname".as_ref()).await.expect_err("no namespace").to_string()
     });
     assert!(error.contains("is no network namespace"), "{error}");
 }
@@ -109,7 +109,7 @@ fn pods_stay_plugged_in_while_netd_is_away_and_when_it_returns() {
         pod.space.serve_tcp(8080, &pod.address.to_string());
     }
     lab.publish_services(vec![crate::lab::service("web", "10.43.7.7", "TCP", &[(&b, 8080)])]);
-    let (index, key) = (link_index(&lab, 0, &a), lab.nodes[0].engine().public_key());
+    let (index, key) = (link_index(&lab, 0, &a), lab.nodes[0].data_plane().public_key());
     lab.nodes[0].stop();
     // The kernel goes on: pods on the node, and service addresses. What is meant for others stays inside.
     let capture = crate::capture::Capture::start(&lab.router);
@@ -119,7 +119,7 @@ fn pods_stay_plugged_in_while_netd_is_away_and_when_it_returns() {
     a.space.udp((far.address, 8080)).send(b"secret").expect("sent");
     assert!(capture.finish().iter().all(|packet| !crate::capture::is_inside(packet.to)), "leaked");
     lab.nodes[0].start();
-    assert_eq!(lab.nodes[0].engine().public_key(), key, "the key was made anew");
+    assert_eq!(lab.nodes[0].data_plane().public_key(), key, "the key was made anew");
     lab.publish();
     assert_eq!(lab.nodes[0].attachments().len(), 2);
     assert_eq!(link_index(&lab, 0, &a), index, "the pod was plugged in anew");
@@ -135,11 +135,11 @@ fn lists_and_passes_may_come_at_once() {
     let lab = Lab::new(1);
     let node = &lab.nodes[0];
     let pod = node.pod(2);
-    let (world, _) = warren_netd::world::World::read(&lab.items(node));
-    let engine = node.engine();
+    let (world, _) = warren_netd::world::DesiredNetwork::read(&lab.items(node));
+    let data_plane = node.data_plane();
     let (lists, problems) = node.block(async move {
-        let lists = futures_util::future::join_all((0..20).map(|_| engine.attachments()));
-        tokio::join!(lists, engine.enforce(&world, true))
+        let lists = futures_util::future::join_all((0..20).map(|_| data_plane.attachments()));
+        tokio::join!(lists, data_plane.enforce(&world, true))
     });
     assert_eq!(problems, Vec::<String>::new());
     for list in lists {

@@ -19,14 +19,14 @@ const UDP: u8 = 17;
 
 /// One IPv4 packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Seen {
+pub(crate) struct CapturedPacket {
     pub(crate) from: Ipv4Addr,
     pub(crate) to: Ipv4Addr,
     pub(crate) protocol: u8,
     pub(crate) ports: (u16, u16),
 }
 
-impl Seen {
+impl CapturedPacket {
     pub(crate) fn is_wireguard(&self) -> bool {
         self.protocol == UDP && self.ports == (51_820, 51_820)
     }
@@ -35,7 +35,7 @@ impl Seen {
 /// A running capture.
 pub(crate) struct Capture {
     stop: Arc<AtomicBool>,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<CapturedPacket>>>,
     thread: JoinHandle<()>,
 }
 
@@ -55,12 +55,12 @@ impl Capture {
     }
 
     /// Whether such a packet was seen until now.
-    pub(crate) fn has(&self, wanted: impl Fn(&Seen) -> bool) -> bool {
+    pub(crate) fn has(&self, wanted: impl Fn(&CapturedPacket) -> bool) -> bool {
         self.seen.lock().expect("not poisoned").iter().any(wanted)
     }
 
     /// Ends the capture. Every IPv4 packet with distinct headers, once.
-    pub(crate) fn finish(self) -> Vec<Seen> {
+    pub(crate) fn finish(self) -> Vec<CapturedPacket> {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("the capture ends");
         let mut seen = std::mem::take(&mut *self.seen.lock().expect("not poisoned"));
@@ -70,7 +70,7 @@ impl Capture {
     }
 }
 
-fn record(mut socket: Socket, stop: &AtomicBool, seen: &Mutex<Vec<Seen>>) {
+fn record(mut socket: Socket, stop: &AtomicBool, seen: &Mutex<Vec<CapturedPacket>>) {
     use std::io::Read as _;
     let mut buffer = [0; 65_536];
     loop {
@@ -82,13 +82,13 @@ fn record(mut socket: Socket, stop: &AtomicBool, seen: &Mutex<Vec<Seen>>) {
     }
 }
 
-fn parse(frame: &[u8]) -> Option<Seen> {
+fn parse(frame: &[u8]) -> Option<CapturedPacket> {
     let packet = frame.get(14..).filter(|_| frame[12..14] == [0x08, 0x00])?;
     let address =
         |at: usize| -> Option<Ipv4Addr> { Some(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?.into()) };
     let header = usize::from(packet.first()? & 0x0f) * 4;
     let port = |at: usize| packet.get(at..at + 2).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-    Some(Seen {
+    Some(CapturedPacket {
         from: address(12)?,
         to: address(16)?,
         protocol: *packet.get(9)?,

@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    capture::{Capture, Seen, is_inside},
+    capture::{Capture, CapturedPacket, is_inside},
     lab::{DNS, Lab, OUTSIDE, Pod, Space, ask_udp, eventually, service, source},
 };
 
@@ -86,7 +86,7 @@ impl Forged {
         packet
     }
 
-    fn is(&self, seen: &Seen) -> bool {
+    fn is(&self, seen: &CapturedPacket) -> bool {
         let first = if self.protocol == ICMP { ECHO } else { self.mark };
         (seen.from, seen.protocol, seen.ports.0) == (self.from, self.protocol, first)
     }

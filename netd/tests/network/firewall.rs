@@ -48,8 +48,8 @@ fn reaches(client: &Pod, server: &Pod) -> bool {
 }
 
 fn warnings(node: &Node) -> String {
-    let engine = node.engine();
-    let status = node.block(async move { engine.status().await.expect("a status") });
+    let data_plane = node.data_plane();
+    let status = node.block(async move { data_plane.status().await.expect("a status") });
     status["warnings"].to_string()
 }
 
@@ -186,10 +186,10 @@ fn the_old_iptables_are_named_with_the_mend_and_the_mend_works() {
         eprintln!("this kernel has no iptables-legacy");
         return;
     }
-    let (world, _) = warren_netd::world::World::read(&lab.items(node));
-    let look = |world: &warren_netd::world::World| {
-        let (engine, world) = (node.engine(), world.clone());
-        node.block(async move { assert_eq!(engine.enforce(&world, true).await, Vec::<String>::new()) });
+    let (world, _) = warren_netd::world::DesiredNetwork::read(&lab.items(node));
+    let look = |world: &warren_netd::world::DesiredNetwork| {
+        let (data_plane, world) = (node.data_plane(), world.clone());
+        node.block(async move { assert_eq!(data_plane.enforce(&world, true).await, Vec::<String>::new()) });
         warnings(node)
     };
     let warning = look(&world);

@@ -30,7 +30,7 @@ use rtnetlink::{
 };
 use tokio::sync::watch;
 use warren_netd::{
-    engine::{Engine, Settings},
+    data_plane::{DataPlane, Settings},
     plan::attachments::Attachment,
 };
 use warren_proto::{
@@ -40,7 +40,7 @@ use warren_proto::{
 use warren_runtime::{
     CancellationToken,
     descriptors::{self, Descriptors, Message},
-    feed::{Feed, State},
+    feed::{Feed, FeedState},
     tasks::TaskSet,
 };
 
@@ -202,9 +202,9 @@ pub(crate) struct Node {
 }
 
 struct Running {
-    engine: Arc<Engine>,
+    data_plane: Arc<DataPlane>,
     runtime: tokio::runtime::Handle,
-    states: watch::Sender<Option<Arc<State>>>,
+    states: watch::Sender<Option<Arc<FeedState>>>,
     acknowledged: watch::Receiver<u64>,
     stop: CancellationToken,
     thread: JoinHandle<()>,
@@ -247,8 +247,8 @@ impl Node {
     pub(crate) fn address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 42, self.number, 1)
     }
-    pub(crate) fn engine(&self) -> Arc<Engine> {
-        Arc::clone(&self.running().engine)
+    pub(crate) fn data_plane(&self) -> Arc<DataPlane> {
+        Arc::clone(&self.running().data_plane)
     }
     fn running(&self) -> &Running {
         self.running.as_ref().expect("netd runs")
@@ -271,28 +271,29 @@ impl Node {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let state_dir = settings.state_dir.clone();
-                let engine = Arc::new(Engine::start(settings).await.expect("netd starts"));
+                let data_plane = Arc::new(DataPlane::start(settings).await.expect("netd starts"));
                 let (feed, states, acknowledged) = Feed::manual();
                 let stop = CancellationToken::new();
                 let mut tasks = TaskSet::new(stop.clone());
-                warren_netd::serve(&mut tasks, Arc::clone(&engine), feed, &state_dir).expect("netd serves");
+                warren_netd::serve(&mut tasks, Arc::clone(&data_plane), feed, &state_dir)
+                    .expect("netd serves");
                 let handle = tokio::runtime::Handle::current();
-                ready.send((engine, handle, states, acknowledged, stop)).expect("the test waits");
+                ready.send((data_plane, handle, states, acknowledged, stop)).expect("the test waits");
                 tasks.wait().await.expect("netd ends well");
             });
         });
-        let (engine, runtime, states, acknowledged, stop) =
+        let (data_plane, runtime, states, acknowledged, stop) =
             started.recv_timeout(PATIENCE).expect("netd starts");
-        self.running = Some(Running { engine, runtime, states, acknowledged, stop, thread });
+        self.running = Some(Running { data_plane, runtime, states, acknowledged, stop, thread });
     }
 
     /// Ends the netd; the kernel keeps what it made.
     pub(crate) fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            let Running { engine, states, stop, thread, .. } = running;
+            let Running { data_plane, states, stop, thread, .. } = running;
             stop.cancel();
             // The tunnel's link is free only when nobody holds the engine.
-            drop(engine);
+            drop(data_plane);
             let ended = thread.join();
             drop(states);
             assert!(ended.is_ok() || std::thread::panicking(), "netd did not end well");
@@ -316,17 +317,17 @@ impl Node {
     }
 
     pub(crate) fn attach(&self, pod: &Pod) -> Result<(), String> {
-        let (engine, wanted, path) = (self.engine(), pod.attachment(), pod.space.path());
-        self.block(async move { engine.attach(&wanted, &path).await.map_err(|error| error.to_string()) })
+        let (data_plane, wanted, path) = (self.data_plane(), pod.attachment(), pod.space.path());
+        self.block(async move { data_plane.attach(&wanted, &path).await.map_err(|error| error.to_string()) })
     }
 
     pub(crate) fn attachments(&self) -> Vec<Attachment> {
-        let engine = self.engine();
-        self.block(async move { engine.attachments().await.expect("a list") })
+        let data_plane = self.data_plane();
+        self.block(async move { data_plane.attachments().await.expect("a list") })
     }
 
     fn publish(&self, revision: u64, items: BTreeMap<String, Item>) {
-        let state = State { cursor: Cursor { epoch: 1, revision }, items: items.into() };
+        let state = FeedState { cursor: Cursor { epoch: 1, revision }, items: items.into() };
         self.running().states.send_replace(Some(Arc::new(state)));
     }
 
@@ -419,7 +420,7 @@ impl Lab {
         let others =
             self.nodes.iter().filter(|other| other.number != node.number).map(|other| control::Peer {
                 name: format!("node-{}", other.number),
-                public_key: other.engine().public_key().to_string(),
+                public_key: other.data_plane().public_key().to_string(),
                 endpoint: format!("{}:51820", other.underlay()),
                 pod_cidr: format!("10.42.{}.0/24", other.number),
                 address: other.address().to_string(),

@@ -155,9 +155,9 @@ fn changing_peers_leaves_other_sessions_alone() {
     };
     echo("before");
     let session = |lab: &Lab| {
-        let engine = lab.nodes[0].engine();
+        let data_plane = lab.nodes[0].data_plane();
         let report = lab.nodes[0]
-            .block(async move { engine.report(None, &Default::default()).await.expect("a report") });
+            .block(async move { data_plane.report(None, &Default::default()).await.expect("a report") });
         report.peers.into_iter().find(|peer| peer.name == "node-2").expect("the peer")
     };
     let before = session(&lab);
@@ -192,16 +192,16 @@ fn changing_peers_leaves_other_sessions_alone() {
 #[test]
 fn a_report_tells_key_backend_and_round_trips() {
     let lab = Lab::new(2);
-    let engine = lab.nodes[0].engine();
+    let data_plane = lab.nodes[0].data_plane();
     let report = eventually("the peer's echo", || {
-        let engine = lab.nodes[0].engine();
+        let data_plane = lab.nodes[0].data_plane();
         lab.nodes[0].block(async move {
-            let round_trips = engine.round_trips().await;
-            let report = engine.report(Some([10, 9, 1, 2].into()), &round_trips).await.expect("a report");
+            let round_trips = data_plane.round_trips().await;
+            let report = data_plane.report(Some([10, 9, 1, 2].into()), &round_trips).await.expect("a report");
             report.peers[0].round_trip_micros.is_some().then_some(report)
         })
     });
-    assert_eq!(report.public_key, engine.public_key().to_string());
+    assert_eq!(report.public_key, data_plane.public_key().to_string());
     assert_eq!(report.underlay_address, "10.9.1.2");
     assert_eq!((report.listen_port, report.mtu), (51_820, 1420));
     assert!(["kernel", "userspace"].contains(&report.backend.as_str()));
@@ -222,10 +222,11 @@ fn a_node_that_moved_is_found_by_its_new_endpoint() {
         }
         items
     };
-    let (world, problems) = warren_netd::world::World::read(&wrong(&lab));
+    let (world, problems) = warren_netd::world::DesiredNetwork::read(&wrong(&lab));
     assert!(problems.is_empty(), "{problems:?}");
-    let engine = lab.nodes[0].engine();
-    lab.nodes[0].block(async move { assert_eq!(engine.enforce(&world, false).await, Vec::<String>::new()) });
+    let data_plane = lab.nodes[0].data_plane();
+    lab.nodes[0]
+        .block(async move { assert_eq!(data_plane.enforce(&world, false).await, Vec::<String>::new()) });
     lab.publish();
     let answer = a.space.ask((b.address, 8080)).expect("an answer");
     assert_eq!(source(&answer), IpAddr::from(a.address));

@@ -153,7 +153,7 @@ fn rules_that_somebody_removed_come_back() {
     let pod = lab.nodes[0].pod(2);
     pod.space.serve_tcp(8080, "web");
     lab.publish_services(vec![service("web", WEB, "TCP", &[(&pod, 8080)])]);
-    let (world, _) = warren_netd::world::World::read(&lab.items(&lab.nodes[0]));
+    let (world, _) = warren_netd::world::DesiredNetwork::read(&lab.items(&lab.nodes[0]));
     for harm in [
         "nft delete table ip warren",
         "nft flush chain ip warren prerouting",
@@ -163,8 +163,8 @@ fn rules_that_somebody_removed_come_back() {
         "ip link set warren0 down",
     ] {
         lab.nodes[0].space.shell(harm);
-        let (engine, world) = (lab.nodes[0].engine(), world.clone());
-        let problems = lab.nodes[0].block(async move { engine.enforce(&world, true).await });
+        let (data_plane, world) = (lab.nodes[0].data_plane(), world.clone());
+        let problems = lab.nodes[0].block(async move { data_plane.enforce(&world, true).await });
         assert_eq!(problems, Vec::<String>::new(), "after {harm}");
         assert_eq!(name_of(&pod.space.ask((web(), 80)).expect(harm)), "web");
         assert!(pod.space.can_connect((DNS, 53)), "DNS after {harm}");

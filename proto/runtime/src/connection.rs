@@ -1,4 +1,4 @@
-//! Connections to the controller. Members dial; nobody dials them.
+//! Connections to the controller. Members dial; they are not dialled.
 
 use std::{
     net::IpAddr,
@@ -33,7 +33,7 @@ pub(crate) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// For calls: whoever is cut off looks for a new connection soon, and may ask again.
+    /// For calls: a process that is cut off looks for a new connection soon, and may ask again.
     pub(crate) const CALLS: Self = Self { interval: Duration::from_secs(2), timeout: Duration::from_secs(4) };
     /// For the session of a client in a pod, which nobody can begin again where it was: a machine that is very busy
     /// for some seconds must not end it.

@@ -26,7 +26,7 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// A whole desired state. A copy costs nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct State {
+pub struct FeedState {
     /// Where in history it is.
     pub cursor: Cursor,
     /// Everything in the view, by key.
@@ -36,7 +36,7 @@ pub struct State {
 /// A handle on the feed; cheap to clone.
 #[derive(Clone)]
 pub struct Feed {
-    states: watch::Receiver<Option<Arc<State>>>,
+    states: watch::Receiver<Option<Arc<FeedState>>>,
     acknowledged: Arc<watch::Sender<u64>>,
 }
 
@@ -84,12 +84,12 @@ impl Feed {
     }
 
     /// The state now; `None` before the first one ever.
-    pub fn current(&self) -> Option<Arc<State>> {
+    pub fn current(&self) -> Option<Arc<FeedState>> {
         self.states.borrow().clone()
     }
 
     /// A receiver that sees every new state (the latest one; intermediate ones may be skipped).
-    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<State>>> {
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<FeedState>>> {
         self.states.clone()
     }
 
@@ -99,7 +99,7 @@ impl Feed {
     }
 
     /// A feed that a test drives by hand: states go in by the sender, acknowledgements come out.
-    pub fn manual() -> (Self, watch::Sender<Option<Arc<State>>>, watch::Receiver<u64>) {
+    pub fn manual() -> (Self, watch::Sender<Option<Arc<FeedState>>>, watch::Receiver<u64>) {
         let (publish, states) = watch::channel(None);
         let acknowledged = Arc::new(watch::Sender::new(0));
         let receiver = acknowledged.subscribe();
@@ -110,7 +110,7 @@ impl Feed {
 struct Follower {
     controller: Controller,
     consumer: Consumer,
-    publish: watch::Sender<Option<Arc<State>>>,
+    publish: watch::Sender<Option<Arc<FeedState>>>,
     acknowledged: watch::Receiver<u64>,
 }
 
@@ -174,7 +174,7 @@ impl Follower {
 struct Assembly {
     /// Nothing older is ever accepted.
     fence: Cursor,
-    state: Option<State>,
+    state: Option<FeedState>,
     /// What the consumer had before this connection.
     known: Items,
     arriving: Items,
@@ -185,7 +185,7 @@ impl Assembly {
         Self { fence, state: None, known: Items::new(), arriving: Items::new() }
     }
 
-    fn apply(&mut self, batch: FeedBatch) -> anyhow::Result<Option<State>> {
+    fn apply(&mut self, batch: FeedBatch) -> anyhow::Result<Option<FeedState>> {
         let cursor = Cursor { epoch: batch.epoch, revision: batch.revision };
         anyhow::ensure!(
             cursor >= self.fence,
@@ -204,7 +204,7 @@ impl Assembly {
             let before = self.state.as_ref().map_or(&self.known, |state| &state.items);
             let items = before.become_like(&std::mem::take(&mut self.arriving));
             self.known = Items::new();
-            self.state = Some(State { cursor, items });
+            self.state = Some(FeedState { cursor, items });
         } else {
             let state = self.state.as_mut().context("the controller sent a change before the snapshot")?;
             state.items.extend(upserts);
@@ -221,7 +221,7 @@ impl Assembly {
 /// Writes the newest state to disk, off the path of the consumer.
 async fn keep(
     keeper: Arc<Keeper>,
-    mut states: watch::Receiver<Option<Arc<State>>>,
+    mut states: watch::Receiver<Option<Arc<FeedState>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     loop {

@@ -32,7 +32,7 @@ use warren_proto::{
 use zeroize::Zeroizing;
 
 use crate::{
-    feed::State,
+    feed::FeedState,
     identity::write_private,
     items::{Difference, Items},
     journal::{self, Journal, KeptChange},
@@ -54,7 +54,7 @@ pub(crate) struct Keeper {
 }
 
 struct Written {
-    state: State,
+    state: FeedState,
     journal: Journal,
 }
 
@@ -77,7 +77,7 @@ impl Keeper {
     }
 
     /// Writes a state: what changed since the last one, or all of it where that is less.
-    pub(crate) fn store(&self, state: &State) -> anyhow::Result<()> {
+    pub(crate) fn store(&self, state: &FeedState) -> anyhow::Result<()> {
         let mut written = self.written.lock();
         if let Some(last) = written.as_mut().filter(|last| !last.journal.is_heavy()) {
             match last.journal.append(&self.change(&last.state, state)) {
@@ -101,10 +101,10 @@ impl Keeper {
     }
 
     /// Reads the last state that was written whole.
-    pub(crate) fn load(&self) -> anyhow::Result<Option<State>> {
+    pub(crate) fn load(&self) -> anyhow::Result<Option<FeedState>> {
         let Some(kept) = journal::read(&self.file)? else { return Ok(None) };
         let KeptFeed { epoch, revision, items, sealed } = kept.base;
-        let mut state = State { cursor: Cursor { epoch, revision }, items: Items::new() };
+        let mut state = FeedState { cursor: Cursor { epoch, revision }, items: Items::new() };
         let mut is_whole = self.take_in(&mut state.items, items, &sealed);
         for KeptChange { epoch, revision, items, deletes, sealed } in kept.changes {
             deletes.iter().for_each(|key| _ = state.items.remove(key));
@@ -133,7 +133,7 @@ impl Keeper {
     }
 
     /// What leads from one state to the next.
-    fn change(&self, old: &State, new: &State) -> KeptChange {
+    fn change(&self, old: &FeedState, new: &FeedState) -> KeptChange {
         let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
         for Difference { key, after, .. } in new.items.since(&old.items) {
             match after {
@@ -273,7 +273,7 @@ mod tests {
 
     pub(super) const PLAIN: &str = "hunter2-in-the-clear";
 
-    pub(super) fn state() -> State {
+    pub(super) fn state() -> FeedState {
         let env = |value: &str| vec![EnvVar { name: "A".into(), value: value.into() }];
         let plain = Container { name: "plain".into(), env: env("public"), ..Container::default() };
         let secret = Container {
@@ -296,10 +296,10 @@ mod tests {
             with("open", vec![plain.clone()], vec![]),
             with("mixed", vec![plain, secret, mounting], vec![volume]),
         ];
-        State { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() }
+        FeedState { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() }
     }
 
-    pub(super) fn pod<'a>(state: &'a State, uid: &str) -> &'a PodInstruction {
+    pub(super) fn pod<'a>(state: &'a FeedState, uid: &str) -> &'a PodInstruction {
         match &state.items[&format!("pod/{uid}")] {
             Item::Pod(pod) => pod,
             other => panic!("{other:?}"),
@@ -335,7 +335,7 @@ mod tests {
             ("tls/shop/web".to_owned(), Item::TlsCertificate(certificate)),
             ("basic/shop/users".to_owned(), Item::BasicAuthentication(users)),
         ];
-        let state = State { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() };
+        let state = FeedState { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() };
         let keeper = || Keeper::new(file.clone(), Some(memory.path()));
         keeper().store(&state).expect("written");
         let bytes = std::fs::read(&file).expect("readable");

@@ -12,7 +12,7 @@ const GROUP_AND_OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
 /// Refuses a directory that another user could look into, fill or exchange: it and all that is above it must be
-/// directories (not links) of this user's or of root's, and nobody else may rename what is in them.
+/// directories (not links) of this user's or of root's, and no other user may rename what is in them.
 ///
 /// # Errors
 /// Names the first directory that is not so.

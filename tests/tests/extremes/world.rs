@@ -214,8 +214,9 @@ impl World {
         for ready in [false, true] {
             let mut pod = agent::Pod::default();
             pod.memory.volumes_ready = ready;
-            let world =
-                agent::World { pods: desired.pods.keys().map(|uid| (uid.clone(), pod.clone())).collect() };
+            let world = agent::ObservedPods {
+                pods: desired.pods.keys().map(|uid| (uid.clone(), pod.clone())).collect(),
+            };
             let plan = agent::plan(&desired, &world, self.now);
             assert!(plan.actions.len() <= desired.pods.len() * 16);
             for (uid, instruction) in &desired.pods {
@@ -240,7 +241,7 @@ impl World {
 fn read_as_netd(items: &[FeedItem]) {
     let items = items.iter().filter_map(|item| Some((item.key.clone(), item.item.clone()?)));
     let items: BTreeMap<_, _> = items.collect();
-    let (world, _problems) = netd::World::read(&items);
+    let (world, _problems) = netd::DesiredNetwork::read(&items);
     let network = world.network.as_ref().expect("every member has a place");
     let zone = zone::plan(network, &world.services);
     assert!(!zone.names.is_empty());

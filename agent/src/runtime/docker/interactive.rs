@@ -1,4 +1,4 @@
-//! Processes to which somebody is connected: exec and attach.
+//! Processes to which a client is connected: exec and attach.
 //!
 //! bollard asks and inspects; the connection itself is taken over here, because only its owner can tell a
 //! terminal's bytes from multiplexed ones, close one direction, and hand on long pieces as they come.

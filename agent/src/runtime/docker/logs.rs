@@ -1,7 +1,7 @@
 //! The log of a container, in whole lines.
 //!
 //! Asked for with the time of each piece always: that tells which pieces are of one line (`log_lines`). The connection
-//! is our own, because only whoever knows whether there is a terminal can tell text from headers.
+//! is our own, because only code that knows whether there is a terminal can tell text from headers.
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //!
 //! Everything is derived from the table of kinds: `types` names the type of each kind, `schemas` turns types into
 //! definitions, `merging` adds what the table of API types knows (`structure` takes all from there, without a type), `operations` lists the paths, `v2` respells the whole for old clients and `gnostic` encodes it as
-//! they want it. Documents are made when somebody asks for the first of them, never while the controller starts.
+//! they want it. Documents are made when a client asks for the first of them, never while the controller starts.
 
 mod gnostic;
 mod merging;
@@ -121,7 +121,7 @@ pub(crate) fn v3_index(headers: &HeaderMap) -> Result<Response, Status> {
     document.answer(headers)
 }
 
-/// `/openapi/v3/apis/GROUP/VERSION`. Whoever has the hash of an older document is sent to the new one.
+/// `/openapi/v3/apis/GROUP/VERSION`. A client that has the hash of an older document is sent to the new one.
 pub(crate) fn v3(group: &str, version: &str, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
     let path = operations::prefix(group, version);
     let document = v3_documents().get(&path).ok_or_else(Status::unknown_path)?;

@@ -70,7 +70,7 @@ pub(super) async fn open(
     };
     let session = pod.session(&container, kind).await?;
     let kind = if exec { "exec" } else { "attach" };
-    let switch = Switch { parts, transport: &transport, kind, connections: &pod.engine.connections, slot };
+    let switch = Switch { parts, transport: &transport, kind, connections: &pod.api.connections, slot };
     match transport {
         Transport::Spdy { .. } => switch.serve(move |io| serve_spdy(io, session, streams)),
         Transport::WebSocket { protocol, .. } => switch.serve(move |io| async move {

@@ -26,9 +26,9 @@ use super::{
     wire::{self, FAREWELL, KEEP_ALIVE},
 };
 use crate::{
-    engine::Engine,
     path::{ResourceTarget, Target},
     query::Query,
+    state::ApiState,
     status::Status,
     subresources::log,
 };
@@ -46,7 +46,7 @@ pub(crate) fn serves(target: Option<&Target>, parts: &Parts) -> bool {
 
 /// Opens a log for a request that becomes a WebSocket. A client that names no protocol gets binary messages.
 pub(super) async fn open(
-    engine: &Arc<Engine>,
+    api: &Arc<ApiState>,
     parts: &Parts,
     target: &ResourceTarget,
     query: &Query,
@@ -55,9 +55,9 @@ pub(super) async fn open(
     let named = parts.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     let transport = negotiate(&parts.headers, &[], if named { &[BINARY, BASE64] } else { &[""] })?;
     super::upgrade::upgradable(parts)?;
-    let pieces = log::open(engine, target, query).await?;
+    let pieces = log::open(api, target, query).await?;
     let is_text = matches!(transport, Transport::WebSocket { protocol: BASE64, .. });
-    let switch = Switch { parts, transport: &transport, kind: "log", connections: &engine.connections, slot };
+    let switch = Switch { parts, transport: &transport, kind: "log", connections: &api.connections, slot };
     switch.serve(move |io| async move { serve(wire::websocket(io).await, pieces, is_text).await })
 }
 

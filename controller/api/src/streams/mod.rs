@@ -33,11 +33,10 @@ use tokio_util::task::TaskTracker;
 use warren_proto::control::session_open::Kind;
 
 use crate::{
-    PodRef, Session,
-    engine::{Engine, key_of},
-    meta,
+    PodRef, Session, meta,
     path::{ResourceTarget, Target},
     query::Query,
+    state::{ApiState, key_of},
     status::Status,
     subresources::log as pod_log,
 };
@@ -81,20 +80,20 @@ pub(crate) fn serves(target: Option<&Target>) -> bool {
 
 /// Opens a stream: everything that can be wrong is said before the connection is upgraded.
 pub(crate) async fn open(
-    engine: &Arc<Engine>,
+    api: &Arc<ApiState>,
     parts: &Parts,
     target: &Target,
     query: &Query,
 ) -> Result<Response, Status> {
     let Target::Resource(target) = target else { return Err(Status::unknown_path()) };
     if target.subresource.is_some_and(|subresource| subresource.name == "log") {
-        let slot = engine.connections.slot()?;
-        return log::open(engine, parts, target, query, slot).await;
+        let slot = api.connections.slot()?;
+        return log::open(api, parts, target, query, slot).await;
     }
-    let snapshot = engine.snapshot();
+    let snapshot = api.snapshot();
     let found = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(&target.kind, &target.name))?;
-    let pod = Pod { engine, target, object: &found.value, reference: reference(target, &found.value)? };
-    let slot = engine.connections.slot()?;
+    let pod = Pod { api, target, object: &found.value, reference: reference(target, &found.value)? };
+    let slot = api.connections.slot()?;
     match target.subresource.map(|subresource| subresource.name) {
         Some("exec") => exec::open(&pod, parts, query, true, slot).await,
         Some("attach") => exec::open(&pod, parts, query, false, slot).await,
@@ -104,7 +103,7 @@ pub(crate) async fn open(
 
 /// The pod that is meant.
 struct Pod<'a> {
-    engine: &'a Arc<Engine>,
+    api: &'a Arc<ApiState>,
     target: &'a ResourceTarget,
     object: &'a Value,
     reference: PodRef,
@@ -134,7 +133,7 @@ impl Pod<'_> {
     }
 
     async fn session(&self, container: &str, kind: Kind) -> Result<Session, Status> {
-        let opening = self.engine.streams.open(&self.reference, container, kind);
+        let opening = self.api.streams.open(&self.reference, container, kind);
         match tokio::time::timeout(PATIENCE, opening).await {
             Ok(opened) => opened.map_err(pod_log::refusal),
             Err(_) => Err(Status::timeout(format!(

@@ -69,7 +69,7 @@ pub(super) fn open(
     }
     let transport = negotiate(&parts.headers, &[PROTOCOL], &[TUNNEL, V5, V4])?;
     let dial = dial(pod);
-    let connections = &pod.engine.connections;
+    let connections = &pod.api.connections;
     let switch = Switch { parts, transport: &transport, kind: "portforward", connections, slot };
     match transport {
         Transport::Spdy { .. } => switch.serve(move |io| async move {
@@ -90,7 +90,7 @@ pub(super) fn open(
 }
 
 fn dial(pod: &Pod<'_>) -> Dial {
-    let (streams, pod) = (Arc::clone(&pod.engine.streams), pod.reference.clone());
+    let (streams, pod) = (Arc::clone(&pod.api.streams), pod.reference.clone());
     Arc::new(move |port| {
         let (streams, pod) = (Arc::clone(&streams), pod.clone());
         Box::pin(async move {

@@ -29,8 +29,8 @@ use warren_proto::control::{PortForwardRequest, SessionFrame, session_open::Kind
 use super::{PATIENCE, PIECE, Pod};
 use crate::{
     Session,
-    engine::Engine,
     path::{ResourceTarget, Target},
+    state::ApiState,
     status::Status,
 };
 use target::{Backend, Scheme};
@@ -57,7 +57,7 @@ pub(crate) fn serves(target: Option<&Target>) -> bool {
 
 /// Passes a request on, and its answer back.
 pub(crate) async fn pass_on(
-    engine: &Arc<Engine>,
+    api: &Arc<ApiState>,
     mut parts: Parts,
     target: &Target,
     body: Body,
@@ -69,9 +69,9 @@ pub(crate) async fn pass_on(
         let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         return redirect(&format!("{base}/{query}"));
     }
-    let snapshot = engine.snapshot();
+    let snapshot = api.snapshot();
     let backend = target::find(&snapshot, target)?;
-    let slot = engine.connections.slot()?;
+    let slot = api.connections.slot()?;
     let base = base.to_owned();
     let uri = forwarded(&parts.uri, rest)?;
     let upgrading = parts.extensions.remove::<OnUpgrade>();
@@ -79,17 +79,17 @@ pub(crate) async fn pass_on(
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = headers(&parts, &backend)?;
-    let connection = connect(engine, &backend, slot).await?;
+    let connection = connect(api, &backend, slot).await?;
     let mut response = match backend.scheme {
-        Scheme::Http => send(engine, connection, request).await?,
-        Scheme::Https => send(engine, encrypted(connection, &backend).await?, request).await?,
+        Scheme::Http => send(api, connection, request).await?,
+        Scheme::Https => send(api, encrypted(connection, &backend).await?, request).await?,
     };
     relocate(response.headers_mut(), &base, &backend);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(upgrading) = upgrading
     {
         let answered = hyper::upgrade::on(&mut response);
-        engine.connections.tasks.spawn(async move {
+        api.connections.tasks.spawn(async move {
             let both = async { tokio::try_join!(upgrading, answered) };
             if let Ok(Ok((client, pod))) = timeout(PATIENCE, both).await {
                 // Either end may end it.
@@ -159,17 +159,16 @@ fn relocate(headers: &mut HeaderMap, base: &str, backend: &Backend) {
 
 /// A connection to the pod's port. It ends with either end, and gives back its slot then.
 async fn connect(
-    engine: &Arc<Engine>,
+    api: &Arc<ApiState>,
     backend: &Backend,
     slot: OwnedSemaphorePermit,
 ) -> Result<DuplexStream, Status> {
-    let pod =
-        Pod { engine, target: &backend.target, object: &backend.object, reference: backend.pod.clone() };
+    let pod = Pod { api, target: &backend.target, object: &backend.object, reference: backend.pod.clone() };
     let kind = Kind::PortForward(PortForwardRequest { port: backend.port.into() });
     let session = pod.session("", kind).await?;
     let (near, far) = tokio::io::duplex(PIECE);
     metrics::counter!("warren_api_streams_total", "kind" => "proxy", "transport" => "http").increment(1);
-    engine.connections.tasks.spawn(async move {
+    api.connections.tasks.spawn(async move {
         carry(session, far).await;
         drop(slot);
     });
@@ -234,11 +233,7 @@ async fn encrypted(
 }
 
 /// Asks the pod. What it takes to answer is its own affair; a client that has gone ends it.
-async fn send<Stream>(
-    engine: &Arc<Engine>,
-    stream: Stream,
-    request: Request<Body>,
-) -> Result<Response, Status>
+async fn send<Stream>(api: &Arc<ApiState>, stream: Stream, request: Request<Body>) -> Result<Response, Status>
 where
     Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -246,7 +241,7 @@ where
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
     // Ends with the session, or when nobody waits for the answer any more.
-    engine.connections.tasks.spawn(async move {
+    api.connections.tasks.spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to a pod ended badly");
         }

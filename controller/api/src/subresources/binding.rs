@@ -9,17 +9,17 @@ use warren_write::{Intent, Operation, Scope};
 
 use crate::{
     body::{self, WriteOptions},
-    engine::{Engine, key_of},
     meta,
     negotiate::Expected,
     respond::{Content, Reply},
     server::Call,
+    state::{ApiState, key_of},
     status::{self, Status},
 };
 
 const BINDING: Expected<'static> = Expected { group: "", version: "v1", kind: "Binding" };
 
-pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+pub(super) async fn create(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let binding = body::of_kind(&call.headers, &call.body, BINDING)?;
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let target = &binding["target"];
@@ -28,18 +28,18 @@ pub(super) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
     if kind != "Node" || node.is_empty() {
         return Err(Status::bad_request("Binding.target: must be of kind Node and have a name"));
     }
-    if engine.snapshot().get(&Key::new(NODES, "", node)).is_none() {
+    if api.snapshot().get(&Key::new(NODES, "", node)).is_none() {
         return Err(Status::bad_request(format!("Binding.target.name: node \"{node}\" does not exist")));
     }
-    bind(engine, call, node, options.dry_run).await?;
+    bind(api, call, node, options.dry_run).await?;
     Ok(Reply { code: StatusCode::CREATED, ..Reply::ok(Content::Status(status::created())) })
 }
 
 /// Writes `spec.nodeName` and a condition, which no ordinary write may set together.
-async fn bind(engine: &Engine, call: &Call, node: &str, dry_run: bool) -> Result<(), Status> {
+async fn bind(api: &ApiState, call: &Call, node: &str, dry_run: bool) -> Result<(), Status> {
     let (kind, name) = (&call.target.kind, call.target.name.as_str());
-    for _ in 0..crate::engine::ATTEMPTS {
-        let snapshot = engine.snapshot();
+    for _ in 0..crate::state::ATTEMPTS {
+        let snapshot = api.snapshot();
         let old = snapshot.get(&key_of(&call.target)).ok_or_else(|| Status::not_found(kind, name))?;
         if let Some(bound) = old.value["spec"]["nodeName"].as_str().filter(|bound| !bound.is_empty()) {
             let why = format!("pod {name} is already assigned to node \"{bound}\"");
@@ -52,8 +52,8 @@ async fn bind(engine: &Engine, call: &Call, node: &str, dry_run: bool) -> Result
         let new = bound(&old.value, node, Timestamp::now());
         let operation = Operation::Update { old, object: new, scope: Scope::Binding };
         let intent = Intent { author: call.author(), kind, key: &old.key, operation };
-        let admitted = engine.gate.admit(&snapshot, intent)?;
-        if dry_run || engine.commit(admitted.transaction).await?.is_some() {
+        let admitted = api.gate.admit(&snapshot, intent)?;
+        if dry_run || api.commit(admitted.transaction).await?.is_some() {
             return Ok(());
         }
     }

@@ -10,13 +10,12 @@ use warren_objects::{ErrorKind, FieldError};
 use warren_proto::control::LogsRequest;
 
 use crate::{
-    PodRef, StreamError,
-    engine::{Engine, key_of},
-    meta,
+    PodRef, StreamError, meta,
     path::ResourceTarget,
     query::Query,
     respond::{Content, Reply},
     server::Call,
+    state::{ApiState, key_of},
     status::Status,
 };
 
@@ -25,19 +24,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Names the container that is meant when the client names none.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-pub(super) async fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let stream = open(engine, &call.target, &call.query).await?;
+pub(super) async fn get(api: &ApiState, call: &Call) -> Result<Reply, Status> {
+    let stream = open(api, &call.target, &call.query).await?;
     let body = Body::from_stream(stream.map_err(std::io::Error::other));
     Ok(Reply::ok(Content::Stream { body, content_type: "text/plain" }))
 }
 
 /// Opens the log that is asked for.
 pub(crate) async fn open(
-    engine: &Engine,
+    api: &ApiState,
     target: &ResourceTarget,
     query: &Query,
 ) -> Result<BoxStream<'static, Result<Bytes, String>>, Status> {
-    let snapshot = engine.snapshot();
+    let snapshot = api.snapshot();
     let name = &target.name;
     let pod = &snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(&target.kind, name))?.value;
     let options = options(name, query)?;
@@ -53,7 +52,7 @@ pub(crate) async fn open(
         uid: meta::text(pod, "uid").to_owned(),
         node: node.to_owned(),
     };
-    let opening = engine.streams.logs(&pod, &container, options);
+    let opening = api.streams.logs(&pod, &container, options);
     let opened = tokio::time::timeout(PATIENCE, opening).await.map_err(|_| {
         Status::timeout(format!("node {} did not open the log within {} s", pod.node, PATIENCE.as_secs()))
     })?;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use warren_write::Scope;
 
-use crate::{engine::Engine, respond::Reply, server::Call, status::Status, verbs};
+use crate::{respond::Reply, server::Call, state::ApiState, status::Status, verbs};
 
 /// Does what is asked of a subresource.
 pub(crate) async fn call(
-    engine: &Arc<Engine>,
+    api: &Arc<ApiState>,
     call: &Call,
     subresource: &str,
     verb: &str,
@@ -23,16 +23,16 @@ pub(crate) async fn call(
         return Err(Status::refused(known.refusal));
     }
     match (subresource, verb) {
-        ("status" | "ephemeralcontainers" | "resize", "get") => verbs::get(engine, call).await,
-        ("status", "update") => verbs::put(engine, call, Scope::Status).await,
-        ("status", "patch") => verbs::patch_scope(engine, call, Scope::Status).await,
-        ("finalize", "update") => verbs::put(engine, call, Scope::Finalize).await,
-        ("scale", "get") => scale::get(engine, call),
-        ("scale", "update") => scale::update(engine, call).await,
-        ("scale", "patch") => scale::patch(engine, call).await,
-        ("log", "get") => log::get(engine, call).await,
-        ("binding", "create") => binding::create(engine, call).await,
-        ("eviction", "create") => eviction::create(engine, call).await,
+        ("status" | "ephemeralcontainers" | "resize", "get") => verbs::get(api, call).await,
+        ("status", "update") => verbs::put(api, call, Scope::Status).await,
+        ("status", "patch") => verbs::patch_scope(api, call, Scope::Status).await,
+        ("finalize", "update") => verbs::put(api, call, Scope::Finalize).await,
+        ("scale", "get") => scale::get(api, call),
+        ("scale", "update") => scale::update(api, call).await,
+        ("scale", "patch") => scale::patch(api, call).await,
+        ("log", "get") => log::get(api, call).await,
+        ("binding", "create") => binding::create(api, call).await,
+        ("eviction", "create") => eviction::create(api, call).await,
         _ => Err(Status::method_not_allowed()),
     }
 }

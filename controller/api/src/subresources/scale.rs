@@ -6,34 +6,34 @@ use warren_write::Scope;
 
 use crate::{
     body::{self, WriteOptions},
-    engine::{Engine, key_of},
     meta,
     negotiate::{Expected, content_type},
     patch::Patch,
     respond::Reply,
     server::Call,
+    state::{ApiState, key_of},
     status::Status,
     verbs,
 };
 
 const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
 
-pub(super) fn get(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    let snapshot = engine.snapshot();
+pub(super) fn get(api: &ApiState, call: &Call) -> Result<Reply, Status> {
+    let snapshot = api.snapshot();
     let object = snapshot.get(&key_of(&call.target));
     let object = object.ok_or_else(|| Status::not_found(&call.target.kind, &call.target.name))?;
     Ok(Reply::fresh(scale_of(&object.value)))
 }
 
-pub(super) async fn update(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+pub(super) async fn update(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let mut scale = body::of_kind(&call.headers, &call.body, SCALE)?;
     meta::agree_with_url(&call.target.kind, &call.target.namespace, &call.target.name, &mut scale)?;
-    change(engine, call, |_| Ok(scale.clone())).await
+    change(api, call, |_| Ok(scale.clone())).await
 }
 
-pub(super) async fn patch(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+pub(super) async fn patch(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
-    change(engine, call, |scale| {
+    change(api, call, |scale| {
         let mut scale = patch.apply(schema::root(SCALE.group, SCALE.version, SCALE.kind), scale)?;
         strict::strip_nulls(&mut scale);
         Ok(scale)
@@ -42,12 +42,12 @@ pub(super) async fn patch(engine: &Engine, call: &Call) -> Result<Reply, Status>
 }
 
 async fn change(
-    engine: &Engine,
+    api: &ApiState,
     call: &Call,
     mut transform: impl FnMut(&Value) -> Result<Value, Status> + Send,
 ) -> Result<Reply, Status> {
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
-    let result = verbs::write(engine, call, Scope::Main, options.dry_run, |old| {
+    let result = verbs::write(api, call, Scope::Main, options.dry_run, |old| {
         let scale = transform(&scale_of(old))?;
         let replicas = replicas(&call.target.name, &scale)?;
         let mut new = old.clone();

@@ -10,14 +10,14 @@ use warren_write::{Admitted, Effect, Intent, Operation};
 use super::{stamp, written};
 use crate::{
     body::{self, WriteOptions},
-    engine::{ATTEMPTS, Engine, key},
     meta,
     respond::Reply,
     server::Call,
+    state::{ATTEMPTS, ApiState, key},
     status::Status,
 };
 
-pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+pub(crate) async fn create(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
@@ -26,12 +26,12 @@ pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
     let generates = meta::wants_generated_name(&object);
     for _ in 0..ATTEMPTS {
         if generates {
-            let name = meta::generated_name(meta::text(&object, "generateName"), &(engine.suffix)());
+            let name = meta::generated_name(meta::text(&object, "generateName"), &(api.suffix)());
             meta::of(&mut object).insert("name".into(), name.into());
         }
-        if let Some(created) = attempt(engine, call, &object, generates, options.dry_run).await? {
+        if let Some(created) = attempt(api, call, &object, generates, options.dry_run).await? {
             warnings.extend(unsupported::warnings(kind, &created));
-            let reply = written(engine, &call.target, created, options.dry_run);
+            let reply = written(api, &call.target, created, options.dry_run);
             return Ok(Reply { code: StatusCode::CREATED, ..reply }.with_warnings(warnings));
         }
     }
@@ -39,9 +39,9 @@ pub(crate) async fn create(engine: &Engine, call: &Call) -> Result<Reply, Status
     Err(if generates { Status::no_name_generated(kind, name) } else { Status::conflict(kind, name) })
 }
 
-/// One try; `None`: somebody else was faster in a way that another try can mend.
+/// One try; `None`: another author was faster in a way that another try can mend.
 async fn attempt(
-    engine: &Engine,
+    api: &ApiState,
     call: &Call,
     object: &Value,
     generated: bool,
@@ -49,20 +49,20 @@ async fn attempt(
 ) -> Result<Option<Value>, Status> {
     let kind = &call.target.kind;
     let key = key(kind, &call.target.namespace, meta::text(object, "name"));
-    let snapshot = engine.snapshot();
+    let snapshot = api.snapshot();
     if generated && snapshot.get(&key).is_some() {
         return Ok(None);
     }
     let operation = Operation::Create { object: object.clone() };
     let intent = Intent { author: call.author(), kind, key: &key, operation };
-    let admitted = engine.gate.admit(&snapshot, intent)?;
+    let admitted = api.gate.admit(&snapshot, intent)?;
     let Admitted { transaction, effect: Effect::Stored(mut stored), .. } = admitted else {
         return Err(Status::internal("a new object was not to be stored"));
     };
     if dry_run {
         return Ok(Some(stored));
     }
-    Ok(engine.commit(transaction).await?.map(|revision| {
+    Ok(api.commit(transaction).await?.map(|revision| {
         stamp(&mut stored, revision);
         stored
     }))

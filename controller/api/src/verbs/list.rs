@@ -6,46 +6,46 @@ use warren_store::{Object, Snapshot};
 
 use crate::{
     continuations::Token,
-    engine::{Engine, shown},
     path::ResourceTarget,
     query::{ListOptions, Match},
     respond::{Content, List, Reply},
     selectors::Selector,
     server::Call,
+    state::{ApiState, shown},
     status::Status,
 };
 
-pub(crate) async fn list(engine: &Engine, call: &Call) -> Result<Reply, Status> {
+pub(crate) async fn list(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let options = ListOptions::parse(&call.query)?;
     options.check_list()?;
     let selector = Selector::parse(&call.target.kind, &call.query)?;
-    Ok(Reply::ok(Content::List(chosen(engine, call, &options, &selector).await?)))
+    Ok(Reply::ok(Content::List(chosen(api, call, &options, &selector).await?)))
 }
 
 /// What the options of a list choose of what a selector selects.
 pub(super) async fn chosen(
-    engine: &Engine,
+    api: &ApiState,
     call: &Call,
     options: &ListOptions,
     selector: &Selector,
 ) -> Result<List, Status> {
     let token = options.continuation.as_deref().map(Token::decode).transpose()?;
-    let snapshot = state(engine, options, token.as_ref()).await?;
-    let contents = shown(engine, &call.target.kind, Arc::clone(&snapshot), &call.target.namespace).await;
+    let snapshot = state(api, options, token.as_ref()).await?;
+    let contents = shown(api, &call.target.kind, Arc::clone(&snapshot), &call.target.namespace).await;
     let page = page(&contents, &call.target, selector, options.limit, token.as_ref());
     if page.continuation.is_some() {
-        engine.continuations.keep(&snapshot);
+        api.continuations.keep(&snapshot);
     }
     Ok(page)
 }
 
 /// The state that the list shows.
 async fn state(
-    engine: &Engine,
+    api: &ApiState,
     options: &ListOptions,
     token: Option<&Token>,
 ) -> Result<Arc<Snapshot>, Status> {
-    let current = engine.snapshot();
+    let current = api.snapshot();
     let wanted = options.revision.unwrap_or(0);
     if let Some(token) = token {
         if wanted != 0 {
@@ -53,7 +53,7 @@ async fn state(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        return continued(engine, current, token).await;
+        return continued(api, current, token).await;
     }
     if wanted > current.revision {
         return Err(Status::revision_too_large(wanted, current.revision));
@@ -62,18 +62,18 @@ async fn state(
         return Ok(current);
     }
     let newest = current.revision;
-    engine.at(current, wanted).await.ok_or_else(|| {
+    api.at(current, wanted).await.ok_or_else(|| {
         Status::expired(format!("The resourceVersion for the provided list is too old: {wanted} ({newest})"))
     })
 }
 
 /// The state that the pages before showed. When it is gone, the client may go on from the same place in the present
 /// one: that token is in the error.
-async fn continued(engine: &Engine, current: Arc<Snapshot>, token: &Token) -> Result<Arc<Snapshot>, Status> {
+async fn continued(api: &ApiState, current: Arc<Snapshot>, token: &Token) -> Result<Arc<Snapshot>, Status> {
     if token.revision == Token::ANY_REVISION {
         return Ok(current);
     }
-    engine.at(current, token.revision).await.ok_or_else(|| {
+    api.at(current, token.revision).await.ok_or_else(|| {
         let rest = Token { revision: Token::ANY_REVISION, ..token.clone() };
         Status::expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list \

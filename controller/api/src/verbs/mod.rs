@@ -22,19 +22,19 @@ use serde_json::{Value, json};
 use warren_store::Object;
 
 use crate::{
-    engine::{Engine, key},
     meta,
     path::ResourceTarget,
     respond::{Content, Reply},
+    state::{ApiState, key},
 };
 
-/// The answer about an object that was just written: the store's own text of it, unless somebody has written since.
-pub(crate) fn written(engine: &Engine, target: &ResourceTarget, value: Value, dry_run: bool) -> Reply {
+/// The answer about an object that was just written: the store's own text of it, unless another author has written since.
+pub(crate) fn written(api: &ApiState, target: &ResourceTarget, value: Value, dry_run: bool) -> Reply {
     let key = key(&target.kind, &target.namespace, meta::text(&value, "name"));
     let is_this = |object: &&Arc<Object>| {
         !dry_run && object.revision.to_string() == meta::text(&value, "resourceVersion")
     };
-    match engine.snapshot().get(&key).filter(is_this) {
+    match api.snapshot().get(&key).filter(is_this) {
         Some(object) => Reply::ok(Content::Stored(Arc::clone(object))),
         None => Reply::fresh(value),
     }

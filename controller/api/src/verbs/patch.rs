@@ -7,27 +7,26 @@ use warren_write::Scope;
 use super::{write, written};
 use crate::{
     body::{self, WriteOptions},
-    decode,
-    engine::Engine,
-    meta,
+    decode, meta,
     negotiate::content_type,
     patch::Patch,
     respond::Reply,
     server::Call,
+    state::ApiState,
     status::Status,
 };
 
-pub(crate) async fn patch(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    patch_scope(engine, call, Scope::Main).await
+pub(crate) async fn patch(api: &ApiState, call: &Call) -> Result<Reply, Status> {
+    patch_scope(api, call, Scope::Main).await
 }
 
 /// PATCH of an object, or of a part of it.
-pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> Result<Reply, Status> {
+pub(crate) async fn patch_scope(api: &ApiState, call: &Call, scope: Scope) -> Result<Reply, Status> {
     let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let patch = Patch::parse(&content_type(&call.headers), &call.body)?;
     let mut warnings = Vec::new();
-    let result = write(engine, call, scope, options.dry_run, |old| {
+    let result = write(api, call, scope, options.dry_run, |old| {
         let shown = kind.shown(old);
         let mut new = patch.apply(kind.message(), shown.as_ref().unwrap_or(old))?;
         if !new.is_object() {
@@ -43,7 +42,7 @@ pub(crate) async fn patch_scope(engine: &Engine, call: &Call, scope: Scope) -> R
     if scope == Scope::Main {
         warnings.extend(unsupported::warnings(kind, &result));
     }
-    Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
+    Ok(written(api, &call.target, result, options.dry_run).with_warnings(warnings))
 }
 
 /// Patches may add up to more than any body could bring.

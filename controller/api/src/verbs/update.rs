@@ -7,35 +7,35 @@ use warren_write::{Admitted, Effect, Intent, Operation, Scope};
 use super::{stamp, written};
 use crate::{
     body::{self, WriteOptions},
-    engine::{ATTEMPTS, Engine, key_of},
     kinds::Kind,
     meta,
     respond::Reply,
     server::Call,
+    state::{ATTEMPTS, ApiState, key_of},
     status::Status,
 };
 
-pub(crate) async fn update(engine: &Engine, call: &Call) -> Result<Reply, Status> {
-    put(engine, call, Scope::Main).await
+pub(crate) async fn update(api: &ApiState, call: &Call) -> Result<Reply, Status> {
+    put(api, call, Scope::Main).await
 }
 
 /// PUT of an object, or of a part of it.
-pub(crate) async fn put(engine: &Engine, call: &Call, scope: Scope) -> Result<Reply, Status> {
+pub(crate) async fn put(api: &ApiState, call: &Call, scope: Scope) -> Result<Reply, Status> {
     let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
     let (mut object, mut warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
     meta::agree_with_url(kind, &call.target.namespace, &call.target.name, &mut object)?;
-    let result = write(engine, call, scope, options.dry_run, |_| Ok(object.clone())).await?;
+    let result = write(api, call, scope, options.dry_run, |_| Ok(object.clone())).await?;
     if scope == Scope::Main {
         warnings.extend(unsupported::warnings(kind, &result));
     }
-    Ok(written(engine, &call.target, result, options.dry_run).with_warnings(warnings))
+    Ok(written(api, &call.target, result, options.dry_run).with_warnings(warnings))
 }
 
 /// Changes an object: `transform` makes the wanted state from the stored one. Without a `resourceVersion` in the
 /// wanted state a lost race is tried again; with one it is a conflict.
 pub(crate) async fn write(
-    engine: &Engine,
+    api: &ApiState,
     call: &Call,
     scope: Scope,
     dry_run: bool,
@@ -43,13 +43,13 @@ pub(crate) async fn write(
 ) -> Result<Value, Status> {
     let (kind, name, key) = (&call.target.kind, call.target.name.as_str(), key_of(&call.target));
     for _ in 0..ATTEMPTS {
-        let snapshot = engine.snapshot();
+        let snapshot = api.snapshot();
         let old = snapshot.get(&key).ok_or_else(|| Status::not_found(kind, name))?;
         let object = transform(&old.value)?;
         same_revision(kind, name, &old.value, &object)?;
         let operation = Operation::Update { old, object, scope };
         let admitted =
-            engine.gate.admit(&snapshot, Intent { author: call.author(), kind, key: &key, operation })?;
+            api.gate.admit(&snapshot, Intent { author: call.author(), kind, key: &key, operation })?;
         // The rest of what was admitted, a claim of an address, is held until the commit is done.
         let Admitted { transaction, effect, .. } = admitted;
         let mut new = match effect {
@@ -59,7 +59,7 @@ pub(crate) async fn write(
         if dry_run {
             return Ok(new);
         }
-        if let Some(revision) = engine.commit(transaction).await? {
+        if let Some(revision) = api.commit(transaction).await? {
             stamp(&mut new, revision);
             return Ok(new);
         }

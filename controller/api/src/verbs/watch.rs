@@ -19,13 +19,13 @@ use super::list::select;
 use crate::{
     encode::{CHUNK, CLOSING, Form, Shown},
     endpoints::{self, Sources},
-    engine::{Engine, shown},
     negotiate::{Negotiated, View},
     path::ResourceTarget,
     query::ListOptions,
     respond::{Content, Reply},
     selectors::Selector,
     server::Call,
+    state::{ApiState, shown},
     status::Status,
     table::Include,
 };
@@ -38,7 +38,7 @@ const LIFETIME_SECONDS: std::ops::Range<u64> = 1_800..3_600;
 const LONGEST_SECONDS: u64 = 24 * 3_600;
 
 pub(crate) async fn watch(
-    engine: &Engine,
+    api: &ApiState,
     call: &Call,
     form: Negotiated,
     include: Include,
@@ -52,7 +52,7 @@ pub(crate) async fn watch(
     }
     let form = Form { kind: Arc::clone(kind), view: form.view, include, now: Timestamp::now() };
     let feed = Feed { target: call.target.clone(), selector, form, columns_sent: false };
-    let body = match open(engine, &feed, &options).await {
+    let body = match open(api, &feed, &options).await {
         Ok(source) => {
             Body::from_stream(stream::unfold(Watcher::new(feed, source, &options), async |mut w| {
                 let part = w.next().await?;
@@ -77,8 +77,8 @@ struct Source {
     made_of: Option<Sources>,
 }
 
-async fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Source, Expired> {
-    let snapshot = engine.snapshot();
+async fn open(api: &ApiState, feed: &Feed, options: &ListOptions) -> Result<Source, Expired> {
+    let snapshot = api.snapshot();
     let wanted = options.revision.unwrap_or(0);
     let wants_state = options.send_initial_events.unwrap_or(wanted == 0);
     let from_now = wants_state || wanted == 0;
@@ -86,11 +86,11 @@ async fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Sou
         return Err(Expired { wanted, oldest: 0, newest: snapshot.revision });
     }
     let after = if from_now { snapshot.revision } else { wanted };
-    let history = engine.store.watch(after)?;
+    let history = api.store.watch(after)?;
     let kind = &feed.target.kind;
     let made_of = if kind.resource == endpoints::RESOURCE {
         let newest = snapshot.revision;
-        let then = engine.at(Arc::clone(&snapshot), after).await;
+        let then = api.at(Arc::clone(&snapshot), after).await;
         let then = then.ok_or(Expired { wanted: after, oldest: 0, newest })?;
         Some(Sources::of(&then, &feed.target.namespace))
     } else {
@@ -98,7 +98,7 @@ async fn open(engine: &Engine, feed: &Feed, options: &ListOptions) -> Result<Sou
     };
     let initial: Vec<Arc<Object>> = if wants_state {
         let contents = if made_of.is_some() {
-            shown(engine, kind, snapshot, &feed.target.namespace).await
+            shown(api, kind, snapshot, &feed.target.namespace).await
         } else {
             snapshot
         };

@@ -19,7 +19,7 @@ const LAYOUT: u64 = u64::from_be_bytes(*b"warrenc1");
 /// A request that killed so many processes in a row is not tried again.
 const LIVES: u32 = 2;
 
-/// Nobody's.
+/// Of no connection.
 const FREE: u32 = 0;
 /// The first, or the second, of the slot's two records holds.
 const FIRST: u32 = 1;

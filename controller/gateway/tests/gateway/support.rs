@@ -32,7 +32,7 @@ use warren_proto::{
 };
 use warren_runtime::{
     descriptors::Descriptors,
-    feed::{Feed, State},
+    feed::{Feed, FeedState},
 };
 
 /// Far longer than anything here takes, even on a machine that is busy with other tests.
@@ -68,7 +68,7 @@ pub(crate) struct Gateway {
     pub(crate) http: SocketAddr,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) stop: CancellationToken,
-    states: watch::Sender<Option<Arc<State>>>,
+    states: watch::Sender<Option<Arc<FeedState>>>,
     acknowledged: watch::Receiver<u64>,
     revision: AtomicUsize,
     serving: Option<Serving>,
@@ -158,7 +158,7 @@ impl Gateway {
         let items = rules.into_iter().enumerate();
         let items = items.map(|(index, rule)| (format!("route/default/web/{index}"), Item::HttpRoute(rule)));
         let items: BTreeMap<_, _> = items.chain(others).collect();
-        self.states.send_replace(Some(Arc::new(State {
+        self.states.send_replace(Some(Arc::new(FeedState {
             cursor: Cursor { epoch: 1, revision },
             items: items.into(),
         })));

@@ -89,7 +89,7 @@ impl Calls {
         act(membership)
     }
 
-    /// Ends everything of those who are no members any more, or whose name somebody else has now.
+    /// Ends everything of those who are no members any more, or whose name another machine has now.
     pub(crate) fn end_strangers(&self, snapshot: &Snapshot) {
         self.members.lock().retain(|name, membership| {
             let stored = snapshot.get(&warren_vocabulary::member::Member::key(name));

@@ -54,7 +54,7 @@ async fn admit(nodes: &Arc<Nodes>, request: Request, next: Next) -> Result<Respo
     nodes.adopt(&caller).await?;
     let snapshot = nodes.store.snapshot();
     let (call, wait) = nodes.calls.begin(&caller, policy, &snapshot, Instant::now())?;
-    // Whoever was removed while it was let in: that life would begin anew by the call.
+    // A member that was removed while it was let in: that life would begin anew by the call.
     caller.check(&nodes.store.snapshot())?;
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;

@@ -7,7 +7,7 @@ use warren_proto::control::Role;
 /// Who may make a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Who {
-    /// Whoever has a join token, which only the call's body can show.
+    /// A machine that has a join token, which only the call's body can show.
     Anyone,
     /// Nodes and gateways.
     Member,

@@ -1,4 +1,4 @@
-//! Questions about who somebody is and what they may, and the bodies of subresources.
+//! Questions about who a user is and what they may do, and the bodies of subresources.
 
 use super::{
     API,

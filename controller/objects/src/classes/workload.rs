@@ -30,6 +30,6 @@ pub(super) const TYPES: &[Rows] = &[
             Row("data revision", Informs("kept for the controller that writes it, as in Kubernetes")),
         ],
     ),
-    // Kept for whoever makes pods of it; judged as if somebody did.
+    // Kept for a controller that makes pods of it; judged as if one did.
     ("core.v1", "PodTemplate", &[Row("metadata template", Acts(CHECKS))]),
 ];

@@ -12,7 +12,7 @@ use crate::{kinds::Kind, strict};
 /// Fills in the defaults of an object that [`crate::strict::decode`] accepted. Idempotent. Explicit nulls are removed
 /// where they count as absent.
 ///
-/// Addresses, names and times are not defaults: whoever stores the object assigns them.
+/// Addresses, names and times are not defaults: the API assigns them when it stores the object.
 pub fn apply(kind: &Kind, value: &mut Value) {
     strict::strip_nulls_of(kind, value);
     if value.is_object() {

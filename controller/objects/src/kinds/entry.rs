@@ -49,7 +49,7 @@ pub struct Entry {
     pub returns_deleted: bool,
     /// Fields of the stored object by which it may be selected, besides name and namespace.
     pub fields: &'static [&'static str],
-    /// What nobody does with such objects yet; every write is answered with it as a warning. Empty when all is done.
+    /// What no planner does with such objects yet; every write is answered with it as a warning. Empty when all is done.
     pub idle: &'static str,
     /// Its fields, as an OpenAPI schema, where the table of Kubernetes' types has none of this name.
     pub structure: Option<fn() -> Value>,
@@ -57,7 +57,7 @@ pub struct Entry {
     pub defaults: fn(&mut Value),
     /// Adapts a changed object that a client built on the stored one (before `defaults`).
     pub adapt: fn(&Value, &mut Value),
-    /// Whether an object is somebody else's to act upon: what Warren refuses is then only warned of.
+    /// Whether another controller acts upon an object: what Warren refuses is then only warned of.
     pub is_of_others: fn(&Value) -> bool,
     /// How names of this kind are spelt.
     pub name: validate::NameRule,

@@ -134,7 +134,7 @@ pub struct Kind {
     pub returns_deleted: bool,
     /// Fields of the stored object by which it may be selected, besides name and namespace.
     pub fields: Vec<Text>,
-    /// What nobody does with such objects yet; every write is answered with it as a warning. Empty when all is done.
+    /// What no planner does with such objects yet; every write is answered with it as a warning. Empty when all is done.
     pub idle: &'static str,
     rules: Rules,
     /// What is to be said to clients about its fields, found when it is first asked for.
@@ -319,7 +319,7 @@ impl Kind {
         }
     }
 
-    /// Whether an object is somebody else's to act upon.
+    /// Whether another controller acts upon an object.
     pub(crate) fn is_of_others(&self, value: &Value) -> bool {
         match &self.rules {
             Rules::BuiltIn(BuiltIn { stored: entry, .. }) => (entry.is_of_others)(value),

@@ -1,4 +1,4 @@
-//! The one interface to what a value may be, whoever made the schema: the table of Kubernetes' API types, or the
+//! The one interface to what a value may be, wherever its schema comes from: the table of Kubernetes' API types, or the
 //! OpenAPI schema of a custom resource ([`Structural`]).
 
 use super::{Apply, Field, Message, Patch, Type, structural::Structural};

@@ -11,7 +11,7 @@ use super::{Budget, Decoded, Fault, note_duplicate};
 pub fn json(text: &[u8]) -> Result<Decoded, Fault> {
     let mut reader = Reader::default();
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let read = Place(&mut reader).deserialize(&mut deserializer);
+    let read = ValueSeed(&mut reader).deserialize(&mut deserializer);
     match read.and_then(|value| deserializer.end().map(|()| value)) {
         Ok(value) => Ok(Decoded { value, duplicates: reader.duplicates }),
         Err(error) if reader.budget.exceeded => Err(Fault::TooLarge(without_place(&error))),
@@ -34,9 +34,9 @@ struct Reader {
 }
 
 /// Where in the text we are.
-struct Place<'a>(&'a mut Reader);
+struct ValueSeed<'a>(&'a mut Reader);
 
-impl<'de> DeserializeSeed<'de> for Place<'_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -45,7 +45,7 @@ impl<'de> DeserializeSeed<'de> for Place<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Place<'_> {
+impl<'de> Visitor<'de> for ValueSeed<'_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for Place<'_> {
         let mut out = Vec::new();
         loop {
             reader.path.push_str(&format!("[{}]", out.len()));
-            let item = items.next_element_seed(Place(reader))?;
+            let item = items.next_element_seed(ValueSeed(reader))?;
             reader.path.truncate(length);
             match item {
                 Some(item) => {
@@ -108,7 +108,7 @@ impl<'de> Visitor<'de> for Place<'_> {
             if out.contains_key(&key) {
                 note_duplicate(&mut reader.duplicates, &reader.path);
             }
-            let value = entries.next_value_seed(Place(reader))?;
+            let value = entries.next_value_seed(ValueSeed(reader))?;
             reader.path.truncate(length);
             out.insert(key, value);
         }

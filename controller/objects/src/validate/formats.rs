@@ -196,7 +196,7 @@ pub(crate) fn ip(text: &str) -> Vec<String> {
     if text.parse::<IpAddr>().is_ok() { Vec::new() } else { vec![IP.to_owned()] }
 }
 
-/// An IP address to which somebody may be sent: none of the machine that sends, of its link or of many.
+/// An IP address to which clients may be sent: none of the machine that sends, of its link or of many.
 ///
 /// Source: the rules of Kubernetes for endpoints, and beyond them all of multicast and the broadcast address, which lead
 /// to no one endpoint either.

@@ -1,4 +1,4 @@
-//! The rules of questions about who somebody is, and what they may.
+//! The rules of questions about who a user is, and what they may do.
 
 use serde_json::Value;
 

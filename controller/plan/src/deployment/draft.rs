@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
         self.deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true)
     }
 
-    /// Takes sets that match and are nobody's; the next pass counts them.
+    /// Takes sets that match and have no controller; the next pass counts them.
     pub(super) fn adopts(&mut self) -> bool {
         if !self.adoptions.is_empty() {
             self.why("adopt replica sets".to_owned());

@@ -9,7 +9,7 @@ use super::{
     number, rolling,
     status::progress,
 };
-use crate::{object, views::By};
+use crate::{indexes::By, object};
 use warren_vocabulary::resources::REPLICASETS;
 
 /// Annotations that belong to the deployment or the set alone.
@@ -126,7 +126,7 @@ fn is_refused(draft: &mut Draft<'_>) -> bool {
 }
 
 fn owner_lives(draft: &Draft<'_>, uid: &str) -> bool {
-    draft.view.views.any(By::Deployment, uid)
+    draft.view.indexes.any(By::Deployment, uid)
 }
 
 /// The template as text that is equal for equal templates, whatever their hash label.

@@ -2,33 +2,33 @@
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Taint, Toleration};
 
-use super::Place;
+use super::Candidate;
 use crate::{
+    indexes::PodRequest,
     node_lifecycle::tolerates,
     object, selector,
     view::{PodView, Typed},
-    views::Wish,
 };
 
 /// Whether the pod may run here.
-pub(super) fn fits(place: &Place<'_>, pod: &PodView<'_>, wish: &Wish) -> bool {
-    let mut lacking = wish.requested.lacking(&place.seat.used, &place.seat.allocatable);
-    lacking.next().is_none() && node_obstacle(place, pod).is_none()
+pub(super) fn fits(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> bool {
+    let mut lacking = request.requested.lacking(&candidate.info.used, &candidate.info.allocatable);
+    lacking.next().is_none() && node_obstacle(candidate, pod).is_none()
 }
 
 /// Why the pod may not run here; empty when it may.
-pub(super) fn obstacles(place: &Place<'_>, pod: &PodView<'_>, wish: &Wish) -> Vec<String> {
-    if let Some(reason) = node_obstacle(place, pod) {
+pub(super) fn obstacles(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> Vec<String> {
+    if let Some(reason) = node_obstacle(candidate, pod) {
         return vec![reason];
     }
-    let lacking = wish.requested.lacking(&place.seat.used, &place.seat.allocatable);
+    let lacking = request.requested.lacking(&candidate.info.used, &candidate.info.allocatable);
     lacking
         .map(|name| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
         .collect()
 }
 
-fn node_obstacle(place: &Place<'_>, pod: &PodView<'_>) -> Option<String> {
-    let node = &place.node;
+fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<String> {
+    let node = &candidate.node;
     let spec = node.spec.as_ref();
     let tolerations = tolerations(pod);
     let unschedulable = "node.kubernetes.io/unschedulable";
@@ -44,13 +44,13 @@ fn node_obstacle(place: &Place<'_>, pod: &PodView<'_>) -> Option<String> {
         return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key));
     }
     let ready = object::condition(&node.object.value, "Ready").is_some_and(|ready| ready["status"] == "True");
-    if !ready || !place.alive {
+    if !ready || !candidate.alive {
         return Some("node(s) were not ready".to_owned());
     }
     if !selected(node, pod) {
         return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
-    place.seat.cidr.is_none().then(|| "node(s) had no place in the overlay".to_owned())
+    candidate.info.cidr.is_none().then(|| "node(s) had no place in the overlay".to_owned())
 }
 
 /// How many taints ask, without force, to keep the pod away.

@@ -13,7 +13,7 @@ use warren_netd_plan::{
     reading::{Change, Reader},
     routes::{self, RouteChange, Via},
     services::{self, Tables},
-    world::{Network, World},
+    world::{DesiredNetwork, Network},
     zone::{self, Zone},
 };
 use warren_proto::{
@@ -46,7 +46,7 @@ struct Settled {
 #[derive(Default)]
 pub(crate) struct Member {
     reader: Reader,
-    pub(crate) world: World,
+    pub(crate) world: DesiredNetwork,
     written: Written,
     settled: Option<Settled>,
     pub(crate) kernel: Kernel,
@@ -140,7 +140,7 @@ impl Member {
 
     /// That all is as it would be if it had been read and planned afresh.
     pub(crate) fn check(&self, items: &Items, pods: &BTreeMap<Ipv4Addr, u32>) {
-        let world = World::read(items).0;
+        let world = DesiredNetwork::read(items).0;
         assert_eq!(self.world, world);
         let Some(network) = &world.network else { return };
         let settled = self.settled.as_ref().expect("a place is enough");
@@ -196,6 +196,6 @@ pub(crate) fn peer(name: &str, key: u16, network: u16, place: u8) -> Item {
     })
 }
 
-pub(crate) fn network_of(world: &World) -> &Network {
+pub(crate) fn network_of(world: &DesiredNetwork) -> &Network {
     world.network.as_ref().expect("it has a place")
 }

@@ -62,7 +62,7 @@ fn a_change_costs_what_it_changes_and_many_are_folded_into_the_base() {
         let keeper = Keeper::new(file.clone(), None);
         let peer = |n| Item::Peer(Peer { name: format!("node-{n}"), ..Peer::default() });
         let items = (0..members).map(|n| (format!("peer/{n:04}"), peer(n))).collect();
-        let mut state = State { cursor: Cursor { epoch: 1, revision: 1 }, items };
+        let mut state = FeedState { cursor: Cursor { epoch: 1, revision: 1 }, items };
         keeper.store(&state).expect("written");
         let base = length(&file);
         let (mut before, mut bases, mut cost) = (base, 1, 0);
@@ -143,7 +143,7 @@ fn a_crash_between_a_change_and_its_compaction_loses_nothing() {
     let disk = tempfile::tempdir().expect("a directory");
     let file = disk.path().join("netd.bin");
     let keeper = Keeper::new(file.clone(), None);
-    let mut state = State { cursor: Cursor { epoch: 1, revision: 1 }, items: Items::new() };
+    let mut state = FeedState { cursor: Cursor { epoch: 1, revision: 1 }, items: Items::new() };
     let mut last = 0;
     loop {
         state.cursor.revision += 1;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::engine::Engine;
+use crate::state::ApiState;
 
 #[tokio::test]
 async fn the_server_sets_uid_time_revision_generation_and_namespace() {
@@ -102,15 +102,15 @@ async fn a_generated_name_ends_with_five_letters_of_the_alphabet() {
 
 /// A server whose generated names end as told.
 fn naming(server: &Server, suffix: fn() -> String) -> Server {
-    let mut engine = Engine::new(Api {
+    let mut api = ApiState::new(Api {
         store: Arc::clone(&server.store) as Arc<dyn Store>,
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),
         gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
         connections: tokio_util::task::TaskTracker::new(),
     });
-    engine.suffix = suffix;
-    let router = Router::new().fallback(crate::server::handle).with_state(Arc::new(engine));
+    api.suffix = suffix;
+    let router = Router::new().fallback(crate::server::handle).with_state(Arc::new(api));
     Server { router, store: Arc::clone(&server.store), directory: tempfile::tempdir().unwrap() }
 }
 

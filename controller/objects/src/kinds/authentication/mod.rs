@@ -1,4 +1,4 @@
-//! The group `authentication.k8s.io`: who somebody is. Questions, answered and not kept.
+//! The group `authentication.k8s.io`: who a user is. Questions, answered and not kept.
 
 mod self_subject_review;
 mod token_review;

@@ -1,4 +1,4 @@
-//! The group `authorization.k8s.io`: what somebody may do. Questions, answered and not kept.
+//! The group `authorization.k8s.io`: what a user may do. Questions, answered and not kept.
 
 mod local_subject_access_review;
 mod self_subject_access_review;

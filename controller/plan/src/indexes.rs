@@ -5,7 +5,7 @@
 //! from nothing.
 
 mod facts;
-mod seats;
+mod node_info;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,8 +19,8 @@ use warren_state::{Difference, Key, Object};
 
 use crate::{Problem, garbage::circles, memory::lowest, object, outcome::Outcome, selector::Labels};
 use facts::{Fact, Facts};
-pub(crate) use facts::{Rank, owners_matter, pair, rank, wants_place};
-pub(crate) use seats::{Amounts, Seat, Wish};
+pub(crate) use facts::{Rank, owners_matter, pair, rank, wants_binding};
+pub(crate) use node_info::{Amounts, NodeInfo, PodRequest};
 use warren_vocabulary::{guard, guard::Failure};
 
 /// What objects are grouped by.
@@ -69,14 +69,14 @@ pub(crate) enum By {
 }
 
 /// An object's place in an index: what it is grouped by, the group, its key.
-type Place = (By, Arc<str>, Key);
+type IndexKey = (By, Arc<str>, Key);
 
 /// The indexes.
 #[derive(Default)]
-pub(crate) struct Views {
-    groups: BTreeMap<Place, Arc<Object>>,
+pub(crate) struct Indexes {
+    groups: BTreeMap<IndexKey, Arc<Object>>,
     /// What each node offers and who is on it.
-    pub(crate) seats: BTreeMap<Arc<str>, Seat>,
+    pub(crate) node_infos: BTreeMap<Arc<str>, NodeInfo>,
     /// Pods that want a node or an address, in the order in which they get one.
     pub(crate) waiting: BTreeMap<Rank, Arc<Object>>,
     /// When events expire.
@@ -102,7 +102,7 @@ enum Malformed {
     Failure(Failure),
 }
 
-impl Views {
+impl Indexes {
     /// Takes out what an object was, and puts in what it is.
     pub(crate) fn apply(&mut self, difference: &Difference, outcome: &mut Outcome<'_>) {
         if let Some(previous) = &difference.previous {
@@ -125,10 +125,10 @@ impl Views {
                 Fact::Mentioned(address) => count_down(&mut self.mentioned, &address),
                 Fact::Node(_) => {
                     self.nodes = self.nodes.saturating_sub(1);
-                    self.seat(&object.key.name, |seat| seat.node = None);
+                    self.info(&object.key.name, |info| info.node = None);
                 }
-                Fact::Member(_) => self.seat(&object.key.name, |seat| seat.cidr = None),
-                Fact::Seated(node, wish) => self.seat(&node, |seat| seat.leave(&wish)),
+                Fact::Member(_) => self.info(&object.key.name, |info| info.cidr = None),
+                Fact::Bound(node, request) => self.info(&node, |info| info.remove_pod(&request)),
                 Fact::Circle => self.circles_are_old = true,
             }
         }
@@ -150,22 +150,22 @@ impl Views {
                 Fact::Mentioned(address) => *self.mentioned.entry(address).or_default() += 1,
                 Fact::Node(offer) => {
                     self.nodes = self.nodes.saturating_add(1);
-                    self.seat(&object.key.name, |seat| {
-                        (seat.node, seat.allocatable) = (Some(Arc::clone(object)), offer);
+                    self.info(&object.key.name, |info| {
+                        (info.node, info.allocatable) = (Some(Arc::clone(object)), offer);
                     });
                 }
-                Fact::Member(cidr) => self.seat(&object.key.name, |seat| seat.cidr = Some(cidr)),
-                Fact::Seated(node, wish) => self.seat(&node, |seat| seat.sit(&wish)),
+                Fact::Member(cidr) => self.info(&object.key.name, |info| info.cidr = Some(cidr)),
+                Fact::Bound(node, request) => self.info(&node, |info| info.add_pod(&request)),
                 Fact::Circle => self.circles_are_old = true,
             }
         }
     }
 
-    fn seat(&mut self, node: &Arc<str>, change: impl FnOnce(&mut Seat)) {
-        let seat = self.seats.entry(Arc::clone(node)).or_default();
-        change(seat);
-        if seat.is_empty() {
-            self.seats.remove(node);
+    fn info(&mut self, node: &Arc<str>, change: impl FnOnce(&mut NodeInfo)) {
+        let info = self.node_infos.entry(Arc::clone(node)).or_default();
+        change(info);
+        if info.is_empty() {
+            self.node_infos.remove(node);
         }
     }
 
@@ -219,7 +219,7 @@ impl Views {
 
     /// Whether a node of this name is there and can be read.
     pub(crate) fn has_node(&self, name: &str) -> bool {
-        self.seats.get(name).is_some_and(|seat| seat.node.is_some())
+        self.node_infos.get(name).is_some_and(|info| info.node.is_some())
     }
 
     /// What cannot be read.

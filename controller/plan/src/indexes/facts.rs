@@ -14,7 +14,7 @@ use k8s_openapi::{
 use warren_proto::vocabulary::PodCidr;
 use warren_state::{Key, Object};
 
-use super::{Amounts, By, Malformed, Wish};
+use super::{Amounts, By, Malformed, PodRequest};
 use crate::{
     Problem, endpoints, failures, garbage,
     object::{self, is_deleting},
@@ -43,7 +43,7 @@ pub(super) enum Fact {
     /// A member, and its addresses.
     Member(PodCidr),
     /// A pod on a node.
-    Seated(Arc<str>, Box<Wish>),
+    Bound(Arc<str>, Box<PodRequest>),
     /// It is part of what circles of owners are found in.
     Circle,
 }
@@ -137,12 +137,12 @@ fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
     }
     if let Some(node) = pod.node() {
         facts.group(By::PodNode, node);
-        facts.all.push(Fact::Seated(node.into(), Box::new(Wish::new(pod))));
+        facts.all.push(Fact::Bound(node.into(), Box::new(PodRequest::new(pod))));
     }
     if termination::is_waiting(pod) {
         facts.group(By::Stopping, namespace);
     }
-    if wants_place(pod) {
+    if wants_binding(pod) {
         facts.all.push(Fact::Waiting(rank(pod)));
     }
 }
@@ -154,7 +154,7 @@ pub(crate) fn rank(pod: &PodView<'_>) -> Rank {
 }
 
 /// Whether it is for us to give a pod a node, or an address on the node that it has.
-pub(crate) fn wants_place(pod: &PodView<'_>) -> bool {
+pub(crate) fn wants_binding(pod: &PodView<'_>) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let name = spec.scheduler_name.as_deref();
     let ours = name.is_none_or(|name| name.is_empty() || name == crate::schedule::COMPONENT);
@@ -203,7 +203,7 @@ fn of_namespace(namespace: &Typed<'_, Namespace>, facts: &mut Facts) {
     }
 }
 
-/// A slice that cannot be read is somebody else's matter: it is told by who compiles it.
+/// A slice that cannot be read is told by the compiler.
 fn of_slice(object: &Arc<Object>, facts: &mut Facts) {
     let Ok(slice) = object.typed::<EndpointSlice>() else { return };
     let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);

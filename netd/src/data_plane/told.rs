@@ -8,10 +8,10 @@ use std::{
 
 use warren_proto::control;
 
-use super::{AttachFailure, ECHO_PATIENCE, Engine};
+use super::{AttachFailure, DataPlane, ECHO_PATIENCE};
 use crate::{kernel::ping, tunnel};
 
-impl Engine {
+impl DataPlane {
     /// Round trips to the peers' overlay addresses; also makes the tunnel agree on keys with new peers.
     pub async fn round_trips(&self) -> BTreeMap<Ipv4Addr, Duration> {
         let (source, addresses) = {

@@ -3,8 +3,8 @@
 //! One lock serialises passes and pods' attachments. Nothing is undone at the end: the data plane outlives
 //! this process, and the next one adopts what it finds.
 //!
-//! A whole pass looks at the kernel and plans for everything ([`Engine::enforce`]). While all is in force, a change is
-//! planned for what it touches alone ([`Engine::follow`]), from what was desired before.
+//! A whole pass looks at the kernel and plans for everything ([`DataPlane::enforce`]). While all is in force, a change is
+//! planned for what it touches alone ([`DataPlane::follow`]), from what was desired before.
 
 mod follow;
 mod told;
@@ -38,7 +38,7 @@ use crate::{
         zone::{self, Zone},
     },
     tunnel::{self, Backend, Tunnel, key},
-    world::{Network, World},
+    world::{DesiredNetwork, Network},
 };
 
 use self::follow::Settled;
@@ -66,7 +66,7 @@ pub struct Settings {
 }
 
 /// A member's network.
-pub struct Engine {
+pub struct DataPlane {
     settings: Settings,
     public_key: WireGuardKey,
     netlink: Netlink,
@@ -74,13 +74,13 @@ pub struct Engine {
     tunnel: Box<dyn Tunnel>,
     dns: DnsServer,
     guard: Guard,
-    state: Mutex<State>,
+    state: Mutex<DataPlaneState>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    world: World,
+struct DataPlaneState {
+    world: DesiredNetwork,
     /// How often another world was put in its place.
     replaced: u64,
     /// The kernel's service data as last seen or written; `None` when unknown.
@@ -120,7 +120,7 @@ impl From<kernel::Error> for AttachFailure {
     }
 }
 
-impl Engine {
+impl DataPlane {
     /// Opens everything in the calling thread's network namespace; what exists is adopted.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let key = key::PrivateKey::load_or_create(&settings.state_dir)?;
@@ -147,14 +147,14 @@ impl Engine {
             dns: DnsServer::start(settings.resolv_conf.clone(), settings.descriptors.clone())?,
             settings,
             tunnel,
-            state: Mutex::new(State { written, ..State::default() }),
+            state: Mutex::new(DataPlaneState { written, ..DataPlaneState::default() }),
             changed: Notify::new(),
         })
     }
 
     /// Puts `world` in force. `thorough` looks at everything in the kernel; otherwise what we wrote ourselves
     /// is trusted. Returns what failed; nothing means that the world is in force.
-    pub async fn enforce(&self, world: &World, thorough: bool) -> Vec<String> {
+    pub async fn enforce(&self, world: &DesiredNetwork, thorough: bool) -> Vec<String> {
         let mut state = self.state.lock().await;
         if state.world != *world {
             state.world = world.clone();
@@ -164,7 +164,7 @@ impl Engine {
         self.enforce_all(&mut state, thorough).await
     }
 
-    async fn enforce_all(&self, state: &mut State, thorough: bool) -> Vec<String> {
+    async fn enforce_all(&self, state: &mut DataPlaneState, thorough: bool) -> Vec<String> {
         state.settled = None;
         if thorough {
             state.tables = None;
@@ -180,7 +180,7 @@ impl Engine {
         self.end_pass(state, problems)
     }
 
-    fn end_pass(&self, state: &mut State, problems: Vec<String>) -> Vec<String> {
+    fn end_pass(&self, state: &mut DataPlaneState, problems: Vec<String>) -> Vec<String> {
         if !problems.is_empty() {
             tracing::warn!(
                 problems = problems.join("; "),
@@ -197,7 +197,7 @@ impl Engine {
     /// What is new comes first, what is old goes last: traffic always has a way.
     async fn enforce_network(
         &self,
-        state: &mut State,
+        state: &mut DataPlaneState,
         network: &Network,
         thorough: bool,
         problems: &mut Vec<String>,
@@ -227,13 +227,17 @@ impl Engine {
         Some(Place { network: network.clone(), tunnel: link?, pods })
     }
 
-    async fn plan_peers(&self, state: &State) -> Result<Vec<PeerChange>, tunnel::Error> {
+    async fn plan_peers(&self, state: &DataPlaneState) -> Result<Vec<PeerChange>, tunnel::Error> {
         let desired = Members::of(&state.world).desired();
         let observed = self.tunnel.peers().await?.into_iter().map(|(key, state)| (key, state.peer)).collect();
         Ok(peers::plan(&desired, &observed, &state.written))
     }
 
-    async fn change_peers(&self, state: &mut State, changes: Vec<PeerChange>) -> Result<(), tunnel::Error> {
+    async fn change_peers(
+        &self,
+        state: &mut DataPlaneState,
+        changes: Vec<PeerChange>,
+    ) -> Result<(), tunnel::Error> {
         for change in &changes {
             tracing::info!(change = %change, "changing the tunnel");
             self.tunnel.change(change).await?;
@@ -247,7 +251,7 @@ impl Engine {
     }
 
     /// After whole passes alone, since the file has all: who is killed before writes some endpoints once more.
-    fn save_written(&self, state: &mut State) {
+    fn save_written(&self, state: &mut DataPlaneState) {
         if std::mem::take(&mut state.unsaved) && self.tunnel.backend() == Backend::Kernel {
             written::store(&self.settings.state_dir, &state.written);
         }
@@ -266,7 +270,7 @@ impl Engine {
 
     async fn plan_routes(
         &self,
-        state: &State,
+        state: &DataPlaneState,
         network: &Network,
         link: u32,
         pods: &BTreeMap<Ipv4Addr, u32>,
@@ -285,7 +289,7 @@ impl Engine {
 
     async fn enforce_services(
         &self,
-        state: &mut State,
+        state: &mut DataPlaneState,
         network: &Network,
         pods: impl Iterator<Item = Ipv4Addr>,
         thorough: bool,
@@ -347,7 +351,11 @@ impl Engine {
         Ok(())
     }
 
-    async fn enforce_zone(&self, state: &mut State, network: &Network) -> Result<(), crate::dns::Error> {
+    async fn enforce_zone(
+        &self,
+        state: &mut DataPlaneState,
+        network: &Network,
+    ) -> Result<(), crate::dns::Error> {
         let zone = zone::plan(network, &state.world.services);
         if state.zone.as_ref() != Some(&zone) {
             state.zone = None;
@@ -393,7 +401,12 @@ impl Engine {
         Ok(self.netlink.attachments().await?.into_iter().map(|(attachment, _)| attachment).collect())
     }
 
-    async fn set_hairpin(&self, state: &mut State, pod: Ipv4Addr, wanted: bool) -> Result<(), kernel::Error> {
+    async fn set_hairpin(
+        &self,
+        state: &mut DataPlaneState,
+        pod: Ipv4Addr,
+        wanted: bool,
+    ) -> Result<(), kernel::Error> {
         // Without tables the next pass sets it from what is plugged in.
         let Some(tables) = &mut state.tables else { return Ok(()) };
         let mut changes = Changes::default();
@@ -416,7 +429,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until somebody may have damaged our rules: then a thorough pass is due.
+    /// Waits until another program may have damaged our rules: then a thorough pass is due.
     pub async fn damaged(&self) {
         self.guard.damaged().await;
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Engine, Network, Place, State, Tables, World, by_address, in_turn, note};
+use super::{DataPlane, DataPlaneState, DesiredNetwork, Network, Place, Tables, by_address, in_turn, note};
 use crate::{
     kernel,
     plan::{members::Members, ports::Ports, reading::Change, routes::RouteChange},
@@ -18,13 +18,13 @@ pub(super) struct Settled {
 
 impl Settled {
     /// Of a whole world that is in force; `None` without tables, which then are unknown.
-    pub(super) fn at(place: Place, world: &World, tables: Option<&Tables>) -> Option<Self> {
+    pub(super) fn at(place: Place, world: &DesiredNetwork, tables: Option<&Tables>) -> Option<Self> {
         let ports = Ports::of(world, tables?, place.network.dns_address);
         Some(Self { members: Members::of(world), ports, place })
     }
 }
 
-impl Engine {
+impl DataPlane {
     /// Changes the world in place and puts that in force, by a whole pass where that is needed. Returns what failed;
     /// nothing means that the world is in force.
     pub async fn follow(&self, change: Change) -> Vec<String> {
@@ -53,7 +53,7 @@ impl Engine {
     }
 
     /// Whether this is the world that is meant to be in force.
-    pub async fn holds(&self, world: &World) -> bool {
+    pub async fn holds(&self, world: &DesiredNetwork) -> bool {
         self.state.lock().await.world == *world
     }
 
@@ -65,7 +65,7 @@ impl Engine {
     /// What is new comes first, what is old goes last, as in a whole pass. Returns whether that was enough.
     async fn follow_network(
         &self,
-        state: &mut State,
+        state: &mut DataPlaneState,
         settled: &mut Settled,
         before: &Change,
         problems: &mut Vec<String>,
@@ -95,7 +95,7 @@ impl Engine {
 
     async fn follow_services(
         &self,
-        state: &mut State,
+        state: &mut DataPlaneState,
         settled: &mut Settled,
         before: &Change,
     ) -> Result<(), kernel::Error> {
@@ -115,8 +115,8 @@ impl Engine {
         Ok(())
     }
 
-    fn follow_zone(&self, state: &mut State, before: &Change) {
-        let State { world, zone: Some(zone), .. } = state else { return };
+    fn follow_zone(&self, state: &mut DataPlaneState, before: &Change) {
+        let DataPlaneState { world, zone: Some(zone), .. } = state else { return };
         let mut names = BTreeSet::new();
         for (name, service) in &before.services {
             names.extend(zone.replace(name, service.as_ref(), world.services.get(name)));

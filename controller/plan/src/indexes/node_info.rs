@@ -25,7 +25,7 @@ pub(crate) struct Amounts(BTreeMap<Arc<str>, i128>);
 
 /// A node as far as pods need it: what it offers, and who is on it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seat {
+pub(crate) struct NodeInfo {
     /// The node, if it is there and can be read.
     pub(crate) node: Option<Arc<Object>>,
     /// The addresses of its pods, if its member is there.
@@ -42,39 +42,39 @@ pub(crate) struct Seat {
     pods: usize,
 }
 
-impl Seat {
+impl NodeInfo {
     pub(crate) fn is_empty(&self) -> bool {
         self.node.is_none() && self.cidr.is_none() && self.pods == 0
     }
 
     /// A pod is on the node.
-    pub(crate) fn sit(&mut self, wish: &Wish) {
+    pub(crate) fn add_pod(&mut self, request: &PodRequest) {
         self.pods = self.pods.saturating_add(1);
-        if let Some(address) = wish.address {
+        if let Some(address) = request.address {
             *self.addresses.entry(address).or_default() += 1;
         }
-        if wish.ended {
+        if request.ended {
             return;
         }
-        self.used.add(&wish.requested);
-        self.assumed.add(&wish.assumed);
-        if let Some(owner) = wish.owner.as_ref().filter(|_| wish.active) {
+        self.used.add(&request.requested);
+        self.assumed.add(&request.assumed);
+        if let Some(owner) = request.owner.as_ref().filter(|_| request.active) {
             *self.owners.entry(Arc::clone(owner)).or_default() += 1;
         }
     }
 
     /// A pod is on the node no longer.
-    pub(crate) fn leave(&mut self, wish: &Wish) {
+    pub(crate) fn remove_pod(&mut self, request: &PodRequest) {
         self.pods = self.pods.saturating_sub(1);
-        if let Some(address) = wish.address {
+        if let Some(address) = request.address {
             super::count_down(&mut self.addresses, &address);
         }
-        if wish.ended {
+        if request.ended {
             return;
         }
-        self.used.take_away(&wish.requested);
-        self.assumed.take_away(&wish.assumed);
-        if let Some(owner) = wish.owner.as_ref().filter(|_| wish.active)
+        self.used.take_away(&request.requested);
+        self.assumed.take_away(&request.assumed);
+        if let Some(owner) = request.owner.as_ref().filter(|_| request.active)
             && let Some(count) = self.owners.get_mut(owner)
         {
             *count = count.saturating_sub(1);
@@ -92,7 +92,7 @@ impl Seat {
 
 /// What a pod asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct PodRequest {
     pub(crate) requested: Amounts,
     pub(crate) assumed: Amounts,
     pub(crate) owner: Option<Arc<str>>,
@@ -102,14 +102,14 @@ pub(crate) struct Wish {
     ended: bool,
 }
 
-impl Wish {
+impl PodRequest {
     /// The same pod with an address.
     pub(crate) fn at(&self, address: Ipv4Addr) -> Self {
         Self { address: Some(address), ..self.clone() }
     }
 }
 
-impl Wish {
+impl PodRequest {
     pub(crate) fn new(pod: &PodView<'_>) -> Self {
         Self {
             requested: Amounts::requested(pod),

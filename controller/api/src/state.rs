@@ -18,11 +18,11 @@ use crate::{
     streams::Connections,
 };
 
-/// How often a write is tried again when somebody else wrote in between.
+/// How often a write is tried again when another author wrote in between.
 pub(crate) const ATTEMPTS: usize = 6;
 
 /// The API's state.
-pub(crate) struct Engine {
+pub(crate) struct ApiState {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) streams: Arc<dyn PodStreams>,
     pub(crate) observations: Arc<dyn Observations>,
@@ -36,7 +36,7 @@ pub(crate) struct Engine {
     pub(crate) connections: Connections,
 }
 
-impl Engine {
+impl ApiState {
     pub(crate) fn new(api: Api) -> Self {
         Self {
             store: api.store,
@@ -97,19 +97,19 @@ impl Engine {
 /// The state as a kind shows it: the store's, or what is made of it and of what members told, for one namespace
 /// (empty: for all).
 pub(crate) async fn shown(
-    engine: &Engine,
+    api: &ApiState,
     kind: &Kind,
     snapshot: Arc<Snapshot>,
     namespace: &str,
 ) -> Arc<Snapshot> {
     if kind.resource == endpoints::RESOURCE {
-        engine.removals.follow(&*engine.store, snapshot.revision).await;
-        let objects = endpoints::derive(&snapshot, &engine.removals, namespace);
+        api.removals.follow(&*api.store, snapshot.revision).await;
+        let objects = endpoints::derive(&snapshot, &api.removals, namespace);
         return Arc::new(Snapshot::from_objects(snapshot.revision, objects));
     }
     match derivation(kind) {
         Some(derive) => {
-            let objects = derive(&snapshot, &*engine.observations, namespace);
+            let objects = derive(&snapshot, &*api.observations, namespace);
             Arc::new(Snapshot::from_objects(snapshot.revision, objects))
         }
         None => snapshot,
