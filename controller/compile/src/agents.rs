@@ -1,7 +1,7 @@
 //! What agents are told: which pods a change concerns, and what becomes of those.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
 };
@@ -37,7 +37,7 @@ struct Pod {
 pub(super) struct Agents {
     pods: BTreeMap<Key, Pod>,
     by_node: BTreeMap<Arc<str>, BTreeSet<Key>>,
-    referring: HashMap<Key, BTreeSet<Key>>,
+    referring: BTreeMap<Key, BTreeSet<Key>>,
     /// Pods with variables for the services of their namespace, by age: a service concerns those that came after it.
     linked: BTreeMap<(Arc<str>, Created), BTreeSet<Key>>,
     touched: BTreeSet<Key>,

@@ -2,7 +2,7 @@
 //! those.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Traffic {
     slices: Slices,
     services: BTreeSet<Key>,
     ingresses: BTreeMap<Key, Ingress>,
-    leading: HashMap<Key, BTreeSet<Key>>,
+    leading: BTreeMap<Key, BTreeSet<Key>>,
     touched: BTreeSet<Key>,
     /// What all Ingresses would name, and which of them would name more than one may.
     endpoints: usize,

@@ -1,7 +1,7 @@
 //! Every kind that is served at some moment: the built-in ones, and those that users defined.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
@@ -19,7 +19,7 @@ const MOST_DEFINITIONS: usize = 2_000;
 pub struct Registry {
     kinds: Vec<Arc<Kind>>,
     /// Where in the list the version of a resource is that is stored.
-    stored: HashMap<Text, usize>,
+    stored: BTreeMap<Text, usize>,
     /// What it was made of: the definitions' names and revisions.
     made_of: Vec<(Arc<str>, u64)>,
     faults: Vec<(Arc<str>, String)>,

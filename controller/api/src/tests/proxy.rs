@@ -109,7 +109,7 @@ async fn what_leads_elsewhere_in_the_pod_leads_there_behind_the_proxy() {
     let server = with_web().await;
     let answer = server.get(&format!("{POD}/move")).await;
     assert_eq!(
-        (answer.code, &*answer.headers["location"].to_str().unwrap()),
+        (answer.code, answer.headers["location"].to_str().unwrap()),
         (StatusCode::FOUND, &*format!("{POD}/there?x=1"))
     );
     let answer = server.get(&format!("{POD}?a=b")).await;

@@ -35,7 +35,6 @@ fn any_port() -> impl Strategy<Value = control::ServicePort> {
             protocol: protocol.into(),
             port,
             endpoints,
-            ..control::ServicePort::default()
         },
     )
 }

@@ -192,7 +192,6 @@ pub(crate) fn peer(name: &str, key: u16, network: u16, place: u8) -> Item {
         endpoint: if place == 0 { String::new() } else { format!("192.0.2.{place}:51820") },
         pod_cidr: format!("10.{}.{below}.0/24", 42 + above),
         address: format!("10.{}.{below}.1", 42 + above),
-        ..control::Peer::default()
     })
 }
 

@@ -66,7 +66,6 @@ fn service(n: u16, pods: u8) -> Item {
         protocol: "TCP".into(),
         port: 80,
         endpoints: endpoints.collect(),
-        ..control::ServicePort::default()
     };
     Item::Service(control::Service {
         namespace: "default".into(),
