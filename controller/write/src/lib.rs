@@ -9,7 +9,7 @@
 //!
 //! A decision depends on the intent and the snapshot alone, besides service addresses: those that other requests have
 //! chosen and not committed yet are avoided. Internal resources (`*.warren.internal`) have no rules of the API: the gate
-//! lets everybody but clients write them. What is special about a kind is in [`kinds`]' table of hooks.
+//! lets everybody but clients write them. What is special about a kind is in `kinds`' table of hooks.
 
 pub mod chain;
 pub mod deletion;
