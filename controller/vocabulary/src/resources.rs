@@ -22,6 +22,16 @@ pub const EVENTS: &str = "events";
 pub const DEPLOYMENTS: &str = "deployments.apps";
 /// Replica sets.
 pub const REPLICASETS: &str = "replicasets.apps";
+/// Replication controllers.
+pub const REPLICATIONCONTROLLERS: &str = "replicationcontrollers";
+/// Stateful sets.
+pub const STATEFULSETS: &str = "statefulsets.apps";
+/// Daemon sets.
+pub const DAEMONSETS: &str = "daemonsets.apps";
+/// Controller revisions: the templates that a stateful set or a daemon set has had.
+pub const CONTROLLERREVISIONS: &str = "controllerrevisions.apps";
+/// Claims of persistent volumes.
+pub const PERSISTENTVOLUMECLAIMS: &str = "persistentvolumeclaims";
 /// Endpoint slices.
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet},
-        core::v1::{Namespace, Node, Service},
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        core::v1::{Namespace, Node, ReplicationController, Service},
         discovery::v1::EndpointSlice,
     },
     serde::de::DeserializeOwned,
@@ -25,7 +25,8 @@ use crate::{
 use warren_vocabulary::{
     member::Member,
     resources::{
-        DEPLOYMENTS, ENDPOINTSLICES, EVENTS, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES,
+        CONTROLLERREVISIONS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, MEMBERS, NAMESPACES, NODES,
+        PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
     },
 };
 
@@ -86,6 +87,25 @@ pub(super) fn of(object: &Arc<Object>) -> Facts {
             let deployment: Option<Typed<'_, Deployment>> = facts.typed(object);
             deployment.into_iter().for_each(|deployment| facts.group(By::Deployment, deployment.uid()));
         }
+        REPLICATIONCONTROLLERS => {
+            let set: Option<Typed<'_, ReplicationController>> = facts.typed(object);
+            let wanted = set.as_ref().and_then(|set| set.spec.as_ref()?.selector.as_ref());
+            set.iter().for_each(|_| selecting(object, wanted, &mut facts));
+        }
+        STATEFULSETS => {
+            let set: Option<Typed<'_, StatefulSet>> = facts.typed(object);
+            let wanted = set.as_ref().and_then(|set| set.spec.as_ref()?.selector.match_labels.as_ref());
+            set.iter().for_each(|_| selecting(object, wanted, &mut facts));
+        }
+        DAEMONSETS => {
+            let set: Option<Typed<'_, DaemonSet>> = facts.typed(object);
+            let wanted = set.as_ref().and_then(|set| set.spec.as_ref()?.selector.match_labels.as_ref());
+            set.iter().for_each(|_| selecting(object, wanted, &mut facts));
+        }
+        CONTROLLERREVISIONS => match object::controller_uid(object) {
+            Some(uid) => facts.group(By::RevisionController, uid),
+            None => facts.group(By::RevisionNamespace, &object.key.namespace),
+        },
         SERVICES => of_service(object, &mut facts),
         NODES => facts.typed(object).into_iter().for_each(|node| of_node(&node, &mut facts)),
         NAMESPACES => facts.typed(object).into_iter().for_each(|name| of_namespace(&name, &mut facts)),
@@ -168,7 +188,12 @@ fn of_set(set: &Typed<'_, ReplicaSet>, facts: &mut Facts) {
         None => facts.group(By::SetNamespace, set.namespace()),
     }
     let wanted = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
-    facts.group(By::SetSelector, &first_pair(set.namespace(), wanted));
+    selecting(set.object, wanted, facts);
+}
+
+/// A set may adopt pods.
+fn selecting(set: &Object, wanted: Option<&Labels>, facts: &mut Facts) {
+    facts.group(By::SetSelector, &first_pair(&set.key.namespace, wanted));
 }
 
 fn of_service(object: &Arc<Object>, facts: &mut Facts) {

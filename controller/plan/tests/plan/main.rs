@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod circles;
+mod claims;
+mod daemon_sets;
 mod deployments;
 mod endpoints;
 mod extremes;
@@ -16,4 +18,7 @@ mod properties;
 mod quarantine;
 mod refusals;
 mod scheduling;
+mod set_properties;
+mod sets;
 mod slices;
+mod stateful_sets;

@@ -345,7 +345,12 @@ impl Model {
             return self.let_go(key);
         }
         let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
-        if is_ready(pod) || is_deleting(pod) || self.broken.is_some_and(|broken| image.contains(broken)) {
+        let ended = ["Failed", "Succeeded"].iter().any(|phase| pod["status"]["phase"] == **phase);
+        if ended
+            || is_ready(pod)
+            || is_deleting(pod)
+            || self.broken.is_some_and(|broken| image.contains(broken))
+        {
             return false;
         }
         self.set_ready(&key.clone());
