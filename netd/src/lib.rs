@@ -171,7 +171,7 @@ impl Reconciler {
     async fn pass(&self) -> Pass {
         let Some(state) = self.feed.current() else { return Pass::default() };
         let enforced = *self.enforced.lock();
-        let (world, unusable) = World::read(&state.items);
+        let (world, unusable) = World::read(state.items.iter());
         let unusable: BTreeSet<_> = unusable.iter().map(ToString::to_string).collect();
         let known = std::mem::replace(&mut *self.known.lock(), unusable.clone());
         for problem in unusable.difference(&known) {

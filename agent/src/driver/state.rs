@@ -11,6 +11,7 @@ use warren_proto::{
     control::{PodInstruction, PodStatus, feed_item::Item},
     vocabulary::PodUid,
 };
+use warren_runtime::items::Items;
 
 use super::{apply::Trouble, recall::Recall};
 use crate::{
@@ -71,7 +72,7 @@ impl State {
     }
 
     /// Takes the feed's items in. Unchanged instructions keep their identity.
-    pub(super) fn take_in(&mut self, items: &BTreeMap<String, Item>) {
+    pub(super) fn take_in(&mut self, items: &Items) {
         let mut pods = BTreeMap::new();
         let mut held = BTreeSet::new();
         self.refused.clear();

@@ -191,7 +191,7 @@ impl InForce {
         });
         self.certificates.publish(certificates);
         let mut rules = Rules::default();
-        for (key, item) in &state.items {
+        for (key, item) in state.items.iter() {
             match item {
                 Item::HttpRoute(rule) => rules.routes.push((key, rule)),
                 Item::BasicAuthentication(users) => drop(rules.users.insert(key, users)),

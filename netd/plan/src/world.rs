@@ -151,7 +151,7 @@ impl fmt::Display for Problem {
 
 impl World {
     /// Reads a feed's items; what cannot be used is returned as problems.
-    pub fn read(items: &BTreeMap<String, Item>) -> (Self, Vec<Problem>) {
+    pub fn read<'i>(items: impl IntoIterator<Item = (&'i String, &'i Item)>) -> (Self, Vec<Problem>) {
         let (mut world, mut problems) = (Self::default(), Vec::new());
         for (key, item) in items {
             let mut skipped = Vec::new();

@@ -326,7 +326,7 @@ impl Node {
     }
 
     fn publish(&self, revision: u64, items: BTreeMap<String, Item>) {
-        let state = State { cursor: Cursor { epoch: 1, revision }, items };
+        let state = State { cursor: Cursor { epoch: 1, revision }, items: items.into() };
         self.running().states.send_replace(Some(Arc::new(state)));
     }
 

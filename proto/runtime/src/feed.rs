@@ -1,7 +1,6 @@
 //! A consumer's view of the desired state: snapshot, marker, deltas; kept on disk, fenced by revision.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,23 +14,23 @@ use tokio_util::sync::CancellationToken;
 use warren_proto::{
     control::{
         Acknowledge, Consumer, FeedBatch, FeedItem, FeedRequest, Subscribe, control_client::ControlClient,
-        feed_item::Item, feed_request::Kind,
+        feed_request::Kind,
     },
     vocabulary::Cursor,
 };
 
-use crate::{connection::Controller, kept::Keeper, tasks::TaskSet};
+use crate::{connection::Controller, items::Items, kept::Keeper, tasks::TaskSet};
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
-/// A whole desired state.
+/// A whole desired state. A copy costs nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     /// Where in history it is.
     pub cursor: Cursor,
     /// Everything in the view, by key.
-    pub items: BTreeMap<String, Item>,
+    pub items: Items,
 }
 
 /// A handle on the feed; cheap to clone.
@@ -77,7 +76,7 @@ impl Feed {
         };
         let stop = tasks.stop().clone();
         tasks.spawn("feed", follower.run(stop.clone()));
-        tasks.spawn("feed-keeper", keep(keeper, states.clone(), stop.clone()));
+        tasks.spawn("feed-keeper", keep(Arc::new(keeper), states.clone(), stop.clone()));
         if matches!(consumer, Consumer::Agent | Consumer::Gateway) {
             tasks.spawn("certificate", controller.keep_certificate(stop));
         }
@@ -142,7 +141,8 @@ impl Follower {
         let mut client =
             ControlClient::new(self.controller.channel().await?).max_decoding_message_size(64 << 20);
         let (requests, outgoing) = mpsc::channel(4);
-        let accepted = self.publish.borrow().as_ref().map(|state| state.cursor).unwrap_or_default();
+        let known = self.publish.borrow().as_deref().cloned().unwrap_or_default();
+        let accepted = known.cursor;
         let subscribe =
             Subscribe { consumer: self.consumer.into(), epoch: accepted.epoch, revision: accepted.revision };
         requests.send(FeedRequest { kind: Some(Kind::Subscribe(subscribe)) }).await?;
@@ -150,7 +150,7 @@ impl Follower {
         tracing::info!(revision = accepted.revision, "following the feed");
         // What was said before belongs to the last connection.
         self.acknowledged.mark_unchanged();
-        let mut assembly = Assembly::new(accepted);
+        let mut assembly = Assembly { known: known.items, ..Assembly::new(accepted) };
         loop {
             tokio::select! {
                 batch = batches.message() => {
@@ -170,17 +170,19 @@ impl Follower {
     }
 }
 
-/// Turns batches into whole states. Pure.
+/// Turns batches into whole states, each made from the one before. Pure.
 struct Assembly {
     /// Nothing older is ever accepted.
     fence: Cursor,
     state: Option<State>,
-    arriving: BTreeMap<String, Item>,
+    /// What the consumer had before this connection.
+    known: Items,
+    arriving: Items,
 }
 
 impl Assembly {
     fn new(fence: Cursor) -> Self {
-        Self { fence, state: None, arriving: BTreeMap::new() }
+        Self { fence, state: None, known: Items::new(), arriving: Items::new() }
     }
 
     fn apply(&mut self, batch: FeedBatch) -> anyhow::Result<Option<State>> {
@@ -199,7 +201,10 @@ impl Assembly {
             if !batch.complete {
                 return Ok(None);
             }
-            self.state = Some(State { cursor, items: std::mem::take(&mut self.arriving) });
+            let before = self.state.as_ref().map_or(&self.known, |state| &state.items);
+            let items = before.become_like(&std::mem::take(&mut self.arriving));
+            self.known = Items::new();
+            self.state = Some(State { cursor, items });
         } else {
             let state = self.state.as_mut().context("the controller sent a change before the snapshot")?;
             state.items.extend(upserts);
@@ -215,7 +220,7 @@ impl Assembly {
 
 /// Writes the newest state to disk, off the path of the consumer.
 async fn keep(
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
     mut states: watch::Receiver<Option<Arc<State>>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -228,7 +233,7 @@ async fn keep(
             },
         }
         let Some(state) = states.borrow_and_update().clone() else { continue };
-        let keeper = keeper.clone();
+        let keeper = Arc::clone(&keeper);
         let written = tokio::task::spawn_blocking(move || keeper.store(&state)).await?;
         if let Err(error) = written {
             tracing::error!(
@@ -242,7 +247,7 @@ async fn keep(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warren_proto::control::Peer;
+    use warren_proto::control::{Peer, feed_item::Item};
 
     fn peer(name: &str) -> FeedItem {
         let peer = Peer { name: name.into(), ..Peer::default() };

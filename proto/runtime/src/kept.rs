@@ -7,9 +7,10 @@
 //!
 //! A member that restarts finds both. A machine that was rebooted has lost the key: its pods start from the kept
 //! state, except for containers that need a Secret, which wait for the controller and say so.
+//!
+//! The whole is written seldom: changes are appended to it ([`crate::journal`]).
 
 use std::{
-    collections::BTreeMap,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
@@ -19,6 +20,7 @@ use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305, XNonce,
     aead::{Aead as _, Payload},
 };
+use parking_lot::Mutex;
 use prost::Message as _;
 use warren_proto::{
     control::{
@@ -29,7 +31,12 @@ use warren_proto::{
 };
 use zeroize::Zeroizing;
 
-use crate::{feed::State, identity::write_private};
+use crate::{
+    feed::State,
+    identity::write_private,
+    items::{Difference, Items},
+    journal::{self, Journal, KeptChange},
+};
 
 const KEY_FILE: &str = ".feed.key";
 const BOUND_TO: &[u8] = b"warren kept feed";
@@ -39,10 +46,16 @@ const LOST_MESSAGE: &str = "the container needs a Secret; Secrets are kept in me
      restarted since: waiting for the controller to send them again";
 
 /// Where a state is kept, and the key to its secrets.
-#[derive(Clone)]
 pub(crate) struct Keeper {
     file: PathBuf,
     key: Zeroizing<[u8; 32]>,
+    /// What the file says; `None` where that is unknown, or not to be added to.
+    written: Mutex<Option<Written>>,
+}
+
+struct Written {
+    state: State,
+    journal: Journal,
 }
 
 impl Keeper {
@@ -59,52 +72,103 @@ impl Keeper {
                 })
                 .ok()
         });
-        Self { file, key: key.unwrap_or_else(|| Zeroizing::new(rand::random())) }
+        let key = key.unwrap_or_else(|| Zeroizing::new(rand::random()));
+        Self { file, key, written: Mutex::new(None) }
     }
 
+    /// Writes a state: what changed since the last one, or all of it where that is less.
     pub(crate) fn store(&self, state: &State) -> anyhow::Result<()> {
+        let mut written = self.written.lock();
+        if let Some(last) = written.as_mut().filter(|last| !last.journal.is_heavy()) {
+            match last.journal.append(&self.change(&last.state, state)) {
+                Ok(()) => {
+                    last.state.clone_from(state);
+                    return Ok(());
+                }
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "keeping the whole feed anew"),
+            }
+        }
+        // Until it is done the file is open to doubt.
+        *written = None;
         if let Some(directory) = self.file.parent() {
             std::fs::create_dir_all(directory)?;
         }
         let Cursor { epoch, revision } = state.cursor;
-        let (mut items, mut secret) = (Vec::with_capacity(state.items.len()), Vec::new());
-        for (key, item) in &state.items {
-            let blank = blanked(item);
-            if let Some(blank) = blank {
-                secret.push(FeedItem { key: key.clone(), item: Some(item.clone()) });
-                items.push(FeedItem { key: key.clone(), item: Some(blank) });
-            } else {
-                items.push(FeedItem { key: key.clone(), item: Some(item.clone()) });
-            }
-        }
-        let sealed = if secret.is_empty() {
-            Vec::new()
-        } else {
-            let whole = KeptFeed { epoch, revision, items: secret, sealed: Vec::new() };
-            self.seal(&Zeroizing::new(whole.encode_to_vec()))
-        };
-        write_private(&self.file, &KeptFeed { epoch, revision, items, sealed }.encode_to_vec())
+        let (items, sealed) = self.divide(state.cursor, state.items.iter());
+        let journal = Journal::begin(&self.file, &KeptFeed { epoch, revision, items, sealed })?;
+        *written = Some(Written { state: state.clone(), journal });
+        Ok(())
     }
 
+    /// Reads the last state that was written whole.
     pub(crate) fn load(&self) -> anyhow::Result<Option<State>> {
-        let bytes = match std::fs::read(&self.file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.file.display())),
-        };
-        let kept =
-            KeptFeed::decode(&bytes[..]).with_context(|| format!("{} is damaged", self.file.display()))?;
-        let entries = kept.items.into_iter().filter_map(|FeedItem { key, item }| Some((key, item?)));
-        let mut items: BTreeMap<String, Item> = entries.collect();
-        if !kept.sealed.is_empty() {
-            match self.open(&kept.sealed) {
-                Some(whole) => put_back(&mut items, whole),
-                None => tracing::warn!(
-                    "the key of kept Secrets is gone; what needs them waits for the controller"
-                ),
+        let Some(kept) = journal::read(&self.file)? else { return Ok(None) };
+        let KeptFeed { epoch, revision, items, sealed } = kept.base;
+        let mut state = State { cursor: Cursor { epoch, revision }, items: Items::new() };
+        let mut is_whole = self.take_in(&mut state.items, items, &sealed);
+        for KeptChange { epoch, revision, items, deletes, sealed } in kept.changes {
+            deletes.iter().for_each(|key| _ = state.items.remove(key));
+            is_whole &= self.take_in(&mut state.items, items, &sealed);
+            state.cursor = Cursor { epoch, revision };
+        }
+        if !is_whole {
+            tracing::warn!("the key of kept Secrets is gone; what needs them waits for the controller");
+        }
+        // What our key does not open is not to be added to: it would be missed again at each start.
+        let journal = kept.journal.filter(|_| is_whole);
+        *self.written.lock() = journal.map(|journal| Written { state: state.clone(), journal });
+        Ok(Some(state))
+    }
+
+    /// Puts items in; whether what was sealed of them could be opened.
+    fn take_in(&self, items: &mut Items, new: Vec<FeedItem>, sealed: &[u8]) -> bool {
+        items.extend(new.into_iter().filter_map(|FeedItem { key, item }| Some((key, item?))));
+        if sealed.is_empty() {
+            return true;
+        }
+        let opened = self.open(sealed);
+        let is_open = opened.is_some();
+        opened.into_iter().for_each(|whole| put_back(items, whole));
+        is_open
+    }
+
+    /// What leads from one state to the next.
+    fn change(&self, old: &State, new: &State) -> KeptChange {
+        let (mut upserts, mut deletes) = (Vec::new(), Vec::new());
+        for Difference { key, after, .. } in new.items.since(&old.items) {
+            match after {
+                Some(item) => upserts.push((key, item)),
+                None => deletes.push(key.clone()),
             }
         }
-        Ok(Some(State { cursor: Cursor { epoch: kept.epoch, revision: kept.revision }, items }))
+        let Cursor { epoch, revision } = new.cursor;
+        let (items, sealed) = self.divide(new.cursor, upserts.into_iter());
+        KeptChange { epoch, revision, items, deletes, sealed }
+    }
+
+    /// Items without what comes from Secrets, and, sealed, the whole of those that something was taken from.
+    fn divide<'i>(
+        &self,
+        at: Cursor,
+        items: impl Iterator<Item = (&'i String, &'i Item)>,
+    ) -> (Vec<FeedItem>, Vec<u8>) {
+        let (mut open, mut secret) = (Vec::new(), Vec::new());
+        for (key, item) in items {
+            let whole = || FeedItem { key: key.clone(), item: Some(item.clone()) };
+            match blanked(item) {
+                Some(blank) => {
+                    secret.push(whole());
+                    open.push(FeedItem { key: key.clone(), item: Some(blank) });
+                }
+                None => open.push(whole()),
+            }
+        }
+        if secret.is_empty() {
+            return (open, Vec::new());
+        }
+        let Cursor { epoch, revision } = at;
+        let whole = KeptFeed { epoch, revision, items: secret, sealed: Vec::new() };
+        (open, self.seal(&Zeroizing::new(whole.encode_to_vec())))
     }
 
     fn seal(&self, message: &[u8]) -> Vec<u8> {
@@ -142,7 +206,7 @@ fn key_in(directory: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
     Ok(key)
 }
 
-fn put_back(items: &mut BTreeMap<String, Item>, whole: KeptFeed) {
+fn put_back(items: &mut Items, whole: KeptFeed) {
     for FeedItem { key, item } in whole.items {
         let (Some(item), Some(place)) = (item, items.get_mut(&key)) else { continue };
         if blanked(&item).as_ref() == Some(place) {
@@ -199,14 +263,17 @@ fn blanked(item: &Item) -> Option<Item> {
 }
 
 #[cfg(test)]
+mod histories;
+
+#[cfg(test)]
 mod tests {
     use warren_proto::control::{EnvVar, File, Mount};
 
     use super::*;
 
-    const PLAIN: &str = "hunter2-in-the-clear";
+    pub(super) const PLAIN: &str = "hunter2-in-the-clear";
 
-    fn state() -> State {
+    pub(super) fn state() -> State {
         let env = |value: &str| vec![EnvVar { name: "A".into(), value: value.into() }];
         let plain = Container { name: "plain".into(), env: env("public"), ..Container::default() };
         let secret = Container {
@@ -232,7 +299,7 @@ mod tests {
         State { cursor: Cursor { epoch: 1, revision: 7 }, items: items.into() }
     }
 
-    fn pod<'a>(state: &'a State, uid: &str) -> &'a PodInstruction {
+    pub(super) fn pod<'a>(state: &'a State, uid: &str) -> &'a PodInstruction {
         match &state.items[&format!("pod/{uid}")] {
             Item::Pod(pod) => pod,
             other => panic!("{other:?}"),

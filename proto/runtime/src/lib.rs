@@ -11,6 +11,8 @@ pub mod descriptors;
 pub mod feed;
 pub mod heartbeat;
 pub mod identity;
+pub mod items;
+mod journal;
 mod kept;
 pub mod private;
 pub mod rate;

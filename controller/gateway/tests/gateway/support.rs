@@ -158,7 +158,10 @@ impl Gateway {
         let items = rules.into_iter().enumerate();
         let items = items.map(|(index, rule)| (format!("route/default/web/{index}"), Item::HttpRoute(rule)));
         let items: BTreeMap<_, _> = items.chain(others).collect();
-        self.states.send_replace(Some(Arc::new(State { cursor: Cursor { epoch: 1, revision }, items })));
+        self.states.send_replace(Some(Arc::new(State {
+            cursor: Cursor { epoch: 1, revision },
+            items: items.into(),
+        })));
         revision
     }
 
