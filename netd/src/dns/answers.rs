@@ -1,11 +1,12 @@
 //! The zone, in the form that answers are made of.
 
-use std::collections::HashMap;
+use std::{collections::BTreeSet, sync::Arc};
 
 use hickory_proto::rr::{
     LowerName, Name, RData, Record, RecordType,
     rdata::{A, CNAME, PTR, SOA, SRV, TXT},
 };
+use imbl::HashMap;
 use ipnet::Ipv4Net;
 
 use crate::{
@@ -33,11 +34,11 @@ pub(super) enum Answer {
     Circle,
 }
 
-/// All answers of one zone.
-#[derive(Default)]
+/// All answers of one zone. A copy costs nothing, and shares what does not change.
+#[derive(Clone, Default)]
 pub(super) struct Answers {
     origin: Option<LowerName>,
-    names: HashMap<LowerName, Vec<Record>>,
+    names: HashMap<LowerName, Arc<[Record]>>,
     /// Addresses whose reverse names are ours.
     networks: Vec<Ipv4Net>,
     authority: Option<Record>,
@@ -46,17 +47,34 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn new(zone: &Zone, network: &Network) -> Self {
         let Some(origin) = name(&zone.origin) else { return Self::default() };
-        let mut names = HashMap::with_capacity(zone.names.len());
-        for (owner, data) in &zone.names {
-            let Some(owner) = name(owner) else { continue };
-            let records = data.iter().filter_map(|data| record(&owner, data)).collect();
-            names.insert(LowerName::from(&owner), records);
-        }
-        Self {
+        let mut answers = Self {
             authority: authority(&origin),
             origin: Some(origin.into()),
-            names,
+            names: HashMap::new(),
             networks: vec![network.cluster_cidr, network.service_cidr],
+        };
+        answers.update(zone, zone.names.keys());
+        answers
+    }
+
+    /// The same with what `zone` says of some names.
+    pub(super) fn updated(&self, zone: &Zone, names: &BTreeSet<String>) -> Self {
+        let mut answers = self.clone();
+        answers.update(zone, names);
+        answers
+    }
+
+    fn update<'n>(&mut self, zone: &Zone, names: impl IntoIterator<Item = &'n String>) {
+        for text in names {
+            let Some(owner) = name(text) else { continue };
+            let key = LowerName::from(&owner);
+            match zone.names.get(text) {
+                Some(data) => {
+                    let records = data.iter().filter_map(|data| record(&owner, data)).collect();
+                    self.names.insert(key, records);
+                }
+                None => _ = self.names.remove(&key),
+            }
         }
     }
 

@@ -14,7 +14,7 @@ mod places;
 mod upstream;
 mod wire;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -87,6 +87,11 @@ impl DnsServer {
             answered.await.map_err(|_| Error::Gone)?
         };
         tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| Error::Gone)?
+    }
+
+    /// Answers with what `zone` says of some names from now on; of all others as before.
+    pub fn update(&self, zone: &Zone, names: &BTreeSet<String>) {
+        self.zone.store(Arc::new(self.zone.load().updated(zone, names)));
     }
 }
 
