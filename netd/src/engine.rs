@@ -2,19 +2,23 @@
 //!
 //! One lock serialises passes and pods' attachments. Nothing is undone at the end: the data plane outlives
 //! this process, and the next one adopts what it finds.
+//!
+//! A whole pass looks at the kernel and plans for everything ([`Engine::enforce`]). While all is in force, a change is
+//! planned for what it touches alone ([`Engine::follow`]), from what was desired before.
+
+mod follow;
+mod told;
+mod written;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tokio::sync::{Mutex, Notify};
-use warren_proto::{
-    control,
-    vocabulary::{PodUid, WireGuardKey},
-};
+use warren_proto::vocabulary::{PodUid, WireGuardKey};
 use warren_runtime::CancellationToken;
 use warren_runtime::descriptors::Descriptors;
 
@@ -22,26 +26,27 @@ use crate::{
     dns::DnsServer,
     guard::Guard,
     kernel::{
-        self, conntrack, links::Netlink, nftables::Ruleset, ping, pods::PlugError, skeleton::Skeleton, sysctl,
+        self, conntrack, links::Netlink, nftables::Ruleset, pods::PlugError, skeleton::Skeleton, sysctl,
     },
     plan::{
         attachments::Attachment,
         links::{self, DesiredLink},
-        peers::{self, DesiredPeer, PeerChange, Written},
+        members::{Members, Place},
+        peers::{self, PeerChange, Written},
         routes::{self, RouteChange},
         services::{self, Changes, Tables},
         zone::{self, Zone},
     },
     tunnel::{self, Backend, Tunnel, key},
-    world::{Network, Protocol, World},
+    world::{Network, World},
 };
+
+use self::follow::Settled;
 
 /// A whole attachment takes milliseconds; the agent need not wait longer than this.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long echoes from peers may take.
 const ECHO_PATIENCE: Duration = Duration::from_secs(1);
-/// Where the endpoints that were last written are kept, for a device that outlives us.
-const WRITTEN: &str = "wireguard.endpoints";
 
 /// Where and how a member's network is made.
 #[derive(Debug, Clone)]
@@ -76,11 +81,17 @@ pub struct Engine {
 #[derive(Default)]
 struct State {
     world: World,
+    /// How often another world was put in its place.
+    replaced: u64,
     /// The kernel's service data as last seen or written; `None` when unknown.
     tables: Option<Tables>,
     skeleton: Option<Skeleton>,
     zone: Option<Zone>,
     written: Written,
+    /// Whether the file says something else of them.
+    unsaved: bool,
+    /// What changes are planned from; `None` unless all of `world` is in force.
+    settled: Option<Settled>,
     problems: Vec<String>,
     /// Protocol families in which the kernel cannot keep the overlay's entrance.
     unfiltered: Vec<&'static str>,
@@ -124,7 +135,7 @@ impl Engine {
         let tunnel = tunnel::open(&options).await?;
         tracing::info!(backend = %tunnel.backend(), key = %public_key, mtu = settings.mtu, "the tunnel is open");
         let written = match tunnel.backend() {
-            Backend::Kernel => load_written(&settings.state_dir),
+            Backend::Kernel => written::load(&settings.state_dir),
             // The device is new: nothing was ever written to it.
             Backend::Userspace => Written::new(),
         };
@@ -145,18 +156,31 @@ impl Engine {
     /// is trusted. Returns what failed; nothing means that the world is in force.
     pub async fn enforce(&self, world: &World, thorough: bool) -> Vec<String> {
         let mut state = self.state.lock().await;
-        let state = &mut *state;
         if state.world != *world {
             state.world = world.clone();
+            state.replaced += 1;
             self.changed.notify_one();
         }
+        self.enforce_all(&mut state, thorough).await
+    }
+
+    async fn enforce_all(&self, state: &mut State, thorough: bool) -> Vec<String> {
+        state.settled = None;
         if thorough {
             state.tables = None;
         }
         let mut problems = Vec::new();
-        if let Some(network) = world.network.clone() {
-            self.enforce_network(state, &network, thorough, &mut problems).await;
+        if let Some(network) = state.world.network.clone() {
+            let place = self.enforce_network(state, &network, thorough, &mut problems).await;
+            if let (Some(place), true) = (place, problems.is_empty()) {
+                state.settled = Settled::at(place, &state.world, state.tables.as_ref());
+            }
         }
+        self.save_written(state);
+        self.end_pass(state, problems)
+    }
+
+    fn end_pass(&self, state: &mut State, problems: Vec<String>) -> Vec<String> {
         if !problems.is_empty() {
             tracing::warn!(
                 problems = problems.join("; "),
@@ -164,6 +188,7 @@ impl Engine {
             );
             // After a failure only the kernel knows what is there.
             state.tables = None;
+            state.settled = None;
         }
         state.problems.clone_from(&problems);
         problems
@@ -176,14 +201,10 @@ impl Engine {
         network: &Network,
         thorough: bool,
         problems: &mut Vec<String>,
-    ) {
+    ) -> Option<Place> {
         note(problems, sysctl::set("net/ipv4/ip_forward", "1"));
         let peers = note(problems, self.plan_peers(state).await).unwrap_or_default();
-        let (peers_gone, peers_new): (Vec<_>, Vec<_>) =
-            peers.into_iter().partition(|change| matches!(change, PeerChange::Remove { .. }));
-        // A network that moves to another key must leave its old peer first.
-        let moved = !peers_gone.is_empty() && !peers_new.is_empty();
-        let (first, last) = if moved { (peers_gone, peers_new) } else { (peers_new, peers_gone) };
+        let (first, last) = in_turn(peers);
         note(problems, self.change_peers(state, first).await);
         let link = note(problems, self.enforce_link(network).await);
         if thorough {
@@ -191,8 +212,7 @@ impl Engine {
             self.guard.mend(&self.settings.interface).await;
         }
         let pods = note(problems, self.netlink.attachments().await).unwrap_or_default();
-        let pods: BTreeMap<Ipv4Addr, u32> =
-            pods.into_iter().map(|(attachment, index)| (attachment.address, index)).collect();
+        let pods = by_address(pods);
         let routes = match link {
             Some(link) => note(problems, self.plan_routes(state, network, link, &pods).await),
             None => None,
@@ -204,18 +224,11 @@ impl Engine {
         note(problems, self.enforce_zone(state, network).await);
         note(problems, self.change_routes(routes_gone).await);
         note(problems, self.change_peers(state, last).await);
+        Some(Place { network: network.clone(), tunnel: link?, pods })
     }
 
     async fn plan_peers(&self, state: &State) -> Result<Vec<PeerChange>, tunnel::Error> {
-        let desired: BTreeMap<_, _> = state
-            .world
-            .peers
-            .iter()
-            .map(|(name, peer)| {
-                let allowed = BTreeSet::from([peer.pod_cidr.network()]);
-                (peer.key, DesiredPeer { name: name.to_string(), endpoint: peer.endpoint, allowed })
-            })
-            .collect();
+        let desired = Members::of(&state.world).desired();
         let observed = self.tunnel.peers().await?.into_iter().map(|(key, state)| (key, state.peer)).collect();
         Ok(peers::plan(&desired, &observed, &state.written))
     }
@@ -226,13 +239,18 @@ impl Engine {
             self.tunnel.change(change).await?;
             change.remember(&mut state.written);
         }
-        if !changes.is_empty() && self.tunnel.backend() == Backend::Kernel {
-            store_written(&self.settings.state_dir, &state.written);
-        }
         if !changes.is_empty() {
+            state.unsaved = true;
             self.changed.notify_one();
         }
         Ok(())
+    }
+
+    /// After whole passes alone, since the file has all: who is killed before writes some endpoints once more.
+    fn save_written(&self, state: &mut State) {
+        if std::mem::take(&mut state.unsaved) && self.tunnel.backend() == Backend::Kernel {
+            written::store(&self.settings.state_dir, &state.written);
+        }
     }
 
     async fn enforce_link(&self, network: &Network) -> Result<u32, kernel::Error> {
@@ -298,25 +316,34 @@ impl Engine {
             tracing::debug!(elements = changes.len(), "changing the service rules");
             self.ruleset.change(changes.clone()).await?;
         }
-        let udp_left = changes.slots_gone.iter().any(|(key, _)| key.protocol == Protocol::Udp);
-        if thorough || udp_left {
-            let forgotten = conntrack::forget_stale(network.service_cidr, &desired.targets()).await?;
+        let left = changes.left(old);
+        self.forget(network, &desired, thorough || left.flows, thorough || left.clients).await?;
+        state.skeleton = Some(skeleton);
+        state.tables = Some(desired);
+        Ok(())
+    }
+
+    /// Forgets who was sent to pods that left; a look now and then finds what came in between the change and this.
+    async fn forget(
+        &self,
+        network: &Network,
+        tables: &Tables,
+        flows: bool,
+        clients: bool,
+    ) -> Result<(), kernel::Error> {
+        if flows {
+            let forgotten = conntrack::forget_stale(network.service_cidr, tables).await?;
             if forgotten > 0 {
                 tracing::info!(flows = forgotten, "forgot UDP flows to pods that left");
             }
         }
-        // A client that was sent to a pod that leaves finds another one; a look now and then finds what came in
-        // between the change and this.
-        let sticky_left = |key: &services::ServiceKey| old.counts.get(key).is_some_and(|it| it.remembers());
-        let left = changes.slots_gone.iter().map(|(key, _)| key).chain(&changes.counts_gone);
-        if thorough || left.into_iter().any(sticky_left) {
-            let forgotten = self.ruleset.forget_clients(&desired).await?;
+        // A client that was sent to a pod that leaves finds another one.
+        if clients {
+            let forgotten = self.ruleset.forget_clients(tables).await?;
             if forgotten > 0 {
                 tracing::info!(clients = forgotten, "forgot clients of pods that left");
             }
         }
-        state.skeleton = Some(skeleton);
-        state.tables = Some(desired);
         Ok(())
     }
 
@@ -408,112 +435,17 @@ impl Engine {
     pub async fn failed(&self) -> tunnel::Error {
         self.tunnel.failed().await
     }
-
-    /// Round trips to the peers' overlay addresses; also makes the tunnel agree on keys with new peers.
-    pub async fn round_trips(&self) -> BTreeMap<Ipv4Addr, Duration> {
-        let (source, addresses) = {
-            let state = self.state.lock().await;
-            let Some(network) = &state.world.network else { return BTreeMap::new() };
-            (network.address, state.world.peers.values().map(|peer| peer.address).collect::<Vec<_>>())
-        };
-        let asking =
-            tokio::task::spawn_blocking(move || ping::round_trips(source, &addresses, ECHO_PATIENCE));
-        match asking.await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "cannot measure round trips");
-                BTreeMap::new()
-            }
-            Err(_) => BTreeMap::new(),
-        }
-    }
-
-    /// What the controller is told.
-    pub async fn report(
-        &self,
-        underlay: Option<IpAddr>,
-        round_trips: &BTreeMap<Ipv4Addr, Duration>,
-    ) -> Result<control::NetworkReport, tunnel::Error> {
-        let observed = self.tunnel.peers().await?;
-        let state = self.state.lock().await;
-        let peers = state.world.peers.iter().filter_map(|(name, peer)| {
-            let seen = observed.get(&peer.key)?;
-            let round_trip = round_trips.get(&peer.address);
-            Some(control::PeerReport {
-                name: name.to_string(),
-                handshake_age_seconds: seen.handshake_age.map(|age| age.as_secs()),
-                received_bytes: seen.received,
-                sent_bytes: seen.sent,
-                round_trip_micros: round_trip.map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX)),
-                endpoint: seen.peer.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
-            })
-        });
-        Ok(control::NetworkReport {
-            public_key: self.public_key.to_string(),
-            listen_port: u32::from(self.settings.port),
-            underlay_address: underlay.map(|address| address.to_string()).unwrap_or_default(),
-            backend: self.tunnel.backend().to_string(),
-            mtu: self.settings.mtu,
-            peers: peers.collect(),
-        })
-    }
-
-    /// The overlay as it is now, for people and `warren status`.
-    pub async fn status(&self) -> Result<serde_json::Value, AttachFailure> {
-        let round_trips = self.round_trips().await;
-        let report = self.report(None, &round_trips).await;
-        let attachments = self.attachments().await?;
-        let state = self.state.lock().await;
-        let peers = report.as_ref().map(|report| &report.peers[..]).unwrap_or_default().iter().map(|peer| {
-            serde_json::json!({
-                "name": peer.name,
-                "endpoint": peer.endpoint,
-                "handshakeAgeSeconds": peer.handshake_age_seconds,
-                "receivedBytes": peer.received_bytes,
-                "sentBytes": peer.sent_bytes,
-                "roundTripMicros": peer.round_trip_micros,
-            })
-        });
-        let mut problems = state.problems.clone();
-        problems.extend(report.as_ref().err().map(ToString::to_string));
-        Ok(serde_json::json!({
-            "backend": self.tunnel.backend().to_string(),
-            "interface": self.settings.interface,
-            "publicKey": self.public_key.to_string(),
-            "listenPort": self.settings.port,
-            "mtu": self.settings.mtu,
-            "address": state.world.network.as_ref().map(|network| network.address.to_string()),
-            "podCIDR": state.world.network.as_ref().map(|network| network.pod_cidr.to_string()),
-            "peers": peers.collect::<Vec<_>>(),
-            "services": state.world.services.len(),
-            "endpoints": state.tables.as_ref().map_or(0, |tables| tables.slots.len()),
-            "attachments": attachments.iter().map(|pod| serde_json::json!({
-                "uid": pod.uid.as_str(),
-                "address": pod.address.to_string(),
-                "pod": pod.pod,
-                "interface": pod.interface(),
-            })).collect::<Vec<_>>(),
-            "problems": problems,
-            "warnings": self.guard.warnings(),
-        }))
-    }
 }
 
-fn load_written(state_dir: &Path) -> Written {
-    let content = std::fs::read(state_dir.join(WRITTEN)).unwrap_or_default();
-    let texts: BTreeMap<String, std::net::SocketAddr> = serde_json::from_slice(&content).unwrap_or_default();
-    texts.into_iter().filter_map(|(key, endpoint)| Some((key.parse().ok()?, endpoint))).collect()
+/// What comes first, and what goes last. A network that moves to another key must leave its old peer first.
+fn in_turn(changes: Vec<PeerChange>) -> (Vec<PeerChange>, Vec<PeerChange>) {
+    let (gone, new): (Vec<_>, Vec<_>) =
+        changes.into_iter().partition(|change| matches!(change, PeerChange::Remove { .. }));
+    if !gone.is_empty() && !new.is_empty() { (gone, new) } else { (new, gone) }
 }
 
-fn store_written(state_dir: &Path, written: &Written) {
-    let texts: BTreeMap<_, _> = written.iter().map(|(key, endpoint)| (key.to_string(), endpoint)).collect();
-    let stored = serde_json::to_vec(&texts)
-        .map_err(std::io::Error::other)
-        .and_then(|content| key::write_private(&state_dir.join(WRITTEN), &content));
-    if let Err(error) = stored {
-        // The only cost: after a restart a roamed peer's endpoint is written once more.
-        tracing::warn!(%error, "cannot keep the endpoints that were written");
-    }
+fn by_address(pods: Vec<(Attachment, u32)>) -> BTreeMap<Ipv4Addr, u32> {
+    pods.into_iter().map(|(attachment, index)| (attachment.address, index)).collect()
 }
 
 fn note<T>(problems: &mut Vec<String>, outcome: Result<T, impl std::fmt::Display>) -> Option<T> {

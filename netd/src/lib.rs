@@ -19,22 +19,20 @@ pub mod tunnel;
 pub use warren_netd_plan::{self as plan, world};
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use warren_proto::{control::Consumer, vocabulary::Cursor};
 use warren_runtime::{
     CancellationToken,
     connection::Controller,
     descriptors::Descriptors,
-    feed::Feed,
+    feed::{Feed, State},
     heartbeat,
     identity::Identity,
     reconcile::{self, Pass},
@@ -44,7 +42,8 @@ use warren_runtime::{
 use crate::{
     engine::{Engine, Settings},
     kernel::underlay::Underlay,
-    world::World,
+    plan::reading::{Change, Reader},
+    world::Problem,
 };
 
 /// The whole world is looked at this often even when nothing changes.
@@ -147,8 +146,7 @@ async fn reconcile(
     wake: Arc<Notify>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (enforced, known) = (Mutex::new(None), Mutex::default());
-    let reconciler = Arc::new(Reconciler { engine, feed, enforced, known });
+    let reconciler = Arc::new(Reconciler { engine, feed, reading: tokio::sync::Mutex::default() });
     // A boxed future, because a lending one cannot be shown to be `Send`.
     let pass = move || -> BoxFuture<'static, Pass> {
         let reconciler = Arc::clone(&reconciler);
@@ -161,31 +159,80 @@ async fn reconcile(
 struct Reconciler {
     engine: Arc<Engine>,
     feed: Feed,
+    reading: tokio::sync::Mutex<Reading>,
+}
+
+/// What was read of the feed so far.
+#[derive(Default)]
+struct Reading {
+    reader: Reader,
     /// What is in force; `None` after a failure.
-    enforced: Mutex<Option<Cursor>>,
-    /// What was said to be unusable: each is said once.
-    known: Mutex<BTreeSet<String>>,
+    enforced: Option<Arc<State>>,
+    /// [`Engine::replaced`] at that time.
+    replaced: u64,
+    /// When the kernel was last looked at.
+    looked: Option<Instant>,
+}
+
+impl Reading {
+    /// Without news, or after a failure, the kernel is looked at anew; with news all the time, now and then.
+    fn is_thorough(&self, cursor: Cursor) -> bool {
+        let is_news = self.enforced.as_ref().is_some_and(|state| state.cursor != cursor);
+        !is_news || self.looked.is_none_or(|looked| looked.elapsed() >= RESYNC)
+    }
+
+    /// What changed since; nothing when all has to be read.
+    fn advance(&mut self, state: &State) -> Option<(Change, Vec<Problem>)> {
+        let enforced = self.enforced.clone()?;
+        let changed: Vec<_> =
+            state.items.since(&enforced.items).map(|difference| (difference.key, difference.after)).collect();
+        self.reader.advance(&changed)
+    }
 }
 
 impl Reconciler {
     async fn pass(&self) -> Pass {
         let Some(state) = self.feed.current() else { return Pass::default() };
-        let enforced = *self.enforced.lock();
-        let (world, unusable) = World::read(state.items.iter());
-        let unusable: BTreeSet<_> = unusable.iter().map(ToString::to_string).collect();
-        let known = std::mem::replace(&mut *self.known.lock(), unusable.clone());
-        for problem in unusable.difference(&known) {
-            tracing::error!(problem, "the controller sent something unusable");
+        let reading = &mut *self.reading.lock().await;
+        if reading.replaced != self.engine.replaced().await {
+            // Somebody else put a world of theirs in force.
+            reading.enforced = None;
         }
-        // Without news, or after a failure, the kernel is looked at anew.
-        let thorough = enforced.is_none_or(|cursor| cursor == state.cursor);
-        let failed = !self.engine.enforce(&world, thorough).await.is_empty();
-        *self.enforced.lock() = (!failed).then_some(state.cursor);
+        let is_thorough = reading.is_thorough(state.cursor);
+        let mut outcome = None;
+        if let Some((change, unusable)) = reading.advance(&state) {
+            say(unusable);
+            let is_over = is_thorough && change.is_empty();
+            outcome = Some(if is_over { Vec::new() } else { self.engine.follow(change).await });
+        }
+        let problems = match outcome {
+            Some(problems) if !is_thorough => problems,
+            followed => {
+                let (world, unusable) = reading.reader.read(state.items.iter());
+                say(unusable);
+                if followed.is_some() && !self.engine.holds(&world).await {
+                    tracing::error!(
+                        "following changes led elsewhere than reading all; this is a fault of ours"
+                    );
+                }
+                reading.looked = Some(Instant::now());
+                self.engine.enforce(&world, true).await
+            }
+        };
+        let failed = !problems.is_empty();
         // Without a place in the overlay there is nothing that could be in force.
-        if !failed && world.network.is_some() {
+        if !failed && self.engine.has_place().await {
             self.feed.acknowledge(state.cursor.revision);
         }
+        reading.enforced = (!failed).then_some(state);
+        reading.replaced = self.engine.replaced().await;
         Pass { retry: failed, wake_after: None }
+    }
+}
+
+fn say(unusable: Vec<Problem>) {
+    for problem in unusable {
+        tracing::error!(%problem, "the controller sent something unusable");
     }
 }
 

@@ -6,7 +6,10 @@
 pub mod attachments;
 pub mod firewall;
 pub mod links;
+pub mod members;
 pub mod peers;
+pub mod ports;
+pub mod reading;
 pub mod routes;
 pub mod services;
 pub mod shares;

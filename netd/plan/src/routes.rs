@@ -68,10 +68,20 @@ pub fn desired<'a>(
     peers: impl IntoIterator<Item = &'a Peer>,
     pods: &BTreeMap<Ipv4Addr, u32>,
 ) -> Routes {
+    to(network, tunnel, peers.into_iter().map(|peer| peer.pod_cidr.network()), pods)
+}
+
+/// The same, by the peers' networks.
+pub(crate) fn to(
+    network: &Network,
+    tunnel: u32,
+    peers: impl IntoIterator<Item = Ipv4Net>,
+    pods: &BTreeMap<Ipv4Addr, u32>,
+) -> Routes {
     let overlay = |index| Via::Link { index, source: Some(network.address) };
     let mut routes =
         Routes::from([(network.cluster_cidr, Via::Unreachable), (network.service_cidr, overlay(tunnel))]);
-    routes.extend(peers.into_iter().map(|peer| (peer.pod_cidr.network(), overlay(tunnel))));
+    routes.extend(peers.into_iter().map(|peer| (peer, overlay(tunnel))));
     routes.extend(pods.iter().map(|(address, index)| (Ipv4Net::from(*address), overlay(*index))));
     routes
 }

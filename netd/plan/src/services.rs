@@ -171,6 +171,15 @@ pub struct Changes {
     pub chains_gone: BTreeSet<Spread>,
 }
 
+/// Who may have been sent to a pod that leaves its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Flows of UDP, which never end by themselves.
+    pub flows: bool,
+    /// Clients that the kernel remembers.
+    pub clients: bool,
+}
+
 impl Changes {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
@@ -186,6 +195,20 @@ impl Changes {
             + self.hairpin_new.len()
             + self.chains_new.len()
             + self.chains_gone.len()
+    }
+    /// Adds what must change for these pods to be the local ones.
+    pub fn hairpin(&mut self, old: &Tables, pods: impl IntoIterator<Item = Ipv4Addr>) {
+        let pods: BTreeSet<_> = pods.into_iter().collect();
+        self.hairpin_gone = old.hairpin.difference(&pods).copied().collect();
+        self.hairpin_new = pods.difference(&old.hairpin).copied().collect();
+    }
+    /// Of what kinds those are that may have been sent to a pod that leaves its service. `old` is what it is left from.
+    pub fn left(&self, old: &Tables) -> Left {
+        let services = || self.slots_gone.iter().map(|(key, _)| key).chain(&self.counts_gone);
+        Left {
+            flows: self.slots_gone.iter().any(|(key, _)| key.protocol == Protocol::Udp),
+            clients: services().any(|key| old.counts.get(key).is_some_and(|spread| spread.remembers())),
+        }
     }
     /// Cuts into parts of about `most` elements that are each safe on their own: a service is never cut.
     pub fn parts(self, most: usize) -> Vec<Self> {
@@ -232,23 +255,30 @@ impl Changes {
 impl Tables {
     /// The state after `changes`.
     pub fn apply(&mut self, changes: &Changes) {
-        self.counts.retain(|key, _| !changes.counts_gone.contains(key));
+        changes.counts_gone.iter().for_each(|key| _ = self.counts.remove(key));
         self.counts.extend(&changes.counts_new);
-        self.slots.retain(|slot, _| !changes.slots_gone.contains(slot));
+        changes.slots_gone.iter().for_each(|slot| _ = self.slots.remove(slot));
         self.slots.extend(&changes.slots_new);
-        self.hairpin.retain(|pod| !changes.hairpin_gone.contains(pod));
+        changes.hairpin_gone.iter().for_each(|pod| _ = self.hairpin.remove(pod));
         self.hairpin.extend(&changes.hairpin_new);
-        self.chains.retain(|chain| !changes.chains_gone.contains(chain));
+        changes.chains_gone.iter().for_each(|chain| _ = self.chains.remove(chain));
         self.chains.extend(&changes.chains_new);
     }
 
-    /// Where each service leads, without slots.
-    pub fn targets(&self) -> BTreeMap<ServiceKey, BTreeSet<Target>> {
-        let mut targets = BTreeMap::<_, BTreeSet<_>>::new();
-        for ((service, _), target) in &self.slots {
-            targets.entry(*service).or_default().insert(*target);
-        }
-        targets
+    /// Which pod holds which slot of one service.
+    pub fn slots_of(&self, key: ServiceKey) -> impl Iterator<Item = (u32, Target)> {
+        self.slots.range((key, 0)..=(key, u32::MAX)).map(|((_, slot), target)| (*slot, *target))
+    }
+
+    /// Where each of these services leads, without slots; one that leads nowhere is absent.
+    pub fn targets(
+        &self,
+        services: impl IntoIterator<Item = ServiceKey>,
+    ) -> BTreeMap<ServiceKey, BTreeSet<Target>> {
+        let services: BTreeSet<_> = services.into_iter().collect();
+        let targets = |key: ServiceKey| (key, self.slots_of(key).map(|(_, target)| target).collect());
+        let targets = services.into_iter().map(targets);
+        targets.filter(|(_, targets): &(_, BTreeSet<_>)| !targets.is_empty()).collect()
     }
 }
 
@@ -272,7 +302,14 @@ pub fn desired<'a>(
     tables
 }
 
-fn place(tables: &mut Tables, observed: &Tables, key: ServiceKey, port: &Port, affinity: Option<u32>) {
+/// Gives a port of a service its slots, unless somebody has them already.
+pub(crate) fn place(
+    tables: &mut Tables,
+    observed: &Tables,
+    key: ServiceKey,
+    port: &Port,
+    affinity: Option<u32>,
+) {
     let targets: BTreeSet<Target> = port.targets.iter().copied().collect();
     let targets: BTreeSet<Target> = targets.into_iter().take(MOST_ENDPOINTS).collect();
     if targets.is_empty() || tables.counts.contains_key(&key) {

@@ -17,6 +17,9 @@ use warren_proto::{
 /// The longest `timeoutSeconds` that Kubernetes admits: a day.
 const LONGEST_AFFINITY: u32 = 86_400;
 
+/// A service's namespace and name.
+pub type ServiceName = (String, String);
+
 /// The whole desired state of a member's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct World {
@@ -25,7 +28,7 @@ pub struct World {
     /// Every other member, by name.
     pub peers: BTreeMap<NodeName, Peer>,
     /// Every service, by namespace and name.
-    pub services: BTreeMap<(String, String), Service>,
+    pub services: BTreeMap<ServiceName, Service>,
 }
 
 /// The member's own place in the overlay.
@@ -154,26 +157,52 @@ impl World {
     pub fn read<'i>(items: impl IntoIterator<Item = (&'i String, &'i Item)>) -> (Self, Vec<Problem>) {
         let (mut world, mut problems) = (Self::default(), Vec::new());
         for (key, item) in items {
-            let mut skipped = Vec::new();
-            let read = match item {
-                Item::Network(network) => network_of(network).map(|network| world.network = Some(network)),
-                Item::Peer(peer) => peer_of(peer).map(|(name, peer)| {
-                    world.peers.insert(name, peer);
-                }),
-                Item::Service(service) => service_of(service, &mut skipped).map(|read| {
-                    world.services.insert((service.namespace.clone(), service.name.clone()), read);
-                }),
-                // Other views' items are not ours to judge.
-                Item::Pod(_)
-                | Item::HttpRoute(_)
-                | Item::TlsCertificate(_)
-                | Item::BasicAuthentication(_) => Ok(()),
-            };
-            let messages = read.err().into_iter().chain(skipped);
-            problems.extend(messages.map(|message| Problem { item: key.clone(), message }));
+            let (part, unusable) = read_item(key, item);
+            problems.extend(unusable);
+            world.take_in(part);
         }
         (world, problems)
     }
+
+    pub(crate) fn take_in(&mut self, part: Option<Part>) {
+        match part {
+            Some(Part::Network(network)) => self.network = Some(network),
+            Some(Part::Peer(name, peer)) => _ = self.peers.insert(name, peer),
+            Some(Part::Service(name, service)) => _ = self.services.insert(name, service),
+            None => {}
+        }
+    }
+}
+
+/// What an item of the feed says.
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    Network(Network),
+    Peer(NodeName, Peer),
+    Service(ServiceName, Service),
+}
+
+/// Reads one item; what of it cannot be used is returned as problems.
+pub(crate) fn read_item(key: &str, item: &Item) -> (Option<Part>, Vec<Problem>) {
+    let mut skipped = Vec::new();
+    let read = match item {
+        Item::Network(network) => network_of(network).map(|network| Some(Part::Network(network))),
+        Item::Peer(peer) => peer_of(peer).map(|(name, peer)| Some(Part::Peer(name, peer))),
+        Item::Service(service) => service_of(service, &mut skipped).map(|read| {
+            let name = (service.namespace.clone(), service.name.clone());
+            Some(Part::Service(name, read))
+        }),
+        // Other views' items are not ours to judge.
+        Item::Pod(_) | Item::HttpRoute(_) | Item::TlsCertificate(_) | Item::BasicAuthentication(_) => {
+            Ok(None)
+        }
+    };
+    let (part, error) = match read {
+        Ok(part) => (part, None),
+        Err(message) => (None, Some(message)),
+    };
+    let messages = error.into_iter().chain(skipped);
+    (part, messages.map(|message| Problem { item: key.to_owned(), message }).collect())
 }
 
 fn field<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String>

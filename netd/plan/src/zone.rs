@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use crate::world::{Network, Service};
+use crate::world::{Network, Service, ServiceName};
 
 /// What a name says. Names end with a dot and are lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,8 @@ pub struct Zone {
     pub origin: String,
     /// Data by name.
     pub names: BTreeMap<String, BTreeSet<Data>>,
+    /// How often each of them is said; `None` says only that the name exists. What nobody says any more is gone.
+    said: BTreeMap<String, BTreeMap<Option<Data>, usize>>,
     /// Whose addresses have reverse names here. A service may lead anywhere, but it names nobody else's addresses.
     networks: [Ipv4Net; 2],
 }
@@ -54,19 +56,22 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The zone of a cluster.
-pub fn plan(network: &Network, services: &BTreeMap<(String, String), Service>) -> Zone {
+pub fn plan(network: &Network, services: &BTreeMap<ServiceName, Service>) -> Zone {
     let origin = format!("{}.", network.domain);
     let networks = [network.cluster_cidr, network.service_cidr];
-    let mut zone = Zone { origin: origin.clone(), names: BTreeMap::new(), networks };
-    zone.names.insert(origin.clone(), BTreeSet::new());
-    zone.names.insert(format!("svc.{origin}"), BTreeSet::new());
-    zone.add(format!("dns-version.{origin}"), Data::Txt("1.1.0".to_owned()));
-    for ((namespace, name), service) in services {
-        let base = format!("{name}.{namespace}.svc.{origin}").to_ascii_lowercase();
-        zone.add_service(&base, service);
+    let (names, said) = (BTreeMap::new(), BTreeMap::new());
+    let mut zone = Zone { origin: origin.clone(), names, said, networks };
+    zone.say((origin.clone(), None));
+    zone.say((format!("svc.{origin}"), None));
+    zone.say((format!("dns-version.{origin}"), Some(Data::Txt("1.1.0".to_owned()))));
+    for (name, service) in services {
+        zone.sayings(name, service).into_iter().for_each(|saying| zone.say(saying));
     }
     zone
 }
+
+/// A name, and what is said of it: that it exists, or its data.
+type Saying = (String, Option<Data>);
 
 /// The name under which an address is asked for in reverse.
 pub fn reverse_name(address: Ipv4Addr) -> String {
@@ -85,6 +90,68 @@ pub fn reverse_address(name: &str) -> Option<Ipv4Addr> {
 }
 
 impl Zone {
+    /// Puts a service in the place of what it was. Returns the names that may say something else now.
+    pub fn replace(
+        &mut self,
+        name: &ServiceName,
+        before: Option<&Service>,
+        after: Option<&Service>,
+    ) -> BTreeSet<String> {
+        let sayings = |service: Option<&Service>| service.map(|service| self.sayings(name, service));
+        let (mut gone, mut new) = (BTreeMap::new(), Vec::new());
+        for saying in sayings(before).unwrap_or_default() {
+            *gone.entry(saying).or_insert(0usize) += 1;
+        }
+        for saying in sayings(after).unwrap_or_default() {
+            match gone.get_mut(&saying).filter(|count| **count > 0) {
+                Some(count) => *count -= 1,
+                None => new.push(saying),
+            }
+        }
+        gone.retain(|_, count| *count > 0);
+        let names = gone.keys().chain(&new).map(|(name, _)| name.clone()).collect();
+        new.into_iter().for_each(|saying| self.say(saying));
+        gone.into_iter().for_each(|(saying, count)| self.unsay(&saying, count));
+        names
+    }
+
+    fn say(&mut self, (name, data): Saying) {
+        *self.said.entry(name.clone()).or_default().entry(data.clone()).or_default() += 1;
+        self.names.entry(name).or_default().extend(data);
+    }
+
+    fn unsay(&mut self, (name, data): &Saying, count: usize) {
+        let Some(said) = self.said.get_mut(name) else { return };
+        let Some(times) = said.get_mut(data) else { return };
+        *times = times.saturating_sub(count);
+        if *times > 0 {
+            return;
+        }
+        said.remove(data);
+        if said.is_empty() {
+            self.said.remove(name);
+            self.names.remove(name);
+        } else if let (Some(data), Some(held)) = (data, self.names.get_mut(name)) {
+            held.remove(data);
+        }
+    }
+
+    /// All that a service says.
+    fn sayings(&self, (namespace, name): &ServiceName, service: &Service) -> Vec<Saying> {
+        let base = format!("{name}.{namespace}.svc.{}", self.origin).to_ascii_lowercase();
+        let mut sayings = Sayings { zone: self, all: Vec::new() };
+        sayings.add_service(&base, service);
+        sayings.all
+    }
+}
+
+/// What a service says, while it is put together.
+struct Sayings<'z> {
+    zone: &'z Zone,
+    all: Vec<Saying>,
+}
+
+impl Sayings<'_> {
     fn add(&mut self, name: String, data: Data) {
         let target = match &data {
             Data::Srv { target, .. } | Data::Ptr(target) | Data::Cname(target) => Some(target),
@@ -93,22 +160,23 @@ impl Zone {
         if !is_name(&name) || target.is_some_and(|target| !is_name(target)) {
             return;
         }
-        if name.ends_with(&self.origin) {
+        let origin = &self.zone.origin;
+        if name.ends_with(origin) {
             // Every name between this one and the origin exists, if only by what is below it.
             let mut parent = name.as_str();
             while let Some((_, above)) = parent.split_once('.') {
-                if above.len() <= self.origin.len() {
+                if above.len() <= origin.len() {
                     break;
                 }
-                self.names.entry(above.to_owned()).or_default();
+                self.all.push((above.to_owned(), None));
                 parent = above;
             }
         }
-        self.names.entry(name).or_default().insert(data);
+        self.all.push((name, Some(data)));
     }
 
     fn add_reverse(&mut self, address: Ipv4Addr, name: &str) {
-        if self.networks.iter().any(|network| network.contains(&address)) {
+        if self.zone.networks.iter().any(|network| network.contains(&address)) {
             self.add(reverse_name(address), Data::Ptr(name.to_owned()));
         }
     }
@@ -130,7 +198,7 @@ impl Zone {
 
     fn add_headless(&mut self, base: &str, service: &Service) {
         if is_name(base) {
-            self.names.entry(base.to_owned()).or_default();
+            self.all.push((base.to_owned(), None));
         }
         let mut hosts = BTreeMap::new();
         for endpoint in &service.endpoints {

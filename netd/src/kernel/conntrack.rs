@@ -1,10 +1,7 @@
 //! Connection tracking: UDP flows to pods that left their service are forgotten, so that the next packet is
 //! translated anew.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use nlink::netlink::{
     Connection, Netfilter,
@@ -13,24 +10,23 @@ use nlink::netlink::{
 
 use super::{Result, netfilter};
 use crate::{
-    plan::services::{Flow, ServiceKey, is_stale},
+    plan::services::{Flow, ServiceKey, Tables, is_stale},
     world::{Protocol, Target},
 };
 
 /// Forgets UDP flows from addresses in `services` to pods that the service no longer has. Returns how many.
-pub async fn forget_stale(
-    services: ipnet::Ipv4Net,
-    targets: &BTreeMap<ServiceKey, BTreeSet<Target>>,
-) -> Result<usize> {
+pub async fn forget_stale(services: ipnet::Ipv4Net, tables: &Tables) -> Result<usize> {
     let what = || "clean up connection tracking".to_owned();
     let connection = netfilter(what, async { Connection::<Netfilter>::new() }).await?;
     let filter =
         ConntrackFilter::new().family(nlink::netlink::types::AddressFamily::Inet).proto(IpProtocol::Udp);
     let entries = netfilter(what, connection.get_conntrack_matching(&filter)).await?;
+    let flows = entries.iter().filter_map(|entry| Some((entry, flow_of(entry)?)));
+    let flows: Vec<_> = flows.filter(|(_, flow)| services.contains(&flow.service.address)).collect();
+    let targets = tables.targets(flows.iter().map(|(_, flow)| flow.service));
     let mut forgotten = 0;
-    for entry in &entries {
-        let Some(flow) = flow_of(entry) else { continue };
-        if services.contains(&flow.service.address) && is_stale(&flow, targets) {
+    for (entry, flow) in &flows {
+        if is_stale(flow, &targets) {
             match connection.del_conntrack_entry(entry).await {
                 Ok(()) => forgotten += 1,
                 Err(error) if error.is_not_found() => {}

@@ -86,7 +86,7 @@ impl Ruleset {
             transaction = transaction.del_table(TABLE, Family::Ip);
         }
         transaction = skeleton.build(transaction).map_err(invalid)?;
-        let targets = desired.targets();
+        let targets = desired.targets(known.iter().map(|client| client.service));
         known.retain(|client| services::fate(client, &desired.counts, &targets) == Fate::Stays);
         let known: Vec<_> =
             known.iter().map(|client| client_element(client, client.left)).take(PER_TRANSACTION).collect();
@@ -112,8 +112,9 @@ impl Ruleset {
 
     /// Forgets the clients whose pods are not where `tables` leads any more. Returns how many.
     pub async fn forget_clients(&self, tables: &Tables) -> Result<usize> {
-        let targets = tables.targets();
-        let fates = self.clients().await?.into_iter();
+        let known = self.clients().await?;
+        let targets = tables.targets(known.iter().map(|client| client.service));
+        let fates = known.into_iter();
         let fates = fates.map(|client| (client, services::fate(&client, &tables.counts, &targets)));
         let changed: Vec<_> = fates.filter(|(_, fate)| *fate != Fate::Stays).collect();
         for chunk in changed.chunks(PER_MESSAGE) {
