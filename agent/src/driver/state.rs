@@ -30,6 +30,8 @@ const AFTER_HOOK: Duration = Duration::from_secs(2);
 
 /// Everything behind the driver's lock.
 pub(super) struct State {
+    /// What `desired` and `refused` were made of.
+    taken: Items,
     pub(super) desired: Desired,
     /// Instructions that cannot be followed, and what is said about them.
     pub(super) refused: BTreeMap<String, PodStatus>,
@@ -60,6 +62,7 @@ impl State {
             (memory.attached_to, memory.linked) = (Some(sandbox.clone()), true);
         }
         Self {
+            taken: Items::new(),
             desired: Desired::default(),
             refused: BTreeMap::new(),
             memories,
@@ -71,35 +74,49 @@ impl State {
         }
     }
 
-    /// Takes the feed's items in. Unchanged instructions keep their identity.
+    /// Takes in what changed of the feed's items.
     pub(super) fn take_in(&mut self, items: &Items) {
-        let mut pods = BTreeMap::new();
-        let mut held = BTreeSet::new();
-        self.refused.clear();
-        for item in items.values() {
-            let Item::Pod(pod) = item else { continue };
-            if let Err(problem) = check(pod) {
-                tracing::error!(
-                    pod = format!("{}/{}", pod.namespace, pod.name),
-                    problem,
-                    "cannot follow an instruction"
-                );
-                held.insert(pod.uid.clone());
-                self.refused.insert(pod.uid.clone(), refusal(pod, problem));
-                continue;
+        let taken = std::mem::replace(&mut self.taken, items.clone());
+        let pod = |item| match item {
+            Some(Item::Pod(pod)) => Some(pod),
+            _ => None,
+        };
+        let changed: Vec<_> = items.since(&taken).map(|it| (pod(it.before), pod(it.after))).collect();
+        for (before, after) in &changed {
+            if let Some(gone) = before.filter(|before| after.is_none_or(|after| after.uid != before.uid)) {
+                self.desired.pods.remove(&gone.uid);
+                self.desired.held.remove(&gone.uid);
+                self.refused.remove(&gone.uid);
             }
-            let known = self.desired.pods.get(&pod.uid).filter(|known| known.as_ref() == pod).cloned();
-            if known.is_none() {
-                let memory = self.memories.entry(pod.uid.clone()).or_default();
-                (memory.name, memory.namespace) = (pod.name.clone(), pod.namespace.clone());
-                // What failed may succeed as it is wanted now.
-                memory.failures.retain(|slot, _| *slot == Slot::Link);
-                let volumes = self.desired.pods.get(&pod.uid).map(|before| &before.volumes);
-                memory.volumes_ready &= volumes == Some(&pod.volumes);
-            }
-            pods.insert(pod.uid.clone(), known.unwrap_or_else(|| Arc::new(pod.clone())));
         }
-        self.desired = Desired { pods, held };
+        changed.into_iter().filter_map(|(_, after)| after).for_each(|pod| self.take_pod(pod));
+    }
+
+    /// Follows an instruction, or says why not. One that did not change keeps its identity.
+    fn take_pod(&mut self, pod: &PodInstruction) {
+        if let Err(problem) = check(pod) {
+            tracing::error!(
+                pod = format!("{}/{}", pod.namespace, pod.name),
+                problem,
+                "cannot follow an instruction"
+            );
+            self.desired.pods.remove(&pod.uid);
+            self.desired.held.insert(pod.uid.clone());
+            self.refused.insert(pod.uid.clone(), refusal(pod, problem));
+            return;
+        }
+        self.desired.held.remove(&pod.uid);
+        self.refused.remove(&pod.uid);
+        let known = self.desired.pods.get(&pod.uid);
+        if known.is_some_and(|known| known.as_ref() == pod) {
+            return;
+        }
+        let memory = self.memories.entry(pod.uid.clone()).or_default();
+        (memory.name, memory.namespace) = (pod.name.clone(), pod.namespace.clone());
+        // What failed may succeed as it is wanted now.
+        memory.failures.retain(|slot, _| *slot == Slot::Link);
+        memory.volumes_ready &= known.map(|before| &before.volumes) == Some(&pod.volumes);
+        self.desired.pods.insert(pod.uid.clone(), Arc::new(pod.clone()));
     }
 
     /// Joins what the engine holds with what is remembered. `now` is by the agent's clock, `machine` by the one that
