@@ -182,7 +182,7 @@ fn write(
         epoch: snapshot.epoch,
         revision: snapshot.revision,
         objects: snapshot.len(),
-        taken: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        taken: warren_write::metadata::timestamp(now),
     };
     let mut archive = Archive { builder: tar::Builder::new(out), digest: Sha256::new(), now };
     archive.add(HEAD, &serde_json::to_vec(&summary)?)?;

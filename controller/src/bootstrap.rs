@@ -52,7 +52,7 @@ pub(crate) fn metadata(name: &str, labels: Value) -> Value {
     json!({
         "name": name,
         "uid": uuid::Uuid::new_v4().to_string(),
-        "creationTimestamp": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "creationTimestamp": warren_write::metadata::timestamp(jiff::Timestamp::now()),
         "labels": labels,
     })
 }

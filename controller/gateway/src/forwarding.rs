@@ -9,7 +9,9 @@ use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::{addresses::within, headers};
+use warren_runtime::hop_by_hop::{is_end_to_end, is_forwarding};
+
+use crate::addresses::within;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -59,30 +61,6 @@ fn scheme(https: bool) -> HeaderValue {
     HeaderValue::from_static(if https { "https" } else { "http" })
 }
 
-/// Whether a field names the client, or what it asked for, as proxies write them.
-pub(crate) fn is_forwarding(name: &str) -> bool {
-    const NAMES: [&str; 15] = [
-        "cf-connecting-ip",
-        "client-ip",
-        "fastly-client-ip",
-        "forwarded",
-        "forwarded-for",
-        "front-end-https",
-        "true-client-ip",
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "x-forwarded",
-        "x-original-forwarded-for",
-        "x-original-url",
-        "x-real-ip",
-        "x-rewrite-url",
-        "x-scheme",
-    ];
-    // Most names begin otherwise.
-    matches!(name.as_bytes().first(), Some(b'c' | b'f' | b't' | b'x'))
-        && (name.starts_with("x-forwarded-") || NAMES.binary_search(&name).is_ok())
-}
-
 /// Whether a name means to some backends one that is ours, or that frames or protects the request.
 fn is_alias(name: &str) -> bool {
     const HOP_BY_HOP: [&str; 7] = [
@@ -98,7 +76,7 @@ fn is_alias(name: &str) -> bool {
         return false;
     }
     let meant = name.replace('_', "-");
-    headers::is_end_to_end(&meant) || HOP_BY_HOP.contains(&&*meant)
+    is_end_to_end(&meant) || HOP_BY_HOP.contains(&&*meant)
 }
 
 /// Sets the fields that name the client.

@@ -1,22 +1,17 @@
 //! What a proxy must change in messages that pass through it. Pure.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version,
-    header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE,
-    },
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version,
+    header::{CONNECTION, EXPECT, HOST, TE, TRAILER, UPGRADE},
     uri::PathAndQuery,
 };
+use warren_runtime::hop_by_hop::{remove_hop_by_hop, tokens};
 
 use crate::{
     forwarding::{self, Client, Origin},
     path,
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// The one protocol that connections are handed over to. Others (`h2c` above all) would carry requests past all
 /// rules.
 pub(crate) const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -155,98 +150,18 @@ pub(crate) fn is_websocket(value: &HeaderValue) -> bool {
     value.as_bytes().trim_ascii().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
 }
 
-/// The members of a list that may come in several fields.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
-}
-
 fn takes_trailers(headers: &HeaderMap) -> bool {
     tokens(headers, &TE)
         .filter_map(|token| token.split(';').next())
         .any(|token| token.trim().eq_ignore_ascii_case("trailers"))
 }
 
-/// Removes the fields that concern one connection only (RFC 9110, 7.6.1), those named by `Connection` too. `Trailer`
-/// stays: it says which fields come behind the body.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        // RFC 9112, 6.3: the encoding overrides the length; passing the length on would smuggle messages.
-        headers.remove(CONTENT_LENGTH);
-    }
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> =
-            tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
-        // A client must not be able to remove what frames, routes or protects its request.
-        for name in named.iter().filter(|name| !is_end_to_end(name.as_str())) {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        HTTP2_SETTINGS,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
-        headers.remove(name);
-    }
-}
-
-/// Whether a field is meant for the other end, by its definition: `Connection` cannot name it.
-pub(crate) fn is_end_to_end(name: &str) -> bool {
-    const NAMES: [&str; 36] = [
-        "accept",
-        "age",
-        "allow",
-        "authentication-info",
-        "authorization",
-        "baggage",
-        "cache-control",
-        "cookie",
-        "date",
-        "dnt",
-        "etag",
-        "expect",
-        "expires",
-        "from",
-        "host",
-        "last-event-id",
-        "last-modified",
-        "link",
-        "location",
-        "max-forwards",
-        "origin",
-        "pragma",
-        "range",
-        "referer",
-        "retry-after",
-        "server",
-        "set-cookie",
-        "strict-transport-security",
-        "traceparent",
-        "tracestate",
-        "trailer",
-        "user-agent",
-        "vary",
-        "via",
-        "warning",
-        "www-authenticate",
-    ];
-    const PREFIXES: [&str; 9] =
-        ["accept-", "access-control-", "content-", "grpc-", "if-", "sec-", "x-api-", "x-auth-", "x-csrf-"];
-    NAMES.binary_search(&name).is_ok()
-        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || forwarding::is_forwarding(name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use http::HeaderName;
+    use warren_runtime::hop_by_hop::is_end_to_end;
 
     use super::*;
 

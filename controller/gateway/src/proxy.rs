@@ -19,6 +19,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
+use warren_runtime::hop_by_hop::remove_hop_by_hop;
 
 use crate::{
     balance,
@@ -250,7 +251,7 @@ impl Answered {
             return upgrade::tunnel(worker, client, response, in_flight, taking);
         }
         route.counters.count(response.status());
-        headers::remove_hop_by_hop(response.headers_mut());
+        remove_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         let silence = route.policy.read_timeout.unwrap_or(worker.patience.silence);
         let lease = Lease { pool: worker.pool.clone(), in_flight, sender };

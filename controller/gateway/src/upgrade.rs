@@ -16,6 +16,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use warren_runtime::hop_by_hop::remove_hop_by_hop;
+
 use crate::{body::ResponseBody, budget::Taking, endpoint::InFlight, headers, proxy::Worker, upstream};
 
 /// Passes the 101 on, and joins both connections once the client has got it.
@@ -38,7 +40,7 @@ pub(crate) fn tunnel(
             tracing::debug!(%address, %error, "a tunnel broke off");
         }
     });
-    headers::remove_hop_by_hop(response.headers_mut());
+    remove_hop_by_hop(response.headers_mut());
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(UPGRADE, headers::WEBSOCKET);
     *response.version_mut() = Version::HTTP_11;

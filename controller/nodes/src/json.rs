@@ -8,10 +8,7 @@ pub(crate) fn text_at<'a>(value: &'a Value, path: &str) -> &'a str {
     warren_state::at(value, path).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A time as Kubernetes writes it: whole seconds, UTC.
-pub(crate) fn rfc3339(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
+pub(crate) use warren_write::metadata::timestamp as rfc3339;
 
 /// A reported RFC 3339 time in whole seconds; `None` when it is absent, senseless, or Docker's year one.
 pub(crate) fn seconds(text: &str) -> Option<String> {

@@ -55,10 +55,12 @@ impl Registry {
         let mut registry = Self { kinds, stored, made_of, faults: Vec::new() };
         let mut known: BTreeSet<String> = registry.kinds.iter().flat_map(|kind| names(kind)).collect();
         for (count, object) in snapshot.list(DEFINITIONS).enumerate() {
-            let made = match Kind::custom(&object.value) {
-                _ if count >= MOST_DEFINITIONS => {
-                    Err(format!("more than {MOST_DEFINITIONS} definitions are not served"))
-                }
+            let made = if count < MOST_DEFINITIONS {
+                Kind::custom(&object.value)
+            } else {
+                Err(format!("more than {MOST_DEFINITIONS} definitions are not served"))
+            };
+            let made = match made {
                 Ok(kind) if names(&kind).iter().any(|name| known.contains(name)) => {
                     Err("its plural or its kind is already that of another one in its group".to_owned())
                 }

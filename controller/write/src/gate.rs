@@ -134,13 +134,14 @@ impl Gate {
     ) -> Result<Passed, Refused> {
         let Transaction { preconditions, writes } = transaction;
         let several = writes.len() > 1;
+        let registry = self.registries.of(snapshot);
         let mut passed = Passed::default();
         passed.transaction.preconditions = preconditions;
         for write in writes {
             let key = match &write {
                 Write::Put(key, _) | Write::Delete(key) => key.clone(),
             };
-            match self.write(snapshot, author, write, &mut passed) {
+            match self.write(&registry, snapshot, author, write, &mut passed) {
                 Err(refusal) if several && &*key.resource == EVENTS => passed.left_out.push((key, refusal)),
                 Err(refusal) => {
                     let creates = snapshot.get(&key).is_none();
@@ -156,6 +157,7 @@ impl Gate {
     /// it changes.
     fn write(
         &self,
+        registry: &Registry,
         snapshot: &Snapshot,
         author: Author<'_>,
         write: Write,
@@ -168,7 +170,6 @@ impl Gate {
         let old = snapshot.get(&key);
         // What has gone meanwhile needs no judgement.
         let nothing = old.is_none() && new.is_none();
-        let registry = self.registries.of(snapshot);
         let kind = registry.stored(&key.resource).filter(|_| !is_internal(&key) && !nothing);
         let Some(kind) = kind else {
             return match is_internal(&key) && !matches!(author.actor, Actor::Client(_)) || nothing {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use warren_objects::{ErrorKind, FieldError, kinds::Kind};
 
-use crate::Refusal;
+use crate::{Refusal, scope};
 
 /// Fields that clients cannot set; on updates the stored values win.
 const SYSTEM_FIELDS: [&str; 6] = [
@@ -117,7 +117,7 @@ fn refuse_new_finalizers(kind: &Kind, old: &Value, new: &Value) -> Result<(), Re
 
 /// Counts a change of the desired state: anything but metadata and status.
 pub(crate) fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
-    if kind.has_generation && desired(old) != desired(new) {
+    if kind.has_generation && scope::differ_in_desired_state(old, new) {
         bump_generation(new);
     }
 }
@@ -126,11 +126,6 @@ pub(crate) fn count_generation(kind: &Kind, old: &Value, new: &mut Value) {
 pub fn bump_generation(object: &mut Value) {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
     of(object).insert("generation".into(), json!(generation.saturating_add(1)));
-}
-
-fn desired(object: &Value) -> Vec<(&String, &Value)> {
-    let skipped = ["metadata", "status", "apiVersion", "kind"];
-    object.as_object().into_iter().flatten().filter(|(key, _)| !skipped.contains(&key.as_str())).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
-use crate::{plan::peers::Written, tunnel::key};
+use warren_runtime::identity::write_private;
+
+use crate::plan::peers::Written;
 
 const WRITTEN: &str = "wireguard.endpoints";
 
@@ -17,10 +19,11 @@ pub(super) fn load(state_dir: &Path) -> Written {
 pub(super) fn store(state_dir: &Path, written: &Written) {
     let texts: BTreeMap<_, _> = written.iter().map(|(key, endpoint)| (key.to_string(), endpoint)).collect();
     let stored = serde_json::to_vec(&texts)
-        .map_err(std::io::Error::other)
-        .and_then(|content| key::write_private(&state_dir.join(WRITTEN), &content));
+        .map_err(anyhow::Error::from)
+        .and_then(|content| write_private(&state_dir.join(WRITTEN), &content));
     if let Err(error) = stored {
+        let error = format!("{error:#}");
         // The only cost: after a restart a roamed peer's endpoint is written once more.
-        tracing::warn!(%error, "cannot keep the endpoints that were written");
+        tracing::warn!(error, "cannot keep the endpoints that were written");
     }
 }

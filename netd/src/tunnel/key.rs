@@ -1,14 +1,10 @@
 //! The member's own WireGuard key. It is made here and never leaves.
 
-use std::{
-    fmt,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fmt, io, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use warren_proto::vocabulary::WireGuardKey;
+use warren_runtime::identity::write_private;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 /// The file inside of the state directory.
@@ -43,7 +39,8 @@ impl PrivateKey {
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = Self::generate();
-                write_private(&file, format!("{}\n", STANDARD.encode(key.0)).as_bytes())?;
+                write_private(&file, format!("{}\n", STANDARD.encode(key.0)).as_bytes())
+                    .map_err(io::Error::other)?;
                 Ok(key)
             }
             Err(error) => Err(error),
@@ -66,16 +63,6 @@ impl PrivateKey {
     pub(super) fn bytes(&self) -> [u8; 32] {
         self.0
     }
-}
-
-/// Writes a file that only we may read, so that a crash leaves the old one or the new one.
-pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
-    let fresh = file.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    let mut writer = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    writer.write_all(content)?;
-    writer.sync_all()?;
-    std::fs::rename(&fresh, file)
 }
 
 #[cfg(test)]

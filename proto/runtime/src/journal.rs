@@ -15,7 +15,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -154,13 +154,15 @@ fn sum(before: Sum, content: &[u8]) -> Sum {
 /// What the journal at `path` says; `None` where there is none.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
     let what = || format!("cannot read {}", path.display());
-    let length = match std::fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
+    let file = match File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(what),
     };
+    let length = file.metadata().with_context(what)?.len();
     ensure!(length <= MOST_BYTES, "{} has {length} bytes, more than {MOST_BYTES}", path.display());
-    let bytes = std::fs::read(path).with_context(what)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(length)?);
+    file.take(MOST_BYTES).read_to_end(&mut bytes).with_context(what)?;
     ensure!(!bytes.is_empty(), "{} is empty", path.display());
     let damaged = || format!("{} is damaged", path.display());
     if !bytes.starts_with(&HEAD_MARK) {

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod descriptors;
 pub mod feed;
 pub mod heartbeat;
+pub mod hop_by_hop;
 pub mod identity;
 pub mod items;
 mod journal;

@@ -22,27 +22,14 @@ use tokio_tungstenite::{
 
 use super::{
     Switch,
-    upgrade::{Transport, asks_for_websocket, negotiate},
+    upgrade::{Transport, negotiate},
     wire::{self, FAREWELL, KEEP_ALIVE},
 };
-use crate::{
-    path::{ResourceTarget, Target},
-    query::Query,
-    state::ApiState,
-    status::Status,
-    subresources::log,
-};
+use crate::{path::ResourceTarget, query::Query, state::ApiState, status::Status, subresources::log};
 
 const BINARY: &str = "binary.k8s.io";
 /// For clients that take texts alone.
 const BASE64: &str = "base64.binary.k8s.io";
-
-/// Whether a request is answered here.
-pub(crate) fn serves(target: Option<&Target>, parts: &Parts) -> bool {
-    let is_log = matches!(target, Some(Target::Resource(ResourceTarget { subresource: Some(subresource), .. }))
-        if subresource.name == "log");
-    is_log && asks_for_websocket(&parts.headers)
-}
 
 /// Opens a log for a request that becomes a WebSocket. A client that names no protocol gets binary messages.
 pub(super) async fn open(

@@ -1,5 +1,5 @@
-//! `pods/exec`, `pods/attach`, `pods/portforward`, `pods/log` over WebSockets, and requests that are proxied to pods: connections that are upgraded and joined to a session with the
-//! pod's node.
+//! `pods/exec`, `pods/attach`, `pods/portforward`, `pods/log` over WebSockets: connections that are upgraded and joined to
+//! a session with the pod's node. And requests that are proxied to pods, by such a session, too.
 //!
 //! ```text
 //!  kubectl ≤ 1.29 ── SPDY/3.1 ───────────────┐
@@ -41,8 +41,7 @@ use crate::{
     subresources::log as pod_log,
 };
 
-pub(crate) use log::serves as serves_log;
-pub(crate) use proxy::{pass_on, serves as serves_proxy};
+pub(crate) use proxy::pass_on;
 
 /// How long the node may take to open a session.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,10 +71,24 @@ impl Connections {
     }
 }
 
-/// Whether a path is answered here.
+/// Whether a path is answered here, whatever is asked of it.
 pub(crate) fn serves(target: Option<&Target>) -> bool {
-    matches!(target, Some(Target::Resource(ResourceTarget { subresource: Some(subresource), .. }))
-        if matches!(subresource.name, "exec" | "attach" | "portforward"))
+    matches!(subresource(target), Some("exec" | "attach" | "portforward"))
+}
+
+/// Whether a request for a log is to become a WebSocket.
+pub(crate) fn serves_log(target: Option<&Target>, parts: &Parts) -> bool {
+    subresource(target) == Some("log") && upgrade::asks_for_websocket(&parts.headers)
+}
+
+/// Whether a request is to be passed on to a pod.
+pub(crate) fn serves_proxy(target: Option<&Target>) -> bool {
+    subresource(target) == Some("proxy")
+}
+
+fn subresource(target: Option<&Target>) -> Option<&'static str> {
+    let Some(Target::Resource(target)) = target else { return None };
+    target.subresource.map(|subresource| subresource.name)
 }
 
 /// Opens a stream: everything that can be wrong is said before the connection is upgraded.
@@ -86,15 +99,20 @@ pub(crate) async fn open(
     query: &Query,
 ) -> Result<Response, Status> {
     let Target::Resource(target) = target else { return Err(Status::unknown_path()) };
-    if target.subresource.is_some_and(|subresource| subresource.name == "log") {
-        let slot = api.connections.slot()?;
-        return log::open(api, parts, target, query, slot).await;
+    let subresource = target.subresource.map(|subresource| subresource.name);
+    if subresource == Some("log") {
+        return log::open(api, parts, target, query, api.connections.slot()?).await;
     }
     let snapshot = api.snapshot();
     let found = snapshot.get(&key_of(target)).ok_or_else(|| Status::not_found(&target.kind, &target.name))?;
-    let pod = Pod { api, target, object: &found.value, reference: reference(target, &found.value)? };
+    let pod = Pod {
+        api,
+        target,
+        object: &found.value,
+        reference: reference(&target.namespace, &target.name, &found.value)?,
+    };
     let slot = api.connections.slot()?;
-    match target.subresource.map(|subresource| subresource.name) {
+    match subresource {
         Some("exec") => exec::open(&pod, parts, query, true, slot).await,
         Some("attach") => exec::open(&pod, parts, query, false, slot).await,
         _ => port_forward::open(&pod, parts, query, slot),
@@ -133,27 +151,30 @@ impl Pod<'_> {
     }
 
     async fn session(&self, container: &str, kind: Kind) -> Result<Session, Status> {
-        let opening = self.api.streams.open(&self.reference, container, kind);
-        match tokio::time::timeout(PATIENCE, opening).await {
-            Ok(opened) => opened.map_err(pod_log::refusal),
-            Err(_) => Err(Status::timeout(format!(
-                "node {} did not open the stream within {} s",
-                self.reference.node,
-                PATIENCE.as_secs()
-            ))),
-        }
+        open_session(self.api, &self.reference, container, kind).await
     }
 }
 
-fn reference(target: &ResourceTarget, pod: &Value) -> Result<PodRef, Status> {
+async fn open_session(api: &ApiState, pod: &PodRef, container: &str, kind: Kind) -> Result<Session, Status> {
+    match tokio::time::timeout(PATIENCE, api.streams.open(pod, container, kind)).await {
+        Ok(opened) => opened.map_err(pod_log::refusal),
+        Err(_) => Err(Status::timeout(format!(
+            "node {} did not open the stream within {} s",
+            pod.node,
+            PATIENCE.as_secs()
+        ))),
+    }
+}
+
+/// The pod of this name, by which its node knows it.
+pub(crate) fn reference(namespace: &str, name: &str, pod: &Value) -> Result<PodRef, Status> {
     let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
     if node.is_empty() {
-        let name = &target.name;
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
     Ok(PodRef {
-        namespace: target.namespace.clone(),
-        name: target.name.clone(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
         uid: meta::text(pod, "uid").to_owned(),
         node: node.to_owned(),
     })

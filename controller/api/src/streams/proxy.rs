@@ -25,35 +25,16 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use warren_proto::control::{PortForwardRequest, SessionFrame, session_open::Kind};
+use warren_runtime::hop_by_hop::remove_hop_by_hop;
 
-use super::{PATIENCE, PIECE, Pod};
-use crate::{
-    Session,
-    path::{ResourceTarget, Target},
-    state::ApiState,
-    status::Status,
-};
+use super::{PATIENCE, PIECE, open_session};
+use crate::{Session, path::Target, state::ApiState, status::Status};
 use target::{Backend, Scheme};
 
-/// What belongs to one connection and is not passed on (RFC 9110, 7.6.1), and what tells the pod who asked.
-const NOT_PASSED_ON: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::HOST,
-    header::AUTHORIZATION,
-];
+/// What tells of the client's rights.
 const IMPERSONATION: &str = "impersonate-";
-
-/// Whether a path is answered here.
-pub(crate) fn serves(target: Option<&Target>) -> bool {
-    matches!(target, Some(Target::Resource(ResourceTarget { subresource: Some(subresource), .. }))
-        if subresource.name == "proxy")
-}
+/// How much is read of a client at a time.
+const PART: usize = 16 << 10;
 
 /// Passes a request on, and its answer back.
 pub(crate) async fn pass_on(
@@ -74,7 +55,9 @@ pub(crate) async fn pass_on(
     let slot = api.connections.slot()?;
     let base = base.to_owned();
     let uri = forwarded(&parts.uri, rest)?;
+    // A pod that changes the protocol though it was not asked to would speak in the server's name.
     let upgrading = parts.extensions.remove::<OnUpgrade>();
+    let upgrading = upgrading.filter(|_| parts.headers.contains_key(header::UPGRADE));
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = uri;
@@ -85,9 +68,8 @@ pub(crate) async fn pass_on(
         Scheme::Https => send(api, encrypted(connection, &backend).await?, request).await?,
     };
     relocate(response.headers_mut(), &base, &backend);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(upgrading) = upgrading
-    {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let upgrading = upgrading.ok_or_else(|| unreachable_service("it changes the protocol unasked"))?;
         let answered = hyper::upgrade::on(&mut response);
         api.connections.tasks.spawn(async move {
             let both = async { tokio::try_join!(upgrading, answered) };
@@ -98,7 +80,7 @@ pub(crate) async fn pass_on(
             }
         });
     } else {
-        response.headers_mut().remove(header::CONNECTION);
+        remove_hop_by_hop(response.headers_mut());
     }
     Ok(response)
 }
@@ -123,12 +105,12 @@ fn forwarded(uri: &Uri, rest: &str) -> Result<Uri, Status> {
 
 /// What the pod is told of the client's headers.
 fn headers(parts: &Parts, backend: &Backend) -> Result<HeaderMap, Status> {
-    let is_passed_on =
-        |name: &HeaderName| !NOT_PASSED_ON.contains(name) && !name.as_str().starts_with(IMPERSONATION);
-    let mut headers = HeaderMap::new();
-    for (name, value) in parts.headers.iter().filter(|(name, _)| is_passed_on(name)) {
-        headers.append(name.clone(), value.clone());
-    }
+    let mut headers = parts.headers.clone();
+    remove_hop_by_hop(&mut headers);
+    let is_of_rights =
+        |name: &&HeaderName| **name == header::AUTHORIZATION || name.as_str().starts_with(IMPERSONATION);
+    let of_rights: Vec<_> = headers.keys().filter(is_of_rights).cloned().collect();
+    of_rights.into_iter().for_each(|name| drop(headers.remove(name)));
     let text =
         |text: &str| HeaderValue::from_str(text).map_err(|error| Status::bad_request(error.to_string()));
     headers.insert(header::HOST, text(&backend.host())?);
@@ -163,9 +145,8 @@ async fn connect(
     backend: &Backend,
     slot: OwnedSemaphorePermit,
 ) -> Result<DuplexStream, Status> {
-    let pod = Pod { api, target: &backend.target, object: &backend.object, reference: backend.pod.clone() };
     let kind = Kind::PortForward(PortForwardRequest { port: backend.port.into() });
-    let session = pod.session("", kind).await?;
+    let session = open_session(api, &backend.pod, "", kind).await?;
     let (near, far) = tokio::io::duplex(PIECE);
     metrics::counter!("warren_api_streams_total", "kind" => "proxy", "transport" => "http").increment(1);
     api.connections.tasks.spawn(async move {
@@ -180,7 +161,7 @@ async fn carry(session: Session, stream: DuplexStream) {
     let Session { input, mut output } = session;
     let (mut read, mut write) = tokio::io::split(stream);
     let upwards = async {
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = vec![0; PART];
         loop {
             match read.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,

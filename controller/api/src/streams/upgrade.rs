@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Part
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use warren_runtime::hop_by_hop::tokens;
 
 use crate::status::Status;
 
@@ -22,16 +23,19 @@ pub(super) enum Transport {
 }
 
 /// The words of a header that may be repeated and may hold a list.
-fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let texts = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).map(str::trim).filter(|word| !word.is_empty())
+fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    tokens(headers, name).filter(|word| !word.is_empty())
+}
+
+fn asks_for(headers: &HeaderMap, protocol: &str) -> bool {
+    let asks =
+        |name: &HeaderName, word: &str| words(headers, name).any(|given| given.eq_ignore_ascii_case(word));
+    asks(&header::CONNECTION, "upgrade") && asks(&header::UPGRADE, protocol)
 }
 
 /// Whether a request is to become a WebSocket.
 pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let asks =
-        |name: &HeaderName, word: &str| words(headers, name).any(|given| given.eq_ignore_ascii_case(word));
-    asks(&header::CONNECTION, "upgrade") && asks(&header::UPGRADE, "websocket")
+    asks_for(headers, "websocket")
 }
 
 /// Finds a common protocol; `spdy` and `websocket` are what we speak, the best first.
@@ -40,15 +44,14 @@ pub(super) fn negotiate(
     spdy: &[&'static str],
     websocket: &[&'static str],
 ) -> Result<Transport, Status> {
-    let asks =
-        |name: &HeaderName, word: &str| words(headers, name).any(|given| given.eq_ignore_ascii_case(word));
-    if asks(&header::CONNECTION, "upgrade") && asks(&header::UPGRADE, SPDY) {
+    if asks_for(headers, SPDY) {
         let protocol = common(headers, &STREAM_PROTOCOL, spdy)?;
         return Ok(Transport::Spdy { protocol });
     }
     if asks_for_websocket(headers) {
         let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| !key.is_empty());
-        let Some(key) = key.filter(|_| asks(&header::SEC_WEBSOCKET_VERSION, "13")) else {
+        let is_known = words(headers, &header::SEC_WEBSOCKET_VERSION).any(|version| version == "13");
+        let Some(key) = key.filter(|_| is_known) else {
             return Err(Status::bad_request(
                 "a WebSocket needs the headers Sec-WebSocket-Key and Sec-WebSocket-Version: 13",
             ));

@@ -10,13 +10,14 @@ use warren_objects::{ErrorKind, FieldError};
 use warren_proto::control::LogsRequest;
 
 use crate::{
-    PodRef, StreamError, meta,
+    StreamError,
     path::ResourceTarget,
     query::Query,
     respond::{Content, Reply},
     server::Call,
     state::{ApiState, key_of},
     status::Status,
+    streams::reference,
 };
 
 /// How long the node may take to open the stream.
@@ -42,16 +43,7 @@ pub(crate) async fn open(
     let options = options(name, query)?;
     let container = container(pod, name, query.text("container"))?;
     check_state(pod, name, &container, options.previous)?;
-    let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
-    if node.is_empty() {
-        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
-    }
-    let pod = PodRef {
-        namespace: target.namespace.clone(),
-        name: name.clone(),
-        uid: meta::text(pod, "uid").to_owned(),
-        node: node.to_owned(),
-    };
+    let pod = reference(&target.namespace, name, pod)?;
     let opening = api.streams.logs(&pod, &container, options);
     let opened = tokio::time::timeout(PATIENCE, opening).await.map_err(|_| {
         Status::timeout(format!("node {} did not open the log within {} s", pod.node, PATIENCE.as_secs()))

@@ -55,6 +55,11 @@ async fn tell(request: Request<Incoming>) -> Result<axum::response::Response, In
     let header =
         |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut response = axum::response::Response::new(Body::empty());
+    if parts.uri.path() == "/switch" {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert("upgrade", "whatever".parse().unwrap());
+        return Ok(response);
+    }
     if parts.uri.path() == "/move" {
         *response.status_mut() = StatusCode::FOUND;
         response.headers_mut().insert("location", "/there?x=1".parse().unwrap());
@@ -62,7 +67,7 @@ async fn tell(request: Request<Incoming>) -> Result<axum::response::Response, In
     }
     let told = json!({
         "method": parts.method.as_str(), "path": parts.uri.to_string(), "host": header("host"),
-        "authorization": header("authorization"), "uri": header("x-forwarded-uri"), "own": header("x-own"),
+        "authorization": header("authorization"), "uri": header("x-forwarded-uri"), "own": header("x-own"), "hop": header("x-hop"),
         "body": String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()),
     });
     *response.status_mut() = StatusCode::IM_A_TEAPOT;
@@ -86,7 +91,8 @@ async fn with_web() -> Server {
 async fn a_request_reaches_the_pod_as_it_came() {
     let server = with_web().await;
     for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
-        let headers = [("x-own", "1"), ("authorization", "Bearer x"), ("connection", "close")];
+        let headers =
+            [("x-own", "1"), ("authorization", "Bearer x"), ("connection", "close, x-hop"), ("x-hop", "1")];
         let body = if method == Method::GET { "" } else { "some" };
         let path = format!("{POD}/a%2Fb//c?q=%20x");
         let answer = server.send(Server::request(method.clone(), &path, &headers, body)).await;
@@ -98,7 +104,7 @@ async fn a_request_reaches_the_pod_as_it_came() {
         let told = answer.json();
         let expected = json!({
             "method": method.as_str(), "path": "/a%2Fb//c?q=%20x", "host": "10.42.1.9:8080", "own": "1", "body": body,
-            "authorization": null, "uri": format!("{POD}/a%2Fb//c"),
+            "authorization": null, "hop": null, "uri": format!("{POD}/a%2Fb//c"),
         });
         assert_eq!(told, expected);
     }
@@ -112,6 +118,8 @@ async fn what_leads_elsewhere_in_the_pod_leads_there_behind_the_proxy() {
         (answer.code, answer.headers["location"].to_str().unwrap()),
         (StatusCode::FOUND, &*format!("{POD}/there?x=1"))
     );
+    let status = server.get(&format!("{POD}/switch")).await.expect(503);
+    assert!(status["message"].as_str().unwrap().ends_with("it changes the protocol unasked"), "{status}");
     let answer = server.get(&format!("{POD}?a=b")).await;
     assert_eq!(answer.code, StatusCode::MOVED_PERMANENTLY);
     assert_eq!(answer.headers["location"].to_str().unwrap(), format!("{POD}/?a=b"));

@@ -8,7 +8,7 @@ use warren_state::{Key, Object, Snapshot};
 
 use crate::samples::yaml;
 
-const BACKUPS: &str = r#"
+pub(crate) const BACKUPS: &str = r#"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: backups.example.com}
@@ -41,6 +41,7 @@ spec:
                 port: {x-kubernetes-int-or-string: true}
                 since: {type: string, format: date-time}
                 key: {type: string, format: byte}
+                note: {type: string, nullable: true, default: none}
                 options: {type: object, additionalProperties: {type: string}}
                 anything: {type: object, x-kubernetes-preserve-unknown-fields: true}
                 template: {type: object, x-kubernetes-embedded-resource: true, x-kubernetes-preserve-unknown-fields: true}
@@ -144,7 +145,11 @@ fn wrong_types_are_said_in_the_words_of_any_kind() {
     }
     let mut object = backup();
     object["spec"]["since"] = json!("yesterday");
-    assert_eq!(strict::decode(kind, &object).unwrap_err().field(), "spec.since");
+    let wrong = strict::decode(kind, &object).unwrap_err();
+    assert!(wrong.field() == "spec.since" && wrong.to_string().starts_with("Backup.spec.since: "));
+    let other = json!({"apiVersion": "example.com/v1", "kind": "Other"});
+    let told = strict::decode(kind, &other).unwrap_err().to_string();
+    assert_eq!(told, "Backup: invalid value: string \"Other\", expected Backup");
 }
 
 #[test]

@@ -18,9 +18,6 @@ pub(super) enum Scheme {
 pub(super) struct Backend {
     pub(super) scheme: Scheme,
     pub(super) pod: PodRef,
-    /// The pod, as a path names it.
-    pub(super) target: ResourceTarget,
-    pub(super) object: Value,
     /// Its address, by which it knows itself.
     pub(super) address: String,
     pub(super) port: u16,
@@ -103,8 +100,7 @@ fn of_pod(
 ) -> Result<Backend, Status> {
     let key = Key::new(PODS, &target.namespace, name);
     let pod = snapshot.get(&key).ok_or_else(|| Status::not_found(&target.kind, name))?;
-    let target = ResourceTarget { name: name.to_owned(), ..target.clone() };
-    let pod_reference = reference(&target, &pod.value)?;
+    let pod_reference = reference(&target.namespace, name, &pod.value)?;
     let address = pod.value["status"]["podIP"].as_str().unwrap_or("");
     if address.is_empty() {
         return Err(Status::unavailable(format!("pod {name} has no address yet: it is not running")));
@@ -118,8 +114,6 @@ fn of_pod(
         address: address.to_owned(),
         // As Kubernetes: the first that is declared, or that of the scheme.
         port: port.or_else(first).unwrap_or(if scheme == Scheme::Https { 443 } else { 80 }),
-        object: Value::clone(&pod.value),
-        target,
     })
 }
 
