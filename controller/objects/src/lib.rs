@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod protobuf;
 pub mod quantity;
 mod registry;
+pub mod schedule;
 pub mod schema;
 pub mod strict;
 pub mod table;

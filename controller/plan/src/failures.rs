@@ -15,7 +15,7 @@ use crate::{
 };
 use warren_vocabulary::{
     guard::Failure,
-    resources::{DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES},
+    resources::{CRONJOBS, DEPLOYMENTS, JOBS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES},
 };
 
 /// The condition, and the reason of the event.
@@ -23,7 +23,7 @@ const CONDITION: &str = "warren.dev/PlanningFailed";
 const REASON: &str = "PlanningFailed";
 const COMPONENT: &str = "warren-controller";
 /// Kinds with conditions.
-const CONDITIONED: [&str; 6] = [DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES];
+const CONDITIONED: [&str; 7] = [DEPLOYMENTS, JOBS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES];
 
 /// Whether an object says that we failed on it.
 pub(crate) fn is_told(object: &Object) -> bool {
@@ -53,7 +53,10 @@ fn refusals(view: &View<'_>) -> Vec<Failure> {
     let all = view.world.refusals.iter().flat_map(|(about, all)| all.iter().map(move |one| (about, one)));
     let untold = all.filter(|(about, refused)| {
         let made = (&*about.resource, &*refused.what.resource, &*refused.what.name);
-        !matches!(made, (REPLICASETS, PODS, "") | (DEPLOYMENTS, REPLICASETS, ""))
+        !matches!(
+            made,
+            (REPLICASETS | JOBS, PODS, "") | (DEPLOYMENTS, REPLICASETS, "") | (CRONJOBS, JOBS, "")
+        )
     });
     let failure = |(about, refused): (&Key, &RefusedWrite)| Failure {
         stage: refused.planner,

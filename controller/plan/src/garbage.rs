@@ -15,7 +15,7 @@ use warren_state::{Key, Object, Transaction};
 use crate::{
     events::{self, Event},
     indexes::By,
-    object,
+    object::{self, Condition},
     outcome::Outcome,
     view::View,
 };
@@ -183,8 +183,8 @@ fn is_finished(object: &Object) -> bool {
     }
 }
 
-/// A dependent with dependents of its own waits for them too.
-fn delete_in_foreground(view: &View<'_>, dependent: &Arc<Object>) -> Option<Transaction> {
+/// Deletes an object after its dependents: a dependent with dependents of its own waits for them too.
+pub(crate) fn delete_in_foreground(view: &View<'_>, dependent: &Arc<Object>) -> Option<Transaction> {
     if dependents(view, object::uid(dependent)).is_empty() {
         return object::delete(dependent, view.now);
     }
@@ -223,13 +223,31 @@ pub(crate) fn plan_pods(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Out
             let transaction = if object::finalizers(pod.object).next().is_none() {
                 Some(object::remove(pod.object))
             } else {
-                object::delete(pod.object, view.now)
+                let value = object::edited(pod.object, |value| end_without_node(value, view.now));
+                value.map(|value| Transaction::new().replace(key.clone(), pod.object.revision, value))
             };
             if let Some(transaction) = transaction {
                 outcome.step(format!("remove {key}: node {node} does not exist"), transaction);
             }
         });
     }
+}
+
+/// A pod that somebody holds though its node is gone: nobody will end it any more, and whoever counts it must learn how it
+/// ended.
+fn end_without_node(pod: &mut Value, now: Timestamp) {
+    object::mark_deleted(pod, now, 0);
+    object::object_at(pod, &["metadata"]).insert("deletionGracePeriodSeconds".into(), 0.into());
+    let status = object::object_at(pod, &["status"]);
+    if !["Succeeded", "Failed"].iter().any(|end| status.get("phase").is_some_and(|phase| phase == end)) {
+        status.insert("phase".into(), "Failed".into());
+        object::set_condition(pod, &disruption("DeletionByPodGC", "PodGC: node no longer exists"), now);
+    }
+}
+
+/// The condition of a pod that ends for other reasons than its own.
+pub(crate) fn disruption<'a>(reason: &'a str, message: &'a str) -> Condition<'a> {
+    Condition { kind: "DisruptionTarget", status: "True", reason, message }
 }
 
 /// A node's member and its Node are made in one commit: who deletes the Node expels the member.

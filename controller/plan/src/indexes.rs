@@ -44,6 +44,10 @@ pub(crate) enum By {
     SetNamespace,
     /// Replica sets, by namespace and one label that they select; without a label, if they select by other means.
     SetSelector,
+    /// Jobs, by the uid of what controls them.
+    JobController,
+    /// Jobs, by namespace and one label that they select; without a label, if they select by other means.
+    JobSelector,
     /// Deployments, by uid.
     Deployment,
     /// Services, by namespace and one label that they select.

@@ -5,6 +5,7 @@
 //!      what differs from the last one: views advance, keys are touched
 //!                                                           │
 //!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  idle
+//!    cron_job ───► job ──────────┘
 //! ```
 //!
 //! Each planner answers one question over the same immutable snapshot and knows nothing of the others: they
@@ -17,6 +18,7 @@
 
 pub mod node_lifecycle;
 
+mod cron_job;
 mod deployment;
 mod endpoints;
 mod events;
@@ -25,11 +27,13 @@ mod garbage;
 mod idle;
 mod indexes;
 pub mod ingress;
+mod job;
 mod memory;
 mod namespaces;
 mod object;
 mod outcome;
 mod planner;
+mod pods;
 mod replicaset;
 mod root_certificates;
 mod schedule;

@@ -14,6 +14,7 @@ use warren_state::{Key, Transaction};
 use crate::{
     Liveness,
     events::{self, Event},
+    garbage,
     object::{self, Condition},
     outcome::Outcome,
     view::{NODE_LOST, PodView, Typed, View},
@@ -215,6 +216,8 @@ fn plan_pod(
     let Some(value) = object::edited(pod.object, |value| {
         mark_ready(pod, value, health, view.now);
         if evict {
+            let message = "Taint manager: deleting due to NoExecute taint";
+            object::set_condition(value, &garbage::disruption("DeletionByTaintManager", message), view.now);
             let grace =
                 pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
             object::mark_deleted(value, view.now, grace.max(1));

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use serde_json::{Value, json};
+use serde_json::Value;
 use warren_state::{Key, Precondition, Transaction};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     events::{self, Event},
     object,
     outcome::Outcome,
-    selector,
+    pods, selector,
     view::{PodView, Typed, View},
 };
 use warren_vocabulary::resources::PODS;
@@ -24,13 +24,6 @@ const COMPONENT: &str = "replicaset-controller";
 /// The condition of a set, and of its deployment, whose pods are refused.
 pub(crate) const REPLICA_FAILURE: &str = "ReplicaFailure";
 const FAILED_CREATE: &str = "FailedCreate";
-/// How many pods of one replica set may wait for a node: more are made when these have found one. A number that
-/// no cluster can run (a slip of the finger will do) must not fill the memory with pods.
-const WAITING: usize = 500;
-/// The same by the size of their template.
-const WAITING_BYTES: usize = 64 << 20;
-/// The longest prefix of a pod's name: five letters follow.
-const PREFIX: usize = 58;
 
 type Set<'a> = Typed<'a, ReplicaSet>;
 
@@ -98,7 +91,7 @@ fn scale(view: &View<'_>, set: &Set<'_>, outcome: &mut Outcome<'_>) {
 /// state of the set fails as a whole, so that no two plans make up for the same pods.
 fn create(view: &View<'_>, set: &Set<'_>, active: &[PodView<'_>], missing: usize, outcome: &mut Outcome<'_>) {
     let waiting = active.iter().filter(|pod| pod.node().is_none()).count();
-    let count = missing.min(most_waiting(set).saturating_sub(waiting));
+    let count = missing.min(pods::most_waiting(set.object).saturating_sub(waiting));
     if count == 0 {
         return hold_back(view, set, waiting, missing, outcome);
     }
@@ -110,18 +103,15 @@ fn create(view: &View<'_>, set: &Set<'_>, active: &[PodView<'_>], missing: usize
     });
     let value = value.unwrap_or_else(|| set.object.value.clone());
     let mut transaction = Transaction::new().replace(set.object.key.clone(), set.object.revision, value);
-    let names = new_names(view, set, count);
+    let prefix = pods::prefix(set.name());
+    let names = new_names(view, set, &prefix, count);
     for name in &names {
-        transaction = transaction.create(Key::new(PODS, set.namespace(), name), new_pod(view, set, name));
+        let pod = pods::new_pod(view, set.object, &prefix, name);
+        transaction = transaction.create(Key::new(PODS, set.namespace(), name), pod);
         tell(view, &mut transaction, set, "SuccessfulCreate", format!("Created pod: {name}"));
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     outcome.step(format!("create pods of {}: {}", set.object.key, names.join(", ")), transaction);
-}
-
-/// How many pods of the set may wait for a node at the same time.
-fn most_waiting(set: &Set<'_>) -> usize {
-    (WAITING_BYTES / set.object.json().len().max(1)).clamp(1, WAITING)
 }
 
 /// Says why no more pods are made.
@@ -138,61 +128,16 @@ fn hold_back(view: &View<'_>, set: &Set<'_>, waiting: usize, missing: usize, out
     outcome.step(format!("{} makes no more pods for now", set.object.key), transaction);
 }
 
-fn prefix(set: &Set<'_>) -> String {
-    let mut prefix = format!("{}-", set.name());
-    while prefix.len() > PREFIX {
-        prefix.pop();
-    }
-    prefix
-}
-
-/// Names that no pod of the set has had: what they end with is made of the revision that this plan is made from, which
-/// never comes again. An older pod may still run on a node that is cut off, and must not meet one of its name.
-fn new_names(view: &View<'_>, set: &Set<'_>, count: usize) -> BTreeSet<String> {
-    let snapshot = &view.world.snapshot;
-    let (epoch, revision) = (snapshot.epoch.to_string(), snapshot.revision.to_string());
-    let prefix = prefix(set);
-    let name = |ordinal: u64| {
-        let parts = ["pod", set.uid(), &epoch, &revision, &ordinal.to_string()];
-        format!("{prefix}{}", object::letters(&parts, 5))
-    };
+/// Names for new pods.
+fn new_names(view: &View<'_>, set: &Set<'_>, prefix: &str, count: usize) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for name in (0..).map(name).filter(|name| !view.world.exists(&Key::new(PODS, set.namespace(), name))) {
+    for name in pods::new_names(view, set.object, prefix) {
         names.insert(name);
         if names.len() >= count {
             break;
         }
     }
     names
-}
-
-/// A complete pod. Its uid is new for each life of the name: the revision that it was planned from is part of it.
-fn new_pod(view: &View<'_>, set: &Set<'_>, name: &str) -> Value {
-    let template = warren_state::at(&set.object.value, "/spec/template").cloned().unwrap_or_default();
-    let part = |pointer: &str| warren_state::at(&template, pointer).filter(|value| !value.is_null()).cloned();
-    let revision = view.world.snapshot.revision.to_string();
-    // What the template leaves out is filled in where the pod is let in.
-    let mut pod = json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "generateName": prefix(set),
-            "namespace": set.namespace(),
-            "uid": object::uuid(&["pod", set.uid(), name, &revision]),
-            "creationTimestamp": object::time_text(view.now),
-            "generation": 1,
-            "ownerReferences": [object::controller_reference(set.object)],
-        },
-        "spec": part("/spec").unwrap_or_else(|| json!({})),
-        "status": { "phase": "Pending" },
-    });
-    for name in ["labels", "annotations", "finalizers"] {
-        if let Some(value) = part(&format!("/metadata/{name}")) {
-            object::object_at(&mut pod, &["metadata"]).insert(name.to_owned(), value);
-        }
-    }
-    pod
 }
 
 /// Which pods are missed the least: without a node, not ready, on a node with more of their kind, the newest.

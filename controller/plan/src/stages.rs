@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use warren_state::Key;
 
 use crate::{
-    deployment, endpoints, garbage, idle, ingress, namespaces, node_lifecycle, outcome::Outcome, replicaset,
-    root_certificates, schedule, termination, view::View,
+    cron_job, deployment, endpoints, garbage, idle, ingress, job, namespaces, node_lifecycle,
+    outcome::Outcome, replicaset, root_certificates, schedule, termination, view::View,
 };
 
 /// One question, asked of one key at a time.
@@ -16,6 +16,9 @@ pub(crate) enum Stage {
     RootCertificates,
     Deployments,
     ReplicaSets,
+    CronJobs,
+    Jobs,
+    JobPods,
     Nodes,
     NodePods,
     Endpoints,
@@ -33,11 +36,14 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 15] = [
+pub(crate) const STAGES: [(&str, Planner); 18] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     ("deployments", deployment::plan),
     ("replica sets", replicaset::plan),
+    ("cron jobs", cron_job::plan),
+    ("jobs", job::plan),
+    ("jobs", job::plan_pods),
     ("node lifecycle", node_lifecycle::plan_nodes),
     ("node lifecycle", node_lifecycle::plan_pods),
     ("endpoints", endpoints::plan),

@@ -15,7 +15,7 @@ use warren_state::{Difference, Key, Object, Snapshot};
 use crate::{
     endpoints, idle,
     indexes::{By, Indexes, PodRequest, owners_matter, pair},
-    ingress,
+    ingress, job,
     memory::{Memories, Unit},
     object,
     selector::Labels,
@@ -24,8 +24,8 @@ use crate::{
     view::{self, PodView, Typed},
 };
 use warren_vocabulary::resources::{
-    DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS,
-    SERVICEADDRESSES, SERVICES,
+    CRONJOBS, DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, JOBS, MEMBERS, NAMESPACES, NODES, PODS,
+    REPLICASETS, SERVICEADDRESSES, SERVICES,
 };
 
 /// The keys that each planner has to look at.
@@ -118,6 +118,8 @@ impl Rules<'_> {
             PODS => self.pod(key, previous, current, due),
             REPLICASETS => self.set(key, previous, current, due),
             DEPLOYMENTS => due.add(Stage::Deployments, key),
+            JOBS => self.job(key, previous, current, due),
+            CRONJOBS => due.add(Stage::CronJobs, key),
             SERVICES => self.service(key, previous, current, due),
             ENDPOINTSLICES => self.slice(previous, current, due),
             NODES => self.node_object(key, previous, current, due),
@@ -194,12 +196,15 @@ impl Rules<'_> {
         let binding = |pod: &PodView<'_>| pod.node().map(|node| (node.to_owned(), PodRequest::new(pod)));
         due.room |= previous.as_ref().and_then(binding) != current.as_ref().and_then(binding);
         for pod in previous.iter().chain(&current) {
+            if job::is_tracked(pod.object) {
+                due.add(Stage::JobPods, key);
+            }
             self.owner_of(pod, due);
             self.services_of(pod, due);
         }
     }
 
-    /// The set and the deployment that count a pod, or the sets that would adopt it.
+    /// The set and the deployment, or the job, that count a pod, or the sets and jobs that would adopt it.
     fn owner_of(&self, pod: &PodView<'_>, due: &mut Due) {
         match pod.controller_uid() {
             Some(uid) => {
@@ -207,12 +212,17 @@ impl Rules<'_> {
                     due.add(Stage::ReplicaSets, &set.key);
                     object::controller_uid(set).into_iter().for_each(|uid| self.deployment(uid, due));
                 }
+                for job in self.indexes.of(By::Uid, uid).filter(|owner| &*owner.key.resource == JOBS) {
+                    due.add(Stage::Jobs, &job.key);
+                }
             }
             None => {
                 let pairs = pod.labels().iter().map(|(name, value)| pair(pod.namespace(), name, value));
                 for group in pairs.chain([pod.namespace().to_owned()]) {
                     let sets = self.indexes.of(By::SetSelector, &group);
                     sets.for_each(|set| due.add(Stage::ReplicaSets, &set.key));
+                    let jobs = self.indexes.of(By::JobSelector, &group);
+                    jobs.for_each(|job| due.add(Stage::Jobs, &job.key));
                 }
             }
         }
@@ -251,6 +261,25 @@ impl Rules<'_> {
                     let all = self.snapshot.list_namespace(DEPLOYMENTS, set.namespace());
                     all.for_each(|deployment| due.add(Stage::Deployments, &deployment.key));
                 }
+            }
+        }
+    }
+
+    /// A job concerns the cron job that made it and, when it ends or goes, what still waits for being counted by it.
+    fn job(&self, key: &Key, previous: Option<&Arc<Object>>, current: Option<&Arc<Object>>, due: &mut Due) {
+        due.add(Stage::Jobs, key);
+        for job in previous.into_iter().chain(current) {
+            let owners =
+                object::controller_uid(job).into_iter().flat_map(|uid| self.indexes.of(By::Uid, uid));
+            for owner in owners.filter(|owner| &*owner.key.resource == CRONJOBS) {
+                due.add(Stage::CronJobs, &owner.key);
+            }
+        }
+        let counts = |job: &Arc<Object>| (object::uid(job).to_owned(), job::tracking(job));
+        if previous.map(counts) != current.map(counts) {
+            for job in previous.into_iter().chain(current) {
+                let pods = self.indexes.of(By::PodController, object::uid(job));
+                pods.filter(|pod| job::is_tracked(pod)).for_each(|pod| due.add(Stage::JobPods, &pod.key));
             }
         }
     }

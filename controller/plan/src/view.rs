@@ -193,6 +193,14 @@ impl<'a> View<'a> {
         self.all(By::SetNamespace, namespace)
     }
 
+    /// The jobs that an object controls, by name.
+    pub(crate) fn jobs_of(
+        &self,
+        uid: &str,
+    ) -> impl Iterator<Item = Typed<'a, k8s_openapi::api::batch::v1::Job>> + use<'a> {
+        self.all(By::JobController, uid)
+    }
+
     /// The pods that an object controls, by name.
     pub(crate) fn pods_of(&self, uid: &str) -> impl Iterator<Item = PodView<'a>> + use<'a> {
         self.all(By::PodController, uid)

@@ -22,6 +22,10 @@ pub const EVENTS: &str = "events";
 pub const DEPLOYMENTS: &str = "deployments.apps";
 /// Replica sets.
 pub const REPLICASETS: &str = "replicasets.apps";
+/// Jobs.
+pub const JOBS: &str = "jobs.batch";
+/// Jobs that are made again and again.
+pub const CRONJOBS: &str = "cronjobs.batch";
 /// Endpoint slices.
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.

@@ -12,16 +12,29 @@ fn job(name: &str) -> Value {
 #[tokio::test]
 async fn what_nobody_does_yet_is_said_with_every_write() {
     let server = Server::new().await;
-    let warning = "299 - \"warren does not run Jobs yet: no pod is made for it\"";
-    let created = server.post(JOBS, &job("pi")).await;
+    let warning =
+        "299 - \"warren does not honour PodDisruptionBudgets yet: evictions are not held back by it\"";
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+    let created = server.post(budgets, &budget).await;
     assert_eq!(created.warnings(), [warning]);
+    let stored = created.expect(201);
+    let path = format!("{budgets}/web");
+    assert_eq!(server.put(&path, &stored).await.warnings(), [warning]);
+    let patched = server.patch(&path, "merge-patch+json", &json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(patched.warnings(), [warning]);
+}
+
+#[tokio::test]
+async fn what_a_job_is_to_do_is_completed_and_stays() {
+    let server = Server::new().await;
+    let created = server.post(JOBS, &job("pi")).await;
+    assert_eq!(created.warnings(), [""; 0]);
     let stored = created.expect(201);
     let uid = stored["metadata"]["uid"].as_str().unwrap();
     assert_eq!(stored["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], uid);
     let path = format!("{JOBS}/pi");
-    assert_eq!(server.put(&path, &stored).await.warnings(), [warning]);
-    let patched = server.patch(&path, "merge-patch+json", &json!({"metadata": {"labels": {"a": "b"}}})).await;
-    assert_eq!(patched.warnings(), [warning]);
     let refused =
         server.patch(&path, "merge-patch+json", &json!({"spec": {"completions": 2}})).await.expect(422);
     assert_eq!(

@@ -3,7 +3,7 @@
 use super::{
     CHECKS,
     Class::{Acts, Informs},
-    PLANNERS, Row, Rows,
+    KIND, PLANNERS, Row, Rows,
 };
 
 const STATUS: Row = Row("status", Informs("written by the system"));
@@ -22,6 +22,38 @@ pub(super) const TYPES: &[Rows] = &[
     ("apps.v1", "RollingUpdateDeployment", &[Row("maxUnavailable maxSurge", Acts(PLANNERS))]),
     ("apps.v1", "ReplicaSet", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
     ("apps.v1", "ReplicaSetSpec", &[Row("replicas selector template minReadySeconds", Acts(PLANNERS))]),
+    ("batch.v1", "Job", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
+    (
+        "batch.v1",
+        "JobSpec",
+        &[
+            Row("parallelism completions completionMode selector template suspend", Acts(PLANNERS)),
+            Row("backoffLimit backoffLimitPerIndex maxFailedIndexes podFailurePolicy", Acts(PLANNERS)),
+            Row("successPolicy podReplacementPolicy managedBy", Acts(PLANNERS)),
+            Row("activeDeadlineSeconds ttlSecondsAfterFinished", Acts(PLANNERS)),
+            Row("manualSelector", Acts(KIND)),
+        ],
+    ),
+    ("batch.v1", "PodFailurePolicy", &[Row("rules", Acts(PLANNERS))]),
+    ("batch.v1", "PodFailurePolicyRule", &[Row("action onExitCodes onPodConditions", Acts(PLANNERS))]),
+    (
+        "batch.v1",
+        "PodFailurePolicyOnExitCodesRequirement",
+        &[Row("containerName operator values", Acts(PLANNERS))],
+    ),
+    ("batch.v1", "PodFailurePolicyOnPodConditionsPattern", &[Row("type status", Acts(PLANNERS))]),
+    ("batch.v1", "SuccessPolicy", &[Row("rules", Acts(PLANNERS))]),
+    ("batch.v1", "SuccessPolicyRule", &[Row("succeededIndexes succeededCount", Acts(PLANNERS))]),
+    ("batch.v1", "CronJob", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
+    (
+        "batch.v1",
+        "CronJobSpec",
+        &[
+            Row("schedule timeZone startingDeadlineSeconds concurrencyPolicy suspend", Acts(PLANNERS)),
+            Row("jobTemplate successfulJobsHistoryLimit failedJobsHistoryLimit", Acts(PLANNERS)),
+        ],
+    ),
+    ("batch.v1", "JobTemplateSpec", &[Row("metadata spec", Acts(PLANNERS))]),
     (
         "apps.v1",
         "ControllerRevision",

@@ -42,8 +42,13 @@ pub(crate) fn job_spec(spec: &Value, path: &Path, errors: &mut Errors) {
             }
         }
     }
+    if has(spec, "maxFailedIndexes") && !has(spec, "backoffLimitPerIndex") {
+        errors.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
     workload::template(get(spec, "template"), &path.child("template"), errors);
     restart_policy(spec, path, errors);
+    failure_policy(spec, path, errors);
+    success_policy(spec, path, errors);
 }
 
 /// The pods of a Job must be able to end.
@@ -59,9 +64,23 @@ fn restart_policy(spec: &Value, path: &Path, errors: &mut Errors) {
         }
         _ => {}
     }
+}
+
+/// What is to be done about pods that fail.
+fn failure_policy(spec: &Value, path: &Path, errors: &mut Errors) {
+    if has(spec, "podFailurePolicy") {
+        one_of_if_set(spec, "podReplacementPolicy", path, &["Failed"], errors);
+    }
     for (index, rule) in items(spec, "podFailurePolicy.rules").iter().enumerate() {
         let path = path.child("podFailurePolicy").child("rules").index(index);
         one_of(rule, "action", &path, &["Count", "FailIndex", "FailJob", "Ignore"], errors);
+        if text(rule, "action") == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
+            errors.invalid(&path.child("action"), "FailIndex", "requires the backoffLimitPerIndex to be set");
+        }
+        if has(rule, "onExitCodes") {
+            let path = path.child("onExitCodes");
+            one_of(get(rule, "onExitCodes"), "operator", &path, &["In", "NotIn"], errors);
+        }
         match (has(rule, "onExitCodes"), is_empty(get(rule, "onPodConditions"))) {
             (true, false) => {
                 errors.invalid(
@@ -80,4 +99,52 @@ fn restart_policy(spec: &Value, path: &Path, errors: &mut Errors) {
             _ => {}
         }
     }
+}
+
+/// Which indexes are enough.
+fn success_policy(spec: &Value, path: &Path, errors: &mut Errors) {
+    let policy = get(spec, "successPolicy");
+    if policy.is_null() {
+        return;
+    }
+    let path = path.child("successPolicy");
+    if text(spec, "completionMode") != "Indexed" {
+        errors.invalid(&path, policy.clone(), "requires indexed completion mode");
+        return;
+    }
+    let path = path.child("rules");
+    if items(policy, "rules").is_empty() {
+        errors.required(&path, "at least one rules must be specified when the successPolicy is specified");
+    }
+    for (index, rule) in items(policy, "rules").iter().enumerate() {
+        let path = path.index(index);
+        if !has(rule, "succeededCount") && !has(rule, "succeededIndexes") {
+            let detail = "at least one of succeededCount or succeededIndexes must be specified";
+            errors.required(&path, detail);
+        }
+        none_negative(rule, &["succeededCount"], &path, errors);
+        let completions = int(spec, "completions").unwrap_or(0);
+        if let Some(count) = int(rule, "succeededCount").filter(|count| *count > completions) {
+            let detail =
+                format!("must be less than or equal to {completions} (the number of specified completions)");
+            errors.invalid(&path.child("succeededCount"), count, detail);
+        }
+        let indexes = text(rule, "succeededIndexes");
+        if !indexes.is_empty() && !are_indexes(indexes, completions) {
+            let detail = "must be indexes below completions, in order, as in \"0,2-4\"";
+            errors.invalid(&path.child("succeededIndexes"), indexes, detail);
+        }
+    }
+}
+
+fn are_indexes(text: &str, completions: i64) -> bool {
+    let mut next = 0;
+    text.split(',').all(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else { return false };
+        let (first, last) = (i64::from(first), i64::from(last));
+        let good = first >= next && first <= last && last < completions;
+        next = last.saturating_add(1);
+        good
+    })
 }

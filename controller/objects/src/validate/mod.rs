@@ -6,7 +6,6 @@
 pub(crate) mod affinity;
 pub(crate) mod config;
 pub(crate) mod container;
-pub(crate) mod cron;
 pub(crate) mod env;
 pub(crate) mod formats;
 pub(crate) mod handlers;

@@ -147,10 +147,61 @@ fn jobs_and_cron_jobs() {
             "spec.concurrencyPolicy: Unsupported value: \"Maybe\": supported values: \"Allow\", \"Forbid\", \"Replace\""
         ]
     );
+    assert_eq!(
+        refused("cronjobs.batch", CRON_JOB, &[("spec.timeZone", json!("Mars/Olympus"))]),
+        ["spec.timeZone: Invalid value: \"Mars/Olympus\": unknown time zone Mars/Olympus"]
+    );
     let name = "a".repeat(53);
     assert_eq!(
         refused("cronjobs.batch", CRON_JOB, &[("metadata.name", json!(name))]),
         [format!("metadata.name: Invalid value: \"{name}\": must be no more than 52 characters")]
+    );
+}
+
+#[test]
+fn policies_of_jobs() {
+    let wrong = |field: &str, value: Value| refused("jobs.batch", JOB, &[(field, value)]);
+    let rules = |rules: Value| json!({"rules": rules});
+    assert!(
+        wrong("spec.successPolicy", rules(json!([{"succeededIndexes": "0,2-4", "succeededCount": 2}])))
+            .is_empty()
+    );
+    for (rule, message) in [
+        (
+            json!({"succeededIndexes": "3-5"}),
+            "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"3-5\": must be indexes below completions, \
+             in order, as in \"0,2-4\"",
+        ),
+        (
+            json!({"succeededCount": 6}),
+            "spec.successPolicy.rules[0].succeededCount: Invalid value: 6: must be less than or equal to 5 (the number \
+             of specified completions)",
+        ),
+        (
+            json!({}),
+            "spec.successPolicy.rules[0]: Required value: at least one of succeededCount or succeededIndexes must be \
+             specified",
+        ),
+    ] {
+        assert_eq!(wrong("spec.successPolicy", rules(json!([rule]))), [message]);
+    }
+    let fail = json!([{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [1]}}]);
+    assert_eq!(
+        wrong("spec.podFailurePolicy", rules(fail)),
+        [
+            "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to \
+             be set"
+        ]
+    );
+    assert_eq!(
+        wrong("spec.podReplacementPolicy", json!("TerminatingOrFailed")),
+        [
+            "spec.podReplacementPolicy: Unsupported value: \"TerminatingOrFailed\": supported values: \"Failed\""
+        ]
+    );
+    assert_eq!(
+        wrong("spec.maxFailedIndexes", json!(1)),
+        ["spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"]
     );
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
+        batch::v1::{CronJob, Job},
         core::v1::{Namespace, Node, Service},
         discovery::v1::EndpointSlice,
     },
@@ -25,7 +26,8 @@ use crate::{
 use warren_vocabulary::{
     member::Member,
     resources::{
-        DEPLOYMENTS, ENDPOINTSLICES, EVENTS, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES,
+        CRONJOBS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, JOBS, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS,
+        SERVICES,
     },
 };
 
@@ -86,6 +88,8 @@ pub(super) fn of(object: &Arc<Object>) -> Facts {
             let deployment: Option<Typed<'_, Deployment>> = facts.typed(object);
             deployment.into_iter().for_each(|deployment| facts.group(By::Deployment, deployment.uid()));
         }
+        JOBS => facts.typed(object).into_iter().for_each(|job| of_job(&job, &mut facts)),
+        CRONJOBS => drop(facts.typed::<CronJob>(object)),
         SERVICES => of_service(object, &mut facts),
         NODES => facts.typed(object).into_iter().for_each(|node| of_node(&node, &mut facts)),
         NAMESPACES => facts.typed(object).into_iter().for_each(|name| of_namespace(&name, &mut facts)),
@@ -169,6 +173,14 @@ fn of_set(set: &Typed<'_, ReplicaSet>, facts: &mut Facts) {
     }
     let wanted = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
     facts.group(By::SetSelector, &first_pair(set.namespace(), wanted));
+}
+
+fn of_job(job: &Typed<'_, Job>, facts: &mut Facts) {
+    if let Some(uid) = job.controller_uid() {
+        facts.group(By::JobController, uid);
+    }
+    let wanted = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()?.match_labels.as_ref());
+    facts.group(By::JobSelector, &first_pair(job.namespace(), wanted));
 }
 
 fn of_service(object: &Arc<Object>, facts: &mut Facts) {

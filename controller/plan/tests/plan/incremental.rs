@@ -10,7 +10,7 @@ use warren_state::{Key, Object};
 use warren_vocabulary::{guard::Unwatched, resources::*};
 
 use crate::{
-    model::Model,
+    model::{Model, has_ended},
     properties::{self, happen},
 };
 
@@ -55,6 +55,20 @@ enum Event {
         which: usize,
     },
     Idle,
+    Job {
+        number: u8,
+        shape: u8,
+        suspend: bool,
+    },
+    CronJob {
+        policy: usize,
+        suspend: bool,
+    },
+    /// A pod that runs ends.
+    End {
+        which: usize,
+        code: i32,
+    },
     Ingress {
         host: bool,
     },
@@ -81,13 +95,17 @@ enum Event {
 }
 
 /// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
-const WRITES: [(&str, &str, Option<&str>); 14] = [
+const WRITES: [(&str, &str, Option<&str>); 18] = [
     ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
     ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
     ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
     ("deployments", DEPLOYMENTS, None),
     ("replica sets", REPLICASETS, Some(PODS)),
     ("replica sets", REPLICASETS, None),
+    ("cron jobs", CRONJOBS, Some(JOBS)),
+    ("cron jobs", CRONJOBS, None),
+    ("jobs", JOBS, Some(PODS)),
+    ("jobs", JOBS, None),
     ("node lifecycle", NODES, None),
     ("node lifecycle", PODS, None),
     ("endpoints", SERVICES, Some(ENDPOINTSLICES)),
@@ -98,7 +116,7 @@ const WRITES: [(&str, &str, Option<&str>); 14] = [
     ("failures", SERVICES, None),
 ];
 
-const RESOURCES: [&str; 9] = [
+const RESOURCES: [&str; 11] = [
     PODS,
     REPLICASETS,
     SERVICES,
@@ -108,6 +126,8 @@ const RESOURCES: [&str; 9] = [
     CONFIGMAPS,
     SERVICEACCOUNTS,
     INGRESSES,
+    JOBS,
+    CRONJOBS,
 ];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -125,6 +145,10 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(resource, which, app)| Event::Relabel { resource, which, app }),
         1 => (0..2usize, 0..12usize).prop_map(|(resource, which)| Event::Unowned { resource, which }),
         1 => Just(Event::Idle),
+        3 => (0..3u8, 0..6u8, any::<bool>())
+            .prop_map(|(number, shape, suspend)| Event::Job { number, shape, suspend }),
+        2 => (0..3usize, any::<bool>()).prop_map(|(policy, suspend)| Event::CronJob { policy, suspend }),
+        4 => (0..12usize, 0..4i32).prop_map(|(which, code)| Event::End { which, code }),
         1 => any::<bool>().prop_map(|host| Event::Ingress { host }),
         6 => any::<u32>().prop_map(|which| Event::Some { which }),
         1 => prop_oneof![Just(-90_000i64), Just(-1), Just(70), Just(4_000)]
@@ -206,6 +230,53 @@ fn bare(number: u8, web: bool, cpu: u8) -> Value {
     })
 }
 
+fn job(model: &mut Model, number: u8, shape: u8, suspend: bool) {
+    let name = format!("job-{number}");
+    let key = Key::new(JOBS, "default", &name);
+    if model.objects.contains_key(&key) {
+        return model.change(&key, |job| {
+            job["spec"]["suspend"] = suspend.into();
+            job["spec"]["parallelism"] = shape.into();
+        });
+    }
+    let indexed = json!({"completions": 4, "parallelism": 2, "completionMode": "Indexed"});
+    let mut spec = match shape {
+        0 => json!({"parallelism": 2}),
+        1 => json!({"completions": 3, "parallelism": 2, "backoffLimit": 1, "activeDeadlineSeconds": 30}),
+        2 => json!({"completions": 2, "ttlSecondsAfterFinished": 5, "podReplacementPolicy": "Failed"}),
+        _ => indexed,
+    };
+    match shape {
+        4 => {
+            spec["backoffLimitPerIndex"] = 1.into();
+            spec["maxFailedIndexes"] = 1.into();
+        }
+        5 => {
+            spec["successPolicy"] = json!({"rules": [{"succeededCount": 2}]});
+            spec["podFailurePolicy"] = json!({"rules": [
+                {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [3]}},
+                {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [2]}}]});
+        }
+        _ => {}
+    }
+    spec["suspend"] = suspend.into();
+    drop(model.job(&name, spec));
+}
+
+fn cron_job(model: &mut Model, policy: usize, suspend: bool) {
+    let key = Key::new(CRONJOBS, "default", "cron");
+    let policy = ["Allow", "Forbid", "Replace"][policy];
+    if model.objects.contains_key(&key) {
+        return model.change(&key, |cron| {
+            cron["spec"]["concurrencyPolicy"] = policy.into();
+            cron["spec"]["suspend"] = suspend.into();
+        });
+    }
+    let spec = json!({"schedule": "* * * * *", "concurrencyPolicy": policy, "startingDeadlineSeconds": 45,
+        "suspend": suspend, "successfulJobsHistoryLimit": 1});
+    drop(model.cron_job("cron", spec));
+}
+
 fn occur(model: &mut Model, event: &Event) {
     let shop = Key::new(NAMESPACES, "", "shop");
     match event {
@@ -249,6 +320,15 @@ fn occur(model: &mut Model, event: &Event) {
         Event::Idle => {
             let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {}});
             drop(model.put("statefulsets.apps", "default", set));
+        }
+        Event::Job { number, shape, suspend } => job(model, *number, *shape, *suspend),
+        Event::CronJob { policy, suspend } => cron_job(model, *policy, *suspend),
+        Event::End { which, code } => {
+            let running = |(key, pod): (&Key, &Value)| (!has_ended(pod)).then(|| key.clone());
+            let key = model.pods().filter_map(running).nth(*which);
+            if let Some(key) = key {
+                model.end(&key, *code);
+            }
         }
         Event::Ingress { host } => {
             let backend = json!({"service": {"name": "web", "port": {"number": 80}}});

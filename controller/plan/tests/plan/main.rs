@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod circles;
+mod cron_jobs;
 mod deployments;
 mod endpoints;
 mod extremes;
@@ -9,6 +10,8 @@ mod garbage;
 mod idle;
 mod incremental;
 mod ingress;
+mod job_policies;
+mod jobs;
 mod model;
 mod names;
 mod nodes;

@@ -163,6 +163,51 @@ impl Model {
         )
     }
 
+    /// As the API stores it: with its selector, and all that was left out.
+    pub(crate) fn job(&mut self, name: &str, spec: Value) -> Key {
+        let uid = format!("uid-job-{name}-{}", self.revision);
+        let mut job = json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default", "uid": uid},
+            "spec": {"template": {"metadata": {"labels": {"app": name}}, "spec": {"restartPolicy": "Never",
+                "containers": [{"name": "main", "image": "image:1",
+                    "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}]}}},
+        });
+        for (field, value) in spec.as_object().unwrap() {
+            job["spec"][field] = value.clone();
+        }
+        warren_objects::defaults::apply(warren_objects::kinds::of(JOBS).unwrap(), &mut job);
+        self.put(JOBS, "default", job)
+    }
+
+    pub(crate) fn cron_job(&mut self, name: &str, spec: Value) -> Key {
+        let mut cron = json!({
+            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"schedule": "*/5 * * * *", "jobTemplate": {"metadata": {"labels": {"cron": name}}, "spec": {
+                "template": {"metadata": {"labels": {"app": name}}, "spec": {"restartPolicy": "Never",
+                    "containers": [{"name": "main", "image": "image:1"}]}}}}},
+        });
+        for (field, value) in spec.as_object().unwrap() {
+            cron["spec"][field] = value.clone();
+        }
+        warren_objects::defaults::apply(warren_objects::kinds::of(CRONJOBS).unwrap(), &mut cron);
+        self.put(CRONJOBS, "default", cron)
+    }
+
+    /// The containers of a pod end with this code, for good.
+    pub(crate) fn end(&mut self, key: &Key, code: i32) {
+        let now = Timestamp::from_second(self.now.as_second()).unwrap().to_string();
+        self.change(key, |pod| {
+            pod["status"]["phase"] = if code == 0 { "Succeeded" } else { "Failed" }.into();
+            pod["status"]["containerStatuses"] = json!([{"name": "main", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": code, "finishedAt": now}}}]);
+            for condition in pod["status"]["conditions"].as_array_mut().into_iter().flatten() {
+                if condition["type"] != "PodScheduled" {
+                    condition["status"] = "False".into();
+                }
+            }
+        });
+    }
+
     pub(crate) fn service(&mut self, name: &str, app: &str) -> Key {
         self.put(
             SERVICES,
@@ -243,6 +288,27 @@ impl Model {
         assert_eq!(whys(&plan), whys(&afresh), "what was touched, and everything");
         assert_eq!(plan, afresh);
         plan
+    }
+
+    /// The controller starts anew, and has seen nothing.
+    pub(crate) fn restart(&self) {
+        drop(self.planner.take());
+    }
+
+    /// A client deletes a pod: it has its grace, or goes at once where nothing holds it.
+    pub(crate) fn delete_pod(&mut self, key: &Key) {
+        let pod = self.get(key);
+        let ends = pod["spec"]["nodeName"].is_string() && !has_ended(pod);
+        if !ends && finalizers(pod).is_empty() {
+            return self.remove(key);
+        }
+        let now = Timestamp::from_second(self.now.as_second()).unwrap().to_string();
+        self.change(key, |pod| {
+            if !is_deleting(pod) {
+                pod["metadata"]["deletionTimestamp"] = now.into();
+                pod["metadata"]["deletionGracePeriodSeconds"] = if ends { 30 } else { 0 }.into();
+            }
+        });
     }
 
     /// When the plan wants to be woken, heartbeats aside.
@@ -345,7 +411,11 @@ impl Model {
             return self.let_go(key);
         }
         let image = pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default();
-        if is_ready(pod) || is_deleting(pod) || self.broken.is_some_and(|broken| image.contains(broken)) {
+        if has_ended(pod)
+            || is_ready(pod)
+            || is_deleting(pod)
+            || self.broken.is_some_and(|broken| image.contains(broken))
+        {
             return false;
         }
         self.set_ready(&key.clone());
@@ -456,7 +526,7 @@ impl Model {
             if let Some(address) = address(pod) {
                 assert!(addresses.insert(address), "{address} was given twice, to {key} too");
             }
-            if let Some(node) = pod["spec"]["nodeName"].as_str() {
+            if let Some(node) = pod["spec"]["nodeName"].as_str().filter(|_| !has_ended(pod)) {
                 let entry = load.entry(node).or_default();
                 entry.0 += millis(&pod["spec"]["containers"][0]["resources"]["requests"]["cpu"]);
                 entry.1 += 1;
@@ -484,15 +554,15 @@ impl Model {
     }
 }
 
-/// A transaction whose new pods have what their templates leave out.
+/// A transaction whose new pods and jobs have what their templates leave out.
 fn completed(transaction: &Transaction) -> Transaction {
     let mut transaction = transaction.clone();
     for write in &mut transaction.writes {
         if let Write::Put(key, value) = write
-            && &*key.resource == PODS
+            && [PODS, JOBS].contains(&&*key.resource)
             && transaction.preconditions.contains(&Precondition::Absent(key.clone()))
         {
-            warren_objects::defaults::apply(warren_objects::kinds::of(PODS).unwrap(), value);
+            warren_objects::defaults::apply(warren_objects::kinds::of(&key.resource).unwrap(), value);
         }
     }
     transaction
@@ -519,6 +589,10 @@ pub(crate) fn finalizers(value: &Value) -> Vec<String> {
 pub(crate) fn condition<'a>(value: &'a Value, kind: &str) -> &'a Value {
     let list = value["status"]["conditions"].as_array();
     list.and_then(|list| list.iter().find(|condition| condition["type"] == kind)).unwrap_or(&Value::Null)
+}
+
+pub(crate) fn has_ended(pod: &Value) -> bool {
+    pod["status"]["phase"] == "Succeeded" || pod["status"]["phase"] == "Failed"
 }
 
 pub(crate) fn is_ready(pod: &Value) -> bool {

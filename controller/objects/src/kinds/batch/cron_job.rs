@@ -10,11 +10,12 @@ use crate::{
     human,
     json::{at, default_to, ensure_map, get, has, items, text, truth},
     kinds::{ALL, Conversion, Entry, PLAIN, STATUS, Source},
+    schedule,
     table::{
         AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR, age, column, containers_and_images, name, or_none,
         selector,
     },
-    validate::{cron, formed, job::job_spec, meta, none_negative, one_of, required_text},
+    validate::{formed, job::job_spec, meta, none_negative, one_of, required_text},
 };
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -25,7 +26,6 @@ pub(crate) const ENTRY: Entry = Entry {
     categories: ALL,
     subresources: &[STATUS],
     has_generation: true,
-    idle: "warren does not run CronJobs yet: no job is made for it",
     defaults,
     validate,
     columns: COLUMNS,
@@ -68,7 +68,7 @@ fn validate(value: &Value, errors: &mut Errors) {
     }
     let (spec, path) = (get(value, "spec"), Path::new("spec"));
     if required_text(spec, "schedule", &path, errors) {
-        formed(spec, "schedule", &path, cron::schedule, errors);
+        formed(spec, "schedule", &path, schedule::faults, errors);
     }
     time_zone(spec, &path, errors);
     let numbers = ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
@@ -91,18 +91,17 @@ fn validate(value: &Value, errors: &mut Errors) {
     }
 }
 
-/// The form of a time zone's name; whether there is one of that name, the planner finds out.
+/// A time zone must have a name that is known.
 fn time_zone(spec: &Value, path: &Path, errors: &mut Errors) {
     let path = path.child("timeZone");
     let Some(name) = get(spec, "timeZone").as_str() else { return };
-    let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-/".contains(&b));
     if name.is_empty() {
         errors.invalid(&path, json!(""), "timeZone must be nil or non-empty string");
     } else if name.eq_ignore_ascii_case("Local") {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.invalid(&path, name, detail);
-    } else if !good {
-        errors.invalid(&path, name, format!("unknown time zone {name}"));
+    } else if let Err(message) = schedule::time_zone(name) {
+        errors.invalid(&path, name, message);
     }
 }
 

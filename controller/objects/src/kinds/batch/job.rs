@@ -24,7 +24,6 @@ pub(crate) const ENTRY: Entry = Entry {
     subresources: &[STATUS],
     has_generation: true,
     fields: &["status.successful"],
-    idle: "warren does not run Jobs yet: no pod is made for it",
     defaults,
     validate,
     update,
