@@ -15,7 +15,10 @@ use crate::{
 };
 use warren_vocabulary::{
     guard::Failure,
-    resources::{CRONJOBS, DEPLOYMENTS, JOBS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES},
+    resources::{
+        CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, JOBS, NAMESPACES, NODES,
+        PERSISTENTVOLUMECLAIMS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
+    },
 };
 
 /// The condition, and the reason of the event.
@@ -23,7 +26,18 @@ const CONDITION: &str = "warren.dev/PlanningFailed";
 const REASON: &str = "PlanningFailed";
 const COMPONENT: &str = "warren-controller";
 /// Kinds with conditions.
-const CONDITIONED: [&str; 7] = [DEPLOYMENTS, JOBS, NAMESPACES, NODES, PODS, REPLICASETS, SERVICES];
+const CONDITIONED: [&str; 10] = [
+    DAEMONSETS,
+    DEPLOYMENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVICES,
+    STATEFULSETS,
+];
 
 /// Whether an object says that we failed on it.
 pub(crate) fn is_told(object: &Object) -> bool {
@@ -53,10 +67,10 @@ fn refusals(view: &View<'_>) -> Vec<Failure> {
     let all = view.world.refusals.iter().flat_map(|(about, all)| all.iter().map(move |one| (about, one)));
     let untold = all.filter(|(about, refused)| {
         let made = (&*about.resource, &*refused.what.resource, &*refused.what.name);
-        !matches!(
-            made,
-            (REPLICASETS | JOBS, PODS, "") | (DEPLOYMENTS, REPLICASETS, "") | (CRONJOBS, JOBS, "")
-        )
+        let by_sets = [REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS, DAEMONSETS, JOBS].contains(&made.0)
+            && [PODS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS].contains(&made.1);
+        let by_makers = [(DEPLOYMENTS, REPLICASETS), (CRONJOBS, JOBS)].contains(&(made.0, made.1));
+        !(made.2.is_empty() && (by_sets || by_makers))
     });
     let failure = |(about, refused): (&Key, &RefusedWrite)| Failure {
         stage: refused.planner,

@@ -42,12 +42,14 @@ pub(crate) enum By {
     SetController,
     /// Replica sets that nothing controls, by namespace.
     SetNamespace,
-    /// Replica sets, by namespace and one label that they select; without a label, if they select by other means.
+    /// Sets of pods of all kinds, by namespace and one label that they select; without a label, if they select by other means.
     SetSelector,
     /// Jobs, by the uid of what controls them.
     JobController,
-    /// Jobs, by namespace and one label that they select; without a label, if they select by other means.
-    JobSelector,
+    /// Controller revisions, by the uid of what controls them.
+    RevisionController,
+    /// Controller revisions that nothing controls, by namespace.
+    RevisionNamespace,
     /// Deployments, by uid.
     Deployment,
     /// Services, by namespace and one label that they select.

@@ -4,6 +4,7 @@
 //!  World (snapshot, liveness, acknowledgements) + now ──► Planner ──► Plan { steps, problems, wake_at }
 //!      what differs from the last one: views advance, keys are touched
 //!                                                           │
+//!    stateful_set  daemon_set
 //!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  idle
 //!    cron_job ───► job ──────────┘
 //! ```
@@ -19,11 +20,13 @@
 pub mod node_lifecycle;
 
 mod cron_job;
+mod daemon_set;
 mod deployment;
 mod endpoints;
 mod events;
 mod failures;
 mod garbage;
+mod history;
 mod idle;
 mod indexes;
 pub mod ingress;
@@ -38,7 +41,9 @@ mod replicaset;
 mod root_certificates;
 mod schedule;
 mod selector;
+mod sets;
 mod stages;
+mod stateful_set;
 mod termination;
 mod touch;
 mod view;

@@ -41,10 +41,14 @@ pub(crate) fn new_names(view: &View<'_>, owner: &Object, prefix: &str) -> impl I
     (0..).map(name).filter(|name| !view.world.exists(&Key::new(PODS, &owner.key.namespace, name)))
 }
 
+/// What pods are made of where their owner has one template.
+pub(crate) fn template(owner: &Object) -> Value {
+    warren_state::at(&owner.value, "/spec/template").cloned().unwrap_or_default()
+}
+
 /// A complete pod. Its uid is new for each life of the name: the revision that it was planned from is part of it.
-pub(crate) fn new_pod(view: &View<'_>, owner: &Object, prefix: &str, name: &str) -> Value {
-    let template = warren_state::at(&owner.value, "/spec/template").cloned().unwrap_or_default();
-    let part = |pointer: &str| warren_state::at(&template, pointer).filter(|value| !value.is_null()).cloned();
+pub(crate) fn new_pod(view: &View<'_>, owner: &Object, template: &Value, prefix: &str, name: &str) -> Value {
+    let part = |pointer: &str| warren_state::at(template, pointer).filter(|value| !value.is_null()).cloned();
     let revision = view.world.snapshot.revision.to_string();
     // What the template leaves out is filled in where the pod is let in.
     let mut pod = json!({

@@ -8,6 +8,7 @@
 //! pass goes on, nodes only fill up, so a node's cost in the heap is never more than the true one: the node at the top is
 //! the best when its cost is still true, and else goes back with the true one.
 
+mod claims;
 mod filter;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::{
     outcome::Outcome,
     view::{PodView, Typed, View},
 };
+pub(crate) use filter::{pinned, selected, tolerated};
 use warren_vocabulary::ipam::PodAddresses;
 
 pub(crate) const COMPONENT: &str = "default-scheduler";
@@ -47,6 +49,7 @@ const LOOKS: usize = 5_000_000;
 const CLASSES: usize = 16;
 /// When the rest is looked at, if nothing happens before.
 const REST: Duration = Duration::from_millis(100);
+const NOT_ASKED_FOR: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
 const NO_ADDRESS: &str = "node(s) had no free pod address";
 
 /// A node with what is on it, and what this pass puts there.
@@ -169,6 +172,10 @@ impl<'v, 'a> Pass<'v, 'a> {
             }
             return;
         }
+        if let Some(reason) = claims::obstacle(self.view, pod) {
+            let message = unavailable(self.candidates.len(), &reason);
+            return say_refused(self.view, pod, &message, outcome);
+        }
         let mut classes = self.classes.remove(&request.owner).unwrap_or_default();
         let known = classes.iter().position(|class| class.asks_for_the_same(pod, &request));
         let mut class = match known {
@@ -191,11 +198,20 @@ impl<'v, 'a> Pass<'v, 'a> {
         self.candidates.get(index).map_or(i64::MAX, |candidate| candidate.cost(pod, request))
     }
 
-    /// Looks through all nodes for those that may run such pods.
+    /// The places that have to be looked at: one that the pod asks for by its name, or all.
+    fn eligible(&self, pod: &PodView<'_>) -> std::ops::Range<usize> {
+        match pod.spec.as_ref().and_then(pinned) {
+            Some(name) => self.by_node.get(name).map_or(0..0, |index| *index..index.saturating_add(1)),
+            None => 0..self.candidates.len(),
+        }
+    }
+
+    /// Looks through the nodes for those that may run such pods.
     fn class(&mut self, pod: &PodView<'a>, request: &PodRequest) -> Class<'a> {
-        self.looks = self.looks.saturating_add(self.candidates.len());
-        let fitting =
-            self.candidates.iter().enumerate().filter(|(_, candidate)| filter::fits(candidate, pod, request));
+        let range = self.eligible(pod);
+        self.looks = self.looks.saturating_add(range.len());
+        let candidates = self.candidates.iter().enumerate().take(range.end).skip(range.start);
+        let fitting = candidates.filter(|(_, candidate)| filter::fits(candidate, pod, request));
         let candidates =
             fitting.map(|(index, candidate)| Reverse((candidate.cost(pod, request), index))).collect();
         Class { pod: pod.clone(), request: request.clone(), candidates, refused: None }
@@ -291,10 +307,13 @@ impl<'v, 'a> Pass<'v, 'a> {
 
     /// Why each node refuses a pod.
     fn verdict(&mut self, pod: &PodView<'_>, request: &PodRequest) -> String {
-        let nodes = self.candidates.len();
-        self.looks = self.looks.saturating_add(nodes);
+        let (nodes, range) = (self.candidates.len(), self.eligible(pod));
+        self.looks = self.looks.saturating_add(range.len());
         let mut verdicts = BTreeMap::<String, usize>::new();
-        for index in 0..nodes {
+        if range.len() < nodes {
+            verdicts.insert(NOT_ASKED_FOR.to_owned(), nodes.saturating_sub(range.len()));
+        }
+        for index in range {
             let Some(candidate) = self.candidates.get(index) else { break };
             let mut reasons = filter::obstacles(candidate, pod, request);
             if reasons.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
@@ -307,10 +326,14 @@ impl<'v, 'a> Pass<'v, 'a> {
         let mut reasons: Vec<_> =
             verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         reasons.sort();
-        match nodes {
-            0 => "no nodes available to schedule pods".to_owned(),
-            _ => format!("0/{nodes} nodes are available: {}.", reasons.join(", ")),
-        }
+        unavailable(nodes, &reasons.join(", "))
+    }
+}
+
+fn unavailable(nodes: usize, reasons: &str) -> String {
+    match nodes {
+        0 => "no nodes available to schedule pods".to_owned(),
+        _ => format!("0/{nodes} nodes are available: {reasons}."),
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use warren_state::Key;
 
 use crate::{
-    cron_job, deployment, endpoints, garbage, idle, ingress, job, namespaces, node_lifecycle,
-    outcome::Outcome, replicaset, root_certificates, schedule, termination, view::View,
+    cron_job, daemon_set, deployment, endpoints, garbage, idle, ingress, job, namespaces, node_lifecycle,
+    outcome::Outcome, replicaset, root_certificates, schedule, stateful_set, termination, view::View,
 };
 
 /// One question, asked of one key at a time.
@@ -16,6 +16,8 @@ pub(crate) enum Stage {
     RootCertificates,
     Deployments,
     ReplicaSets,
+    StatefulSets,
+    DaemonSets,
     CronJobs,
     Jobs,
     JobPods,
@@ -36,11 +38,13 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 18] = [
+pub(crate) const STAGES: [(&str, Planner); 20] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     ("deployments", deployment::plan),
     ("replica sets", replicaset::plan),
+    ("stateful sets", stateful_set::plan),
+    ("daemon sets", daemon_set::plan),
     ("cron jobs", cron_job::plan),
     ("jobs", job::plan),
     ("jobs", job::plan_pods),

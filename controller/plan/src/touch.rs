@@ -24,8 +24,9 @@ use crate::{
     view::{self, PodView, Typed},
 };
 use warren_vocabulary::resources::{
-    CRONJOBS, DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, JOBS, MEMBERS, NAMESPACES, NODES, PODS,
-    REPLICASETS, SERVICEADDRESSES, SERVICES,
+    CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, JOBS,
+    MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICEADDRESSES, SERVICES,
+    STATEFULSETS,
 };
 
 /// The keys that each planner has to look at.
@@ -96,6 +97,12 @@ impl<'o> Kin<'o> {
     }
 }
 
+/// What daemon sets ask of a node: two states that are alike in this are the same to them.
+fn suits(node: &Arc<Object>) -> [Option<&Value>; 3] {
+    ["/metadata/labels", "/metadata/deletionTimestamp", "/spec/taints"]
+        .map(|pointer| warren_state::at(&node.value, pointer))
+}
+
 /// What the rules look things up in: the state after the change.
 pub(crate) struct Rules<'v> {
     pub(crate) indexes: &'v Indexes,
@@ -120,6 +127,8 @@ impl Rules<'_> {
             DEPLOYMENTS => due.add(Stage::Deployments, key),
             JOBS => self.job(key, previous, current, due),
             CRONJOBS => due.add(Stage::CronJobs, key),
+            STATEFULSETS | DAEMONSETS | REPLICATIONCONTROLLERS => self.counting(key, due),
+            CONTROLLERREVISIONS => self.revision(key, previous, current, due),
             SERVICES => self.service(key, previous, current, due),
             ENDPOINTSLICES => self.slice(previous, current, due),
             NODES => self.node_object(key, previous, current, due),
@@ -204,25 +213,52 @@ impl Rules<'_> {
         }
     }
 
-    /// The set and the deployment, or the job, that count a pod, or the sets and jobs that would adopt it.
+    /// The set (a job is one) and the deployment that count a pod, or the sets that would adopt it.
     fn owner_of(&self, pod: &PodView<'_>, due: &mut Due) {
         match pod.controller_uid() {
             Some(uid) => {
-                for set in self.indexes.of(By::Uid, uid).filter(|owner| &*owner.key.resource == REPLICASETS) {
-                    due.add(Stage::ReplicaSets, &set.key);
+                for set in self.indexes.of(By::Uid, uid) {
+                    self.counting(&set.key, due);
                     object::controller_uid(set).into_iter().for_each(|uid| self.deployment(uid, due));
-                }
-                for job in self.indexes.of(By::Uid, uid).filter(|owner| &*owner.key.resource == JOBS) {
-                    due.add(Stage::Jobs, &job.key);
                 }
             }
             None => {
                 let pairs = pod.labels().iter().map(|(name, value)| pair(pod.namespace(), name, value));
                 for group in pairs.chain([pod.namespace().to_owned()]) {
                     let sets = self.indexes.of(By::SetSelector, &group);
-                    sets.for_each(|set| due.add(Stage::ReplicaSets, &set.key));
-                    let jobs = self.indexes.of(By::JobSelector, &group);
-                    jobs.for_each(|job| due.add(Stage::Jobs, &job.key));
+                    sets.for_each(|set| self.counting(&set.key, due));
+                }
+            }
+        }
+    }
+
+    /// The planner that counts the pods of a set, whatever kind of set it is.
+    fn counting(&self, set: &Key, due: &mut Due) {
+        match &*set.resource {
+            REPLICASETS | REPLICATIONCONTROLLERS => due.add(Stage::ReplicaSets, set),
+            STATEFULSETS => due.add(Stage::StatefulSets, set),
+            DAEMONSETS => due.add(Stage::DaemonSets, set),
+            JOBS => due.add(Stage::Jobs, set),
+            _ => {}
+        }
+    }
+
+    /// The set whose template a revision is, or the sets that would adopt it.
+    fn revision(
+        &self,
+        key: &Key,
+        previous: Option<&Arc<Object>>,
+        current: Option<&Arc<Object>>,
+        due: &mut Due,
+    ) {
+        for revision in previous.into_iter().chain(current) {
+            match object::controller_uid(revision) {
+                Some(uid) => self.indexes.of(By::Uid, uid).for_each(|set| self.counting(&set.key, due)),
+                None => {
+                    for resource in [STATEFULSETS, DAEMONSETS] {
+                        let all = self.snapshot.list_namespace(resource, &key.namespace);
+                        all.for_each(|set| self.counting(&set.key, due));
+                    }
                 }
             }
         }
@@ -342,6 +378,9 @@ impl Rules<'_> {
             let node = object.and_then(|object| object.typed::<Node>().ok())?;
             node.spec.as_ref()?.taints.clone()
         };
+        if previous.map(suits) != current.map(suits) {
+            self.snapshot.list(DAEMONSETS).for_each(|set| due.add(Stage::DaemonSets, &set.key));
+        }
         if previous.is_some() != current.is_some() {
             due.add(Stage::GarbageMembers, &Key::new(MEMBERS, "", &key.name));
         }

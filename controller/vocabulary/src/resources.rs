@@ -26,6 +26,16 @@ pub const REPLICASETS: &str = "replicasets.apps";
 pub const JOBS: &str = "jobs.batch";
 /// Jobs that are made again and again.
 pub const CRONJOBS: &str = "cronjobs.batch";
+/// Replication controllers.
+pub const REPLICATIONCONTROLLERS: &str = "replicationcontrollers";
+/// Stateful sets.
+pub const STATEFULSETS: &str = "statefulsets.apps";
+/// Daemon sets.
+pub const DAEMONSETS: &str = "daemonsets.apps";
+/// Controller revisions: the templates that a stateful set or a daemon set has had.
+pub const CONTROLLERREVISIONS: &str = "controllerrevisions.apps";
+/// Claims of persistent volumes.
+pub const PERSISTENTVOLUMECLAIMS: &str = "persistentvolumeclaims";
 /// Endpoint slices.
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.

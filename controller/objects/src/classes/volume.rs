@@ -27,7 +27,14 @@ pub(super) const TYPES: &[Rows] = &[
             Row("name emptyDir hostPath configMap secret downwardAPI projected", Acts(COMPILER)),
             Row("emptyDir", Warns(That(limits_a_disk), "sizeLimit is enforced for medium Memory only")),
             Row(
-                "persistentVolumeClaim ephemeral csi",
+                "persistentVolumeClaim",
+                Warns(
+                    Given,
+                    "this version of Warren binds no claim: the pod stays Pending until somebody does",
+                ),
+            ),
+            Row(
+                "ephemeral csi",
                 Refused(Given, "use an emptyDir, or a hostPath with a nodeSelector for what must stay"),
             ),
             Row("image gitRepo", Refused(Given, "fill an emptyDir by an init container")),

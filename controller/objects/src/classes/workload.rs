@@ -2,8 +2,9 @@
 
 use super::{
     CHECKS,
-    Class::{Acts, Informs},
+    Class::{Acts, Informs, Warns},
     KIND, PLANNERS, Row, Rows,
+    When::Given,
 };
 
 const STATUS: Row = Row("status", Informs("written by the system"));
@@ -54,14 +55,46 @@ pub(super) const TYPES: &[Rows] = &[
         ],
     ),
     ("batch.v1", "JobTemplateSpec", &[Row("metadata spec", Acts(PLANNERS))]),
+    ("core.v1", "ReplicationController", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
+    (
+        "core.v1",
+        "ReplicationControllerSpec",
+        &[Row("replicas selector template minReadySeconds", Acts(PLANNERS))],
+    ),
+    ("apps.v1", "StatefulSet", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
     (
         "apps.v1",
-        "ControllerRevision",
+        "StatefulSetSpec",
         &[
-            Row("metadata", Acts(PLANNERS)),
-            Row("data revision", Informs("kept for the controller that writes it, as in Kubernetes")),
+            Row("replicas selector template serviceName podManagementPolicy", Acts(PLANNERS)),
+            Row("updateStrategy revisionHistoryLimit minReadySeconds ordinals", Acts(PLANNERS)),
+            Row("persistentVolumeClaimRetentionPolicy", Acts(PLANNERS)),
+            Row(
+                "volumeClaimTemplates",
+                Warns(
+                    Given,
+                    "the claims are made, but this version of Warren binds none: the pods stay Pending",
+                ),
+            ),
         ],
     ),
-    // Kept for a controller that makes pods of it; judged as if one did.
+    ("apps.v1", "StatefulSetUpdateStrategy", &[Row("type rollingUpdate", Acts(PLANNERS))]),
+    ("apps.v1", "RollingUpdateStatefulSetStrategy", &[Row("partition maxUnavailable", Acts(PLANNERS))]),
+    ("apps.v1", "StatefulSetOrdinals", &[Row("start", Acts(PLANNERS))]),
+    (
+        "apps.v1",
+        "StatefulSetPersistentVolumeClaimRetentionPolicy",
+        &[Row("whenDeleted whenScaled", Acts(PLANNERS))],
+    ),
+    ("apps.v1", "DaemonSet", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
+    (
+        "apps.v1",
+        "DaemonSetSpec",
+        &[Row("selector template updateStrategy minReadySeconds revisionHistoryLimit", Acts(PLANNERS))],
+    ),
+    ("apps.v1", "DaemonSetUpdateStrategy", &[Row("type rollingUpdate", Acts(PLANNERS))]),
+    ("apps.v1", "RollingUpdateDaemonSet", &[Row("maxUnavailable maxSurge", Acts(PLANNERS))]),
+    ("apps.v1", "ControllerRevision", &[Row("metadata data revision", Acts(PLANNERS))]),
+    // Kept for whoever makes pods of it; judged as if somebody did.
     ("core.v1", "PodTemplate", &[Row("metadata template", Acts(CHECKS))]),
 ];

@@ -133,9 +133,9 @@ fn pods() {
             "spec.hostNetwork: Forbidden: not supported by this version of Warren: make a Service or an Ingress for what others shall reach",
         ),
         (
-            "/spec/volumes/0/persistentVolumeClaim",
-            json!({"claimName": "data"}),
-            "spec.volumes[0].persistentVolumeClaim: Forbidden: not supported by this version of Warren: use an emptyDir, or a hostPath with a nodeSelector for what must stay",
+            "/spec/volumes/0/csi",
+            json!({"driver": "example.com"}),
+            "spec.volumes[0].csi: Forbidden: not supported by this version of Warren: use an emptyDir, or a hostPath with a nodeSelector for what must stay",
         ),
         (
             "/spec/restartPolicy",

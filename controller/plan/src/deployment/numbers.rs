@@ -2,6 +2,8 @@
 
 use k8s_openapi::{api::apps::v1::DeploymentSpec, apimachinery::pkg::util::intstr::IntOrString};
 
+use crate::sets;
+
 /// What absent fields mean.
 const DEFAULT_SHARE: &str = "25%";
 
@@ -54,16 +56,7 @@ impl Numbers {
 /// A number, or a percentage of all: the surge is rounded up, the unavailable are rounded down.
 fn share(value: Option<&IntOrString>, all: i64, up: bool) -> i64 {
     let fallback = IntOrString::String(DEFAULT_SHARE.to_owned());
-    match value.unwrap_or(&fallback) {
-        IntOrString::Int(number) => i64::from(*number).max(0),
-        IntOrString::String(text) => {
-            let percent =
-                text.strip_suffix('%').and_then(|text| text.parse::<i64>().ok()).unwrap_or(0).max(0);
-            let hundredths = percent.saturating_mul(all);
-            let share = if up { hundredths.saturating_add(99) / 100 } else { hundredths / 100 };
-            share.min(MOST)
-        }
-    }
+    sets::share(value.unwrap_or(&fallback), all, up)
 }
 
 #[cfg(test)]

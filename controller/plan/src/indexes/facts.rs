@@ -5,9 +5,9 @@ use std::{net::Ipv4Addr, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet},
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
-        core::v1::{Namespace, Node, Service},
+        core::v1::{Namespace, Node, ReplicationController, Service},
         discovery::v1::EndpointSlice,
     },
     serde::de::DeserializeOwned,
@@ -26,8 +26,8 @@ use crate::{
 use warren_vocabulary::{
     member::Member,
     resources::{
-        CRONJOBS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, JOBS, MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS,
-        SERVICES,
+        CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, JOBS, MEMBERS,
+        NAMESPACES, NODES, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
     },
 };
 
@@ -90,6 +90,25 @@ pub(super) fn of(object: &Arc<Object>) -> Facts {
         }
         JOBS => facts.typed(object).into_iter().for_each(|job| of_job(&job, &mut facts)),
         CRONJOBS => drop(facts.typed::<CronJob>(object)),
+        REPLICATIONCONTROLLERS => {
+            let set: Option<Typed<'_, ReplicationController>> = facts.typed(object);
+            let wanted = set.as_ref().and_then(|set| set.spec.as_ref()?.selector.as_ref());
+            set.iter().for_each(|_| selecting(object, wanted, &mut facts));
+        }
+        STATEFULSETS => {
+            let set: Option<Typed<'_, StatefulSet>> = facts.typed(object);
+            let wanted = set.as_ref().and_then(|set| set.spec.as_ref()?.selector.match_labels.as_ref());
+            set.iter().for_each(|_| selecting(object, wanted, &mut facts));
+        }
+        DAEMONSETS => {
+            let set: Option<Typed<'_, DaemonSet>> = facts.typed(object);
+            let wanted = set.as_ref().and_then(|set| set.spec.as_ref()?.selector.match_labels.as_ref());
+            set.iter().for_each(|_| selecting(object, wanted, &mut facts));
+        }
+        CONTROLLERREVISIONS => match object::controller_uid(object) {
+            Some(uid) => facts.group(By::RevisionController, uid),
+            None => facts.group(By::RevisionNamespace, &object.key.namespace),
+        },
         SERVICES => of_service(object, &mut facts),
         NODES => facts.typed(object).into_iter().for_each(|node| of_node(&node, &mut facts)),
         NAMESPACES => facts.typed(object).into_iter().for_each(|name| of_namespace(&name, &mut facts)),
@@ -172,7 +191,12 @@ fn of_set(set: &Typed<'_, ReplicaSet>, facts: &mut Facts) {
         None => facts.group(By::SetNamespace, set.namespace()),
     }
     let wanted = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
-    facts.group(By::SetSelector, &first_pair(set.namespace(), wanted));
+    selecting(set.object, wanted, facts);
+}
+
+/// A set may adopt pods.
+fn selecting(set: &Object, wanted: Option<&Labels>, facts: &mut Facts) {
+    facts.group(By::SetSelector, &first_pair(&set.key.namespace, wanted));
 }
 
 fn of_job(job: &Typed<'_, Job>, facts: &mut Facts) {
@@ -180,7 +204,7 @@ fn of_job(job: &Typed<'_, Job>, facts: &mut Facts) {
         facts.group(By::JobController, uid);
     }
     let wanted = job.spec.as_ref().and_then(|spec| spec.selector.as_ref()?.match_labels.as_ref());
-    facts.group(By::JobSelector, &first_pair(job.namespace(), wanted));
+    selecting(job.object, wanted, facts);
 }
 
 fn of_service(object: &Arc<Object>, facts: &mut Facts) {

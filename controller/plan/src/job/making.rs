@@ -150,6 +150,7 @@ pub(super) fn build(case: &Case<'_>, new: &[New]) -> Vec<(String, Value)> {
     let mut taken = BTreeSet::new();
     let mut made = Vec::new();
     let plain = pods::prefix(case.job.name());
+    let template = pods::template(case.job.object);
     let mut plain_names = pods::new_names(case.view, case.job.object, &plain);
     for new in new {
         let prefix = new.index.map(|index| pods::prefix(&format!("{}-{index}", case.job.name())));
@@ -159,7 +160,8 @@ pub(super) fn build(case: &Case<'_>, new: &[New]) -> Vec<(String, Value)> {
             None => plain_names.find(free),
         };
         let Some(name) = name else { break };
-        let mut pod = pods::new_pod(case.view, case.job.object, prefix.as_ref().unwrap_or(&plain), &name);
+        let prefix = prefix.as_ref().unwrap_or(&plain);
+        let mut pod = pods::new_pod(case.view, case.job.object, &template, prefix, &name);
         object::add_finalizer(&mut pod, TRACKING);
         complete(case, *new, &mut pod);
         taken.insert(name.clone());

@@ -1,6 +1,6 @@
 //! May a pod run on a node? The answers are Kubernetes' words.
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorTerm, PodSpec, Taint, Toleration};
 
 use super::Candidate;
 use crate::{
@@ -47,7 +47,7 @@ fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<String>
     if !ready || !candidate.alive {
         return Some("node(s) were not ready".to_owned());
     }
-    if !selected(node, pod) {
+    if !pod.spec.as_ref().is_some_and(|spec| selected(node, spec)) {
         return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
     candidate.info.cidr.is_none().then(|| "node(s) had no place in the overlay".to_owned())
@@ -64,23 +64,37 @@ fn tolerations<'p>(pod: &'p PodView<'_>) -> &'p [Toleration] {
     pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
 }
 
-fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
+/// Whether any of the tolerations covers a taint.
+pub(crate) fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
     tolerations
         .iter()
         .any(|toleration| tolerates(toleration, &taint.key, taint.value.as_deref(), &taint.effect))
 }
 
 /// nodeSelector and required nodeAffinity.
-fn selected(node: &Typed<'_, Node>, pod: &PodView<'_>) -> bool {
+pub(crate) fn selected(node: &Typed<'_, Node>, spec: &PodSpec) -> bool {
     let none = selector::Labels::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);
-    let Some(spec) = &pod.spec else { return false };
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+    let required = required(spec);
     spec.node_selector.as_ref().is_none_or(|wanted| selector::contains(labels, wanted))
         && required.is_none_or(|required| {
             required.node_selector_terms.iter().any(|term| term_holds(term, node.name(), labels))
         })
+}
+
+/// Where a pod must run, by its affinity to nodes.
+fn required(spec: &PodSpec) -> Option<&NodeSelector> {
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    affinity.required_during_scheduling_ignored_during_execution.as_ref()
+}
+
+/// The one node that a pod asks for by its name, as the pods of daemon sets do.
+pub(crate) fn pinned(spec: &PodSpec) -> Option<&str> {
+    let [term] = required(spec)?.node_selector_terms.as_slice() else { return None };
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let mut names = fields.iter().filter(|field| field.key == "metadata.name" && field.operator == "In");
+    let [name] = names.next()?.values.as_deref()? else { return None };
+    Some(name)
 }
 
 /// All requirements of a term; a term without any matches nothing.

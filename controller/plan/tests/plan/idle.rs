@@ -7,10 +7,10 @@ use warren_vocabulary::resources::*;
 
 use crate::model::Model;
 
-const STATEFUL_SETS: &str = "statefulsets.apps";
+const AUTOSCALERS: &str = "horizontalpodautoscalers.autoscaling";
 
-fn set(name: &str) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": {}})
+fn autoscaler(name: &str) -> Value {
+    json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}, "spec": {}})
 }
 
 fn events(model: &Model) -> Vec<Value> {
@@ -21,18 +21,21 @@ fn events(model: &Model) -> Vec<Value> {
 #[test]
 fn an_object_that_is_not_run_has_one_event() {
     let mut model = Model::new(1);
-    let key = model.put(STATEFUL_SETS, "default", set("db"));
+    let key = model.put(AUTOSCALERS, "default", autoscaler("db"));
     model.settle();
     let told = events(&model);
     assert_eq!(told.len(), 1);
     assert_eq!((&told[0]["type"], &told[0]["count"]), (&json!("Warning"), &json!(1)));
-    assert_eq!(told[0]["message"], "warren does not run StatefulSets yet: no pod is made for it");
+    assert_eq!(
+        told[0]["message"],
+        "warren does not run HorizontalPodAutoscalers yet: nothing is scaled by it"
+    );
     assert_eq!(told[0]["involvedObject"]["uid"], model.get(&key)["metadata"]["uid"]);
     assert_eq!(told[0]["metadata"]["namespace"], "default");
     for _ in 0..20 {
         assert!(!model.pass(), "it is said once, not in every pass");
     }
-    model.change(&key, |value| value["spec"]["replicas"] = 2.into());
+    model.change(&key, |value| value["spec"]["maxReplicas"] = 2.into());
     model.settle();
     assert_eq!(events(&model), told, "a change is no news");
 }
@@ -40,7 +43,7 @@ fn an_object_that_is_not_run_has_one_event() {
 #[test]
 fn it_is_told_again_when_the_event_has_expired() {
     let mut model = Model::new(1);
-    let key = model.put(STATEFUL_SETS, "default", set("db"));
+    let key = model.put(AUTOSCALERS, "default", autoscaler("db"));
     model.settle();
     model.now += SignedDuration::from_secs(3_700);
     model.settle();
@@ -81,14 +84,14 @@ fn many_objects_take_several_passes_and_a_namespace_that_goes_none() {
     let mut model = Model::new(1);
     model.namespace("leaving");
     for index in 0..700 {
-        model.put(STATEFUL_SETS, "default", set(&format!("db-{index}")));
+        model.put(AUTOSCALERS, "default", autoscaler(&format!("db-{index}")));
     }
     let told =
         |model: &Model| model.plan().steps.iter().filter(|step| step.why.contains("is not run")).count();
     assert_eq!(told(&model), 500);
     model.settle();
     assert_eq!(events(&model).len(), 700);
-    model.put(STATEFUL_SETS, "leaving", set("db"));
+    model.put(AUTOSCALERS, "leaving", autoscaler("db"));
     let key = warren_state::Key::new(NAMESPACES, "", "leaving");
     model.change(&key, |value| value["status"]["phase"] = "Terminating".into());
     assert_eq!(told(&model), 0);

@@ -64,6 +64,15 @@ enum Event {
         policy: usize,
         suspend: bool,
     },
+    /// A stateful set, a daemon set or a replication controller comes or changes.
+    Set {
+        resource: usize,
+        change: u8,
+    },
+    /// A claim is bound.
+    Bind {
+        which: usize,
+    },
     /// A pod that runs ends.
     End {
         which: usize,
@@ -95,7 +104,7 @@ enum Event {
 }
 
 /// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
-const WRITES: [(&str, &str, Option<&str>); 18] = [
+const WRITES: [(&str, &str, Option<&str>); 24] = [
     ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
     ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
     ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
@@ -106,6 +115,12 @@ const WRITES: [(&str, &str, Option<&str>); 18] = [
     ("cron jobs", CRONJOBS, None),
     ("jobs", JOBS, Some(PODS)),
     ("jobs", JOBS, None),
+    ("replica sets", REPLICATIONCONTROLLERS, Some(PODS)),
+    ("stateful sets", STATEFULSETS, Some(PODS)),
+    ("stateful sets", STATEFULSETS, Some(PERSISTENTVOLUMECLAIMS)),
+    ("stateful sets", STATEFULSETS, Some(CONTROLLERREVISIONS)),
+    ("daemon sets", DAEMONSETS, Some(PODS)),
+    ("daemon sets", DAEMONSETS, None),
     ("node lifecycle", NODES, None),
     ("node lifecycle", PODS, None),
     ("endpoints", SERVICES, Some(ENDPOINTSLICES)),
@@ -116,7 +131,7 @@ const WRITES: [(&str, &str, Option<&str>); 18] = [
     ("failures", SERVICES, None),
 ];
 
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 16] = [
     PODS,
     REPLICASETS,
     SERVICES,
@@ -128,6 +143,11 @@ const RESOURCES: [&str; 11] = [
     INGRESSES,
     JOBS,
     CRONJOBS,
+    STATEFULSETS,
+    DAEMONSETS,
+    REPLICATIONCONTROLLERS,
+    CONTROLLERREVISIONS,
+    PERSISTENTVOLUMECLAIMS,
 ];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -140,10 +160,12 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..RESOURCES.len(), 0..12usize, 0..5u8)
             .prop_map(|(resource, which, how)| Event::Delete { resource, which, how }),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(headless, app)| Event::Service { headless, app }),
-        2 => (1..4usize, 0..7u8).prop_map(|(node, change)| Event::Node { node, change }),
-        1 => (0..3usize, 0..12usize, any::<bool>())
+        2 => (1..4usize, 0..8u8).prop_map(|(node, change)| Event::Node { node, change }),
+        5 => (0..3usize, 0..10u8).prop_map(|(resource, change)| Event::Set { resource, change }),
+        1 => (0..4usize).prop_map(|which| Event::Bind { which }),
+        1 => (0..4usize, 0..12usize, any::<bool>())
             .prop_map(|(resource, which, app)| Event::Relabel { resource, which, app }),
-        1 => (0..2usize, 0..12usize).prop_map(|(resource, which)| Event::Unowned { resource, which }),
+        1 => (0..4usize, 0..12usize).prop_map(|(resource, which)| Event::Unowned { resource, which }),
         1 => Just(Event::Idle),
         3 => (0..3u8, 0..6u8, any::<bool>())
             .prop_map(|(number, shape, suspend)| Event::Job { number, shape, suspend }),
@@ -199,9 +221,40 @@ fn change_node(model: &mut Model, node: usize, change: u8) {
         2 => model.change(&key, |value| value["spec"] = json!({})),
         3 => model.change(&key, |value| value["spec"]["taints"] = taint("NoExecute")),
         4 => model.change(&key, |value| value["spec"]["taints"] = taint("NoSchedule")),
+        7 => model.change(&key, |value| value["metadata"]["labels"]["disk"] = "fast".into()),
         5 => model.change(&key, |value| value["status"]["conditions"][0]["status"] = "False".into()),
         _ => model.change(&key, |value| value["status"]["allocatable"]["cpu"] = "1".into()),
     }
+}
+
+/// Makes the set of a kind, all of which have pods of the app `web`, or changes it.
+fn change_set(model: &mut Model, resource: &str, change: u8) {
+    let key = Key::new(resource, "default", "web");
+    if !model.objects.contains_key(&key) {
+        let claim = json!({"metadata": {"name": "data"}, "spec": {}});
+        let claims = if change % 2 == 0 { json!([claim]) } else { json!([]) };
+        let more = json!({"replicas": 2, "serviceName": "web", "volumeClaimTemplates": claims});
+        drop(crate::sets::set(model, resource, "web", &more));
+        return;
+    }
+    model.change(&key, |value| {
+        let spec = &mut value["spec"];
+        let rolling = |fields: Value| json!({"type": "RollingUpdate", "rollingUpdate": fields});
+        match change {
+            0..3 => spec["replicas"] = change.into(),
+            3 => spec["podManagementPolicy"] = "Parallel".into(),
+            4 => spec["template"]["spec"]["nodeSelector"] = json!({"disk": "fast"}),
+            5 => {
+                spec["persistentVolumeClaimRetentionPolicy"] =
+                    json!({"whenScaled": "Delete", "whenDeleted": "Delete"})
+            }
+            6 => {
+                spec["updateStrategy"] = rolling(json!({"partition": 1, "maxSurge": 1, "maxUnavailable": 0}))
+            }
+            7 => spec["minReadySeconds"] = 3.into(),
+            _ => spec["template"]["spec"]["containers"][0]["image"] = format!("image:{change}").into(),
+        }
+    });
 }
 
 fn refuse(
@@ -308,18 +361,36 @@ fn occur(model: &mut Model, event: &Event) {
         }
         Event::Node { node, change } => change_node(model, *node, *change),
         Event::Relabel { resource, which, app: web } => {
-            if let Some(key) = nth(model, [PODS, REPLICASETS, SERVICES][*resource], *which) {
+            if let Some(key) =
+                nth(model, [PODS, REPLICASETS, SERVICES, CONTROLLERREVISIONS][*resource], *which)
+            {
                 model.change(&key, |value| value["metadata"]["labels"]["app"] = app(*web).into());
             }
         }
         Event::Unowned { resource, which } => {
-            if let Some(key) = nth(model, [PODS, REPLICASETS][*resource], *which) {
+            if let Some(key) = nth(
+                model,
+                [PODS, REPLICASETS, CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS][*resource],
+                *which,
+            ) {
                 model.change(&key, |value| value["metadata"]["ownerReferences"] = json!([]));
             }
         }
         Event::Idle => {
-            let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {}});
-            drop(model.put("statefulsets.apps", "default", set));
+            let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": "db"}, "spec": {}});
+            drop(model.put("horizontalpodautoscalers.autoscaling", "default", scaler));
+        }
+        Event::Set { resource, change } => {
+            change_set(model, [STATEFULSETS, DAEMONSETS, REPLICATIONCONTROLLERS][*resource], *change);
+        }
+        Event::Bind { which } => {
+            if let Some(key) = nth(model, PERSISTENTVOLUMECLAIMS, *which) {
+                model.change(&key, |value| {
+                    value["spec"]["volumeName"] = "v".into();
+                    value["status"]["phase"] = "Bound".into();
+                });
+            }
         }
         Event::Job { number, shape, suspend } => job(model, *number, *shape, *suspend),
         Event::CronJob { policy, suspend } => cron_job(model, *policy, *suspend),

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod circles;
+mod claims;
 mod cron_jobs;
+mod daemon_sets;
 mod deployments;
 mod endpoints;
 mod extremes;
@@ -19,4 +21,7 @@ mod properties;
 mod quarantine;
 mod refusals;
 mod scheduling;
+mod set_properties;
+mod sets;
 mod slices;
+mod stateful_sets;

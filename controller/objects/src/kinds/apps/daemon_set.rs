@@ -27,7 +27,6 @@ pub(crate) const ENTRY: Entry = Entry {
     subresources: &[STATUS],
     counters: &["currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"],
     has_generation: true,
-    idle: "warren does not run DaemonSets yet: no pod is made for it",
     defaults,
     validate,
     update: validate::workload::update,

@@ -21,7 +21,6 @@ pub(crate) const ENTRY: Entry = Entry {
     subresources: &[SCALE, STATUS],
     counters: &["availableReplicas", "replicas"],
     has_generation: true,
-    idle: "warren does not run StatefulSets yet: no pod is made for it",
     defaults,
     validate,
     update,

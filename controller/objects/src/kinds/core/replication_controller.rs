@@ -24,7 +24,6 @@ pub(crate) const ENTRY: Entry = Entry {
     counters: &["replicas"],
     has_generation: true,
     fields: &["status.replicas"],
-    idle: "warren does not run ReplicationControllers: use a Deployment",
     defaults,
     validate,
     columns: table::workload::REPLICA_SET_COLUMNS,
