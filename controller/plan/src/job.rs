@@ -28,7 +28,7 @@ use crate::{
     view::{Typed, View},
 };
 use draft::Draft;
-use tally::Tally;
+use tally::{BATCH, State, Tally};
 use warren_vocabulary::resources::JOBS;
 
 /// On a pod: it has not been counted yet.
@@ -114,10 +114,11 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
             let Some(job) = view.typed::<Job>(key) else { return };
             let Some(spec) = &job.spec else { return };
             let lives = !job.deleting() && !view.namespace_terminating(&key.namespace);
-            match tracking(job.object) {
-                Tracking::Foreign => {}
-                Tracking::Over => expire(view, &job, spec, outcome),
-                Tracking::Ours => plan_job(&Case { view, job: &job, spec, lives }, outcome),
+            // Whoever runs a job, it goes when its time is up.
+            if ended(&job.object.value).is_some() {
+                expire(view, &job, spec, outcome);
+            } else if tracking(job.object) == Tracking::Ours {
+                plan_job(&Case { view, job: &job, spec, lives }, outcome);
             }
         });
     }
@@ -175,26 +176,30 @@ fn plan_job(case: &Case<'_>, outcome: &mut Outcome<'_>) {
     if verdict.is_some() || !case.lives {
         tally.count_all();
     }
+    if let Some(end) = &verdict {
+        tally.let_go(case, end.success);
+    }
+    draft.begin();
     draft.count(&tally);
     let mut new = Vec::new();
     match &verdict {
         Some(end) => {
             draft.aim(end);
-            // What is not needed any more did not fail.
-            tally.active().for_each(|member| draft.delete(member, !end.success));
+            let stopping = tally.stopping().into_iter().map(|place| &tally.members[place]);
+            stopping.filter(|member| member.state == State::Active).for_each(|member| draft.delete(member));
             if tally.is_over() {
-                draft.end(end);
+                draft.end(end, &tally);
             }
         }
         None if !case.lives => {}
         None if case.is_suspended() => {
-            tally.active().for_each(|member| draft.delete(member, false));
+            tally.active().take(BATCH).for_each(|member| draft.delete(member));
             draft.suspend();
         }
         None => {
-            draft.start(outcome);
+            draft.resume(outcome);
             let making = making::of(case, &tally, outcome);
-            making.excess.into_iter().for_each(|member| draft.delete(member, false));
+            making.excess.into_iter().take(BATCH).for_each(|member| draft.delete(member));
             new = making.new;
         }
     }

@@ -93,7 +93,11 @@ pub(super) fn forget(case: &Case<'_>, draft: &mut Draft<'_>, children: &[Child<'
         let Some(limit) = limit else { continue };
         let kept = |child: &&Child<'_>| child.ended == Some(how) && !child.job.deleting();
         let mut ended: Vec<&Child<'_>> = children.iter().filter(kept).collect();
-        ended.sort_by_key(|child| (child.started_at(), child.job.object.key.clone()));
+        // One that never began counts as the newest.
+        ended.sort_by_key(|child| {
+            let start = child.started_at();
+            (start.is_none(), start, child.job.object.key.clone())
+        });
         let surplus = ended.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         ended.iter().take(surplus).for_each(|child| draft.delete(child.job.object));
     }

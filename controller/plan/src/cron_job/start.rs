@@ -14,9 +14,8 @@ const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
 /// Starts the job of the last time that has come, if it has not been started, and asks to be woken at the next time.
 pub(super) fn plan(case: &Case<'_>, draft: &mut Draft<'_>, outcome: &mut Outcome<'_>) {
-    let Some((schedule, zone)) = read(case, outcome).filter(|_| case.spec.suspend != Some(true)) else {
-        return;
-    };
+    let Some(zone) = zone(case, outcome).filter(|_| case.spec.suspend != Some(true)) else { return };
+    let Some(schedule) = schedule(case, &zone, outcome) else { return };
     let now = case.view.now;
     let last = case.cron.status.as_ref().and_then(|status| status.last_schedule_time.as_ref());
     let since = last.map_or_else(|| object::created_at(case.cron.object), |last| last.0);
@@ -31,7 +30,7 @@ pub(super) fn plan(case: &Case<'_>, draft: &mut Draft<'_>, outcome: &mut Outcome
     if let Some(deadline) = case.spec.starting_deadline_seconds {
         let due = object::later(missed.latest, deadline.max(0));
         if due <= now {
-            let time = missed.latest.to_zoned(zone).strftime("%a, %d %b %Y %H:%M:%S %z");
+            let time = missed.latest.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S %z");
             let message = format!("Missed scheduled time to start a job: {time}");
             return case.tell_once("MissSchedule", message, true, outcome);
         }
@@ -43,27 +42,29 @@ pub(super) fn plan(case: &Case<'_>, draft: &mut Draft<'_>, outcome: &mut Outcome
     start(case, draft, missed, &zone, outcome);
 }
 
-/// The schedule and its zone; that something is wrong with them is told.
-fn read(case: &Case<'_>, outcome: &mut Outcome<'_>) -> Option<(Schedule, TimeZone)> {
-    let zone = match &case.spec.time_zone {
-        None => TimeZone::UTC,
-        Some(name) => match time_zone(name) {
-            Ok(zone) => zone,
-            Err(error) => {
-                let message = format!("invalid timeZone: {name:?}: {error}");
-                case.tell_once("UnknownTimeZone", message, true, outcome);
-                return None;
-            }
-        },
+/// The zone in which the schedule is read; that it is not known is told.
+fn zone(case: &Case<'_>, outcome: &mut Outcome<'_>) -> Option<TimeZone> {
+    let Some(name) = &case.spec.time_zone else { return Some(TimeZone::UTC) };
+    let tell = |error: String| {
+        let message = format!("invalid timeZone: {name:?}: {error}");
+        case.tell_once("UnknownTimeZone", message, true, outcome);
     };
-    match Schedule::parse(&case.spec.schedule) {
-        Ok(schedule) => Some((schedule, zone)),
-        Err(error) => {
-            let message = format!("unparseable schedule: {:?} : {error}", case.spec.schedule);
-            case.tell_once("UnparseableSchedule", message, true, outcome);
-            None
+    time_zone(name).map_err(tell).ok()
+}
+
+/// The schedule; that it cannot be read, or never comes, is told.
+fn schedule(case: &Case<'_>, zone: &TimeZone, outcome: &mut Outcome<'_>) -> Option<Schedule> {
+    let text = &case.spec.schedule;
+    let (reason, message) = match Schedule::parse(text) {
+        Ok(schedule) if schedule.after(case.view.now, zone).is_some() => return Some(schedule),
+        Ok(_) => {
+            let error = "time difference between two schedules is less than 1 second";
+            ("InvalidSchedule", format!("invalid schedule: {text} : {error}"))
         }
-    }
+        Err(error) => ("UnparseableSchedule", format!("unparseable schedule: {text:?} : {error}")),
+    };
+    case.tell_once(reason, message, true, outcome);
+    None
 }
 
 fn start(case: &Case<'_>, draft: &mut Draft<'_>, missed: Missed, zone: &TimeZone, outcome: &mut Outcome<'_>) {

@@ -1,7 +1,9 @@
 //! A job in the making: its status, its pods, and what is told of it, as one commit.
 
-use serde_json::{Value, json};
 use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use warren_state::{Key, Transaction};
 
 use super::{
@@ -60,13 +62,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Deletes a pod that runs; one that is not kept for being counted counts for nothing.
-    pub(super) fn delete(&mut self, member: &Member<'a>, keep: bool) {
+    /// Deletes a pod that runs, and lets go of it: it counts for no more than is counted with it.
+    pub(super) fn delete(&mut self, member: &Member<'a>) {
         let (pod, now) = (member.pod.object, self.case.view.now);
         let mut value = pod.value.clone();
-        if !keep {
-            object::remove_finalizer(&mut value, TRACKING);
-        }
+        object::remove_finalizer(&mut value, TRACKING);
         let is_free = value["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
         let change = if is_free && object::is_let_go(pod) {
             None
@@ -80,6 +80,23 @@ impl<'a> Draft<'a> {
         self.tell("SuccessfulDelete", format!("Deleted pod: {}", member.pod.name()), false);
     }
 
+    /// When the job began, if that is said.
+    fn began(&self) -> Option<Timestamp> {
+        Some(self.case.job.status.as_ref()?.start_time.as_ref()?.0)
+    }
+
+    fn note_start(&mut self) {
+        let now = object::time_text(self.case.view.now);
+        self.status().insert("startTime".into(), now.into());
+    }
+
+    /// The job begins when it is seen first and may run.
+    pub(super) fn begin(&mut self) {
+        if self.began().is_none() && !self.case.is_suspended() {
+            self.note_start();
+        }
+    }
+
     /// Says how the job will have ended.
     pub(super) fn aim(&mut self, end: &End) {
         let kind = if end.success { ENOUGH } else { FAILURE };
@@ -89,16 +106,24 @@ impl<'a> Draft<'a> {
     }
 
     /// Says that the job has ended.
-    pub(super) fn end(&mut self, end: &End) {
+    pub(super) fn end(&mut self, end: &End, tally: &Tally<'_>) {
         let kind = if end.success { "Complete" } else { "Failed" };
         self.set(kind, "True", &end.reason, &end.message);
-        if end.success {
-            let now = object::time_text(self.case.view.now);
-            self.status().insert("completionTime".into(), now.into());
-            self.tell("Completed", "Job completed", false);
-        } else {
-            self.tell(&end.reason, &*end.message, true);
+        // One that never had anything to do may end without having begun.
+        if self.began().is_none() && self.case.completions() != Some(0) {
+            self.note_start();
         }
+        if !end.success {
+            return self.tell(&end.reason, &*end.message, true);
+        }
+        // The clock may have been set back.
+        let at = self.began().map_or(self.case.view.now, |began| began.max(self.case.view.now));
+        self.status().insert("completionTime".into(), object::time_text(at).into());
+        if self.case.completions().is_some_and(|wanted| tally.succeeded > wanted) {
+            let message = "Too many succeeded pods running after completion count reached";
+            self.tell("TooManySucceededPods", message, true);
+        }
+        self.tell("Completed", "Job completed", false);
     }
 
     pub(super) fn suspend(&mut self) {
@@ -108,19 +133,18 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The job runs: from now, if it did not before.
-    pub(super) fn start(&mut self, outcome: &mut Outcome<'_>) {
+    /// The job runs: anew from now, if it was suspended before.
+    pub(super) fn resume(&mut self, outcome: &mut Outcome<'_>) {
         let resumes = self.case.holds("Suspended");
         if resumes {
             self.set("Suspended", "False", "JobResumed", "Job resumed");
             self.tell("Resumed", "Job resumed", false);
+            self.note_start();
         }
-        if resumes || self.case.job.status.as_ref().is_none_or(|status| status.start_time.is_none()) {
-            let now = self.case.view.now;
-            self.status().insert("startTime".into(), object::time_text(now).into());
-            if let Some(seconds) = self.case.spec.active_deadline_seconds {
-                outcome.wake(object::later(now, seconds.max(0)));
-            }
+        if let Some(seconds) = self.case.spec.active_deadline_seconds
+            && (resumes || self.began().is_none())
+        {
+            outcome.wake(object::later(self.case.view.now, seconds.max(0)));
         }
     }
 

@@ -73,8 +73,8 @@ fn wanted(case: &Case<'_>, tally: &Tally<'_>, active: usize) -> usize {
             let done = tally.succeeded.saturating_add(tally.failed_indexes.count());
             usize::try_from(completions.saturating_sub(done)).unwrap_or(0).min(parallelism)
         }
-        // One has found that there is no work left.
-        None if tally.succeeded > 0 => active.min(parallelism),
+        // One has found that there is no work left: what runs goes on.
+        None if tally.succeeded > 0 => active,
         None => parallelism,
     }
 }

@@ -18,8 +18,8 @@ pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 pub(super) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 /// The same of failures that a policy ignores.
 pub(super) const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
-/// How many pods one commit counts: more take several.
-const BATCH: usize = 500;
+/// How many pods one commit counts, or deletes: more take several.
+pub(super) const BATCH: usize = 500;
 
 /// What a pod is to its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub(super) struct Member<'a> {
     /// It is being deleted, and its node has not let it go.
     pub(super) terminating: bool,
     pub(super) index: Option<i64>,
+    /// Whether it has an index of the job, or needs none: one that is out of range counts for nothing.
+    in_range: bool,
     /// What the job's policy says of it, if it failed and is not counted yet.
     pub(super) action: Option<Action>,
 }
@@ -63,7 +65,9 @@ impl<'a> Member<'a> {
         let action = (tracked && state == State::Failed)
             .then(|| policy::action(case.spec.pod_failure_policy.as_ref(), &pod));
         let index = case.is_indexed().then(|| number(&pod, INDEX)).flatten().filter(|index| *index >= 0);
-        Self { pod, state, tracked, terminating, index, action }
+        let in_range =
+            !case.is_indexed() || index.is_some_and(|index| index < case.completions().unwrap_or(0));
+        Self { pod, state, tracked, terminating, index, in_range, action }
     }
 
     /// How often pods of its index had failed before it, and how often that was ignored.
@@ -74,6 +78,11 @@ impl<'a> Member<'a> {
 
     pub(super) fn is_ignored(&self) -> bool {
         self.action == Some(Action::Ignore)
+    }
+
+    /// Whether it counts as a failure, given that it failed.
+    fn is_failure(&self) -> bool {
+        self.in_range && !self.is_ignored()
     }
 }
 
@@ -115,7 +124,7 @@ impl<'a> Tally<'a> {
         }
         let counted = || tally.counted.iter().map(|place| &tally.members[*place]);
         let succeeded = counted().filter(|member| member.state == State::Succeeded).count();
-        let failed = counted().filter(|member| member.state == State::Failed && !member.is_ignored()).count();
+        let failed = counted().filter(|member| member.state == State::Failed && member.is_failure()).count();
         let fatal = tally.members.iter().find_map(|member| match &member.action {
             Some(Action::FailJob(message)) => Some(message.clone()),
             _ => None,
@@ -163,8 +172,10 @@ impl<'a> Tally<'a> {
         let completions = case.completions().unwrap_or(0);
         let succeeded =
             self.members.iter().filter(|member| member.tracked && member.state == State::Succeeded);
+        let indexes = succeeded.filter_map(|member| member.index);
+        // One that has failed for good has not succeeded, too.
         let indexes: Vec<i64> =
-            succeeded.filter_map(|member| member.index).filter(|index| *index < completions).collect();
+            indexes.filter(|index| *index < completions && !self.failed_indexes.contains(*index)).collect();
         self.completed = std::mem::take(&mut self.completed).with(indexes);
     }
 
@@ -212,16 +223,41 @@ impl<'a> Tally<'a> {
     /// Nothing is tried again: what would have been waited with is counted now.
     pub(super) fn count_all(&mut self) {
         for place in std::mem::take(&mut self.awaited).into_values() {
-            self.failed = self.failed.saturating_add(i64::from(!self.members[place].is_ignored()));
+            self.failed = self.failed.saturating_add(i64::from(self.members[place].is_failure()));
             self.counted.push(place);
         }
     }
 
+    /// The job is to end: what has not ended by itself is let go of, and is not counted when it ends. It has failed, if the
+    /// job has; else it was not needed.
+    pub(super) fn let_go(&mut self, case: &Case<'_>, success: bool) {
+        let policy = case.spec.pod_failure_policy.as_ref();
+        for place in self.stopping() {
+            let member = &self.members[place];
+            let counts = member.in_range && policy::action(policy, &member.pod) != Action::Ignore;
+            if member.tracked {
+                self.failed = self.failed.saturating_add(i64::from(!success && counts));
+                self.counted.push(place);
+            }
+        }
+    }
+
+    /// The places of those that are stopped with this plan, when nothing shall run any more.
+    pub(super) fn stopping(&self) -> Vec<usize> {
+        let runs = |member: &Member<'_>| match member.state {
+            State::Active => true,
+            State::Leaving => member.tracked,
+            _ => false,
+        };
+        let all = self.members.iter().enumerate().filter(|(_, member)| runs(member));
+        all.map(|(place, _)| place).take(BATCH).collect()
+    }
+
     /// Failures that count against the limit, those that are counted later included.
     pub(super) fn failures(&self) -> i64 {
-        let awaited = self.awaited.values().filter(|place| !self.members[**place].is_ignored());
+        let awaited = self.awaited.values().filter(|place| self.members[**place].is_failure());
         let next = self.members.iter().filter(|member| {
-            member.state == State::Next && member.pod.phase() != "Succeeded" && !member.is_ignored()
+            member.state == State::Next && member.pod.phase() != "Succeeded" && member.is_failure()
         });
         self.failed.saturating_add(size(awaited.count())).saturating_add(size(next.count()))
     }

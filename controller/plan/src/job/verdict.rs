@@ -91,7 +91,7 @@ fn success(case: &Case<'_>, tally: &Tally<'_>) -> Option<End> {
     let reached = match case.completions() {
         Some(completions) => tally.succeeded >= completions,
         // One that succeeded says that there is no work left: the others end by themselves.
-        None => tally.succeeded > 0 && tally.is_over(),
+        None => tally.succeeded > 0 && tally.active().next().is_none(),
     };
     if reached {
         return success("CompletionsReached", "Reached expected number of succeeded pods".to_owned());

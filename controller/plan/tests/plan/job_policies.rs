@@ -11,13 +11,13 @@ use crate::{
 const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 
 /// The pod of an index that runs.
-fn of(model: &Model, app: &str, index: i64) -> Option<Key> {
+pub(crate) fn of(model: &Model, app: &str, index: i64) -> Option<Key> {
     let label = |pod: &Value| pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"].clone();
     running(model, app).into_iter().find(|key| label(model.get(key)) == index.to_string())
 }
 
 /// The pod of each of these indexes ends with its code.
-fn end(model: &mut Model, app: &str, codes: &[(i64, i32)]) {
+pub(crate) fn end(model: &mut Model, app: &str, codes: &[(i64, i32)]) {
     for (index, code) in codes {
         let key = of(model, app, *index).unwrap_or_else(|| panic!("no pod of index {index}"));
         model.end(&key, *code);
@@ -25,7 +25,7 @@ fn end(model: &mut Model, app: &str, codes: &[(i64, i32)]) {
     model.settle();
 }
 
-fn indexed(completions: i64, more: Value) -> Value {
+pub(crate) fn indexed(completions: i64, more: Value) -> Value {
     let mut spec =
         json!({"completions": completions, "parallelism": completions, "completionMode": "Indexed"});
     for (field, value) in more.as_object().unwrap() {

@@ -365,7 +365,7 @@ impl Model {
     }
 
     /// Leads a step through the gate. What is refused is held against the planner for two seconds.
-    fn admit(&mut self, snapshot: &Snapshot, step: &Step) -> Option<Transaction> {
+    pub(crate) fn admit(&mut self, snapshot: &Snapshot, step: &Step) -> Option<Transaction> {
         let author = Author::controller(step.planner);
         let Some(gate) = &self.gate else { return Some(completed(&step.transaction)) };
         let refused = match gate.admit_all(snapshot, author, step.transaction.clone()) {
