@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Forbidden,
     /// The value has too many bytes.
     TooLong,
+    /// The list has too many items.
+    TooMany,
     /// The value refers to something that does not exist.
     NotFound,
     /// The value has the wrong type.
@@ -37,6 +39,7 @@ impl ErrorKind {
             Self::Duplicate => "Duplicate value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
             Self::NotFound => "Not found",
         }
     }
@@ -50,6 +53,7 @@ impl ErrorKind {
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
             Self::NotFound => "FieldValueNotFound",
             Self::TypeInvalid => "FieldValueTypeInvalid",
         }
@@ -168,6 +172,11 @@ impl Errors {
         self.push(path, ErrorKind::Invalid, Some(&value.into()), detail);
     }
 
+    /// The same of a value that would not be worth showing.
+    pub fn wrong(&mut self, path: &Path, detail: impl Into<String>) {
+        self.push(path, ErrorKind::Invalid, None, detail);
+    }
+
     /// There must be a value.
     pub fn required(&mut self, path: &Path, detail: impl Into<String>) {
         self.push(path, ErrorKind::Required, None, detail);
@@ -191,6 +200,11 @@ impl Errors {
     /// There are more bytes than may be.
     pub fn too_long(&mut self, path: &Path, most: usize) {
         self.push(path, ErrorKind::TooLong, None, format!("may not be more than {most} bytes"));
+    }
+
+    /// There are more items than may be.
+    pub fn too_many(&mut self, path: &Path, count: usize, most: usize) {
+        self.push(path, ErrorKind::TooMany, Some(&count.into()), format!("must have at most {most} items"));
     }
 
     /// The value is of another type.

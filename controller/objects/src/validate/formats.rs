@@ -124,6 +124,16 @@ pub(crate) fn qualified_name(text: &str) -> Vec<String> {
     messages
 }
 
+/// The path of a URL.
+pub(crate) fn http_path(text: &str) -> Vec<String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !text.is_empty() && text.bytes().all(good) {
+        return Vec::new();
+    }
+    let form = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+    vec![format!("Invalid path (regex used for validation is '{form}')")]
+}
+
 /// The value of a label.
 pub(crate) fn label_value(text: &str) -> Vec<String> {
     judge(text, 63, text.is_empty() || is_name_part(text), LABEL_VALUE)

@@ -4,12 +4,16 @@ use serde_json::Value;
 
 use crate::{
     field::{Errors, Path},
-    json::{get, has, int, is_empty, items, text},
-    validate::{none_negative, one_of, one_of_if_set, workload},
+    json::{get, has, int, text},
+    validate::{formats, job_policies, none_negative, one_of_if_set, workload},
 };
 
-/// How many pods of an Indexed job may run together.
+/// How many pods of an Indexed job may run together, and how many of its indexes may fail; with more completions than
+/// that, where indexes fail for themselves, it is [`MOST_OF_MANY`].
 const MOST_INDEXED: i64 = 100_000;
+const MOST_OF_MANY: i64 = 10_000;
+/// The longest name of who runs a Job.
+const LONGEST_MANAGER: usize = 63;
 
 /// What the Job of a CronJob and a Job of its own have in common.
 pub(crate) fn job_spec(spec: &Value, path: &Path, errors: &mut Errors) {
@@ -25,16 +29,8 @@ pub(crate) fn job_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     none_negative(spec, &numbers, path, errors);
     one_of_if_set(spec, "completionMode", path, &["NonIndexed", "Indexed"], errors);
     one_of_if_set(spec, "podReplacementPolicy", path, &["Failed", "TerminatingOrFailed"], errors);
-    let indexed = text(spec, "completionMode") == "Indexed";
-    if indexed {
-        if !has(spec, "completions") {
-            errors.required(&path.child("completions"), "when completion mode is Indexed");
-        }
-        if let Some(number) = int(spec, "parallelism").filter(|number| *number > MOST_INDEXED) {
-            let detail =
-                format!("must be less than or equal to {MOST_INDEXED} when completion mode is Indexed");
-            errors.invalid(&path.child("parallelism"), number, detail);
-        }
+    if text(spec, "completionMode") == "Indexed" {
+        indexed(spec, path, errors);
     } else {
         for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if let Some(number) = int(spec, field) {
@@ -45,10 +41,64 @@ pub(crate) fn job_spec(spec: &Value, path: &Path, errors: &mut Errors) {
     if has(spec, "maxFailedIndexes") && !has(spec, "backoffLimitPerIndex") {
         errors.required(&path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
+    if let Some(manager) = get(spec, "managedBy").as_str() {
+        managed_by(manager, &path.child("managedBy"), errors);
+    }
     workload::template(get(spec, "template"), &path.child("template"), errors);
     restart_policy(spec, path, errors);
-    failure_policy(spec, path, errors);
-    success_policy(spec, path, errors);
+    job_policies::failure(spec, path, errors);
+    job_policies::success(spec, path, errors);
+}
+
+fn indexed(spec: &Value, path: &Path, errors: &mut Errors) {
+    let (completions, failed) = (int(spec, "completions"), int(spec, "maxFailedIndexes"));
+    if completions.is_none() {
+        errors.required(&path.child("completions"), "when completion mode is Indexed");
+    }
+    at_most(spec, "parallelism", MOST_INDEXED, " when completion mode is Indexed", path, errors);
+    if let (Some(completions), Some(failed)) = (completions, failed)
+        && failed > completions
+    {
+        let detail = "must be less than or equal to completions";
+        errors.invalid(&path.child("maxFailedIndexes"), failed, detail);
+    }
+    at_most(spec, "maxFailedIndexes", MOST_INDEXED, "", path, errors);
+    if has(spec, "backoffLimitPerIndex") && completions.is_some_and(|number| number > MOST_INDEXED) {
+        if failed.is_none() {
+            let detail = format!("must be specified when completions is above {MOST_INDEXED}");
+            errors.required(&path.child("maxFailedIndexes"), detail);
+        }
+        let when =
+            format!(" when completions are above {MOST_INDEXED} and used with backoff limit per index");
+        for field in ["parallelism", "maxFailedIndexes"] {
+            at_most(spec, field, MOST_OF_MANY, &when, path, errors);
+        }
+    }
+}
+
+fn at_most(spec: &Value, field: &str, most: i64, when: &str, path: &Path, errors: &mut Errors) {
+    if let Some(number) = int(spec, field).filter(|number| *number > most) {
+        errors.invalid(&path.child(field), number, format!("must be less than or equal to {most}{when}"));
+    }
+}
+
+/// Who runs a Job is named by a domain and a path.
+fn managed_by(manager: &str, path: &Path, errors: &mut Errors) {
+    match manager.split_once('/') {
+        _ if manager.is_empty() => errors.required(path, ""),
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
+            for message in formats::subdomain(host) {
+                errors.invalid(path, host, message);
+            }
+            for message in formats::http_path(rest) {
+                errors.invalid(path, rest, message);
+            }
+        }
+        _ => errors.invalid(path, manager, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
+    }
+    if manager.len() > LONGEST_MANAGER {
+        errors.too_long(path, LONGEST_MANAGER);
+    }
 }
 
 /// The pods of a Job must be able to end.
@@ -56,95 +106,15 @@ fn restart_policy(spec: &Value, path: &Path, errors: &mut Errors) {
     let policy_path = path.child("template").child("spec").child("restartPolicy");
     match text(spec, "template.spec.restartPolicy") {
         // What was left out was filled in with Always.
-        "Always" => errors.required(&policy_path, "valid values: \"OnFailure\", \"Never\""),
+        "" | "Always" => errors.required(&policy_path, "valid values: \"OnFailure\", \"Never\""),
         "Never" => {}
-        other if has(spec, "podFailurePolicy") => {
-            let detail = "only \"Never\" is supported when podFailurePolicy is specified";
-            errors.invalid(&policy_path, other, detail);
-        }
-        _ => {}
-    }
-}
-
-/// What is to be done about pods that fail.
-fn failure_policy(spec: &Value, path: &Path, errors: &mut Errors) {
-    if has(spec, "podFailurePolicy") {
-        one_of_if_set(spec, "podReplacementPolicy", path, &["Failed"], errors);
-    }
-    for (index, rule) in items(spec, "podFailurePolicy.rules").iter().enumerate() {
-        let path = path.child("podFailurePolicy").child("rules").index(index);
-        one_of(rule, "action", &path, &["Count", "FailIndex", "FailJob", "Ignore"], errors);
-        if text(rule, "action") == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
-            errors.invalid(&path.child("action"), "FailIndex", "requires the backoffLimitPerIndex to be set");
-        }
-        if has(rule, "onExitCodes") {
-            let path = path.child("onExitCodes");
-            one_of(get(rule, "onExitCodes"), "operator", &path, &["In", "NotIn"], errors);
-        }
-        match (has(rule, "onExitCodes"), is_empty(get(rule, "onPodConditions"))) {
-            (true, false) => {
-                errors.invalid(
-                    &path,
-                    rule.clone(),
-                    "specifying both OnExitCodes and OnPodConditions is not supported",
-                );
+        "OnFailure" => {
+            if has(spec, "podFailurePolicy") {
+                let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+                errors.invalid(&policy_path, "OnFailure", detail);
             }
-            (false, true) => {
-                errors.invalid(
-                    &path,
-                    rule.clone(),
-                    "specifying one of OnExitCodes and OnPodConditions is required",
-                );
-            }
-            _ => {}
         }
+        // The rules of pods refuse it, too.
+        other => errors.not_supported(&policy_path, other, &["OnFailure", "Never"]),
     }
-}
-
-/// Which indexes are enough.
-fn success_policy(spec: &Value, path: &Path, errors: &mut Errors) {
-    let policy = get(spec, "successPolicy");
-    if policy.is_null() {
-        return;
-    }
-    let path = path.child("successPolicy");
-    if text(spec, "completionMode") != "Indexed" {
-        errors.invalid(&path, policy.clone(), "requires indexed completion mode");
-        return;
-    }
-    let path = path.child("rules");
-    if items(policy, "rules").is_empty() {
-        errors.required(&path, "at least one rules must be specified when the successPolicy is specified");
-    }
-    for (index, rule) in items(policy, "rules").iter().enumerate() {
-        let path = path.index(index);
-        if !has(rule, "succeededCount") && !has(rule, "succeededIndexes") {
-            let detail = "at least one of succeededCount or succeededIndexes must be specified";
-            errors.required(&path, detail);
-        }
-        none_negative(rule, &["succeededCount"], &path, errors);
-        let completions = int(spec, "completions").unwrap_or(0);
-        if let Some(count) = int(rule, "succeededCount").filter(|count| *count > completions) {
-            let detail =
-                format!("must be less than or equal to {completions} (the number of specified completions)");
-            errors.invalid(&path.child("succeededCount"), count, detail);
-        }
-        let indexes = text(rule, "succeededIndexes");
-        if !indexes.is_empty() && !are_indexes(indexes, completions) {
-            let detail = "must be indexes below completions, in order, as in \"0,2-4\"";
-            errors.invalid(&path.child("succeededIndexes"), indexes, detail);
-        }
-    }
-}
-
-fn are_indexes(text: &str, completions: i64) -> bool {
-    let mut next = 0;
-    text.split(',').all(|part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) else { return false };
-        let (first, last) = (i64::from(first), i64::from(last));
-        let good = first >= next && first <= last && last < completions;
-        next = last.saturating_add(1);
-        good
-    })
 }

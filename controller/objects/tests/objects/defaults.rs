@@ -66,7 +66,39 @@ fn a_job_selects_its_pods_by_its_uid() {
         json!({"app": "pi", "job-name": "pi",
         "batch.kubernetes.io/job-name": "pi", "controller-uid": "u-1", "batch.kubernetes.io/controller-uid": "u-1"})
     );
-    assert_eq!(value["metadata"]["labels"], json!({"app": "pi"}));
+    assert_eq!(
+        value["metadata"]["labels"], spec["template"]["metadata"]["labels"],
+        "it is found by them, too"
+    );
+    let mut other = json!({"metadata": {"name": "pi", "uid": "u-1", "labels": {"a": "b"}}, "spec": {"template": {
+        "metadata": {"labels": {"controller-uid": "u-0"}}, "spec": {}}}});
+    apply(served("jobs.batch"), &mut other);
+    assert_eq!(other["metadata"]["labels"], json!({"a": "b"}));
+    let labels = &other["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(
+        (&labels["controller-uid"], &labels["job-name"]),
+        (&json!("u-0"), &json!("pi")),
+        "to be refused"
+    );
+}
+
+#[test]
+fn a_job_may_have_a_selector_of_its_own() {
+    let mut value = json!({"metadata": {"name": "pi", "uid": "u-1"}, "spec": {"manualSelector": true,
+        "selector": {"matchLabels": {"app": "pi"}}, "backoffLimitPerIndex": 2, "template": {
+        "metadata": {"labels": {"app": "pi"}}, "spec": {}}}});
+    apply(served("jobs.batch"), &mut value);
+    let spec = &value["spec"];
+    assert_eq!(spec["template"]["metadata"]["labels"], json!({"app": "pi"}));
+    assert_eq!(spec["selector"], json!({"matchLabels": {"app": "pi"}}));
+    assert_eq!(spec["backoffLimit"], i32::MAX);
+    for (field, default) in [
+        ("completionMode", json!("NonIndexed")),
+        ("suspend", json!(false)),
+        ("podReplacementPolicy", json!("TerminatingOrFailed")),
+    ] {
+        assert_eq!(spec[field], default, "{field}");
+    }
 }
 
 #[test]

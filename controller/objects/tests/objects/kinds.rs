@@ -7,13 +7,13 @@ use crate::{
 use serde_json::{Value, json};
 use warren_objects::{defaults, kinds, strict, table, validate};
 
-fn defaulted(resource: &str, value: Value) -> Value {
+pub(crate) fn defaulted(resource: &str, value: Value) -> Value {
     let mut value = value;
     defaults::apply(served(resource), &mut value);
     value
 }
 
-fn changed(text: &str, changes: &[(&str, Value)]) -> Value {
+pub(crate) fn changed(text: &str, changes: &[(&str, Value)]) -> Value {
     let mut value = yaml(text);
     for (path, change) in changes {
         let slot = path.split('.').fold(&mut value, |value, field| match field.parse::<usize>() {
@@ -26,13 +26,13 @@ fn changed(text: &str, changes: &[(&str, Value)]) -> Value {
 }
 
 /// The messages about a sample after some changes.
-fn refused(resource: &str, text: &str, changes: &[(&str, Value)]) -> Vec<String> {
+pub(crate) fn refused(resource: &str, text: &str, changes: &[(&str, Value)]) -> Vec<String> {
     let value = defaulted(resource, changed(text, changes));
     validate::create(served(resource), &value).iter().map(ToString::to_string).collect()
 }
 
 /// The messages about a change of a sample.
-fn update_refused(resource: &str, text: &str, changes: &[(&str, Value)]) -> Vec<String> {
+pub(crate) fn update_refused(resource: &str, text: &str, changes: &[(&str, Value)]) -> Vec<String> {
     let (old, new) = (defaulted(resource, yaml(text)), defaulted(resource, changed(text, changes)));
     validate::update(served(resource), &old, &new).iter().map(ToString::to_string).collect()
 }
@@ -155,53 +155,6 @@ fn jobs_and_cron_jobs() {
     assert_eq!(
         refused("cronjobs.batch", CRON_JOB, &[("metadata.name", json!(name))]),
         [format!("metadata.name: Invalid value: \"{name}\": must be no more than 52 characters")]
-    );
-}
-
-#[test]
-fn policies_of_jobs() {
-    let wrong = |field: &str, value: Value| refused("jobs.batch", JOB, &[(field, value)]);
-    let rules = |rules: Value| json!({"rules": rules});
-    assert!(
-        wrong("spec.successPolicy", rules(json!([{"succeededIndexes": "0,2-4", "succeededCount": 2}])))
-            .is_empty()
-    );
-    for (rule, message) in [
-        (
-            json!({"succeededIndexes": "3-5"}),
-            "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"3-5\": must be indexes below completions, \
-             in order, as in \"0,2-4\"",
-        ),
-        (
-            json!({"succeededCount": 6}),
-            "spec.successPolicy.rules[0].succeededCount: Invalid value: 6: must be less than or equal to 5 (the number \
-             of specified completions)",
-        ),
-        (
-            json!({}),
-            "spec.successPolicy.rules[0]: Required value: at least one of succeededCount or succeededIndexes must be \
-             specified",
-        ),
-    ] {
-        assert_eq!(wrong("spec.successPolicy", rules(json!([rule]))), [message]);
-    }
-    let fail = json!([{"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [1]}}]);
-    assert_eq!(
-        wrong("spec.podFailurePolicy", rules(fail)),
-        [
-            "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to \
-             be set"
-        ]
-    );
-    assert_eq!(
-        wrong("spec.podReplacementPolicy", json!("TerminatingOrFailed")),
-        [
-            "spec.podReplacementPolicy: Unsupported value: \"TerminatingOrFailed\": supported values: \"Failed\""
-        ]
-    );
-    assert_eq!(
-        wrong("spec.maxFailedIndexes", json!(1)),
-        ["spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"]
     );
 }
 

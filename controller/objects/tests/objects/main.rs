@@ -5,6 +5,7 @@
 
 mod defaults;
 mod early;
+mod jobs;
 mod kinds;
 mod more_samples;
 mod properties;

@@ -21,6 +21,13 @@ fn at(model: &mut Model, time: &str) {
     model.settle();
 }
 
+/// What was told of an object for a reason.
+fn messages(model: &Model, name: &str, reason: &str) -> Vec<String> {
+    let of = |event: &Value| event["involvedObject"]["name"] == name && event["reason"] == reason;
+    let all = model.list(EVENTS).filter(|(_, event)| of(event));
+    all.map(|(_, event)| event["message"].as_str().unwrap().to_owned()).collect()
+}
+
 fn active(model: &Model, cron: &Key) -> usize {
     model.get(cron)["status"]["active"].as_array().map_or(0, Vec::len)
 }
@@ -94,7 +101,8 @@ fn what_is_too_late_is_missed() {
     model.settle();
     at(&mut model, "2026-11-22T12:08:00Z");
     assert!(jobs(&model).is_empty());
-    assert!(model.told("tick").contains("MissSchedule"));
+    let told = messages(&model, "tick", "MissSchedule");
+    assert_eq!(told, ["Missed scheduled time to start a job: Sun, 22 Nov 2026 12:05:00 +0000"]);
     at(&mut model, "2026-11-22T12:10:40Z");
     assert_eq!(jobs(&model), [name("tick", "2026-11-22T12:10:00Z")], "late, but not too late");
     assert_eq!(active(&model, &cron), 1);
@@ -158,7 +166,12 @@ fn what_cannot_be_read_is_told() {
     let mut model = Model::new(1);
     model.cron_job("bad", json!({"schedule": "never"}));
     model.cron_job("lost", json!({"timeZone": "Mars/Olympus"}));
+    model.cron_job("void", json!({"schedule": "59 23 31 2 *"}));
+    model.cron_job("idle", json!({"schedule": "never", "suspend": true}));
     model.settle();
+    assert!(model.told("idle").is_empty(), "nothing is asked of it");
+    let void = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second";
+    assert_eq!(messages(&model, "void", "InvalidSchedule"), [void]);
     assert!(model.told("bad").contains("UnparseableSchedule"), "{:?}", model.told("bad"));
     assert!(model.told("lost").contains("UnknownTimeZone"));
 }
@@ -194,6 +207,112 @@ fn jobs_that_are_missing_unexpected_or_in_the_way() {
     assert!(problems.iter().any(|problem| problem.message.contains("is in the way")), "{problems:?}");
     at(&mut model, "2026-11-22T12:15:00Z");
     assert_eq!(active(&model, &cron), 1, "the next one is made");
+}
+
+/// As `kubectl create job --from=cronjob/NAME` makes it.
+fn by_hand(model: &mut Model, cron: &Key, name: &str) -> Key {
+    let owner = model.get(cron)["metadata"].clone();
+    let job = model.job(name, json!({}));
+    model.change(&job, |job| {
+        job["metadata"]["annotations"] = json!({"cronjob.kubernetes.io/instantiate": "manual"});
+        job["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "CronJob", "controller": true,
+            "name": owner["name"], "uid": owner["uid"]}]);
+    });
+    job
+}
+
+#[test]
+fn a_job_that_is_made_by_hand_runs_beside_the_others_and_is_kept_like_them() {
+    let mut model = cluster();
+    let cron =
+        model.cron_job("tick", json!({"concurrencyPolicy": "Forbid", "successfulJobsHistoryLimit": 1}));
+    model.settle();
+    let hand = by_hand(&mut model, &cron, "hand");
+    model.settle();
+    assert_eq!(running(&model, "hand").len(), 1);
+    assert_eq!(active(&model, &cron), 0, "it was not made by its schedule");
+    let told = messages(&model, "tick", "UnexpectedJob");
+    assert_eq!(told, ["Saw a job that the controller did not create or forgot: hand"]);
+    at(&mut model, "2026-11-22T12:05:00Z");
+    assert_eq!(active(&model, &cron), 1, "it holds up nothing");
+    end_all(&mut model, "hand", 0);
+    let last = model.get(&hand)["status"]["completionTime"].clone();
+    assert_eq!(model.get(&cron)["status"]["lastSuccessfulTime"], last);
+    assert_eq!(active(&model, &cron), 1);
+    end_all(&mut model, "tick", 0);
+    assert_eq!(jobs(&model), [name("tick", "2026-11-22T12:05:00Z")], "the older one goes");
+    assert!(messages(&model, "tick", "SuccessfulDelete").contains(&"Deleted job hand".to_owned()));
+}
+
+#[test]
+fn one_that_never_began_is_the_newest() {
+    let mut model = cluster();
+    let cron = model.cron_job("tick", json!({"successfulJobsHistoryLimit": 1, "suspend": true}));
+    let (old, void) = (by_hand(&mut model, &cron, "old"), by_hand(&mut model, &cron, "void"));
+    model.change(&void, |job| {
+        job["spec"]["suspend"] = true.into();
+        job["spec"]["completions"] = 0.into();
+    });
+    model.settle();
+    assert!(holds(model.get(&void), "Complete"));
+    end_all(&mut model, "old", 0);
+    assert!(!model.objects.contains_key(&old) && model.objects.contains_key(&void));
+}
+
+#[test]
+fn a_job_that_is_deleted_runs_no_longer() {
+    let mut model = cluster();
+    let cron = model.cron_job("tick", json!({"concurrencyPolicy": "Forbid"}));
+    model.settle();
+    at(&mut model, "2026-11-22T12:05:00Z");
+    let first = name("tick", "2026-11-22T12:05:00Z");
+    model.remove(&Key::new(JOBS, "default", &first));
+    model.settle();
+    assert_eq!(active(&model, &cron), 0);
+    assert_eq!(messages(&model, "tick", "MissingJob"), [format!("Active job went missing: {first}")]);
+    assert!(jobs(&model).is_empty(), "that time has had its job");
+    at(&mut model, "2026-11-22T12:10:00Z");
+    assert_eq!(active(&model, &cron), 1);
+}
+
+#[test]
+fn what_a_cron_job_tells_is_told_in_kubernetes_words() {
+    let mut model = cluster();
+    model.cron_job("tick", json!({"concurrencyPolicy": "Forbid"}));
+    model.settle();
+    at(&mut model, "2026-11-22T12:05:00Z");
+    at(&mut model, "2026-11-22T12:10:00Z");
+    let first = name("tick", "2026-11-22T12:05:00Z");
+    end_all(&mut model, "tick", 0);
+    for (reason, message) in [
+        ("SuccessfulCreate", format!("Created job {first}")),
+        ("SawCompletedJob", format!("Saw completed job: {first}, condition: Complete")),
+        (
+            "JobAlreadyActive",
+            "Not starting job because prior execution is running and concurrency policy is Forbid".to_owned(),
+        ),
+    ] {
+        assert!(messages(&model, "tick", reason).contains(&message), "{reason}");
+    }
+    let warned: Vec<_> =
+        model.list(EVENTS).filter(|(_, event)| event["type"] == "Warning").map(|(key, _)| key).collect();
+    assert!(warned.is_empty(), "{warned:?}");
+}
+
+#[test]
+fn an_interval_is_counted_from_the_last_job() {
+    let mut model = cluster();
+    let cron = model.cron_job("every", json!({"schedule": "@every 90s"}));
+    let made: Timestamp =
+        model.get(&cron)["metadata"]["creationTimestamp"].as_str().unwrap().parse().unwrap();
+    model.settle();
+    for seconds in [90, 180] {
+        let due = made + SignedDuration::from_secs(seconds);
+        assert_eq!(model.wake_at(), due);
+        at(&mut model, &(due + SignedDuration::from_secs(2)).to_string());
+        assert_eq!(model.get(&cron)["status"]["lastScheduleTime"], due.to_string());
+    }
+    assert_eq!(jobs(&model).len(), 2);
 }
 
 #[test]

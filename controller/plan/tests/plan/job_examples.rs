@@ -308,6 +308,7 @@ fn more_successes_than_were_wanted_are_told() {
     let mut twin = model.get(&pod).clone();
     twin["metadata"]["name"] = "extra-twin".into();
     twin["metadata"]["uid"] = "twin".into();
+    twin["status"]["podIP"] = Value::Null;
     model.put(PODS, "default", twin);
     end_all(&mut model, "extra", 0);
     assert_eq!(counts(&model, &job), (2, 0, 0));

@@ -128,7 +128,8 @@ proptest! {
         events in proptest::collection::vec(event(), 1..60),
     ) {
         let mut model = cluster();
-        let mut spec = json!({"parallelism": 3, "backoffLimit": [1_000_000, 1_000_000, 4, 0][limit]});
+        let backoff = [1_000_000, 1_000_000, 4, 0][limit];
+        let mut spec = json!({"parallelism": 3, "backoffLimit": backoff});
         if let Some(completions) = completions {
             spec["completions"] = completions.into();
             spec["completionMode"] = if indexed { "Indexed" } else { "NonIndexed" }.into();

@@ -13,7 +13,7 @@ use crate::{
         AGE, CONTAINERS, Column, IMAGES, NAME, SELECTOR, age, column, containers_and_images, name, number,
         selector,
     },
-    validate::{all_immutable, immutable, job::job_spec, meta, workload},
+    validate::{all_immutable, formats, immutable, job::job_spec, job_status, meta, workload},
 };
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -57,16 +57,12 @@ fn defaults(value: &mut Value) {
         }
     }
     fill_template(spec);
-    let mut labels = at(spec, "template.metadata.labels").clone();
-    if let Some(labels) = labels.as_object_mut() {
-        labels.retain(|label, _| {
-            !UID_LABELS.contains(&label.as_str()) && !NAME_LABELS.contains(&label.as_str())
-        });
-    }
+    generate_selector(value);
+    // Those that were generated are among them: a Job is found by its name's label, too.
+    let labels = at(value, "spec.template.metadata.labels").clone();
     if !is_empty(&labels) {
         labels_from_template(value, labels);
     }
-    generate_selector(value);
 }
 
 fn generate_selector(value: &mut Value) {
@@ -81,7 +77,8 @@ fn generate_selector(value: &mut Value) {
         && let Some(metadata) = ensure_map(template, "metadata")
         && let Some(labels) = ensure_map(metadata, "labels")
     {
-        own.for_each(|(label, value)| labels[label] = json!(value));
+        // What is there already, and differs, is refused.
+        own.for_each(|(label, value)| default_to(labels, label, value.as_str()));
     }
     if is_empty(get(spec, "selector")) {
         spec["selector"] = json!({"matchLabels": {UID_LABELS[0]: uid}});
@@ -91,31 +88,64 @@ fn generate_selector(value: &mut Value) {
 fn validate(value: &Value, errors: &mut Errors) {
     let (spec, path) = (get(value, "spec"), Path::new("spec"));
     job_spec(spec, &path, errors);
+    hostnames(value, errors);
     let selector = get(spec, "selector");
     if selector.is_null() {
         errors.required(&path.child("selector"), "");
         return;
     }
     meta::selector(selector, &path.child("selector"), errors);
-    let uid = text(value, "metadata.uid");
-    let own = at(selector, "matchLabels").get("batch.kubernetes.io/controller-uid");
-    let old_own = at(selector, "matchLabels").get("controller-uid");
-    let generated = own.or(old_own).and_then(Value::as_str) == Some(uid);
-    if !truth(spec, "manualSelector") && !generated {
-        errors.invalid(&path.child("selector"), selector.clone(), "`selector` not auto-generated");
+    if !truth(spec, "manualSelector") {
+        generated(value, errors);
     }
     workload::selected(selector, spec, &path, errors);
 }
 
+/// The hosts of an Indexed job have its name and an index.
+fn hostnames(value: &Value, errors: &mut Errors) {
+    let name = text(value, "metadata.name");
+    let completions = int(value, "spec.completions").filter(|completions| *completions > 0);
+    let Some(completions) = completions.filter(|_| text(value, "spec.completionMode") == "Indexed") else {
+        return;
+    };
+    let longest = format!("{name}-{}", completions.saturating_sub(1));
+    if !formats::label(&longest).is_empty() {
+        let detail = format!("will not able to create pod with invalid DNS label: {longest}");
+        errors.invalid(&Path::new("metadata.name"), name, detail);
+    }
+}
+
+/// The labels and the selector are those that were made of the uid and the name.
+fn generated(value: &Value, errors: &mut Errors) {
+    let (uid, name) = (text(value, "metadata.uid"), text(value, "metadata.name"));
+    let labels = at(value, "spec.template.metadata.labels");
+    let path = Path::new("spec.template.metadata.labels");
+    let own = UID_LABELS.map(|label| (label, uid)).into_iter().chain(NAME_LABELS.map(|label| (label, name)));
+    let mut expected = json!({});
+    for (label, wanted) in own {
+        let detail = format!("must be '{wanted}'");
+        match labels.get(label).and_then(Value::as_str) {
+            None => errors.required(&path.key(label), detail),
+            Some(found) if found != wanted => errors.invalid(&path.key(label), labels.clone(), detail),
+            Some(_) => {}
+        }
+        expected[label] = wanted.into();
+    }
+    let selector = at(value, "spec.selector");
+    if !meta::selects(selector, &expected) {
+        errors.invalid(&Path::new("spec.selector"), selector.clone(), "`selector` not auto-generated");
+    }
+}
+
 /// A change of a Job: what it is to do stays.
 fn update(old: &Value, new: &Value, errors: &mut Errors) {
+    job_status::update(old, new, errors);
     let path = Path::new("spec");
     let (before, after) = (get(old, "spec"), get(new, "spec"));
-    let both_indexed = [before, after].iter().all(|spec| text(spec, "completionMode") == "Indexed");
-    // An Indexed job may be made longer or shorter, all of it in parallel.
-    if !both_indexed || get(after, "completions") != get(after, "parallelism") {
-        immutable(get(before, "completions"), get(after, "completions"), &path.child("completions"), errors);
+    if before == after {
+        return;
     }
+    completions_stay(before, after, &path.child("completions"), errors);
     all_immutable(
         before,
         after,
@@ -130,24 +160,52 @@ fn update(old: &Value, new: &Value, errors: &mut Errors) {
         &path,
         errors,
     );
-    let suspended = truth(before, "suspend") && !has(get(old, "status"), "startTime");
+    // Where its pods may run is open until it has begun.
+    let is_open = truth(before, "suspend") && !has(get(old, "status"), "startTime");
     let fixed = |spec: &Value| {
-        let mut template = get(spec, "template").clone();
-        if suspended {
-            for (part, fields) in [
-                ("metadata", &["labels", "annotations"][..]),
-                ("spec", &["affinity", "nodeSelector", "schedulingGates", "tolerations"][..]),
-            ] {
-                if let Some(part) = template.get_mut(part).and_then(Value::as_object_mut) {
-                    part.retain(|field, _| !fields.contains(&field.as_str()));
-                }
-            }
-        }
-        template
+        let template = get(spec, "template").clone();
+        if is_open { without_placement(template) } else { template }
     };
     if fixed(before) != fixed(after) {
         errors.invalid(&path.child("template"), get(after, "template").clone(), "field is immutable");
     }
+}
+
+/// An Indexed job may be made longer or shorter, all of it in parallel.
+fn completions_stay(before: &Value, after: &Value, path: &Path, errors: &mut Errors) {
+    let (old, new) = (get(before, "completions"), get(after, "completions"));
+    if text(after, "completionMode") != "Indexed" {
+        immutable(old, new, path, errors);
+    } else if old != new && !new.is_null() && new != get(after, "parallelism") {
+        errors.invalid(path, new.clone(), "can only be modified in tandem with spec.parallelism");
+    }
+}
+
+/// A template without what says where pods may run.
+fn without_placement(mut template: Value) -> Value {
+    for (part, fields) in [
+        ("metadata", &["labels", "annotations"][..]),
+        ("spec", &["nodeSelector", "schedulingGates", "tolerations"][..]),
+    ] {
+        let Some(map) = template.get_mut(part).and_then(Value::as_object_mut) else { continue };
+        map.retain(|field, _| !fields.contains(&field.as_str()));
+        if map.is_empty()
+            && let Some(template) = template.as_object_mut()
+        {
+            template.remove(part);
+        }
+    }
+    if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
+        let affinity = spec.get_mut("affinity").and_then(Value::as_object_mut);
+        let is_empty = affinity.is_none_or(|affinity| {
+            affinity.remove("nodeAffinity");
+            affinity.is_empty()
+        });
+        if is_empty {
+            spec.remove("affinity");
+        }
+    }
+    template
 }
 
 const COLUMNS: &[Column] = &[
