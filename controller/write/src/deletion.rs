@@ -16,6 +16,22 @@ pub(crate) fn permit(kind: &Kind, name: &str) -> Result<(), Refusal> {
     (kinds::hooks(kind).undeletable)(name).map_or(Ok(()), |why| Err(Refusal::forbidden(kind, name, why)))
 }
 
+/// What a client is told who does not say what becomes of the pods of a job.
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set \
+    propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
+/// What a client should know of what it asks for.
+pub fn warning(kind: &Kind, options: &DeleteOptions) -> Option<&'static str> {
+    let orphans = kinds::hooks(kind).propagation == Some(Propagation::Orphan);
+    (orphans && options.propagation.is_none()).then_some(PODS_STAY)
+}
+
+/// What becomes of what an object owns, if the request does not say and none before it has.
+fn by_default(kind: &Kind, object: &Value) -> Option<Propagation> {
+    let said = metadata::finalizers(object).contains(&FOREGROUND);
+    kinds::hooks(kind).propagation.filter(|_| !said)
+}
+
 /// What happens to the objects that an object owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
@@ -80,7 +96,7 @@ pub(crate) enum Decision {
 
 /// Decides. Preconditions have been checked.
 pub(crate) fn decide(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Decision {
-    let marked = with_propagation(object, options.propagation);
+    let marked = with_propagation(object, options.propagation.or_else(|| by_default(kind, object)));
     let first = !metadata::is_terminating(object);
     if let Some(decide) = kinds::hooks(kind).decide_deletion {
         return decide(object, marked, options, now);

@@ -49,6 +49,22 @@ fn pods_end_gracefully() {
 }
 
 #[test]
+fn pods_of_jobs_stay_unless_the_request_says_otherwise() {
+    let job = json!({"metadata": {"name": "a", "generation": 1}});
+    let kind = find("batch", "v1", "jobs").unwrap();
+    assert!(
+        warning(kind, &DeleteOptions::default()).is_some_and(|text| text.contains("=Orphan to suppress"))
+    );
+    let kept = marked(decided("jobs", &job, &DeleteOptions::default()));
+    assert_eq!(kept["metadata"]["finalizers"], json!(["orphan"]));
+    assert_eq!(decided("jobs", &job, &policy(Propagation::Background)), Decision::Remove);
+    assert_eq!(warning(kind, &policy(Propagation::Background)), None);
+    let dying = marked(decided("jobs", &job, &policy(Propagation::Foreground)));
+    assert_eq!(decided("jobs", &dying, &DeleteOptions::default()), Decision::Pending, "that has been said");
+    assert_eq!(decided("cronjobs", &job, &DeleteOptions::default()), Decision::Remove);
+}
+
+#[test]
 fn pods_that_run_nowhere_go_at_once() {
     let unscheduled = json!({"metadata": {"name": "a"}, "spec": {}});
     assert_eq!(decided("pods", &unscheduled, &DeleteOptions::default()), Decision::Remove);

@@ -9,13 +9,13 @@ use warren_objects::kinds::Kind;
 use warren_state::{Object, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig,
-    resources::{DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, NAMESPACES, NODES, PODS, SERVICES},
+    resources::{DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, JOBS, NAMESPACES, NODES, PODS, SERVICES},
 };
 
 use crate::{
     Refusal, Review,
     addresses::InFlight,
-    deletion::{self, Decision, DeleteOptions},
+    deletion::{self, Decision, DeleteOptions, Propagation},
     metadata, scope, services,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Hooks {
     pub(crate) release: fn(&Value, Transaction) -> Transaction,
     /// Why no client may delete the object of this name, if none may.
     pub(crate) undeletable: fn(&str) -> Option<&'static str>,
+    /// What becomes of what an object owns, if the request does not say and it is not that it goes later.
+    pub(crate) propagation: Option<Propagation>,
     /// What a deletion does, where it is not the usual.
     pub(crate) decide_deletion: Option<Decide>,
     /// Whether more than finalizers of the metadata keeps a dying object.
@@ -54,12 +56,15 @@ const NONE: Hooks = Hooks {
     allocate: |_, _, _| Ok(()),
     release: |_, transaction| transaction,
     undeletable: |_| None,
+    propagation: None,
     decide_deletion: None,
     is_held: |_| false,
 };
 
 const SPECIAL: &[Hooks] = &[
     Hooks { resource: INGRESSES, complete: default_ingress_class, ..NONE },
+    // As of old.
+    Hooks { resource: JOBS, propagation: Some(Propagation::Orphan), ..NONE },
     Hooks {
         resource: NAMESPACES,
         keep: |old, new| scope::take(new, "spec", old),

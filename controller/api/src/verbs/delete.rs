@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
 use warren_store::{Key, Object, Snapshot};
-use warren_write::{Admitted, Effect, Intent, Operation};
+use warren_write::{Admitted, Effect, Intent, Operation, deletion};
 
 use super::{list::chosen, stamp};
 use crate::{
@@ -39,13 +39,18 @@ pub(crate) enum Deletion {
 pub(crate) async fn delete(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let options = delete::options(&body::optional(&call.headers, &call.body)?, &call.query)?;
     let (kind, name) = (&call.target.kind, &call.target.name);
-    Ok(match delete_named(api, call, &options).await? {
+    let reply = match delete_named(api, call, &options).await? {
         Deletion::Gone(object) if kind.returns_deleted => Reply::ok(Content::Stored(object)),
         Deletion::Gone(object) => {
             Reply::ok(Content::Status(status::deleted(kind, name, meta::text(&object.value, "uid"))))
         }
         Deletion::Pending(object) => Reply::fresh(object),
-    })
+    };
+    Ok(reply.with_warnings(warnings(call, &options)))
+}
+
+fn warnings(call: &Call, options: &DeleteOptions) -> Vec<String> {
+    deletion::warning(&call.target.kind, options).into_iter().map(str::to_owned).collect()
 }
 
 /// Deletes one object; lost races are tried again.
@@ -108,7 +113,8 @@ pub(crate) async fn delete_collection(api: &ApiState, call: &Call) -> Result<Rep
     let outcomes: Result<Vec<Option<Arc<Object>>>, Status> = outcomes.into_iter().collect();
     let objects = outcomes?.into_iter().flatten().collect();
     let revision = api.snapshot().revision;
-    Ok(Reply::ok(Content::List(List { objects, revision, ..page })))
+    let reply = Reply::ok(Content::List(List { objects, revision, ..page }));
+    Ok(reply.with_warnings(warnings(call, options)))
 }
 
 /// Deletes one object of a collection, if it is still the one that was selected; `None`: it is not. An author who writes to it
