@@ -46,7 +46,7 @@ fn a_job_is_made_whenever_it_is_time() {
     assert_eq!(model.wake_at().to_string(), "2026-11-22T12:05:00Z");
     at(&mut model, "2026-11-22T12:05:00Z");
     let first = name("tick", "2026-11-22T12:05:00Z");
-    assert_eq!(jobs(&model), [first.clone()]);
+    assert_eq!(jobs(&model), std::slice::from_ref(&first));
     let job = model.get(&Key::new(JOBS, "default", &first));
     assert_eq!(
         job["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"],

@@ -232,7 +232,7 @@ fn change_set(model: &mut Model, resource: &str, change: u8) {
     let key = Key::new(resource, "default", "web");
     if !model.objects.contains_key(&key) {
         let claim = json!({"metadata": {"name": "data"}, "spec": {}});
-        let claims = if change % 2 == 0 { json!([claim]) } else { json!([]) };
+        let claims = if change.is_multiple_of(2) { json!([claim]) } else { json!([]) };
         let more = json!({"replicas": 2, "serviceName": "web", "volumeClaimTemplates": claims});
         drop(crate::sets::set(model, resource, "web", &more));
         return;

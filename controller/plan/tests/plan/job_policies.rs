@@ -13,7 +13,8 @@ const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 /// The pod of an index that runs.
 pub(crate) fn of(model: &Model, app: &str, index: i64) -> Option<Key> {
     let label = |pod: &Value| pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"].clone();
-    running(model, app).into_iter().find(|key| label(model.get(key)) == index.to_string())
+    let index = index.to_string();
+    running(model, app).into_iter().find(|key| label(model.get(key)) == index)
 }
 
 /// The pod of each of these indexes ends with its code.
