@@ -11,7 +11,8 @@ pub fn as_written(message: &'static Message, value: &Value) -> Value {
     let Value::Object(given) = value else { return value.clone() };
     let fields = message.json_fields();
     let unknown = given.iter().filter(|(name, _)| !fields.iter().any(|field| field.json == **name));
-    let mut written: Map<String, Value> = unknown.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut written: Map<String, Value> =
+        unknown.map(|(name, value)| (name.clone(), value.clone())).collect();
     for field in fields {
         let value = match given.get(field.json) {
             None | Some(Value::Null) => absent(field),

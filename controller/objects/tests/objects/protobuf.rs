@@ -82,7 +82,8 @@ fn decoded_is_what_kubectl_prints() {
 #[test]
 fn what_go_writes_is_as_written() {
     let message = |json: &Value| {
-        let (group, version) = text(json, "apiVersion").split_once('/').unwrap_or(("", text(json, "apiVersion")));
+        let (group, version) =
+            text(json, "apiVersion").split_once('/').unwrap_or(("", text(json, "apiVersion")));
         schema::root(group, version, text(json, "kind")).unwrap()
     };
     for sample in GO.iter().flat_map(|text| samples(text)) {
