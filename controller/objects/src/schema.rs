@@ -9,11 +9,14 @@ mod shape;
 mod structural;
 #[rustfmt::skip]
 mod table;
+mod written;
 
 use Type::Object;
 
 pub use shape::{Fields, Keys, Merge, Property, Schema, Shape};
 pub use structural::Structural;
+pub use written::as_written;
+pub(crate) use written::{is_zero, zero};
 
 /// The group under which [`root`] finds kinds that every group has.
 const EVERY_GROUP: &str = "meta.k8s.io";

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Map, Value, json};
+use warren_objects::schema;
 use warren_state::{Key, Object, Precondition, Transaction, at};
 
 use crate::{
@@ -40,9 +41,10 @@ impl Revision<'_> {
         &self.object.key.name
     }
 
-    /// The hash that its label bears.
+    /// The hash that its label bears or, if somebody has removed that, its name ends with.
     pub(crate) fn hash(&self, label: &str) -> &str {
-        object::label(&self.object.value, label).unwrap_or_default()
+        let labelled = object::label(&self.object.value, label).filter(|hash| !hash.is_empty());
+        labelled.unwrap_or_else(|| self.name().rsplit('-').next().unwrap_or_default())
     }
 
     /// The pod template.
@@ -74,7 +76,7 @@ impl<'a> History<'a> {
             return None;
         }
         let mut history = Self::read(view, owner.object);
-        let template = at(&owner.object.value, "/spec/template").cloned().unwrap_or_default();
+        let template = written(at(&owner.object.value, "/spec/template").unwrap_or(&Value::Null));
         history.equal = history.find(&owner.object.key.resource, &template);
         let newest = history.revisions.last().map_or(0, |revision| revision.number);
         match history.equal.last().and_then(|last| history.revisions.get(*last)) {
@@ -103,7 +105,7 @@ impl<'a> History<'a> {
         Self { revisions, equal: Vec::new() }
     }
 
-    /// Where the revisions with a template are.
+    /// Where the revisions with a template are, which is as it is written into them.
     fn find(&self, resource: &str, template: &Value) -> Vec<usize> {
         let alike = |same: &dyn Fn(Value) -> bool| -> Vec<usize> {
             let all = self.revisions.iter().enumerate();
@@ -114,7 +116,7 @@ impl<'a> History<'a> {
         if !found.is_empty() {
             return found;
         }
-        // One of an older version lacks what is filled in today.
+        // One of an older version, or of somebody else, lacks what is filled in today.
         let text = completed(resource, template.clone());
         alike(&|other| completed(resource, other) == text)
     }
@@ -158,13 +160,21 @@ fn number(revision: &Object) -> i64 {
     revision.value.get("revision").and_then(Value::as_i64).unwrap_or(0)
 }
 
+/// A template as clients in Go write it, which find out by its bytes whether it is the one of a revision.
+fn written(template: &Value) -> Value {
+    match schema::message("k8s.io.api.core.v1", "PodTemplateSpec") {
+        Some(message) => schema::as_written(message, template),
+        None => template.clone(),
+    }
+}
+
 /// A template as text that is equal for equal templates, with what would be filled in.
 fn completed(resource: &str, template: Value) -> String {
     let mut set = json!({ "spec": { "template": template } });
     if let Some(kind) = warren_objects::kinds::of(resource) {
         warren_objects::defaults::apply(kind, &mut set);
     }
-    object::canonical(at(&set, "/spec/template").unwrap_or(&Value::Null))
+    object::canonical(&written(at(&set, "/spec/template").unwrap_or(&Value::Null)))
 }
 
 /// Takes revisions that match and are nobody's; whether there are any.

@@ -236,6 +236,16 @@ pub(crate) fn adopt(value: &mut Value, owner: &Object) {
     array_at(value, &["metadata"], "ownerReferences").push(controller_reference(owner));
 }
 
+/// Makes an owner the one that controls the object, whatever its reference says if there is one already.
+pub(crate) fn own(value: &mut Value, owner: &Object) {
+    let reference = controller_reference(owner);
+    let list = array_at(value, &["metadata"], "ownerReferences");
+    match list.iter_mut().find(|other| owner_uid(other) == uid(owner)) {
+        Some(other) => *other = reference,
+        None => list.push(reference),
+    }
+}
+
 /// Removes the owner of this uid.
 pub(crate) fn disown(value: &mut Value, uid: &str) {
     array_at(value, &["metadata"], "ownerReferences").retain(|reference| owner_uid(reference) != uid);

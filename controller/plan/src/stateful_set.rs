@@ -1,7 +1,8 @@
 //! Which pods does a stateful set need, in which order, and of which template?
 //!
 //! ```text
-//!  history (the present template) ─► claims follow their pods ─► scaling: one ordinal after the other ─► update ─► status
+//!  history (the present template) ─► identity ─► claims follow their pods ─► scaling: one ordinal after the other
+//!                                                                            ─► update ─► status
 //! ```
 //!
 //! A pod's name is its identity and comes back: a pod is made only when the last one of its name is gone, which the
@@ -11,6 +12,7 @@
 
 mod claims;
 mod draft;
+mod identity;
 mod scaling;
 mod status;
 mod update;
@@ -61,6 +63,7 @@ fn plan_set<'a>(
     }
     let Some(history) = History::of(view, owner, &spec.selector, HASH_LABEL, outcome) else { return };
     let Some(draft) = Draft::new(view, owner, spec, &history, outcome) else { return };
+    identity::restore(&draft, outcome);
     let followed = claims::follow(&draft, outcome);
     if scaling::scale(&draft, &followed, outcome) {
         update::update(&draft, outcome);

@@ -7,7 +7,7 @@ use super::{
     DecodeError, Fault, LEVELS, VALUES, special,
     wire::{Payload, Reader},
 };
-use crate::schema::{Field, Message, Type};
+use crate::schema::{Field, Message, Type, is_zero, zero};
 
 type Object = Map<String, Value>;
 
@@ -315,23 +315,4 @@ fn double(value: f64) -> Result<Number, Fault> {
         return Ok(Number::from(value as i64));
     }
     Number::from_f64(value).ok_or_else(|| Fault::Range(format!("{value} is not a number that JSON has")))
-}
-
-/// What an entry of a map is when its value was left out.
-fn zero(kind: Type) -> Option<Value> {
-    match kind {
-        Type::Object(_) | Type::Map(_) => Some(Value::Object(Object::new())),
-        Type::List(_) | Type::Items(_) => Some(Value::Array(Vec::new())),
-        Type::Bool => Some(Value::Bool(false)),
-        Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => Some(Value::from(0)),
-        Type::String | Type::Bytes => Some(Value::from("")),
-        Type::Quantity => Some(Value::from("0")),
-        Type::Duration => Some(Value::from("0s")),
-        Type::Time | Type::MicroTime | Type::Json | Type::OneOf(_) => None,
-    }
-}
-
-/// Whether a value is Go's zero value of its type.
-fn is_zero(kind: Type, value: &Value) -> bool {
-    zero(kind).is_some_and(|zero| zero == *value)
 }

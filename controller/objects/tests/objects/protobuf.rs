@@ -6,7 +6,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use warren_objects::{
     protobuf::{self, DecodeError},
     schema, strict,
@@ -77,6 +77,39 @@ fn decoded_is_what_kubectl_prints() {
             decode(&sample.body).unwrap().unwrap_or_else(|| panic!("{}: no such kind", sample.name));
         assert_eq!(without_nulls(decoded), without_nulls(sample.json), "{}", sample.name);
     }
+}
+
+#[test]
+fn what_go_writes_is_as_written() {
+    let message = |json: &Value| {
+        let (group, version) =
+            text(json, "apiVersion").split_once('/').unwrap_or(("", text(json, "apiVersion")));
+        schema::root(group, version, text(json, "kind")).unwrap()
+    };
+    for sample in GO.iter().flat_map(|text| samples(text)) {
+        let written = schema::as_written(message(&sample.json), &sample.json);
+        assert_eq!(without_nulls(written), without_nulls(sample.json), "{}", sample.name);
+    }
+    for sample in samples(include_str!("protobuf/go_nothing.jsonl")) {
+        let json = without_nulls(sample.json);
+        let bare = json!({"apiVersion": json["apiVersion"], "kind": json["kind"]});
+        assert_eq!(schema::as_written(message(&json), &bare), json, "{}", sample.name);
+    }
+}
+
+#[test]
+fn what_go_leaves_out_is_not_written() {
+    let template = json!({"metadata": {"creationTimestamp": null, "labels": {"app": "a"}}, "$patch": "replace",
+        "spec": {"hostNetwork": false, "volumes": [], "nodeSelector": {}, "hostname": "", "enableServiceLinks": false,
+            "containers": [{"name": "c", "image": "i", "command": [], "resources": null}]}});
+    let written = json!({"metadata": {"labels": {"app": "a"}}, "$patch": "replace",
+        "spec": {"enableServiceLinks": false, "containers": [{"name": "c", "image": "i", "resources": {}}]}});
+    let message = schema::message("k8s.io.api.core.v1", "PodTemplateSpec").unwrap();
+    assert_eq!(schema::as_written(message, &template), written);
+}
+
+fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+    value[field].as_str().unwrap_or_default()
 }
 
 /// The corpus with every field set has each field of the table: a row with a wrong name or number cannot hide.

@@ -59,8 +59,7 @@ impl<'d, 'a> Changes<'d, 'a> {
     /// was made from an older state of it fails as a whole, and no two plans make a pod for the same node.
     pub(super) fn finish(self, draft: &Draft<'d, 'a>, outcome: &mut Outcome<'_>) {
         for (pod, why) in &self.old {
-            let Some(transaction) = object::delete(pod.object, draft.view.now) else { continue };
-            let mut transaction = told(draft, transaction, pod);
+            let Some(mut transaction) = deletion(draft, pod) else { continue };
             transaction.preconditions.push(history::unchanged(draft.owner));
             outcome.step(format!("delete {}: {why}", pod.object.key), transaction);
         }
@@ -74,7 +73,7 @@ impl<'d, 'a> Changes<'d, 'a> {
         let mut transaction = Transaction::new().replace(set.key.clone(), set.revision, set.value.clone());
         let names = draft.owner.new_names(view, new.len());
         for (name, new) in names.iter().zip(&new) {
-            if let Some(ended) = new.instead_of.and_then(|pod| object::delete(pod.object, view.now)) {
+            if let Some(ended) = new.instead_of.and_then(|pod| deletion(draft, pod)) {
                 transaction.preconditions.extend(ended.preconditions);
                 transaction.writes.extend(ended.writes);
             }
@@ -87,10 +86,25 @@ impl<'d, 'a> Changes<'d, 'a> {
     }
 }
 
-fn told(draft: &Draft<'_, '_>, mut transaction: Transaction, pod: &PodView<'_>) -> Transaction {
-    let message = format!("Deleted pod: {}", pod.name());
-    draft.owner.tell(draft.view, &mut transaction, "SuccessfulDelete", message, false);
-    transaction
+/// The deletion of a pod, which is told.
+fn deletion(draft: &Draft<'_, '_>, pod: &PodView<'_>) -> Option<Transaction> {
+    let mut transaction = object::delete(pod.object, draft.view.now)?;
+    let mut tell = |reason: &str, message: String, warning: bool| {
+        draft.owner.tell(draft.view, &mut transaction, reason, message, warning);
+    };
+    if pod.terminal() {
+        let failed = pod.phase() == "Failed";
+        let (reason, what, how) = if failed {
+            ("FailedDaemonPod", "failed", "kill")
+        } else {
+            ("SucceededDaemonPod", "succeeded", "delete")
+        };
+        let node = pod.node().unwrap_or_default();
+        let place = format!("{}/{} on node {node}", pod.namespace(), pod.name());
+        tell(reason, format!("Found {what} daemon pod {place}, will try to {how} it"), failed);
+    }
+    tell("SuccessfulDelete", format!("Deleted pod: {}", pod.name()), false);
+    Some(transaction)
 }
 
 fn pod(draft: &Draft<'_, '_>, name: &str, new: &New<'_, '_>) -> serde_json::Value {
@@ -111,12 +125,14 @@ pub(super) fn manage<'d, 'a>(draft: &'d Draft<'d, 'a>, outcome: &mut Outcome<'_>
     for pod in draft.lost.iter().filter(|pod| !pod.deleting()) {
         changes.old.push((pod, "its node is gone"));
     }
+    let surges = matches!(draft.strategy, Strategy::Surge(_));
     for candidate in &draft.candidates {
         if !candidate.fit.keeps {
             for pod in candidate.pods.iter().filter(|pod| !pod.deleting()) {
                 changes.delete(candidate, pod, "it does not belong on its node");
             }
-        } else if candidate.pods.is_empty() {
+        } else if candidate.pods.is_empty() || surges && candidate.pods.iter().all(|pod| pod.deleting()) {
+            // Where the new one comes first, it waits for none that is on its way out.
             if candidate.fit.runs {
                 changes.create(candidate);
             }

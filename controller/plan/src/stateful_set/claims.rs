@@ -150,9 +150,9 @@ fn give(draft: &Draft<'_, '_>, ordinal: i64, member: &Member<'_>, claim: &Object
                 object::disown(value, uid);
             }
         }
-        for (owner, uid, wanted) in [(set, of_set, with_set), (pod, of_pod, with_pod)] {
-            if wanted && !owns(uid) {
-                object::adopt(value, owner);
+        for (owner, wanted) in [(set, with_set), (pod, with_pod)] {
+            if wanted {
+                object::own(value, owner);
             }
         }
     })?;

@@ -158,11 +158,17 @@ impl<'d, 'a> Draft<'d, 'a> {
 
     /// Deletes a pod.
     pub(super) fn delete(&self, member: &Member<'_>, why: &str, outcome: &mut Outcome<'_>) {
-        let Some(transaction) = object::delete(member.pod.object, self.view.now) else { return };
+        if let Some(transaction) = self.deletion(member) {
+            outcome.step(format!("delete {}: {why}", member.pod.object.key), transaction);
+        }
+    }
+
+    /// The deletion of a pod, which is told.
+    pub(super) fn deletion(&self, member: &Member<'_>) -> Option<Transaction> {
+        let transaction = object::delete(member.pod.object, self.view.now)?;
         let name = member.pod.name();
         let message = format!("delete Pod {name} in StatefulSet {} successful", self.owner.object.key.name);
-        let transaction = self.decide(transaction, "SuccessfulDelete", message);
-        outcome.step(format!("delete {}: {why}", member.pod.object.key), transaction);
+        Some(self.decide(transaction, "SuccessfulDelete", message))
     }
 }
 

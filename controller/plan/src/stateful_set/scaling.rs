@@ -9,12 +9,10 @@ use warren_state::Transaction;
 use super::{
     claims,
     draft::{Draft, Member},
+    identity,
 };
 use crate::{history::REVISION_LABEL, object, outcome::Outcome, sets};
 use warren_vocabulary::resources::PODS;
-
-const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
-const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
 /// Whether all is in order, so that an update may go on. `followed` are the ordinals whose claims wait for nothing.
 pub(super) fn scale(draft: &Draft<'_, '_>, followed: &BTreeSet<i64>, outcome: &mut Outcome<'_>) -> bool {
@@ -60,9 +58,17 @@ fn hold_back(draft: &Draft<'_, '_>, waiting: usize, outcome: &mut Outcome<'_>) {
 
 /// A pod that has ended is deleted, and comes back when it is gone.
 fn mend(draft: &Draft<'_, '_>, member: &Member<'_>, outcome: &mut Outcome<'_>) {
-    if member.pod.terminal() && !member.pod.deleting() {
-        draft.delete(member, "it has ended", outcome);
+    if !member.pod.terminal() || member.pod.deleting() {
+        return;
     }
+    let Some(mut transaction) = draft.deletion(member) else { return };
+    let (set, name) = (&draft.owner.object.key, member.pod.name());
+    let failed = member.pod.phase() == "Failed";
+    let (reason, what) =
+        if failed { ("RecreatingFailedPod", "failed") } else { ("RecreatingTerminatedPod", "terminated") };
+    let message = format!("StatefulSet {}/{} is recreating {what} Pod {name}", set.namespace, set.name);
+    draft.owner.tell(draft.view, &mut transaction, reason, message, failed);
+    outcome.step(format!("delete {}: it has ended", member.pod.object.key), transaction);
 }
 
 fn create(draft: &Draft<'_, '_>, ordinal: i64, outcome: &mut Outcome<'_>) {
@@ -99,8 +105,7 @@ fn pod(draft: &Draft<'_, '_>, ordinal: i64) -> Value {
     let name = draft.name_of(ordinal);
     let mut pod = draft.owner.new_pod(draft.view, &revision.template(), &name);
     let labels = object::object_at(&mut pod, &["metadata", "labels"]);
-    labels.insert(POD_NAME.into(), name.as_str().into());
-    labels.insert(POD_INDEX.into(), ordinal.to_string().into());
+    identity::label(labels, &name, ordinal);
     labels.insert(REVISION_LABEL.into(), revision.name().into());
     let service = warren_state::at(&draft.owner.object.value, "/spec/serviceName").and_then(Value::as_str);
     let spec = object::object_at(&mut pod, &["spec"]);

@@ -17,8 +17,10 @@ pub(super) fn write(draft: &Draft<'_, '_>, outcome: &mut Outcome<'_>) {
     let available = count(&|member| member.available);
     let updated = count(&|member| !member.pod.deleting() && draft.is_updated(member));
     let current = count(&|member| !member.pod.deleting() && member.revision() == draft.current.name());
-    // An update is complete when all pods are of it and ready: then it is what they are of.
-    let complete = draft.numbers.rolling.is_some() && updated == all && ready == all;
+    // An update is complete when all pods that there should be are of it and ready: then it is what they are of. One
+    // that is gone for a moment may have been left out of it.
+    let whole = |count: i64| count == draft.numbers.replicas;
+    let complete = draft.numbers.rolling.is_some() && [all, updated, ready].into_iter().all(whole);
     let (current, name) =
         if complete { (updated, draft.update.name()) } else { (current, draft.current.name()) };
     let value = object::edited_within(set, &["status"], |value| {

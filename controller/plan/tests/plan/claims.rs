@@ -181,3 +181,90 @@ fn a_claim_that_was_removed_before_its_pod_ran_is_made_again() {
     quiet(&mut model);
     assert!(model.objects.contains_key(&claim("data-db-0")));
 }
+
+/// An owner that exists: a reference to it.
+fn foreign(model: &mut Model, controls: bool) -> Value {
+    let key = model.put(CONFIGMAPS, "default", json!({"metadata": {"name": "foreign"}}));
+    let uid = &model.get(&key)["metadata"]["uid"];
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "foreign", "uid": uid, "controller": controls})
+}
+
+fn claims(model: &Model) -> Vec<String> {
+    model.list(PERSISTENTVOLUMECLAIMS).map(|(key, _)| key.name.to_string()).collect()
+}
+
+fn scale(model: &mut Model, key: &Key, replicas: i64) {
+    model.change(key, |value| value["spec"]["replicas"] = replicas.into());
+    run(model);
+}
+
+#[test]
+fn a_claim_that_somebody_else_controls_is_left_alone() {
+    let mut model = gated(2);
+    let key = stateful(&mut model, 3, templates(json!({})));
+    run(&mut model);
+    let reference = json!([foreign(&mut model, true)]);
+    model.change(&claim("data-db-1"), |value| value["metadata"]["ownerReferences"] = reference.clone());
+    model.change(&key, |value| {
+        value["spec"]["persistentVolumeClaimRetentionPolicy"] =
+            json!({"whenDeleted": "Retain", "whenScaled": "Delete"});
+    });
+    scale(&mut model, &key, 0);
+    assert_eq!((claims(&model), model.pods().count()), (vec!["data-db-1".to_owned()], 0));
+    assert_eq!(model.get(&claim("data-db-1"))["metadata"]["ownerReferences"], reference);
+    model.change(&claim("data-db-1"), |value| value["metadata"]["ownerReferences"] = json!([]));
+    scale(&mut model, &key, 2);
+    assert_eq!(claims(&model), ["data-db-0", "data-db-1"]);
+    scale(&mut model, &key, 1);
+    assert_eq!(claims(&model), ["data-db-0"]);
+}
+
+#[test]
+fn a_claim_may_have_other_owners_and_its_controller_is_put_right() {
+    let mut model = gated(2);
+    let key = stateful(&mut model, 3, templates(json!({})));
+    run(&mut model);
+    let other = foreign(&mut model, false);
+    let stale = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "unknown", "uid": "stale", "controller": true});
+    model.change(&claim("data-db-1"), |value| value["metadata"]["ownerReferences"] = json!([other]));
+    model.change(&claim("data-db-2"), |value| {
+        value["metadata"]["ownerReferences"] = json!([stale]);
+        value["metadata"]["finalizers"] = json!(["keep/it"]);
+    });
+    let retain = |model: &mut Model, scaled: &str| {
+        model.change(&key, |value| {
+            value["spec"]["persistentVolumeClaimRetentionPolicy"] =
+                json!({"whenDeleted": "Delete", "whenScaled": scaled});
+        });
+        run(model);
+    };
+    retain(&mut model, "Retain");
+    let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "controller": true,
+        "blockOwnerDeletion": true, "uid": model.get(&key)["metadata"]["uid"]});
+    let references =
+        |model: &Model, name: &str| model.get(&claim(name))["metadata"]["ownerReferences"].clone();
+    assert_eq!(references(&model, "data-db-0"), json!([set]));
+    assert_eq!(references(&model, "data-db-1"), json!([other, set]));
+    assert_eq!(references(&model, "data-db-2"), json!([stale]));
+    model.change(&claim("data-db-0"), |value| {
+        value["metadata"]["ownerReferences"][0]["controller"] = false.into();
+    });
+    retain(&mut model, "Delete");
+    assert_eq!(references(&model, "data-db-0"), json!([set]));
+    model.remove(&key);
+    run(&mut model);
+    assert_eq!(claims(&model), ["data-db-1", "data-db-2"], "one has another owner, one is held");
+}
+
+#[test]
+fn the_claim_of_an_orphan_goes_with_it_when_the_set_shrinks() {
+    let mut model = gated(2);
+    let key = stateful(&mut model, 3, retention("Retain", "Delete"));
+    run(&mut model);
+    model.change(&pod("db-2"), |value| value["metadata"]["ownerReferences"] = json!([]));
+    scale(&mut model, &key, 1);
+    assert_eq!(
+        (names(&model, "db"), claims(&model)),
+        (vec!["db-0".to_owned()], vec!["data-db-0".to_owned()])
+    );
+}

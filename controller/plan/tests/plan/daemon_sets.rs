@@ -7,7 +7,7 @@ use warren_vocabulary::resources::*;
 
 use crate::{
     model::{Model, condition, is_deleting},
-    sets::{daemon, end, gated, images, passes, ready, revisions},
+    sets::{daemon, end, gated, images, passes, plans, ready, revisions},
 };
 
 fn node(number: usize) -> Key {
@@ -291,4 +291,119 @@ fn several_pods_on_one_node_are_one_soon() {
     model.settle();
     assert_eq!(nodes(&model), ["node-1", "node-2"]);
     assert!(model.active("every").all(|(key, _)| &*key.name != "copy"), "the oldest stays");
+}
+
+fn paint(model: &mut Model, number: usize, colour: &str) {
+    model.change(&node(number), |value| value["metadata"]["labels"]["colour"] = colour.into());
+    model.settle();
+}
+
+#[test]
+fn pods_follow_the_labels_of_nodes_and_the_selector_of_the_template() {
+    let mut model = gated(3);
+    let key = daemon(&mut model, &json!({"updateStrategy": {"type": "OnDelete"}}));
+    model.change(&key, |value| value["spec"]["template"]["spec"]["nodeSelector"] = json!({"colour": "blue"}));
+    model.settle();
+    assert!(nodes(&model).is_empty());
+    paint(&mut model, 2, "blue");
+    assert_eq!(nodes(&model), ["node-2"]);
+    paint(&mut model, 2, "green");
+    assert!(nodes(&model).is_empty());
+    model.change(&key, |value| {
+        value["spec"]["template"]["spec"]["nodeSelector"]["colour"] = "green".into();
+        value["spec"]["updateStrategy"] = json!({"type": "RollingUpdate"});
+    });
+    model.settle();
+    assert_eq!((nodes(&model), ready(&model, "every")), (vec!["node-2".to_owned()], 1));
+    let said = status(&model);
+    for field in ["desiredNumberScheduled", "currentNumberScheduled", "numberReady"] {
+        assert_eq!(said[field], 1, "{field}");
+    }
+}
+
+#[test]
+fn a_failed_pod_is_told_and_replaced_at_once() {
+    let mut model = gated(2);
+    daemon(&mut model, &json!({}));
+    model.settle();
+    let failed = model.active("every").next().unwrap().0.clone();
+    end(&mut model, &failed, "Failed");
+    model.settle();
+    assert_eq!((nodes(&model), ready(&model, "every")), (vec!["node-1".to_owned(), "node-2".to_owned()], 2));
+    assert!(!model.objects.contains_key(&failed));
+    let told = model.told("every");
+    assert!(told.contains("FailedDaemonPod") && told.contains("SuccessfulDelete"), "{told:?}");
+}
+
+#[test]
+fn a_rollback_restarts_no_pod_that_the_update_has_not_reached() {
+    let mut model = gated(3);
+    model.broken = Some("non-existent");
+    let key = daemon(&mut model, &json!({}));
+    model.settle();
+    model.set_image(&key, "foo:non-existent");
+    model.settle();
+    let of = |model: &Model, image: &str| -> Vec<String> {
+        let is_of = |pod: &Value| pod["spec"]["containers"][0]["image"] == image;
+        model.active("every").filter(|(_, pod)| is_of(pod)).map(|(key, _)| key.name.to_string()).collect()
+    };
+    let untouched = of(&model, "image:1");
+    assert_eq!((untouched.len(), of(&model, "foo:non-existent").len()), (2, 1));
+    model.set_image(&key, "image:1");
+    model.settle();
+    assert_eq!(ready(&model, "every"), 3);
+    let after = of(&model, "image:1");
+    assert!(untouched.iter().all(|name| after.contains(name)), "{untouched:?} {after:?}");
+}
+
+#[test]
+fn with_a_surge_no_pod_waits_for_the_end_of_another() {
+    let mut model = gated(2);
+    let key = daemon(&mut model, &rolling(json!(0), json!(1)));
+    model.settle();
+    let gone = model.active("every").next().unwrap().0.clone();
+    model.delete_pod(&gone);
+    plans(&mut model, 3);
+    assert!(model.objects.contains_key(&gone), "it has its grace");
+    assert_eq!(nodes(&model), ["node-1", "node-2"]);
+    model.settle();
+    // Without one, it does: two pods of a node may want the same.
+    model.change(&key, |value| {
+        value["spec"]["updateStrategy"]["rollingUpdate"] = json!({"maxUnavailable": 1, "maxSurge": 0});
+    });
+    let gone = model.active("every").next().unwrap().0.clone();
+    model.delete_pod(&gone);
+    plans(&mut model, 3);
+    assert_eq!(nodes(&model).len(), 1);
+    model.settle();
+    assert_eq!(nodes(&model), ["node-1", "node-2"]);
+}
+
+#[test]
+fn what_others_say_in_the_status_stays() {
+    let mut model = gated(1);
+    let key = daemon(&mut model, &json!({}));
+    model.settle();
+    let said = json!([{"type": "StatusUpdate", "status": "True", "reason": "E2E"}]);
+    model.change(&key, |value| {
+        value["status"]["conditions"] = said.clone();
+        value["status"]["numberReady"] = 7.into();
+    });
+    model.settle();
+    assert_eq!((&status(&model)["conditions"], &status(&model)["numberReady"]), (&said, &json!(1)));
+}
+
+#[test]
+fn a_pod_that_is_adopted_is_brought_up_to_date() {
+    let mut model = gated(1);
+    let bare = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare", "labels": {"app": "every"}},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "mine"}]}, "status": {"phase": "Pending"}});
+    let bare = model.put(PODS, "default", bare);
+    let key = daemon(&mut model, &json!({"updateStrategy": {"type": "OnDelete"}}));
+    model.settle();
+    assert_eq!(images(&model, "every"), ["mine"], "it is the one of its node");
+    assert_eq!(model.get(&bare)["metadata"]["ownerReferences"][0]["name"], "every");
+    model.change(&key, |value| value["spec"]["updateStrategy"] = json!({"type": "RollingUpdate"}));
+    model.settle();
+    assert_eq!(images(&model, "every"), ["image:1"]);
 }

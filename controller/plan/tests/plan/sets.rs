@@ -190,3 +190,38 @@ fn pods_that_are_refused_to_a_replication_controller_are_told() {
     assert_eq!(ready(&model, "old"), 1);
     assert!(model.pods().all(|(_, pod)| !is_deleting(pod)));
 }
+
+#[test]
+fn a_smaller_replication_controller_has_no_failure() {
+    let mut model = gated(1);
+    model.may_refuse = true;
+    let key = set(&mut model, REPLICATIONCONTROLLERS, "old", &json!({"replicas": 1}));
+    model.settle();
+    model.change(&key, |value| {
+        value["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"] = 70_000.into();
+        value["spec"]["replicas"] = 3.into();
+    });
+    plans(&mut model, 6);
+    assert_eq!(condition(model.get(&key), "ReplicaFailure")["status"], "True");
+    model.change(&key, |value| value["spec"]["replicas"] = 1.into());
+    plans(&mut model, 3);
+    assert!(condition(model.get(&key), "ReplicaFailure").is_null());
+    let status = &model.get(&key)["status"];
+    assert_eq!((&status["observedGeneration"], &status["replicas"]), (&json!(3), &json!(1)));
+}
+
+#[test]
+fn a_replication_controller_counts_again_what_others_say() {
+    let mut model = gated(1);
+    let key = set(&mut model, REPLICATIONCONTROLLERS, "old", &json!({"replicas": 1}));
+    model.change(&key, |value| value["spec"]["template"]["metadata"]["name"] = "mine".into());
+    model.settle();
+    assert!(names(&model, "old")[0].starts_with("old-"), "the name in the template is nobody's");
+    model.change(&key, |value| {
+        value["status"]["readyReplicas"] = 0.into();
+        value["status"]["availableReplicas"] = 0.into();
+    });
+    model.settle();
+    let status = &model.get(&key)["status"];
+    assert_eq!((&status["readyReplicas"], &status["availableReplicas"]), (&json!(1), &json!(1)));
+}
