@@ -1,8 +1,6 @@
 //! Evictions: the deletion of a pod that its disruption budget must allow. What the budget says is in
 //! [`warren_objects::disruption`].
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_objects::{
