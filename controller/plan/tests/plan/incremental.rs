@@ -280,7 +280,8 @@ fn change_budget(model: &mut Model, which: usize, change: u8) {
         }),
         (1, Some(pod)) => model.change(&pod, |pod| pod["metadata"]["ownerReferences"] = herd),
         (2, _) => {
-            let scale = if which % 2 == 0 { json!({"specReplicasPath": ".spec.size"}) } else { Value::Null };
+            let scale =
+                if which.is_multiple_of(2) { json!({"specReplicasPath": ".spec.size"}) } else { Value::Null };
             let schema = json!({"openAPIV3Schema": {"type": "object"}});
             drop(model.put(DEFINITIONS, "", json!({"metadata": {"name": "herds.example.com"},
                 "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "herds", "kind": "Herd"},
