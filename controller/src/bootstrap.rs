@@ -1,6 +1,7 @@
 //! What exists in every cluster from its first start.
 
 use serde_json::{Value, json};
+use warren_objects::kinds::SYSTEM_CLASSES;
 use warren_store::{Key, Transaction};
 use warren_vocabulary::resources;
 
@@ -47,6 +48,24 @@ pub(crate) async fn ingress_class(writer: &Writer) -> anyhow::Result<()> {
     create_once(writer, Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS), value).await
 }
 
+/// Creates the classes of what the cluster itself cannot do without. Nobody deletes them, and what they mean stays.
+pub(crate) async fn priority_classes(writer: &Writer) -> anyhow::Result<()> {
+    for class in &SYSTEM_CLASSES {
+        let mut metadata = metadata(class.name, json!({}));
+        metadata["generation"] = json!(1);
+        let value = json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": metadata,
+            "value": class.value,
+            "description": class.description,
+            "preemptionPolicy": "PreemptLowerPriority",
+        });
+        create_once(writer, Key::new(resources::PRIORITYCLASSES, "", class.name), value).await?;
+    }
+    Ok(())
+}
+
 /// Metadata of an object that the controller makes itself.
 pub(crate) fn metadata(name: &str, labels: Value) -> Value {
     json!({
@@ -67,6 +86,23 @@ mod tests {
     use warren_write::Gate;
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_classes_of_the_cluster_are_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let gate = Arc::new(Gate::new(&ClusterConfig::default()));
+        let writer = Writer { store: Arc::clone(&store) as Arc<dyn Store>, gate, name: "bootstrap" };
+        for _ in 0..2 {
+            priority_classes(&writer).await.unwrap();
+        }
+        let snapshot = store.snapshot();
+        let value = |name: &str| {
+            snapshot.get(&Key::new(resources::PRIORITYCLASSES, "", name)).unwrap().value["value"].clone()
+        };
+        assert_eq!(value("system-cluster-critical"), 2_000_000_000);
+        assert_eq!(value("system-node-critical"), 2_000_001_000);
+    }
 
     #[tokio::test]
     async fn what_users_made_of_the_class_stays() {

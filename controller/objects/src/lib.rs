@@ -7,6 +7,7 @@
 pub mod classes;
 mod conversions;
 pub mod defaults;
+pub mod disruption;
 mod field;
 mod human;
 pub mod ingress_annotations;

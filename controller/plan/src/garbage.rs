@@ -10,6 +10,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
+use warren_objects::disruption::TARGET;
 use warren_state::{Key, Object, Transaction};
 
 use crate::{
@@ -247,7 +248,7 @@ fn end_without_node(pod: &mut Value, now: Timestamp) {
 
 /// The condition of a pod that ends for other reasons than its own.
 pub(crate) fn disruption<'a>(reason: &'a str, message: &'a str) -> Condition<'a> {
-    Condition { kind: "DisruptionTarget", status: "True", reason, message }
+    Condition { kind: TARGET, status: "True", reason, message }
 }
 
 /// A node's member and its Node are made in one commit: who deletes the Node expels the member.

@@ -52,6 +52,8 @@ pub(crate) enum By {
     RevisionNamespace,
     /// Deployments, by uid.
     Deployment,
+    /// Disruption budgets, by namespace and one label that they select; without a label, if they select by other means.
+    BudgetSelector,
     /// Services, by namespace and one label that they select.
     ServiceSelector,
     /// Services, by an address that they hold.

@@ -5,7 +5,7 @@
 //!      what differs from the last one: views advance, keys are touched
 //!                                                           │
 //!    stateful_set  daemon_set
-//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  idle
+//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  disruption  idle
 //!    cron_job ───► job ──────────┘
 //! ```
 //!
@@ -22,6 +22,7 @@ pub mod node_lifecycle;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod events;
 mod failures;

@@ -18,7 +18,7 @@ use crate::{
 /// The reason of events and conditions about what was to be made and is not.
 pub(crate) const FAILED_CREATE: &str = "FailedCreate";
 /// The most pods that any object may ask for: numbers of the API have 32 bits.
-const MOST: i64 = i32::MAX as i64;
+pub(crate) const MOST: i64 = i32::MAX as i64;
 
 /// A set of pods, as far as all kinds of sets are alike.
 pub(crate) struct Owner<'a> {

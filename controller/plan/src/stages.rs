@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use warren_state::Key;
 
 use crate::{
-    cron_job, daemon_set, deployment, endpoints, garbage, idle, ingress, job, namespaces, node_lifecycle,
-    outcome::Outcome, replicaset, root_certificates, schedule, stateful_set, termination, view::View,
+    cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle, ingress, job, namespaces,
+    node_lifecycle, outcome::Outcome, replicaset, root_certificates, schedule, stateful_set, termination,
+    view::View,
 };
 
 /// One question, asked of one key at a time.
@@ -26,6 +27,8 @@ pub(crate) enum Stage {
     Endpoints,
     Termination,
     Ingresses,
+    Disruptions,
+    DisruptedPods,
     Scheduling,
     Garbage,
     GarbagePods,
@@ -38,7 +41,7 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 20] = [
+pub(crate) const STAGES: [(&str, Planner); 22] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     ("deployments", deployment::plan),
@@ -53,6 +56,8 @@ pub(crate) const STAGES: [(&str, Planner); 20] = [
     ("endpoints", endpoints::plan),
     ("termination", termination::plan),
     ("ingresses", ingress::plan),
+    ("disruption budgets", disruption::plan),
+    ("disruption budgets", disruption::plan_pods),
     ("scheduling", schedule::plan),
     ("garbage", garbage::plan),
     ("garbage", garbage::plan_pods),

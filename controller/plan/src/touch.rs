@@ -10,10 +10,11 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use serde_json::Value;
+use warren_objects::DEFINITIONS;
 use warren_state::{Difference, Key, Object, Snapshot};
 
 use crate::{
-    endpoints, idle,
+    disruption, endpoints, idle,
     indexes::{By, Indexes, PodRequest, owners_matter, pair},
     ingress, job,
     memory::{Memories, Unit},
@@ -25,8 +26,8 @@ use crate::{
 };
 use warren_vocabulary::resources::{
     CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, JOBS,
-    MEMBERS, NAMESPACES, NODES, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICEADDRESSES, SERVICES,
-    STATEFULSETS,
+    MEMBERS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, REPLICATIONCONTROLLERS,
+    SERVICEADDRESSES, SERVICES, STATEFULSETS,
 };
 
 /// The keys that each planner has to look at.
@@ -139,8 +140,25 @@ impl Rules<'_> {
                 due.room = true;
             }
             INGRESSES | INGRESSCLASSES => due.add(Stage::Ingresses, &ingress::unit()),
+            PODDISRUPTIONBUDGETS => due.add(Stage::Disruptions, key),
+            DEFINITIONS => self.definition(previous, current, due),
             SERVICEADDRESSES => due.add(Stage::GarbageAddresses, key),
             _ => {}
+        }
+    }
+
+    /// Owners may be of a kind that is known by now, and those who control pods may have a scale.
+    fn definition(&self, previous: Option<&Arc<Object>>, current: Option<&Arc<Object>>, due: &mut Due) {
+        let budgets = self.snapshot.list(PODDISRUPTIONBUDGETS);
+        budgets.for_each(|budget| due.add(Stage::Disruptions, &budget.key));
+        let kind = |object| warren_state::at(object, "/spec/names/kind");
+        let kinds: Vec<_> =
+            previous.into_iter().chain(current).filter_map(|object| kind(&object.value)).collect();
+        for object in self.indexes.all(By::Owner) {
+            let mut of = object::owners(object).filter_map(|owner| owner.get("kind"));
+            if of.any(|kind| kinds.contains(&kind)) {
+                due.add(Stage::Garbage, &object.key);
+            }
         }
     }
 
@@ -208,8 +226,13 @@ impl Rules<'_> {
             if job::is_tracked(pod.object) {
                 due.add(Stage::JobPods, key);
             }
+            if disruption::is_marked(pod.object) {
+                due.add(Stage::DisruptedPods, key);
+            }
             self.owner_of(pod, due);
             self.services_of(pod, due);
+            let budgets = view::budgets_about(self.indexes, pod);
+            budgets.for_each(|budget| due.add(Stage::Disruptions, &budget.key));
         }
     }
 

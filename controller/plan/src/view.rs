@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     serde::de::DeserializeOwned,
 };
-use warren_objects::Registry;
+use warren_objects::{Registry, disruption};
 use warren_state::{Key, Object};
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     object,
     selector::{self, Labels},
 };
+use warren_vocabulary::resources::PODS;
 
 /// On a pod's Ready condition: we set it because its node is lost; the agent's own word is in ContainersReady.
 pub(crate) const NODE_LOST: &str = "NodeLost";
@@ -219,6 +220,12 @@ impl<'a> View<'a> {
         pods_with(self.indexes.labelled(By::PodLabel, namespace, wanted), wanted)
     }
 
+    /// All pods of a namespace, by name.
+    pub(crate) fn pods_in(&self, namespace: &'a str) -> impl Iterator<Item = PodView<'a>> + use<'a> {
+        let all = self.world.snapshot.list_namespace(PODS, namespace);
+        all.filter_map(|object| Typed::of(object).ok())
+    }
+
     /// The services that select by labels, and would these.
     pub(crate) fn services_selecting(
         &self,
@@ -261,6 +268,19 @@ impl<'a> View<'a> {
 fn pods_with<'a>(found: Vec<&'a Arc<Object>>, wanted: &Labels) -> Vec<PodView<'a>> {
     let pods = found.into_iter().filter_map(|object| Typed::of(object).ok());
     pods.filter(|pod: &PodView<'_>| selector::contains(pod.labels(), wanted)).collect()
+}
+
+/// The disruption budgets that are about a pod.
+pub(crate) fn budgets_about<'v>(
+    indexes: &'v Indexes,
+    pod: &PodView<'_>,
+) -> impl Iterator<Item = &'v Arc<Object>> + use<'v> {
+    let pairs = pod.labels().iter().map(|(name, value)| pair(pod.namespace(), name, value));
+    let groups = pairs.chain([pod.namespace().to_owned()]);
+    let about = |budget: &&Arc<Object>| disruption::Selector::of(&budget.value).selects(&pod.object.value);
+    let found: Vec<_> =
+        groups.flat_map(|group| indexes.of(By::BudgetSelector, &group)).filter(about).collect();
+    found.into_iter()
 }
 
 /// The services of a namespace that select by labels, and would these.

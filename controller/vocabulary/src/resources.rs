@@ -36,6 +36,10 @@ pub const DAEMONSETS: &str = "daemonsets.apps";
 pub const CONTROLLERREVISIONS: &str = "controllerrevisions.apps";
 /// Claims of persistent volumes.
 pub const PERSISTENTVOLUMECLAIMS: &str = "persistentvolumeclaims";
+/// Disruption budgets: how many pods may be missing.
+pub const PODDISRUPTIONBUDGETS: &str = "poddisruptionbudgets.policy";
+/// Priority classes: which pods come first.
+pub const PRIORITYCLASSES: &str = "priorityclasses.scheduling.k8s.io";
 /// Endpoint slices.
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.

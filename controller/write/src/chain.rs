@@ -47,6 +47,7 @@ pub fn standard(cluster: &ClusterConfig) -> Vec<Box<dyn Step>> {
         Box::new(new),
         Box::new(Plain("generations", generation)),
         Box::new(Plain(RULES, rules::judge)),
+        Box::new(Plain("peers", agree)),
         Box::new(changed),
     ]
 }
@@ -95,6 +96,12 @@ fn defaults(_: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
 /// What a new object gets from others that are there.
 fn complete(snapshot: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
     if review.verb == Verb::Create { (kinds::hooks(review.kind).complete)(snapshot, review) } else { Ok(()) }
+}
+
+/// What a new or changed object must agree with.
+fn agree(snapshot: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
+    let is_write = matches!(review.verb, Verb::Create | Verb::Update);
+    if is_write { (kinds::hooks(review.kind).agree)(snapshot, review) } else { Ok(()) }
 }
 
 /// Counts what a client changes. The controller counts its own changes.

@@ -11,7 +11,7 @@ use crate::{
     Actor, Author, Claim, Intent, Operation, Refusal, Review, Verb,
     chain::{self, Step},
     deletion::{self, Decision},
-    kinds, metadata, scope,
+    eviction, kinds, metadata, scope,
 };
 
 /// What internal resources end with.
@@ -120,6 +120,16 @@ impl Gate {
                         self.put(snapshot, review(Verb::Delete, Some(old), Some(object)))
                     }
                 }
+            }
+            Operation::Evict { old, options, now } => {
+                let old = old.ok_or_else(|| Refusal::not_found(kind, &key.name))?;
+                options.check(kind, &old.value)?;
+                let budget = eviction::spend(snapshot, old, now)?;
+                let new = eviction::decide(kind, &old.value, options, now);
+                let Admitted { transaction, effect, _claim } =
+                    self.put(snapshot, review(Verb::Delete, Some(old), new))?;
+                // The budget is spent of with the pod's end, or neither happens.
+                Ok(Admitted { transaction: with(transaction, budget), effect, _claim })
             }
         }
     }

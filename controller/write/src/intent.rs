@@ -39,6 +39,15 @@ pub enum Operation<'a> {
         /// Which part of it the change may reach.
         scope: Scope,
     },
+    /// It is a pod, and goes if its disruption budget allows it.
+    Evict {
+        /// As it is stored, if it is.
+        old: Option<&'a Arc<Object>>,
+        /// How it is deleted.
+        options: &'a DeleteOptions,
+        /// When.
+        now: Timestamp,
+    },
     /// It is deleted.
     Delete {
         /// As it is stored, if it is.

@@ -9,14 +9,16 @@ use warren_objects::kinds::Kind;
 use warren_state::{Object, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig,
-    resources::{DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, JOBS, NAMESPACES, NODES, PODS, SERVICES},
+    resources::{
+        DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, JOBS, NAMESPACES, NODES, PODS, PRIORITYCLASSES, SERVICES,
+    },
 };
 
 use crate::{
     Refusal, Review,
     addresses::InFlight,
     deletion::{self, Decision, DeleteOptions, Propagation},
-    metadata, scope, services,
+    metadata, priority, scope, services,
 };
 
 /// Gives an object what the cluster has a bounded number of.
@@ -34,6 +36,8 @@ pub(crate) struct Hooks {
     pub(crate) keep: fn(&Value, &mut Value),
     /// Completes a new object by others that are there.
     pub(crate) complete: fn(&Snapshot, &mut Review<'_>) -> Result<(), Refusal>,
+    /// Judges a new object or a changed one by others that are there.
+    pub(crate) agree: fn(&Snapshot, &Review<'_>) -> Result<(), Refusal>,
     /// Allocates, for a new object or a changed one.
     pub(crate) allocate: Allocate,
     /// Adds to the removal of an object what was allocated for it.
@@ -53,6 +57,7 @@ const NONE: Hooks = Hooks {
     brings_status: false,
     keep: |_, _| {},
     complete: |_, _| Ok(()),
+    agree: |_, _| Ok(()),
     allocate: |_, _, _| Ok(()),
     release: |_, transaction| transaction,
     undeletable: |_| None,
@@ -76,7 +81,19 @@ const SPECIAL: &[Hooks] = &[
         ..NONE
     },
     Hooks { resource: NODES, brings_status: true, ..NONE },
-    Hooks { resource: PODS, decide_deletion: Some(deletion::decide_pod), ..NONE },
+    Hooks {
+        resource: PODS,
+        keep: priority::keep,
+        complete: priority::resolve,
+        decide_deletion: Some(deletion::decide_pod),
+        ..NONE
+    },
+    Hooks {
+        resource: PRIORITYCLASSES,
+        agree: priority::one_default,
+        undeletable: priority::undeletable,
+        ..NONE
+    },
     Hooks {
         resource: SERVICES,
         keep: services::keep_allocated,

@@ -16,10 +16,12 @@ pub mod deletion;
 pub mod metadata;
 
 mod addresses;
+mod eviction;
 mod gate;
 mod identity;
 mod intent;
 mod kinds;
+mod priority;
 mod refusal;
 mod rules;
 mod scope;

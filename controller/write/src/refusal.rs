@@ -136,6 +136,18 @@ impl Refusal {
         Self::new(409, "Conflict", message).about(kind, name)
     }
 
+    /// 429: it may go another time; after so many seconds, if anybody knows.
+    pub fn too_many_requests(message: impl Into<String>, retry_after: Option<u32>) -> Self {
+        let details = Details { retry_after_seconds: retry_after, ..Details::default() };
+        Self { details: Some(Box::new(details)), ..Self::new(429, "TooManyRequests", message) }
+    }
+
+    /// 500 for a pod that more than one disruption budget is about. As in Kubernetes it has no reason.
+    pub(crate) fn several_budgets() -> Self {
+        let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        Self::new(500, "", message)
+    }
+
     /// 422 naming every field that is wrong.
     pub fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
         Self::invalid_kind(&kind.group, &kind.kind, name, errors)

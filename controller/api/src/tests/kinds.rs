@@ -13,14 +13,14 @@ fn job(name: &str) -> Value {
 async fn what_nobody_does_yet_is_said_with_every_write() {
     let server = Server::new().await;
     let warning =
-        "299 - \"warren does not honour PodDisruptionBudgets yet: evictions are not held back by it\"";
-    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"},
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
-    let created = server.post(budgets, &budget).await;
+        "299 - \"warren does not enforce ResourceQuotas yet: nothing is counted and nothing is refused\"";
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "web"},
+        "spec": {"hard": {"pods": "1"}}});
+    let created = server.post(quotas, &quota).await;
     assert_eq!(created.warnings(), [warning]);
     let stored = created.expect(201);
-    let path = format!("{budgets}/web");
+    let path = format!("{quotas}/web");
     assert_eq!(server.put(&path, &stored).await.warnings(), [warning]);
     let patched = server.patch(&path, "merge-patch+json", &json!({"metadata": {"labels": {"a": "b"}}})).await;
     assert_eq!(patched.warnings(), [warning]);

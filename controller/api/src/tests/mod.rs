@@ -1,12 +1,14 @@
 //! The API in process: requests through the router over a real store.
 
 mod discovery;
+mod disruptions;
 mod endpoints;
 mod events;
 mod golden;
 mod kinds;
 mod objects;
 mod pods;
+mod priorities;
 mod protobuf;
 mod proxy;
 mod services;

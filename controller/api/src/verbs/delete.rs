@@ -29,7 +29,7 @@ const AT_ONCE: usize = 32;
 const COLLECTION_ATTEMPTS: usize = 100;
 
 /// What became of the object.
-pub(crate) enum Deletion {
+enum Deletion {
     /// It is gone; this was its last state.
     Gone(Arc<Object>),
     /// It is on its way; this is its state.
@@ -54,11 +54,7 @@ fn warnings(call: &Call, options: &DeleteOptions) -> Vec<String> {
 }
 
 /// Deletes one object; lost races are tried again.
-pub(crate) async fn delete_named(
-    api: &ApiState,
-    call: &Call,
-    options: &DeleteOptions,
-) -> Result<Deletion, Status> {
+async fn delete_named(api: &ApiState, call: &Call, options: &DeleteOptions) -> Result<Deletion, Status> {
     let key = key_of(&call.target);
     for _ in 0..ATTEMPTS {
         let snapshot = api.snapshot();

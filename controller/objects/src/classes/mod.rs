@@ -104,6 +104,8 @@ const API: &str = "controller/api/src";
 const CHECKS: &str = "controller/objects/src/validate";
 const DEFAULTS: &str = "controller/objects/src/defaults";
 const KIND: &str = "controller/objects/src/kinds";
+const GATE: &str = "controller/write/src";
+const DISRUPTION: &str = "controller/objects/src/disruption.rs";
 
 fn types() -> impl Iterator<Item = &'static Rows> {
     let tables =

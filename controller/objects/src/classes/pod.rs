@@ -112,11 +112,7 @@ pub(super) const TYPES: &[Rows] = &[
             ),
             Row("imagePullSecrets", Warns(Given, NO_PULL_SECRETS)),
             Row("os", Acts(super::CHECKS)),
-            Row(
-                "preemptionPolicy",
-                Warns(Given, "stored, but no pod makes room for another in this version of Warren"),
-            ),
-            Row("priorityClassName", Warns(Given, STORED)),
+            Row("priorityClassName preemptionPolicy", Acts(super::GATE)),
             Row("readinessGates", Warns(Given, "stored, but not waited for by this version of Warren")),
             Row("resources", Warns(Given, STORED)),
             Row("resourceClaims", Refused(Given, "")),

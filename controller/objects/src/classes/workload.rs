@@ -3,11 +3,17 @@
 use super::{
     CHECKS,
     Class::{Acts, Informs, Warns},
-    KIND, PLANNERS, Row, Rows,
+    DISRUPTION, GATE, KIND, PLANNERS, Row, Rows,
     When::Given,
 };
 
 const STATUS: Row = Row("status", Informs("written by the system"));
+
+/// A disruption budget's, in both versions.
+const BUDGET: &[Row] = &[
+    Row("minAvailable maxUnavailable", Acts(PLANNERS)),
+    Row("selector unhealthyPodEvictionPolicy", Acts(DISRUPTION)),
+];
 
 pub(super) const TYPES: &[Rows] = &[
     ("apps.v1", "Deployment", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
@@ -95,6 +101,18 @@ pub(super) const TYPES: &[Rows] = &[
     ("apps.v1", "DaemonSetUpdateStrategy", &[Row("type rollingUpdate", Acts(PLANNERS))]),
     ("apps.v1", "RollingUpdateDaemonSet", &[Row("maxUnavailable maxSurge", Acts(PLANNERS))]),
     ("apps.v1", "ControllerRevision", &[Row("metadata data revision", Acts(PLANNERS))]),
+    ("policy.v1", "PodDisruptionBudget", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
+    ("policy.v1beta1", "PodDisruptionBudget", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
+    ("policy.v1", "PodDisruptionBudgetSpec", BUDGET),
+    ("policy.v1beta1", "PodDisruptionBudgetSpec", BUDGET),
+    (
+        "scheduling.v1",
+        "PriorityClass",
+        &[
+            Row("metadata value globalDefault preemptionPolicy", Acts(GATE)),
+            Row("description", Informs("for people")),
+        ],
+    ),
     // Kept for whoever makes pods of it; judged as if somebody did.
     ("core.v1", "PodTemplate", &[Row("metadata template", Acts(CHECKS))]),
 ];

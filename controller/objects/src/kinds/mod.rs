@@ -39,6 +39,7 @@ pub(crate) use core::judge_binding;
 use custom::Custom;
 pub(crate) use entry::{ALL, CLUSTER, PLAIN_SUBRESOURCE, QUESTION, REFUSED, SCALE, STATUS};
 pub use entry::{Entry, PLAIN};
+pub use scheduling::{SYSTEM_CLASSES, SystemClass};
 
 use crate::{
     classes,

@@ -5,7 +5,9 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{at, get, items, text},
-    validate::{affinity, container, formats, formed, not_negative, one_of, required_text, volume},
+    validate::{
+        affinity, container, formats, formed, not_negative, one_of, one_of_if_set, required_text, volume,
+    },
 };
 
 /// The spec of a pod or of a template.
@@ -13,6 +15,7 @@ pub(crate) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     let names = volume::volumes(spec, path, errors);
     container::containers(spec, path, &names, errors);
     one_of(spec, "restartPolicy", path, &["Always", "OnFailure", "Never"], errors);
+    one_of_if_set(spec, "preemptionPolicy", path, &["Never", "PreemptLowerPriority"], errors);
     not_negative(spec, "terminationGracePeriodSeconds", path, errors);
     affinity::deadline(spec, path, errors);
     affinity::placement(spec, path, errors);

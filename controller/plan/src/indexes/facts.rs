@@ -9,6 +9,7 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         core::v1::{Namespace, Node, ReplicationController, Service},
         discovery::v1::EndpointSlice,
+        policy::v1::PodDisruptionBudget,
     },
     serde::de::DeserializeOwned,
 };
@@ -27,7 +28,8 @@ use warren_vocabulary::{
     member::Member,
     resources::{
         CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, JOBS, MEMBERS,
-        NAMESPACES, NODES, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
+        NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES,
+        STATEFULSETS,
     },
 };
 
@@ -109,6 +111,14 @@ pub(super) fn of(object: &Arc<Object>) -> Facts {
             Some(uid) => facts.group(By::RevisionController, uid),
             None => facts.group(By::RevisionNamespace, &object.key.namespace),
         },
+        PODDISRUPTIONBUDGETS => {
+            let budget: Option<Typed<'_, PodDisruptionBudget>> = facts.typed(object);
+            let selector = budget.as_ref().and_then(|budget| budget.spec.as_ref()?.selector.as_ref());
+            if let Some(selector) = selector {
+                let group = first_pair(&object.key.namespace, selector.match_labels.as_ref());
+                facts.group(By::BudgetSelector, &group);
+            }
+        }
         SERVICES => of_service(object, &mut facts),
         NODES => facts.typed(object).into_iter().for_each(|node| of_node(&node, &mut facts)),
         NAMESPACES => facts.typed(object).into_iter().for_each(|name| of_namespace(&name, &mut facts)),

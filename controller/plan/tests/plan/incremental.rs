@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use warren_objects::DEFINITIONS;
 use warren_plan::{Planner, RefusedWrite, World};
 use warren_state::{Key, Object};
 use warren_vocabulary::{guard::Unwatched, resources::*};
@@ -69,6 +70,11 @@ enum Event {
         resource: usize,
         change: u8,
     },
+    /// A disruption budget comes or changes, or something that it depends on.
+    Budget {
+        which: usize,
+        change: u8,
+    },
     /// A claim is bound.
     Bind {
         which: usize,
@@ -104,7 +110,7 @@ enum Event {
 }
 
 /// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
-const WRITES: [(&str, &str, Option<&str>); 24] = [
+const WRITES: [(&str, &str, Option<&str>); 26] = [
     ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
     ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
     ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
@@ -129,9 +135,11 @@ const WRITES: [(&str, &str, Option<&str>); 24] = [
     ("scheduling", PODS, None),
     ("garbage", PODS, None),
     ("failures", SERVICES, None),
+    ("disruption budgets", PODDISRUPTIONBUDGETS, None),
+    ("disruption budgets", PODS, None),
 ];
 
-const RESOURCES: [&str; 16] = [
+const RESOURCES: [&str; 17] = [
     PODS,
     REPLICASETS,
     SERVICES,
@@ -148,6 +156,7 @@ const RESOURCES: [&str; 16] = [
     REPLICATIONCONTROLLERS,
     CONTROLLERREVISIONS,
     PERSISTENTVOLUMECLAIMS,
+    PODDISRUPTIONBUDGETS,
 ];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -162,6 +171,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any::<bool>(), any::<bool>()).prop_map(|(headless, app)| Event::Service { headless, app }),
         2 => (1..4usize, 0..8u8).prop_map(|(node, change)| Event::Node { node, change }),
         5 => (0..3usize, 0..10u8).prop_map(|(resource, change)| Event::Set { resource, change }),
+        4 => (0..8usize, 0..9u8).prop_map(|(which, change)| Event::Budget { which, change }),
         1 => (0..4usize).prop_map(|which| Event::Bind { which }),
         1 => (0..4usize, 0..12usize, any::<bool>())
             .prop_map(|(resource, which, app)| Event::Relabel { resource, which, app }),
@@ -255,6 +265,64 @@ fn change_set(model: &mut Model, resource: &str, change: u8) {
             _ => spec["template"]["spec"]["containers"][0]["image"] = format!("image:{change}").into(),
         }
     });
+}
+
+/// Makes one of two budgets, or changes it, a pod or the kind of a pod's owner.
+fn change_budget(model: &mut Model, which: usize, change: u8) {
+    let now = model.now.to_string();
+    let herd = json!([{"apiVersion": "example.com/v1", "kind": "Herd", "name": "herd", "uid": "uid-herd",
+        "controller": true}]);
+    let pod = nth(model, PODS, which);
+    match (change, pod) {
+        (0, Some(pod)) => model.change(&pod, |pod| {
+            let marked = json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": now});
+            pod["status"]["conditions"] = json!([marked]);
+        }),
+        (1, Some(pod)) => model.change(&pod, |pod| pod["metadata"]["ownerReferences"] = herd),
+        (2, _) => {
+            let scale =
+                if which.is_multiple_of(2) { json!({"specReplicasPath": ".spec.size"}) } else { Value::Null };
+            let schema = json!({"openAPIV3Schema": {"type": "object"}});
+            drop(model.put(DEFINITIONS, "", json!({"metadata": {"name": "herds.example.com"},
+                "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "herds", "kind": "Herd"},
+                    "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema,
+                        "subresources": {"scale": scale}}]}})));
+        }
+        (3, _) => {
+            let herd = json!({"apiVersion": "example.com/v1", "kind": "Herd",
+                "metadata": {"name": "herd", "uid": "uid-herd"}, "spec": {"size": which}});
+            drop(model.put("herds.example.com", "default", herd));
+        }
+        (_, pod) => {
+            let selector = [
+                json!({}),
+                json!({"matchLabels": {"app": "web"}}),
+                Value::Null,
+                json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
+            ];
+            let mut spec = json!({"selector": selector[which % 4]});
+            match change {
+                4 => spec["maxUnavailable"] = "30%".into(),
+                5 => spec["maxUnavailable"] = 1.into(),
+                6 => spec["minAvailable"] = "50%".into(),
+                _ => spec["minAvailable"] = 1.into(),
+            }
+            let name = if which < 4 { "web" } else { "other" };
+            let key = Key::new(PODDISRUPTIONBUDGETS, "default", name);
+            if !model.objects.contains_key(&key) {
+                drop(model.put(
+                    PODDISRUPTIONBUDGETS,
+                    "default",
+                    json!({"apiVersion": "policy/v1",
+                    "kind": "PodDisruptionBudget", "metadata": {"name": name}, "spec": spec}),
+                ));
+            } else if let (8, Some(pod)) = (change, pod) {
+                model.change(&key, |value| value["status"]["disruptedPods"][&*pod.name] = now.into());
+            } else {
+                model.change(&key, |value| value["spec"] = spec);
+            }
+        }
+    }
 }
 
 fn refuse(
@@ -384,6 +452,7 @@ fn occur(model: &mut Model, event: &Event) {
         Event::Set { resource, change } => {
             change_set(model, [STATEFULSETS, DAEMONSETS, REPLICATIONCONTROLLERS][*resource], *change);
         }
+        Event::Budget { which, change } => change_budget(model, *which, *change),
         Event::Bind { which } => {
             if let Some(key) = nth(model, PERSISTENTVOLUMECLAIMS, *which) {
                 model.change(&key, |value| {

@@ -6,6 +6,8 @@ mod claims;
 mod cron_jobs;
 mod daemon_sets;
 mod deployments;
+mod disruption_properties;
+mod disruptions;
 mod endpoints;
 mod extremes;
 mod garbage;

@@ -121,12 +121,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         says: "unrecognized condition",
         why: "kubectl: the option came with 1.31",
     },
-    Exception {
-        rows: &["drain: a disruption budget"],
-        clients: All,
-        says: "would violate the pod's disruption budget",
-        why: "Warren: disruption budgets are not honoured yet; a warning says so",
-    },
 ];
 
 impl Clients {

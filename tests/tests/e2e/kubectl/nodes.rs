@@ -123,6 +123,7 @@ fn budget(client: &Client<'_>) -> Outcome {
     let manifest = "apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: all}\nspec: {maxUnavailable: 0, \
                     selector: {matchLabels: {keep: 'yes'}}}\n";
     client.give("create -f -", manifest)?;
+    client.comes_to_hold("pdb/all", r#"{"status": {"observedGeneration": 1}}"#)?;
     let output = client.run("drain $NODE --force --pod-selector=keep --timeout=3s", "")?;
     client.ok("uncordon $NODE")?;
     let printed = said(&output);

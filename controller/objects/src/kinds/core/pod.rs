@@ -90,7 +90,6 @@ fn defaults(pod: &mut Value) {
         default_to(spec, "enableServiceLinks", true);
         default_to(spec, "serviceAccountName", "default");
         default_to(spec, "serviceAccount", text(spec, "serviceAccountName").to_owned());
-        default_to(spec, "priority", 0);
         for list in ["initContainers", "containers"] {
             items_mut(spec, list).for_each(requests_from_limits);
         }

@@ -9,8 +9,10 @@ use crate::{
     json::{at, get, has, text},
     kinds::{Conversion, Entry, PLAIN, STATUS, Source},
     table::{AGE, Column, NAME, age, column, name, number},
-    validate::{meta, one_of_if_set, workload},
+    validate::{meta, none_negative, one_of_if_set, workload},
 };
+
+const COUNTERS: &[&str] = &["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"];
 
 pub(crate) const ENTRY: Entry = Entry {
     group: "policy",
@@ -18,10 +20,10 @@ pub(crate) const ENTRY: Entry = Entry {
     plural: "poddisruptionbudgets",
     short_names: &["pdb"],
     subresources: &[STATUS],
-    counters: &["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"],
+    counters: COUNTERS,
     has_generation: true,
-    idle: "warren does not honour PodDisruptionBudgets yet: evictions are not held back by it",
     validate,
+    update,
     columns: COLUMNS,
     row,
     ..PLAIN
@@ -52,6 +54,14 @@ fn validate(value: &Value, errors: &mut Errors) {
     meta::selector(get(spec, "selector"), &path.child("selector"), errors);
     let known = ["AlwaysAllow", "IfHealthyBudget"];
     one_of_if_set(spec, "unhealthyPodEvictionPolicy", &path, &known, errors);
+}
+
+/// A change of a budget's status, which anybody may spend of: its numbers are counts.
+fn update(old: &Value, new: &Value, errors: &mut Errors) {
+    let (before, after) = (get(old, "status"), get(new, "status"));
+    if before != after {
+        none_negative(after, COUNTERS, &Path::new("status"), errors);
+    }
 }
 
 const COLUMNS: &[Column] = &[

@@ -4,4 +4,6 @@ mod priority_class;
 
 use super::Entry;
 
+pub use priority_class::{SYSTEM_CLASSES, SystemClass};
+
 pub(super) const KINDS: &[Entry] = &[priority_class::ENTRY];
