@@ -4,8 +4,10 @@
 //! states is applied by taking out the facts of what was and putting in those of what is; a start is the difference
 //! from nothing.
 
+mod amounts;
 mod facts;
 mod node_info;
+mod ports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,9 +20,10 @@ use warren_objects::Registries;
 use warren_state::{Difference, Key, Object};
 
 use crate::{Problem, garbage::circles, memory::lowest, object, outcome::Outcome, selector::Labels};
+pub(crate) use amounts::Amounts;
 use facts::{Fact, Facts};
 pub(crate) use facts::{Rank, owners_matter, pair, rank, wants_binding};
-pub(crate) use node_info::{Amounts, NodeInfo, PodRequest};
+pub(crate) use node_info::{NodeInfo, PodRequest};
 use warren_vocabulary::{guard, guard::Failure};
 
 /// What objects are grouped by.

@@ -87,6 +87,7 @@ impl Class<'_> {
         let (Some(one), Some(other)) = (&self.pod.spec, &pod.spec) else { return false };
         self.request.requested == request.requested
             && self.request.assumed == request.assumed
+            && self.request.ports == request.ports
             && one.node_selector == other.node_selector
             && one.affinity == other.affinity
             && one.tolerations == other.tolerations

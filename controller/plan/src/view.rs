@@ -95,6 +95,10 @@ impl PodView<'_> {
     pub(crate) fn active(&self) -> bool {
         !self.deleting() && !self.terminal()
     }
+    /// How much it matters beside others.
+    pub(crate) fn priority(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+    }
     /// Its labels.
     pub(crate) fn labels(&self) -> &Labels {
         static NONE: Labels = Labels::new();

@@ -172,8 +172,7 @@ fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
 
 /// In which order pods get a place.
 pub(crate) fn rank(pod: &PodView<'_>) -> Rank {
-    let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-    (pod.node().is_none(), -i64::from(priority), object::created_at(pod.object), pod.object.key.clone())
+    (pod.node().is_none(), -i64::from(pod.priority()), object::created_at(pod.object), pod.object.key.clone())
 }
 
 /// Whether it is for us to give a pod a node, or an address on the node that it has.

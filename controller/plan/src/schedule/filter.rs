@@ -12,14 +12,18 @@ use crate::{
 
 /// Whether the pod may run here.
 pub(super) fn fits(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> bool {
-    let mut lacking = request.requested.lacking(&candidate.info.used, &candidate.info.allocatable);
-    lacking.next().is_none() && node_obstacle(candidate, pod).is_none()
+    request.requested.fits(&candidate.info.used, &candidate.info.allocatable)
+        && !candidate.info.ports.clash(&request.ports)
+        && node_obstacle(candidate, pod).is_none()
 }
 
 /// Why the pod may not run here; empty when it may.
 pub(super) fn obstacles(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> Vec<String> {
     if let Some(reason) = node_obstacle(candidate, pod) {
         return vec![reason];
+    }
+    if candidate.info.ports.clash(&request.ports) {
+        return vec!["node(s) didn't have free ports for the requested pod ports".to_owned()];
     }
     let lacking = request.requested.lacking(&candidate.info.used, &candidate.info.allocatable);
     lacking
