@@ -22,8 +22,9 @@ use warren_state::{Difference, Key, Object};
 use crate::{Problem, garbage::circles, memory::lowest, object, outcome::Outcome, selector::Labels};
 pub(crate) use amounts::Amounts;
 use facts::{Fact, Facts};
-pub(crate) use facts::{Rank, owners_matter, pair, rank, wants_binding};
+pub(crate) use facts::{Rank, awaits, is_gated, owners_matter, pair, rank, wants_binding};
 pub(crate) use node_info::{NodeInfo, PodRequest};
+pub(crate) use ports::TakenPorts;
 use warren_vocabulary::{guard, guard::Failure};
 
 /// What objects are grouped by.
@@ -86,6 +87,8 @@ pub(crate) struct Indexes {
     groups: BTreeMap<IndexKey, Arc<Object>>,
     /// What each node offers and who is on it.
     pub(crate) node_infos: BTreeMap<Arc<str>, NodeInfo>,
+    /// Pods that wait for others to go from a node, by node, and what is kept free for them.
+    nominated: BTreeMap<Arc<str>, BTreeMap<Key, PodRequest>>,
     /// Pods that want a node or an address, in the order in which they get one.
     pub(crate) waiting: BTreeMap<Rank, Arc<Object>>,
     /// When events expire.
@@ -138,6 +141,7 @@ impl Indexes {
                 }
                 Fact::Member(_) => self.info(&object.key.name, |info| info.cidr = None),
                 Fact::Bound(node, request) => self.info(&node, |info| info.remove_pod(&request)),
+                Fact::Nominated(node, _) => self.forget_nominated(&node, &object.key),
                 Fact::Circle => self.circles_are_old = true,
             }
         }
@@ -165,6 +169,9 @@ impl Indexes {
                 }
                 Fact::Member(cidr) => self.info(&object.key.name, |info| info.cidr = Some(cidr)),
                 Fact::Bound(node, request) => self.info(&node, |info| info.add_pod(&request)),
+                Fact::Nominated(node, request) => {
+                    self.nominated.entry(node).or_default().insert(object.key.clone(), *request);
+                }
                 Fact::Circle => self.circles_are_old = true,
             }
         }
@@ -176,6 +183,20 @@ impl Indexes {
         if info.is_empty() {
             self.node_infos.remove(node);
         }
+    }
+
+    fn forget_nominated(&mut self, node: &Arc<str>, pod: &Key) {
+        if let Some(pods) = self.nominated.get_mut(node) {
+            pods.remove(pod);
+            if pods.is_empty() {
+                self.nominated.remove(node);
+            }
+        }
+    }
+
+    /// Pods that wait for others to go from a node, and what is kept free for them.
+    pub(crate) fn nominated(&self, node: &str) -> impl Iterator<Item = (&Key, &PodRequest)> {
+        self.nominated.get(node).into_iter().flatten()
     }
 
     /// All objects of a group, by key.

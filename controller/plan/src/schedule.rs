@@ -8,13 +8,17 @@
 //! pass goes on, nodes only fill up, so a node's cost in the heap is never more than the true one: the node at the top is
 //! the best when its cost is still true, and else goes back with the true one.
 
+pub(crate) mod budgets;
+mod candidate;
 mod claims;
+mod class;
 mod filter;
+mod preempt;
+mod status;
 
 use std::{
-    borrow::Cow,
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     ops::Bound,
     sync::Arc,
@@ -22,18 +26,21 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::{Value, json};
 use warren_state::{Key, Transaction};
 
 use crate::{
-    Health,
-    events::{self, Event},
-    indexes::{NodeInfo, PodRequest, Rank, rank, wants_binding},
-    object::{self, Condition},
+    indexes::{PodRequest, Rank, is_gated, rank, wants_binding},
+    object,
     outcome::Outcome,
-    view::{PodView, Typed, View},
+    view::{PodView, View},
 };
+use budgets::Budgets;
+use candidate::{Candidate, Taken};
+use class::Class;
+use filter::Obstacle;
 pub(crate) use filter::{pinned, selected, tolerated};
+use preempt::Room;
+use status::Nomination;
 use warren_vocabulary::ipam::PodAddresses;
 
 pub(crate) const COMPONENT: &str = "default-scheduler";
@@ -52,15 +59,6 @@ const REST: Duration = Duration::from_millis(100);
 const NOT_ASKED_FOR: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
 const NO_ADDRESS: &str = "node(s) had no free pod address";
 
-/// A node with what is on it, and what this pass puts there.
-struct Candidate<'a> {
-    node: Typed<'a, Node>,
-    alive: bool,
-    info: Cow<'a, NodeInfo>,
-    /// Looked for when they are asked for.
-    addresses: Option<PodAddresses>,
-}
-
 impl Candidate<'_> {
     /// Lower is better.
     fn cost(&self, pod: &PodView<'_>, request: &PodRequest) -> i64 {
@@ -69,29 +67,6 @@ impl Candidate<'_> {
             .load(&request.assumed, &self.info.allocatable)
             .saturating_add(self.info.siblings(request.owner.as_ref()).saturating_mul(SPREAD_WEIGHT))
             .saturating_add(filter::avoided(&self.node, pod).saturating_mul(AVOID_WEIGHT))
-    }
-}
-
-/// Pods that ask for the same.
-struct Class<'a> {
-    pod: PodView<'a>,
-    request: PodRequest,
-    /// Nodes that may run them, by a cost that is not more than the true one.
-    candidates: BinaryHeap<Reverse<(i64, usize)>>,
-    /// After how many bindings they were refused, and why.
-    refused: Option<(usize, String)>,
-}
-
-impl Class<'_> {
-    fn asks_for_the_same(&self, pod: &PodView<'_>, request: &PodRequest) -> bool {
-        let (Some(one), Some(other)) = (&self.pod.spec, &pod.spec) else { return false };
-        self.request.requested == request.requested
-            && self.request.assumed == request.assumed
-            && self.request.ports == request.ports
-            && one.node_selector == other.node_selector
-            && one.affinity == other.affinity
-            && one.tolerations == other.tolerations
-            && host_network(&self.pod) == host_network(pod)
     }
 }
 
@@ -104,13 +79,25 @@ struct Pass<'v, 'a> {
     classes: BTreeMap<Option<Arc<str>>, Vec<Class<'a>>>,
     /// Addresses of pods that are set aside.
     set_aside: BTreeSet<Ipv4Addr>,
+    /// Pods that this pass lets go.
+    leaving: BTreeSet<Key>,
+    /// Looked for when somebody may have to go.
+    budgets: Option<Budgets<'a>>,
     bindings: usize,
     looks: usize,
+    /// How many times what is taken somewhere has changed.
+    changes: usize,
 }
 
 pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
-    let pods = keys.iter().filter_map(|key| view.typed::<Pod>(key));
-    let mut queue: BTreeSet<Rank> = pods.filter(wants_binding).map(|pod| rank(&pod)).collect();
+    let mut queue = BTreeSet::<Rank>::new();
+    for pod in keys.iter().filter_map(|key| view.typed::<Pod>(key)) {
+        if wants_binding(&pod) {
+            queue.insert(rank(&pod));
+        } else if is_gated(&pod) {
+            outcome.unit(view, &pod.object.key, |outcome| status::gate(view, &pod, outcome));
+        }
+    }
     if queue.is_empty() {
         return;
     }
@@ -118,7 +105,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
     let mut left = false;
     while let Some(next) = queue.pop_first() {
         let Some(pod) = view.typed::<Pod>(&next.3) else { continue };
-        let before = pass.bindings;
+        let before = pass.changes;
         outcome.unit(view, &next.3, |outcome| {
             if pass.is_exhausted() {
                 left = true;
@@ -127,7 +114,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
                 pass.give(&pod, outcome);
             }
         });
-        if before == 0 && pass.bindings > 0 {
+        if before == 0 && pass.changes > 0 {
             // What is fuller now has other reasons to refuse the pods behind, which are told.
             let behind = view.indexes.waiting.range((Bound::Excluded(next), Bound::Unbounded));
             queue.extend(behind.map(|(rank, _)| rank.clone()));
@@ -140,13 +127,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
 
 impl<'v, 'a> Pass<'v, 'a> {
     fn new(view: &'v View<'a>) -> Self {
-        let mut candidates = Vec::new();
-        for info in view.indexes.node_infos.values() {
-            let node = info.node.as_ref().and_then(|object| Typed::<Node>::of(object).ok());
-            let Some(node) = node.filter(|node| !node.deleting()) else { continue };
-            let alive = view.health(node.name()) == Health::Alive;
-            candidates.push(Candidate { node, alive, info: Cow::Borrowed(info), addresses: None });
-        }
+        let candidates = Candidate::all(view);
         let by_node =
             candidates.iter().enumerate().map(|(index, candidate)| (&*candidate.node.object.key.name, index));
         let set_aside = view.world.quarantined.iter().filter_map(|object| object::pod_address(object));
@@ -156,8 +137,11 @@ impl<'v, 'a> Pass<'v, 'a> {
             candidates,
             classes: BTreeMap::new(),
             set_aside: set_aside.collect(),
+            leaving: BTreeSet::new(),
+            budgets: None,
             bindings: 0,
             looks: 0,
+            changes: 0,
         }
     }
 
@@ -175,7 +159,7 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
         if let Some(reason) = claims::obstacle(self.view, pod) {
             let message = unavailable(self.candidates.len(), &reason);
-            return say_refused(self.view, pod, &message, outcome);
+            return status::refuse(self.view, pod, &message, Nomination::Keep, outcome);
         }
         let mut classes = self.classes.remove(&request.owner).unwrap_or_default();
         let known = classes.iter().position(|class| class.asks_for_the_same(pod, &request));
@@ -183,7 +167,8 @@ impl<'v, 'a> Pass<'v, 'a> {
             Some(index) => classes.swap_remove(index),
             None => self.class(pod, &request),
         };
-        match self.best(&mut class, pod, &request) {
+        let place = self.awaited_place(pod, &request).or_else(|| self.best(&mut class, pod, &request));
+        match place {
             Some(index) => {
                 self.bind(index, pod, &request, outcome);
                 class.candidates.push(Reverse((self.cost(index, pod, &request), index)));
@@ -207,6 +192,21 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
     }
 
+    /// The node that others have made room on for the pod, if it fits there now.
+    fn awaited_place(&mut self, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
+        let index = *self.by_node.get(pod.nominated()?)?;
+        let fits = filter::fits(self.candidates.get(index)?, pod, request);
+        (fits && (host_network(pod) || self.next_address(index).is_some())).then_some(index)
+    }
+
+    /// The pod needs no room any more where it was kept free for it.
+    fn forget_nomination(&mut self, pod: &PodView<'_>) {
+        let index = pod.nominated().and_then(|node| self.by_node.get(node)).copied();
+        if let Some(candidate) = index.and_then(|index| self.candidates.get_mut(index)) {
+            candidate.awaited.retain(|(key, _)| *key != pod.object.key);
+        }
+    }
+
     /// Looks through the nodes for those that may run such pods.
     fn class(&mut self, pod: &PodView<'a>, request: &PodRequest) -> Class<'a> {
         let range = self.eligible(pod);
@@ -215,7 +215,7 @@ impl<'v, 'a> Pass<'v, 'a> {
         let fitting = candidates.filter(|(_, candidate)| filter::fits(candidate, pod, request));
         let candidates =
             fitting.map(|(index, candidate)| Reverse((candidate.cost(pod, request), index))).collect();
-        Class { pod: pod.clone(), request: request.clone(), candidates, refused: None }
+        Class { pod: pod.clone(), request: request.clone(), candidates, refused: None, prospects: None }
     }
 
     /// The node with the lowest cost, and of several the first.
@@ -267,11 +267,11 @@ impl<'v, 'a> Pass<'v, 'a> {
             return;
         };
         let node = candidate.node.name();
-        let value = bound(pod, node, address, host, self.view.now);
+        let value = status::bound(pod, node, address, host, self.view.now);
         let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
         if pod.node().is_none() {
             let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
-            tell(self.view, &mut transaction, pod, "Scheduled", message);
+            status::tell(self.view, &mut transaction, pod, "Scheduled", message);
         }
         // A pod whose binding was refused takes nothing while it waits.
         if !outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction) {
@@ -285,29 +285,40 @@ impl<'v, 'a> Pass<'v, 'a> {
         if let Some(addresses) = &mut candidate.addresses {
             addresses.take(address);
         }
+        self.forget_nomination(pod);
         self.bindings = self.bindings.saturating_add(1);
+        self.changes = self.changes.saturating_add(1);
     }
 
     fn refuse(
         &mut self,
-        class: &mut Class<'_>,
-        pod: &PodView<'_>,
+        class: &mut Class<'a>,
+        pod: &PodView<'a>,
         request: &PodRequest,
         outcome: &mut Outcome<'_>,
     ) {
         let message = match class.refused.take() {
-            Some((bindings, message)) if bindings == self.bindings => message,
-            _ => self.verdict(pod, request),
+            Some((changes, message)) if changes == self.changes => message,
+            _ => self.verdict(class, pod, request),
         };
+        class.refused = Some((self.changes, message.clone()));
         if self.candidates.is_empty() || message.contains(NO_ADDRESS) {
             await_addresses(self.view, outcome);
         }
-        say_refused(self.view, pod, &message, outcome);
-        class.refused = Some((self.bindings, message));
+        let (why, nomination) = match self.make_room(class, pod, request) {
+            Room::Made(index, sacrifice) => {
+                let place = (index, sacrifice);
+                return self.sacrifice_for(place, class, (pod, request), &message, outcome);
+            }
+            Room::Nobody(why) => (why, Nomination::Drop),
+            Room::Waits(why) => (why.to_owned(), Nomination::Keep),
+        };
+        let message = format!("{message} preemption: {why}");
+        status::refuse(self.view, pod, &message, nomination, outcome);
     }
 
     /// Why each node refuses a pod.
-    fn verdict(&mut self, pod: &PodView<'_>, request: &PodRequest) -> String {
+    fn verdict(&mut self, class: &Class<'a>, pod: &PodView<'_>, request: &PodRequest) -> String {
         let (nodes, range) = (self.candidates.len(), self.eligible(pod));
         self.looks = self.looks.saturating_add(range.len());
         let mut verdicts = BTreeMap::<String, usize>::new();
@@ -316,19 +327,37 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
         for index in range {
             let Some(candidate) = self.candidates.get(index) else { break };
-            let mut reasons = filter::obstacles(candidate, pod, request);
-            if reasons.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
-                reasons.push(NO_ADDRESS.to_owned());
+            let taken = candidate.taken(request, &pod.object.key);
+            let mut obstacles = self.obstacles(class, index, &taken, pod, request);
+            if obstacles.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
+                obstacles.push(Obstacle::lasting(NO_ADDRESS));
             }
-            for reason in reasons {
-                *verdicts.entry(reason).or_default() += 1;
+            for obstacle in obstacles {
+                *verdicts.entry(obstacle.reason.into_owned()).or_default() += 1;
             }
         }
-        let mut reasons: Vec<_> =
-            verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        reasons.sort();
-        unavailable(nodes, &reasons.join(", "))
+        unavailable(nodes, &listed(&verdicts))
     }
+
+    /// Why a pod may not run on a node, when so much is taken there; empty when it may.
+    fn obstacles(
+        &self,
+        _: &Class<'a>,
+        index: usize,
+        taken: &Taken<'_>,
+        pod: &PodView<'_>,
+        request: &PodRequest,
+    ) -> Vec<Obstacle> {
+        let candidate = self.candidates.get(index);
+        candidate.map_or_else(Vec::new, |candidate| filter::obstacles(candidate, taken, pod, request))
+    }
+}
+
+/// How many nodes say what, in Kubernetes' order.
+fn listed(verdicts: &BTreeMap<String, usize>) -> String {
+    let mut reasons: Vec<_> = verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    reasons.sort();
+    reasons.join(", ")
 }
 
 fn unavailable(nodes: usize, reasons: &str) -> String {
@@ -350,44 +379,4 @@ fn host_network(pod: &PodView<'_>) -> bool {
 fn internal_address(node: &Node) -> Option<Ipv4Addr> {
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
     addresses.iter().find(|address| address.type_ == "InternalIP")?.address.parse().ok()
-}
-
-/// The pod with its node and address.
-fn bound(
-    pod: &PodView<'_>,
-    node: &str,
-    address: Ipv4Addr,
-    host: Option<Ipv4Addr>,
-    now: jiff::Timestamp,
-) -> Value {
-    let mut value = pod.object.value.clone();
-    object::object_at(&mut value, &["spec"]).insert("nodeName".into(), node.into());
-    let status = object::object_at(&mut value, &["status"]);
-    status.insert("podIP".into(), json!(address));
-    status.insert("podIPs".into(), json!([{ "ip": address }]));
-    if let Some(host) = host {
-        status.insert("hostIP".into(), json!(host));
-        status.insert("hostIPs".into(), json!([{ "ip": host }]));
-    }
-    status.entry("phase").or_insert_with(|| "Pending".into());
-    let scheduled = Condition { kind: "PodScheduled", status: "True", reason: "", message: "" };
-    object::set_condition(&mut value, &scheduled, now);
-    value
-}
-
-fn say_refused(view: &View<'_>, pod: &PodView<'_>, message: &str, outcome: &mut Outcome<'_>) {
-    let refused = object::edited_within(pod.object, &["status"], |value| {
-        let wanted = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message };
-        object::set_condition(value, &wanted, view.now);
-        object::object_at(value, &["status"]).entry("phase").or_insert_with(|| Value::from("Pending"));
-    });
-    let Some(value) = refused else { return };
-    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-    tell(view, &mut transaction, pod, "FailedScheduling", message.to_owned());
-    outcome.step(format!("{} fits no node", pod.object.key), transaction);
-}
-
-fn tell(view: &View<'_>, transaction: &mut Transaction, pod: &PodView<'_>, reason: &str, message: String) {
-    let (about, warning) = (pod.object, reason == "FailedScheduling");
-    events::record(view, transaction, &Event { about, component: COMPONENT, reason, message, warning });
 }

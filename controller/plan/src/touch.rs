@@ -14,10 +14,11 @@ use warren_state::{Difference, Key, Object, Snapshot};
 
 use crate::{
     endpoints, idle,
-    indexes::{By, Indexes, PodRequest, owners_matter, pair},
+    indexes::{By, Indexes, PodRequest, awaits, owners_matter, pair},
     ingress, job,
     memory::{Memories, Unit},
     object,
+    schedule::budgets,
     selector::Labels,
     stages::{STAGES, Stage},
     termination,
@@ -140,6 +141,11 @@ impl Rules<'_> {
             }
             INGRESSES | INGRESSCLASSES => due.add(Stage::Ingresses, &ingress::unit()),
             SERVICEADDRESSES => due.add(Stage::GarbageAddresses, key),
+            budgets::RESOURCE => {
+                let matters =
+                    |object: &'_ Arc<Object>| budgets::matters(object).map(Option::<&Value>::cloned);
+                due.room |= previous.map(matters) != current.map(matters);
+            }
             _ => {}
         }
     }
@@ -204,6 +210,7 @@ impl Rules<'_> {
         let (previous, current) = (previous.and_then(typed), current.and_then(typed));
         let binding = |pod: &PodView<'_>| pod.node().map(|node| (node.to_owned(), PodRequest::new(pod)));
         due.room |= previous.as_ref().and_then(binding) != current.as_ref().and_then(binding);
+        due.room |= previous.as_ref().and_then(awaits) != current.as_ref().and_then(awaits);
         for pod in previous.iter().chain(&current) {
             if job::is_tracked(pod.object) {
                 due.add(Stage::JobPods, key);

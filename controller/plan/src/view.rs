@@ -79,6 +79,10 @@ impl PodView<'_> {
     pub(crate) fn node(&self) -> Option<&str> {
         self.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
     }
+    /// The node where others make room for it.
+    pub(crate) fn nominated(&self) -> Option<&str> {
+        self.status.as_ref()?.nominated_node_name.as_deref().filter(|name| !name.is_empty())
+    }
     /// Its overlay address.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.status.as_ref()?.pod_ip.as_ref()?.parse().ok()

@@ -192,6 +192,11 @@ impl Amounts {
         .map(|(name, _)| name)
     }
 
+    /// Whether this request asks for more of a resource than all that there is.
+    pub(crate) fn exceeds(&self, name: &str, allocatable: &Self) -> bool {
+        self.amount(name) > allocatable.amount(name)
+    }
+
     /// How full cpu, memory and pods are, in millionths of what there is, when this much more is used.
     pub(crate) fn loads(&self, more: &Self, allocatable: &Self) -> [(&'static str, i64); 3] {
         [

@@ -46,6 +46,8 @@ pub(super) enum Fact {
     Member(PodCidr),
     /// A pod on a node.
     Bound(Arc<str>, Box<PodRequest>),
+    /// A pod that waits for others to go from a node.
+    Nominated(Arc<str>, Box<PodRequest>),
     /// It is part of what circles of owners are found in.
     Circle,
 }
@@ -168,6 +170,9 @@ fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
     if wants_binding(pod) {
         facts.all.push(Fact::Waiting(rank(pod)));
     }
+    if let Some((node, request)) = awaits(pod) {
+        facts.all.push(Fact::Nominated(node.into(), Box::new(request)));
+    }
 }
 
 /// In which order pods get a place.
@@ -180,8 +185,23 @@ pub(crate) fn wants_binding(pod: &PodView<'_>) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let name = spec.scheduler_name.as_deref();
     let ours = name.is_none_or(|name| name.is_empty() || name == crate::schedule::COMPONENT);
-    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-    pod.active() && (if pod.node().is_none() { ours && !gated } else { pod.address().is_none() })
+    pod.active() && (if pod.node().is_none() { ours && !has_gates(pod) } else { pod.address().is_none() })
+}
+
+/// Whether a pod waits for somebody to let it be scheduled.
+pub(crate) fn is_gated(pod: &PodView<'_>) -> bool {
+    pod.active() && pod.node().is_none() && has_gates(pod)
+}
+
+fn has_gates(pod: &PodView<'_>) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.is_some_and(|gates| !gates.is_empty())
+}
+
+/// The node where others make room for a pod, and how much is kept free for it.
+pub(crate) fn awaits<'p>(pod: &'p PodView<'_>) -> Option<(&'p str, PodRequest)> {
+    let node = pod.nominated().filter(|_| pod.node().is_none() && wants_binding(pod))?;
+    Some((node, PodRequest::new(pod)))
 }
 
 fn of_set(set: &Typed<'_, ReplicaSet>, facts: &mut Facts) {

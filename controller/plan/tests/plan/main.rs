@@ -17,6 +17,7 @@ mod jobs;
 mod model;
 mod names;
 mod nodes;
+mod preemption;
 mod properties;
 mod quarantine;
 mod refusals;
