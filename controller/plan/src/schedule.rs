@@ -13,14 +13,22 @@ mod candidate;
 mod claims;
 mod class;
 mod filter;
+pub(crate) mod images;
+mod leaning;
 mod preempt;
+mod relations;
+mod sacrifice;
+mod score;
+mod spread;
 mod status;
+pub(crate) mod terms;
+mod topology;
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     ops::Bound,
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -40,14 +48,13 @@ use class::Class;
 use filter::Obstacle;
 pub(crate) use filter::{pinned, selected, tolerated};
 use preempt::Room;
+use relations::Placed;
 use status::Nomination;
+use terms::Term;
+use topology::Domains;
 use warren_vocabulary::ipam::PodAddresses;
 
 pub(crate) const COMPONENT: &str = "default-scheduler";
-/// One pod of the same owner on a node weighs as much as this part of a million of load.
-const SPREAD_WEIGHT: i64 = 100_000;
-/// A taint with effect PreferNoSchedule weighs more than any load.
-const AVOID_WEIGHT: i64 = 2_000_000;
 /// How many pods one pass binds: its steps are held in memory together, and others wait for it.
 const BINDINGS: usize = 4_096;
 /// How many times one pass looks whether a pod may run on a node.
@@ -59,17 +66,6 @@ const REST: Duration = Duration::from_millis(100);
 const NOT_ASKED_FOR: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
 const NO_ADDRESS: &str = "node(s) had no free pod address";
 
-impl Candidate<'_> {
-    /// Lower is better.
-    fn cost(&self, pod: &PodView<'_>, request: &PodRequest) -> i64 {
-        self.info
-            .assumed
-            .load(&request.assumed, &self.info.allocatable)
-            .saturating_add(self.info.siblings(request.owner.as_ref()).saturating_mul(SPREAD_WEIGHT))
-            .saturating_add(filter::avoided(&self.node, pod).saturating_mul(AVOID_WEIGHT))
-    }
-}
-
 /// What one pass knows of the nodes, and has bound.
 struct Pass<'v, 'a> {
     view: &'v View<'a>,
@@ -79,6 +75,12 @@ struct Pass<'v, 'a> {
     classes: BTreeMap<Option<Arc<str>>, Vec<Class<'a>>>,
     /// Addresses of pods that are set aside.
     set_aside: BTreeSet<Ipv4Addr>,
+    /// By the labels of nodes, where they are asked for.
+    domains: BTreeMap<String, Rc<Domains>>,
+    /// What this pass has bound, in order.
+    log: Vec<Placed<'a>>,
+    /// All that those pods want of others.
+    wishes: BTreeSet<Arc<Term>>,
     /// Pods that this pass lets go.
     leaving: BTreeSet<Key>,
     /// Looked for when somebody may have to go.
@@ -137,6 +139,9 @@ impl<'v, 'a> Pass<'v, 'a> {
             candidates,
             classes: BTreeMap::new(),
             set_aside: set_aside.collect(),
+            domains: BTreeMap::new(),
+            log: Vec::new(),
+            wishes: BTreeSet::new(),
             leaving: BTreeSet::new(),
             budgets: None,
             bindings: 0,
@@ -162,16 +167,21 @@ impl<'v, 'a> Pass<'v, 'a> {
             return status::refuse(self.view, pod, &message, Nomination::Keep, outcome);
         }
         let mut classes = self.classes.remove(&request.owner).unwrap_or_default();
-        let known = classes.iter().position(|class| class.asks_for_the_same(pod, &request));
+        let known = classes.iter().position(|class| class.asks_for_the_same(self, pod, &request));
         let mut class = match known {
             Some(index) => classes.swap_remove(index),
             None => self.class(pod, &request),
         };
-        let place = self.awaited_place(pod, &request).or_else(|| self.best(&mut class, pod, &request));
+        class.catch_up(self);
+        if class.relations.stale {
+            class = self.class(pod, &request);
+        }
+        let place = self.awaited_place(&class, pod, &request);
+        let place = place.or_else(|| class.best(self, pod, &request));
         match place {
             Some(index) => {
                 self.bind(index, pod, &request, outcome);
-                class.candidates.push(Reverse((self.cost(index, pod, &request), index)));
+                class.put_back(self, index);
             }
             None => self.refuse(&mut class, pod, &request, outcome),
         }
@@ -180,8 +190,19 @@ impl<'v, 'a> Pass<'v, 'a> {
         self.classes.insert(request.owner, classes);
     }
 
-    fn cost(&self, index: usize, pod: &PodView<'_>, request: &PodRequest) -> i64 {
-        self.candidates.get(index).map_or(i64::MAX, |candidate| candidate.cost(pod, request))
+    /// The domains of a label of nodes.
+    fn domains(&mut self, label: &str) -> Rc<Domains> {
+        if let Some(known) = self.domains.get(label) {
+            return Rc::clone(known);
+        }
+        let domains = Rc::new(Domains::new(label, &self.candidates));
+        self.domains.insert(label.to_owned(), Rc::clone(&domains));
+        domains
+    }
+
+    /// The place of the node that a pod is on.
+    fn node_of(&self, pod: &PodView<'_>) -> Option<usize> {
+        self.by_node.get(pod.node()?).copied()
     }
 
     /// The places that have to be looked at: one that the pod asks for by its name, or all.
@@ -193,10 +214,10 @@ impl<'v, 'a> Pass<'v, 'a> {
     }
 
     /// The node that others have made room on for the pod, if it fits there now.
-    fn awaited_place(&mut self, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
+    fn awaited_place(&mut self, class: &Class<'a>, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
         let index = *self.by_node.get(pod.nominated()?)?;
-        let fits = filter::fits(self.candidates.get(index)?, pod, request);
-        (fits && (host_network(pod) || self.next_address(index).is_some())).then_some(index)
+        let fits = self.fits(index, pod, request) && class.relations.obstacle(index).is_none();
+        fits.then_some(index)
     }
 
     /// The pod needs no room any more where it was kept free for it.
@@ -213,27 +234,16 @@ impl<'v, 'a> Pass<'v, 'a> {
         self.looks = self.looks.saturating_add(range.len());
         let candidates = self.candidates.iter().enumerate().take(range.end).skip(range.start);
         let fitting = candidates.filter(|(_, candidate)| filter::fits(candidate, pod, request));
-        let candidates =
-            fitting.map(|(index, candidate)| Reverse((candidate.cost(pod, request), index))).collect();
-        Class { pod: pod.clone(), request: request.clone(), candidates, refused: None, prospects: None }
+        let nodes: Vec<_> = fitting.map(|(index, _)| index).collect();
+        let mut class = Class::new(self, pod, request);
+        class.take_up(self, &nodes);
+        class
     }
 
-    /// The node with the lowest cost, and of several the first.
-    fn best(&mut self, class: &mut Class<'_>, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
-        while let Some(Reverse((noted, index))) = class.candidates.pop() {
-            let candidate = self.candidates.get(index)?;
-            if !filter::fits(candidate, pod, request)
-                || !(host_network(pod) || self.next_address(index).is_some())
-            {
-                continue;
-            }
-            let cost = self.cost(index, pod, request);
-            if cost == noted {
-                return Some(index);
-            }
-            class.candidates.push(Reverse((cost, index)));
-        }
-        None
+    /// Whether a node can take a pod, whoever else is near.
+    fn fits(&mut self, index: usize, pod: &PodView<'_>, request: &PodRequest) -> bool {
+        self.candidates.get(index).is_some_and(|candidate| filter::fits(candidate, pod, request))
+            && (host_network(pod) || self.next_address(index).is_some())
     }
 
     /// The address that the next pod on a node gets.
@@ -256,7 +266,7 @@ impl<'v, 'a> Pass<'v, 'a> {
         candidate.addresses.as_ref().and_then(PodAddresses::next)
     }
 
-    fn bind(&mut self, index: usize, pod: &PodView<'_>, request: &PodRequest, outcome: &mut Outcome<'_>) {
+    fn bind(&mut self, index: usize, pod: &PodView<'a>, request: &PodRequest, outcome: &mut Outcome<'_>) {
         let next = if host_network(pod) { None } else { self.next_address(index) };
         let Some(candidate) = self.candidates.get_mut(index) else { return };
         let host = internal_address(&candidate.node);
@@ -284,6 +294,11 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
         if let Some(addresses) = &mut candidate.addresses {
             addresses.take(address);
+        }
+        if pod.node().is_none() {
+            let placed = Placed::new(index, pod);
+            self.wishes.extend(placed.terms.iter().cloned());
+            self.log.push(placed);
         }
         self.forget_nomination(pod);
         self.bindings = self.bindings.saturating_add(1);
@@ -342,14 +357,18 @@ impl<'v, 'a> Pass<'v, 'a> {
     /// Why a pod may not run on a node, when so much is taken there; empty when it may.
     fn obstacles(
         &self,
-        _: &Class<'a>,
+        class: &Class<'a>,
         index: usize,
         taken: &Taken<'_>,
         pod: &PodView<'_>,
         request: &PodRequest,
     ) -> Vec<Obstacle> {
-        let candidate = self.candidates.get(index);
-        candidate.map_or_else(Vec::new, |candidate| filter::obstacles(candidate, taken, pod, request))
+        let Some(candidate) = self.candidates.get(index) else { return Vec::new() };
+        let mut obstacles = filter::obstacles(candidate, taken, pod, request);
+        if obstacles.is_empty() {
+            obstacles.extend(class.relations.obstacle(index));
+        }
+        obstacles
     }
 }
 

@@ -210,6 +210,9 @@ impl Rules<'_> {
         let (previous, current) = (previous.and_then(typed), current.and_then(typed));
         let binding = |pod: &PodView<'_>| pod.node().map(|node| (node.to_owned(), PodRequest::new(pod)));
         due.room |= previous.as_ref().and_then(binding) != current.as_ref().and_then(binding);
+        // Others may want to be near it, or far from it, by its labels.
+        let labels = |pod: &PodView<'_>| pod.node().map(|_| pod.labels().clone());
+        due.room |= previous.as_ref().and_then(labels) != current.as_ref().and_then(labels);
         due.room |= previous.as_ref().and_then(awaits) != current.as_ref().and_then(awaits);
         for pod in previous.iter().chain(&current) {
             if job::is_tracked(pod.object) {
@@ -451,6 +454,9 @@ impl Rules<'_> {
     ) {
         due.add(Stage::Namespaces, key);
         due.add(Stage::RootCertificates, key);
+        // Pods may want others of namespaces with some labels near them, or far.
+        let labels = |object: &'_ Arc<Object>| warren_state::at(&object.value, "/metadata/labels").cloned();
+        due.room |= previous.map(labels) != current.map(labels);
         let goes = |object: &Arc<Object>| {
             let phase = warren_state::at(&object.value, "/status/phase").cloned();
             (object::is_deleting(object), phase)

@@ -19,6 +19,7 @@ use super::{Amounts, By, Malformed, PodRequest};
 use crate::{
     Problem, endpoints, failures, garbage,
     object::{self, is_deleting},
+    schedule::{images, terms::Term},
     selector::Labels,
     termination,
     view::{PodView, Typed},
@@ -46,6 +47,10 @@ pub(super) enum Fact {
     Member(PodCidr),
     /// A pod on a node.
     Bound(Arc<str>, Box<PodRequest>),
+    /// A pod on a node wants something of others.
+    Wants(Arc<str>, Arc<Term>),
+    /// A node has an image of so many bytes.
+    Image(Arc<str>, i64),
     /// A pod that waits for others to go from a node.
     Nominated(Arc<str>, Box<PodRequest>),
     /// It is part of what circles of owners are found in.
@@ -163,6 +168,11 @@ fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
     if let Some(node) = pod.node() {
         facts.group(By::PodNode, node);
         facts.all.push(Fact::Bound(node.into(), Box::new(PodRequest::new(pod))));
+        if !pod.terminal() {
+            let node: Arc<str> = node.into();
+            let wants = Term::all(pod).into_iter().map(|term| Fact::Wants(Arc::clone(&node), Arc::new(term)));
+            facts.all.extend(wants);
+        }
     }
     if termination::is_waiting(pod) {
         facts.group(By::Stopping, namespace);
@@ -245,6 +255,7 @@ fn first_pair(namespace: &str, wanted: Option<&Labels>) -> String {
 
 fn of_node(node: &Typed<'_, Node>, facts: &mut Facts) {
     facts.all.push(Fact::Node(Amounts::allocatable(node)));
+    facts.all.extend(images::of(node).map(|(name, bytes)| Fact::Image(name, bytes)));
     let runtime = object::condition(&node.object.value, "ContainerRuntimeReady");
     if runtime.is_some_and(|condition| condition["status"] == "False") {
         facts.group(By::Engineless, node.name());

@@ -76,9 +76,7 @@ fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<Cow<'st
     {
         return Some("node(s) were unschedulable".into());
     }
-    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let hard = |taint: &&Taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute";
-    if let Some(taint) = taints.iter().filter(hard).find(|taint| !tolerated(tolerations, taint)) {
+    if let Some(taint) = untolerated(candidate, tolerations) {
         let value = taint.value.as_deref().unwrap_or_default();
         return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key).into());
     }
@@ -89,6 +87,13 @@ fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<Cow<'st
         return Some(other.into());
     }
     candidate.info.cidr.is_none().then_some("node(s) had no place in the overlay".into())
+}
+
+/// The first taint that keeps a pod with such tolerations away.
+pub(super) fn untolerated<'c>(candidate: &'c Candidate<'_>, tolerations: &[Toleration]) -> Option<&'c Taint> {
+    let taints = candidate.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let hard = |taint: &&Taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute";
+    taints.iter().filter(hard).find(|taint| !tolerated(tolerations, taint))
 }
 
 /// How many taints ask, without force, to keep the pod away.

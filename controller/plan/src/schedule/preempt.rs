@@ -8,25 +8,24 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
 };
 
-use jiff::Timestamp;
 use warren_state::{Key, Precondition, Transaction};
 
 use super::{
     COMPONENT, Pass,
     budgets::Budgets,
-    candidate::{Candidate, Taken},
     class::Class,
     filter,
+    sacrifice::{Harm, Sacrifice},
     status::{self, Nomination},
     unavailable,
 };
 use crate::{
     events::{self, Event},
     garbage,
-    indexes::{By, PodRequest},
+    indexes::PodRequest,
     object,
     outcome::Outcome,
-    view::{PodView, Typed},
+    view::PodView,
 };
 
 const REASON: &str = "PreemptionByScheduler";
@@ -37,25 +36,6 @@ const VICTIMS_END: &str = "not eligible due to a terminating pod on the nominate
 /// How many nodes are looked at closely, at least, and which part of all: of those where it may do the least harm.
 const CLOSELY: usize = 100;
 const CLOSELY_PART: usize = 10;
-
-/// How much harm it does that some pods go; less is better.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Harm {
-    /// How many of them break a budget.
-    broken: usize,
-    highest: Option<i32>,
-    /// The sum of their priorities, all taken as positive, so that each one counts.
-    sum: i64,
-    count: usize,
-    /// When those of the highest priority have started.
-    since: Reverse<Timestamp>,
-}
-
-/// Who goes from a node.
-pub(super) struct Sacrifice<'a> {
-    victims: Vec<PodView<'a>>,
-    harm: Harm,
-}
 
 /// Nodes where pods of a class can be given room, by the harm that it does, or did when it was looked at.
 pub(super) struct Prospects {
@@ -71,14 +51,6 @@ pub(super) enum Room<'a> {
     Nobody(String),
     /// It is not asked for; why.
     Waits(&'static str),
-}
-
-/// A pod that matters less.
-struct Occupant<'a> {
-    pod: PodView<'a>,
-    request: PodRequest,
-    /// It goes anyway.
-    leaves: bool,
 }
 
 impl<'a> Pass<'_, 'a> {
@@ -152,17 +124,6 @@ impl<'a> Pass<'_, 'a> {
             && self.lesser(candidate, request.priority).any(|pod| ends(&pod))
     }
 
-    /// Pods of a node that matter less.
-    fn lesser<'s>(
-        &'s self,
-        candidate: &Candidate<'a>,
-        priority: i32,
-    ) -> impl Iterator<Item = PodView<'a>> + use<'s, 'a> {
-        let pods = self.view.indexes.of(By::PodNode, candidate.node.name());
-        let pods = pods.filter_map(|object| Typed::of(object).ok());
-        pods.filter(move |pod: &PodView<'_>| !pod.terminal() && pod.priority() < priority)
-    }
-
     /// Looks at all nodes roughly, and at the best ones closely; or why others' going helps nowhere.
     fn prospects(
         &mut self,
@@ -223,49 +184,6 @@ impl<'a> Pass<'_, 'a> {
         }
         let left = filter::obstacles(candidate, &taken, pod, request).into_iter().next();
         Err(left.map_or_else(|| NO_HELP.to_owned(), |obstacle| obstacle.reason.into_owned()))
-    }
-
-    /// Who has to go from a node. All who matter less, but for those that there is room for beside the pod: those who
-    /// would break a budget stay first, then those who matter most.
-    fn sacrifice(
-        &mut self,
-        class: &mut Class<'a>,
-        index: usize,
-        pod: &PodView<'a>,
-        request: &PodRequest,
-    ) -> Option<Sacrifice<'a>> {
-        let candidate = self.candidates.get(index)?;
-        let mut occupants: Vec<Occupant<'a>> = self
-            .lesser(candidate, request.priority)
-            .map(|pod| Occupant {
-                request: PodRequest::new(&pod),
-                leaves: pod.deleting() || self.leaving.contains(&pod.object.key),
-                pod,
-            })
-            .collect();
-        self.looks = self.looks.saturating_add(occupants.len());
-        let mut taken = candidate.taken(request, &pod.object.key);
-        occupants.iter().for_each(|occupant| taken.release(&occupant.request));
-        let fits = |taken: &Taken<'_>| filter::obstacles(candidate, taken, pod, request).is_empty();
-        if !fits(&taken) {
-            return None;
-        }
-        occupants.retain(|occupant| !occupant.leaves);
-        occupants.sort_by_cached_key(|occupant| importance(occupant, self.view.now));
-        let broken = self.budgets.as_ref()?.broken_by(occupants.iter().map(|occupant| &occupant.pod));
-        let breaks = |occupant: &&Occupant<'_>| broken.contains(&occupant.pod.object.key);
-        let first = occupants.iter().filter(breaks);
-        let mut victims = Vec::new();
-        for occupant in first.chain(occupants.iter().filter(|occupant| !breaks(occupant))) {
-            taken.add(&occupant.request);
-            if !fits(&taken) {
-                taken.release(&occupant.request);
-                victims.push(occupant);
-            }
-        }
-        let broken = victims.iter().copied().filter(breaks).count();
-        let harm = harm(broken, &victims, self.view.now);
-        Some(Sacrifice { victims: victims.into_iter().map(|victim| victim.pod.clone()).collect(), harm })
     }
 
     /// Lets the victims go, and keeps their room free for the pod.
@@ -349,26 +267,4 @@ fn replace(transaction: &mut Transaction, pod: &PodView<'_>, value: serde_json::
     let change = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
     transaction.preconditions.extend(change.preconditions);
     transaction.writes.extend(change.writes);
-}
-
-/// Who matters most comes first: by priority, then who has run for longer.
-fn importance(occupant: &Occupant<'_>, now: Timestamp) -> (Reverse<i32>, Timestamp, Key) {
-    (Reverse(occupant.request.priority), since(&occupant.pod, now), occupant.pod.object.key.clone())
-}
-
-fn since(pod: &PodView<'_>, now: Timestamp) -> Timestamp {
-    pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map_or(now, |time| time.0)
-}
-
-fn harm(broken: usize, victims: &[&Occupant<'_>], now: Timestamp) -> Harm {
-    let highest = victims.iter().map(|victim| victim.request.priority).max();
-    let positive = |victim: &&Occupant<'_>| i64::from(victim.request.priority) - i64::from(i32::MIN);
-    let of_highest = victims.iter().filter(|victim| Some(victim.request.priority) == highest);
-    Harm {
-        broken,
-        highest,
-        sum: victims.iter().map(positive).fold(0, i64::saturating_add),
-        count: victims.len(),
-        since: Reverse(of_highest.map(|victim| since(&victim.pod, now)).min().unwrap_or(Timestamp::MAX)),
-    }
 }
