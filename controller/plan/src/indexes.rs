@@ -4,8 +4,11 @@
 //! states is applied by taking out the facts of what was and putting in those of what is; a start is the difference
 //! from nothing.
 
+mod amounts;
 mod facts;
 mod node_info;
+mod ports;
+mod terms;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,9 +21,12 @@ use warren_objects::Registries;
 use warren_state::{Difference, Key, Object};
 
 use crate::{Problem, garbage::circles, memory::lowest, object, outcome::Outcome, selector::Labels};
+pub(crate) use amounts::Amounts;
 use facts::{Fact, Facts};
-pub(crate) use facts::{Rank, owners_matter, pair, rank, wants_binding};
-pub(crate) use node_info::{Amounts, NodeInfo, PodRequest};
+pub(crate) use facts::{Rank, awaits, is_gated, owners_matter, pair, rank, wants_binding};
+pub(crate) use node_info::{NodeInfo, PodRequest};
+pub(crate) use ports::TakenPorts;
+pub(crate) use terms::StandingTerms;
 use warren_vocabulary::{guard, guard::Failure};
 
 /// What objects are grouped by.
@@ -85,6 +91,12 @@ pub(crate) struct Indexes {
     groups: BTreeMap<IndexKey, Arc<Object>>,
     /// What each node offers and who is on it.
     pub(crate) node_infos: BTreeMap<Arc<str>, NodeInfo>,
+    /// Pods that wait for others to go from a node, by node, and what is kept free for them.
+    nominated: BTreeMap<Arc<str>, BTreeMap<Key, PodRequest>>,
+    /// What the pods on nodes want of pods that come.
+    pub(crate) terms: StandingTerms,
+    /// Nodes that have an image, by its name, and how many bytes it has there.
+    pub(crate) images: BTreeMap<Arc<str>, BTreeMap<Arc<str>, i64>>,
     /// Pods that want a node or an address, in the order in which they get one.
     pub(crate) waiting: BTreeMap<Rank, Arc<Object>>,
     /// When events expire.
@@ -137,6 +149,9 @@ impl Indexes {
                 }
                 Fact::Member(_) => self.info(&object.key.name, |info| info.cidr = None),
                 Fact::Bound(node, request) => self.info(&node, |info| info.remove_pod(&request)),
+                Fact::Nominated(node, _) => self.forget_nominated(&node, &object.key),
+                Fact::Wants(node, term) => self.terms.remove(&node, &term),
+                Fact::Image(name, _) => self.forget_image(&name, &object.key.name),
                 Fact::Circle => self.circles_are_old = true,
             }
         }
@@ -164,6 +179,13 @@ impl Indexes {
                 }
                 Fact::Member(cidr) => self.info(&object.key.name, |info| info.cidr = Some(cidr)),
                 Fact::Bound(node, request) => self.info(&node, |info| info.add_pod(&request)),
+                Fact::Nominated(node, request) => {
+                    self.nominated.entry(node).or_default().insert(object.key.clone(), *request);
+                }
+                Fact::Wants(node, term) => self.terms.add(&node, &term),
+                Fact::Image(name, bytes) => {
+                    self.images.entry(name).or_default().insert(Arc::clone(&object.key.name), bytes);
+                }
                 Fact::Circle => self.circles_are_old = true,
             }
         }
@@ -177,12 +199,48 @@ impl Indexes {
         }
     }
 
+    fn forget_nominated(&mut self, node: &Arc<str>, pod: &Key) {
+        if let Some(pods) = self.nominated.get_mut(node) {
+            pods.remove(pod);
+            if pods.is_empty() {
+                self.nominated.remove(node);
+            }
+        }
+    }
+
+    fn forget_image(&mut self, name: &Arc<str>, node: &Arc<str>) {
+        if let Some(nodes) = self.images.get_mut(name) {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                self.images.remove(name);
+            }
+        }
+    }
+
+    /// Pods that wait for others to go from a node, and what is kept free for them.
+    pub(crate) fn nominated(&self, node: &str) -> impl Iterator<Item = (&Key, &PodRequest)> {
+        self.nominated.get(node).into_iter().flatten()
+    }
+
     /// All objects of a group, by key.
     pub(crate) fn of<'v>(&'v self, by: By, group: &str) -> impl Iterator<Item = &'v Arc<Object>> + use<'v> {
         let group: Arc<str> = group.into();
         let first = (by, Arc::clone(&group), lowest());
         let range = self.groups.range(first..);
         range.take_while(move |((kind, of, _), _)| *kind == by && *of == group).map(|(_, object)| object)
+    }
+
+    /// Pods of a namespace that have a label, whatever its value.
+    pub(crate) fn with_label<'v>(
+        &'v self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Iterator<Item = &'v Arc<Object>> + use<'v> {
+        let start = pair(namespace, name, "");
+        let range = self.groups.range((By::PodLabel, Arc::from(&*start), lowest())..);
+        range
+            .take_while(move |((by, group, _), _)| *by == By::PodLabel && group.starts_with(&*start))
+            .map(|(_, object)| object)
     }
 
     /// Whether a group has anybody.

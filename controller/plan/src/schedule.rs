@@ -8,39 +8,53 @@
 //! pass goes on, nodes only fill up, so a node's cost in the heap is never more than the true one: the node at the top is
 //! the best when its cost is still true, and else goes back with the true one.
 
+pub(crate) mod budgets;
+mod candidate;
 mod claims;
+mod class;
 mod filter;
+pub(crate) mod images;
+mod leaning;
+mod preempt;
+mod relations;
+mod sacrifice;
+mod score;
+mod spread;
+mod status;
+pub(crate) mod terms;
+mod topology;
 
 use std::{
-    borrow::Cow,
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     ops::Bound,
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use serde_json::{Value, json};
 use warren_state::{Key, Transaction};
 
 use crate::{
-    Health,
-    events::{self, Event},
-    indexes::{NodeInfo, PodRequest, Rank, rank, wants_binding},
-    object::{self, Condition},
+    indexes::{PodRequest, Rank, is_gated, rank, wants_binding},
+    object,
     outcome::Outcome,
-    view::{PodView, Typed, View},
+    view::{PodView, View},
 };
+use budgets::Budgets;
+use candidate::{Candidate, Taken};
+use class::Class;
+use filter::Obstacle;
 pub(crate) use filter::{pinned, selected, tolerated};
+use preempt::Room;
+use relations::Placed;
+use status::Nomination;
+use terms::Term;
+use topology::Domains;
 use warren_vocabulary::ipam::PodAddresses;
 
 pub(crate) const COMPONENT: &str = "default-scheduler";
-/// One pod of the same owner on a node weighs as much as this part of a million of load.
-const SPREAD_WEIGHT: i64 = 100_000;
-/// A taint with effect PreferNoSchedule weighs more than any load.
-const AVOID_WEIGHT: i64 = 2_000_000;
 /// How many pods one pass binds: its steps are held in memory together, and others wait for it.
 const BINDINGS: usize = 4_096;
 /// How many times one pass looks whether a pod may run on a node.
@@ -52,48 +66,6 @@ const REST: Duration = Duration::from_millis(100);
 const NOT_ASKED_FOR: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
 const NO_ADDRESS: &str = "node(s) had no free pod address";
 
-/// A node with what is on it, and what this pass puts there.
-struct Candidate<'a> {
-    node: Typed<'a, Node>,
-    alive: bool,
-    info: Cow<'a, NodeInfo>,
-    /// Looked for when they are asked for.
-    addresses: Option<PodAddresses>,
-}
-
-impl Candidate<'_> {
-    /// Lower is better.
-    fn cost(&self, pod: &PodView<'_>, request: &PodRequest) -> i64 {
-        self.info
-            .assumed
-            .load(&request.assumed, &self.info.allocatable)
-            .saturating_add(self.info.siblings(request.owner.as_ref()).saturating_mul(SPREAD_WEIGHT))
-            .saturating_add(filter::avoided(&self.node, pod).saturating_mul(AVOID_WEIGHT))
-    }
-}
-
-/// Pods that ask for the same.
-struct Class<'a> {
-    pod: PodView<'a>,
-    request: PodRequest,
-    /// Nodes that may run them, by a cost that is not more than the true one.
-    candidates: BinaryHeap<Reverse<(i64, usize)>>,
-    /// After how many bindings they were refused, and why.
-    refused: Option<(usize, String)>,
-}
-
-impl Class<'_> {
-    fn asks_for_the_same(&self, pod: &PodView<'_>, request: &PodRequest) -> bool {
-        let (Some(one), Some(other)) = (&self.pod.spec, &pod.spec) else { return false };
-        self.request.requested == request.requested
-            && self.request.assumed == request.assumed
-            && one.node_selector == other.node_selector
-            && one.affinity == other.affinity
-            && one.tolerations == other.tolerations
-            && host_network(&self.pod) == host_network(pod)
-    }
-}
-
 /// What one pass knows of the nodes, and has bound.
 struct Pass<'v, 'a> {
     view: &'v View<'a>,
@@ -103,13 +75,31 @@ struct Pass<'v, 'a> {
     classes: BTreeMap<Option<Arc<str>>, Vec<Class<'a>>>,
     /// Addresses of pods that are set aside.
     set_aside: BTreeSet<Ipv4Addr>,
+    /// By the labels of nodes, where they are asked for.
+    domains: BTreeMap<String, Rc<Domains>>,
+    /// What this pass has bound, in order.
+    log: Vec<Placed<'a>>,
+    /// All that those pods want of others.
+    wishes: BTreeSet<Arc<Term>>,
+    /// Pods that this pass lets go.
+    leaving: BTreeSet<Key>,
+    /// Looked for when somebody may have to go.
+    budgets: Option<Budgets<'a>>,
     bindings: usize,
     looks: usize,
+    /// How many times what is taken somewhere has changed.
+    changes: usize,
 }
 
 pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
-    let pods = keys.iter().filter_map(|key| view.typed::<Pod>(key));
-    let mut queue: BTreeSet<Rank> = pods.filter(wants_binding).map(|pod| rank(&pod)).collect();
+    let mut queue = BTreeSet::<Rank>::new();
+    for pod in keys.iter().filter_map(|key| view.typed::<Pod>(key)) {
+        if wants_binding(&pod) {
+            queue.insert(rank(&pod));
+        } else if is_gated(&pod) {
+            outcome.unit(view, &pod.object.key, |outcome| status::gate(view, &pod, outcome));
+        }
+    }
     if queue.is_empty() {
         return;
     }
@@ -117,7 +107,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
     let mut left = false;
     while let Some(next) = queue.pop_first() {
         let Some(pod) = view.typed::<Pod>(&next.3) else { continue };
-        let before = pass.bindings;
+        let before = pass.changes;
         outcome.unit(view, &next.3, |outcome| {
             if pass.is_exhausted() {
                 left = true;
@@ -126,7 +116,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
                 pass.give(&pod, outcome);
             }
         });
-        if before == 0 && pass.bindings > 0 {
+        if before == 0 && pass.changes > 0 {
             // What is fuller now has other reasons to refuse the pods behind, which are told.
             let behind = view.indexes.waiting.range((Bound::Excluded(next), Bound::Unbounded));
             queue.extend(behind.map(|(rank, _)| rank.clone()));
@@ -139,13 +129,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
 
 impl<'v, 'a> Pass<'v, 'a> {
     fn new(view: &'v View<'a>) -> Self {
-        let mut candidates = Vec::new();
-        for info in view.indexes.node_infos.values() {
-            let node = info.node.as_ref().and_then(|object| Typed::<Node>::of(object).ok());
-            let Some(node) = node.filter(|node| !node.deleting()) else { continue };
-            let alive = view.health(node.name()) == Health::Alive;
-            candidates.push(Candidate { node, alive, info: Cow::Borrowed(info), addresses: None });
-        }
+        let candidates = Candidate::all(view);
         let by_node =
             candidates.iter().enumerate().map(|(index, candidate)| (&*candidate.node.object.key.name, index));
         let set_aside = view.world.quarantined.iter().filter_map(|object| object::pod_address(object));
@@ -155,8 +139,14 @@ impl<'v, 'a> Pass<'v, 'a> {
             candidates,
             classes: BTreeMap::new(),
             set_aside: set_aside.collect(),
+            domains: BTreeMap::new(),
+            log: Vec::new(),
+            wishes: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            budgets: None,
             bindings: 0,
             looks: 0,
+            changes: 0,
         }
     }
 
@@ -174,18 +164,24 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
         if let Some(reason) = claims::obstacle(self.view, pod) {
             let message = unavailable(self.candidates.len(), &reason);
-            return say_refused(self.view, pod, &message, outcome);
+            return status::refuse(self.view, pod, &message, Nomination::Keep, outcome);
         }
         let mut classes = self.classes.remove(&request.owner).unwrap_or_default();
-        let known = classes.iter().position(|class| class.asks_for_the_same(pod, &request));
+        let known = classes.iter().position(|class| class.asks_for_the_same(self, pod, &request));
         let mut class = match known {
             Some(index) => classes.swap_remove(index),
             None => self.class(pod, &request),
         };
-        match self.best(&mut class, pod, &request) {
+        class.catch_up(self);
+        if class.relations.stale {
+            class = self.class(pod, &request);
+        }
+        let place = self.awaited_place(&class, pod, &request);
+        let place = place.or_else(|| class.best(self, pod, &request));
+        match place {
             Some(index) => {
                 self.bind(index, pod, &request, outcome);
-                class.candidates.push(Reverse((self.cost(index, pod, &request), index)));
+                class.put_back(self, index);
             }
             None => self.refuse(&mut class, pod, &request, outcome),
         }
@@ -194,8 +190,19 @@ impl<'v, 'a> Pass<'v, 'a> {
         self.classes.insert(request.owner, classes);
     }
 
-    fn cost(&self, index: usize, pod: &PodView<'_>, request: &PodRequest) -> i64 {
-        self.candidates.get(index).map_or(i64::MAX, |candidate| candidate.cost(pod, request))
+    /// The domains of a label of nodes.
+    fn domains(&mut self, label: &str) -> Rc<Domains> {
+        if let Some(known) = self.domains.get(label) {
+            return Rc::clone(known);
+        }
+        let domains = Rc::new(Domains::new(label, &self.candidates));
+        self.domains.insert(label.to_owned(), Rc::clone(&domains));
+        domains
+    }
+
+    /// The place of the node that a pod is on.
+    fn node_of(&self, pod: &PodView<'_>) -> Option<usize> {
+        self.by_node.get(pod.node()?).copied()
     }
 
     /// The places that have to be looked at: one that the pod asks for by its name, or all.
@@ -206,33 +213,37 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
     }
 
+    /// The node that others have made room on for the pod, if it fits there now.
+    fn awaited_place(&mut self, class: &Class<'a>, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
+        let index = *self.by_node.get(pod.nominated()?)?;
+        let fits = self.fits(index, pod, request) && class.relations.obstacle(index).is_none();
+        fits.then_some(index)
+    }
+
+    /// The pod needs no room any more where it was kept free for it.
+    fn forget_nomination(&mut self, pod: &PodView<'_>) {
+        let index = pod.nominated().and_then(|node| self.by_node.get(node)).copied();
+        if let Some(candidate) = index.and_then(|index| self.candidates.get_mut(index)) {
+            candidate.awaited.retain(|(key, _)| *key != pod.object.key);
+        }
+    }
+
     /// Looks through the nodes for those that may run such pods.
     fn class(&mut self, pod: &PodView<'a>, request: &PodRequest) -> Class<'a> {
         let range = self.eligible(pod);
         self.looks = self.looks.saturating_add(range.len());
         let candidates = self.candidates.iter().enumerate().take(range.end).skip(range.start);
         let fitting = candidates.filter(|(_, candidate)| filter::fits(candidate, pod, request));
-        let candidates =
-            fitting.map(|(index, candidate)| Reverse((candidate.cost(pod, request), index))).collect();
-        Class { pod: pod.clone(), request: request.clone(), candidates, refused: None }
+        let nodes: Vec<_> = fitting.map(|(index, _)| index).collect();
+        let mut class = Class::new(self, pod, request);
+        class.take_up(self, &nodes);
+        class
     }
 
-    /// The node with the lowest cost, and of several the first.
-    fn best(&mut self, class: &mut Class<'_>, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
-        while let Some(Reverse((noted, index))) = class.candidates.pop() {
-            let candidate = self.candidates.get(index)?;
-            if !filter::fits(candidate, pod, request)
-                || !(host_network(pod) || self.next_address(index).is_some())
-            {
-                continue;
-            }
-            let cost = self.cost(index, pod, request);
-            if cost == noted {
-                return Some(index);
-            }
-            class.candidates.push(Reverse((cost, index)));
-        }
-        None
+    /// Whether a node can take a pod, whoever else is near.
+    fn fits(&mut self, index: usize, pod: &PodView<'_>, request: &PodRequest) -> bool {
+        self.candidates.get(index).is_some_and(|candidate| filter::fits(candidate, pod, request))
+            && (host_network(pod) || self.next_address(index).is_some())
     }
 
     /// The address that the next pod on a node gets.
@@ -255,7 +266,7 @@ impl<'v, 'a> Pass<'v, 'a> {
         candidate.addresses.as_ref().and_then(PodAddresses::next)
     }
 
-    fn bind(&mut self, index: usize, pod: &PodView<'_>, request: &PodRequest, outcome: &mut Outcome<'_>) {
+    fn bind(&mut self, index: usize, pod: &PodView<'a>, request: &PodRequest, outcome: &mut Outcome<'_>) {
         let next = if host_network(pod) { None } else { self.next_address(index) };
         let Some(candidate) = self.candidates.get_mut(index) else { return };
         let host = internal_address(&candidate.node);
@@ -266,11 +277,11 @@ impl<'v, 'a> Pass<'v, 'a> {
             return;
         };
         let node = candidate.node.name();
-        let value = bound(pod, node, address, host, self.view.now);
+        let value = status::bound(pod, node, address, host, self.view.now);
         let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
         if pod.node().is_none() {
             let message = format!("Successfully assigned {}/{} to {node}", pod.namespace(), pod.name());
-            tell(self.view, &mut transaction, pod, "Scheduled", message);
+            status::tell(self.view, &mut transaction, pod, "Scheduled", message);
         }
         // A pod whose binding was refused takes nothing while it waits.
         if !outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction) {
@@ -284,29 +295,45 @@ impl<'v, 'a> Pass<'v, 'a> {
         if let Some(addresses) = &mut candidate.addresses {
             addresses.take(address);
         }
+        if pod.node().is_none() {
+            let placed = Placed::new(index, pod);
+            self.wishes.extend(placed.terms.iter().cloned());
+            self.log.push(placed);
+        }
+        self.forget_nomination(pod);
         self.bindings = self.bindings.saturating_add(1);
+        self.changes = self.changes.saturating_add(1);
     }
 
     fn refuse(
         &mut self,
-        class: &mut Class<'_>,
-        pod: &PodView<'_>,
+        class: &mut Class<'a>,
+        pod: &PodView<'a>,
         request: &PodRequest,
         outcome: &mut Outcome<'_>,
     ) {
         let message = match class.refused.take() {
-            Some((bindings, message)) if bindings == self.bindings => message,
-            _ => self.verdict(pod, request),
+            Some((changes, message)) if changes == self.changes => message,
+            _ => self.verdict(class, pod, request),
         };
+        class.refused = Some((self.changes, message.clone()));
         if self.candidates.is_empty() || message.contains(NO_ADDRESS) {
             await_addresses(self.view, outcome);
         }
-        say_refused(self.view, pod, &message, outcome);
-        class.refused = Some((self.bindings, message));
+        let (why, nomination) = match self.make_room(class, pod, request) {
+            Room::Made(index, sacrifice) => {
+                let place = (index, sacrifice);
+                return self.sacrifice_for(place, class, (pod, request), &message, outcome);
+            }
+            Room::Nobody(why) => (why, Nomination::Drop),
+            Room::Waits(why) => (why.to_owned(), Nomination::Keep),
+        };
+        let message = format!("{message} preemption: {why}");
+        status::refuse(self.view, pod, &message, nomination, outcome);
     }
 
     /// Why each node refuses a pod.
-    fn verdict(&mut self, pod: &PodView<'_>, request: &PodRequest) -> String {
+    fn verdict(&mut self, class: &Class<'a>, pod: &PodView<'_>, request: &PodRequest) -> String {
         let (nodes, range) = (self.candidates.len(), self.eligible(pod));
         self.looks = self.looks.saturating_add(range.len());
         let mut verdicts = BTreeMap::<String, usize>::new();
@@ -315,19 +342,41 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
         for index in range {
             let Some(candidate) = self.candidates.get(index) else { break };
-            let mut reasons = filter::obstacles(candidate, pod, request);
-            if reasons.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
-                reasons.push(NO_ADDRESS.to_owned());
+            let taken = candidate.taken(request, &pod.object.key);
+            let mut obstacles = self.obstacles(class, index, &taken, pod, request);
+            if obstacles.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
+                obstacles.push(Obstacle::lasting(NO_ADDRESS));
             }
-            for reason in reasons {
-                *verdicts.entry(reason).or_default() += 1;
+            for obstacle in obstacles {
+                *verdicts.entry(obstacle.reason.into_owned()).or_default() += 1;
             }
         }
-        let mut reasons: Vec<_> =
-            verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        reasons.sort();
-        unavailable(nodes, &reasons.join(", "))
+        unavailable(nodes, &listed(&verdicts))
     }
+
+    /// Why a pod may not run on a node, when so much is taken there; empty when it may.
+    fn obstacles(
+        &self,
+        class: &Class<'a>,
+        index: usize,
+        taken: &Taken<'_>,
+        pod: &PodView<'_>,
+        request: &PodRequest,
+    ) -> Vec<Obstacle> {
+        let Some(candidate) = self.candidates.get(index) else { return Vec::new() };
+        let mut obstacles = filter::obstacles(candidate, taken, pod, request);
+        if obstacles.is_empty() {
+            obstacles.extend(class.relations.obstacle(index));
+        }
+        obstacles
+    }
+}
+
+/// How many nodes say what, in Kubernetes' order.
+fn listed(verdicts: &BTreeMap<String, usize>) -> String {
+    let mut reasons: Vec<_> = verdicts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    reasons.sort();
+    reasons.join(", ")
 }
 
 fn unavailable(nodes: usize, reasons: &str) -> String {
@@ -349,44 +398,4 @@ fn host_network(pod: &PodView<'_>) -> bool {
 fn internal_address(node: &Node) -> Option<Ipv4Addr> {
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
     addresses.iter().find(|address| address.type_ == "InternalIP")?.address.parse().ok()
-}
-
-/// The pod with its node and address.
-fn bound(
-    pod: &PodView<'_>,
-    node: &str,
-    address: Ipv4Addr,
-    host: Option<Ipv4Addr>,
-    now: jiff::Timestamp,
-) -> Value {
-    let mut value = pod.object.value.clone();
-    object::object_at(&mut value, &["spec"]).insert("nodeName".into(), node.into());
-    let status = object::object_at(&mut value, &["status"]);
-    status.insert("podIP".into(), json!(address));
-    status.insert("podIPs".into(), json!([{ "ip": address }]));
-    if let Some(host) = host {
-        status.insert("hostIP".into(), json!(host));
-        status.insert("hostIPs".into(), json!([{ "ip": host }]));
-    }
-    status.entry("phase").or_insert_with(|| "Pending".into());
-    let scheduled = Condition { kind: "PodScheduled", status: "True", reason: "", message: "" };
-    object::set_condition(&mut value, &scheduled, now);
-    value
-}
-
-fn say_refused(view: &View<'_>, pod: &PodView<'_>, message: &str, outcome: &mut Outcome<'_>) {
-    let refused = object::edited_within(pod.object, &["status"], |value| {
-        let wanted = Condition { kind: "PodScheduled", status: "False", reason: "Unschedulable", message };
-        object::set_condition(value, &wanted, view.now);
-        object::object_at(value, &["status"]).entry("phase").or_insert_with(|| Value::from("Pending"));
-    });
-    let Some(value) = refused else { return };
-    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-    tell(view, &mut transaction, pod, "FailedScheduling", message.to_owned());
-    outcome.step(format!("{} fits no node", pod.object.key), transaction);
-}
-
-fn tell(view: &View<'_>, transaction: &mut Transaction, pod: &PodView<'_>, reason: &str, message: String) {
-    let (about, warning) = (pod.object, reason == "FailedScheduling");
-    events::record(view, transaction, &Event { about, component: COMPONENT, reason, message, warning });
 }

@@ -15,10 +15,11 @@ use warren_state::{Difference, Key, Object, Snapshot};
 
 use crate::{
     disruption, endpoints, idle,
-    indexes::{By, Indexes, PodRequest, owners_matter, pair},
+    indexes::{By, Indexes, PodRequest, awaits, owners_matter, pair},
     ingress, job,
     memory::{Memories, Unit},
     object,
+    schedule::budgets,
     selector::Labels,
     stages::{STAGES, Stage},
     termination,
@@ -140,9 +141,14 @@ impl Rules<'_> {
                 due.room = true;
             }
             INGRESSES | INGRESSCLASSES => due.add(Stage::Ingresses, &ingress::unit()),
-            PODDISRUPTIONBUDGETS => due.add(Stage::Disruptions, key),
             DEFINITIONS => self.definition(previous, current, due),
             SERVICEADDRESSES => due.add(Stage::GarbageAddresses, key),
+            PODDISRUPTIONBUDGETS => {
+                due.add(Stage::Disruptions, key);
+                let matters =
+                    |object: &'_ Arc<Object>| budgets::matters(object).map(Option::<&Value>::cloned);
+                due.room |= previous.map(matters) != current.map(matters);
+            }
             _ => {}
         }
     }
@@ -222,6 +228,10 @@ impl Rules<'_> {
         let (previous, current) = (previous.and_then(typed), current.and_then(typed));
         let binding = |pod: &PodView<'_>| pod.node().map(|node| (node.to_owned(), PodRequest::new(pod)));
         due.room |= previous.as_ref().and_then(binding) != current.as_ref().and_then(binding);
+        // Others may want to be near it, or far from it, by its labels.
+        let labels = |pod: &PodView<'_>| pod.node().map(|_| pod.labels().clone());
+        due.room |= previous.as_ref().and_then(labels) != current.as_ref().and_then(labels);
+        due.room |= previous.as_ref().and_then(awaits) != current.as_ref().and_then(awaits);
         for pod in previous.iter().chain(&current) {
             if job::is_tracked(pod.object) {
                 due.add(Stage::JobPods, key);
@@ -467,6 +477,9 @@ impl Rules<'_> {
     ) {
         due.add(Stage::Namespaces, key);
         due.add(Stage::RootCertificates, key);
+        // Pods may want others of namespaces with some labels near them, or far.
+        let labels = |object: &'_ Arc<Object>| warren_state::at(&object.value, "/metadata/labels").cloned();
+        due.room |= previous.map(labels) != current.map(labels);
         let goes = |object: &Arc<Object>| {
             let phase = warren_state::at(&object.value, "/status/phase").cloned();
             (object::is_deleting(object), phase)

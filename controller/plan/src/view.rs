@@ -80,6 +80,10 @@ impl PodView<'_> {
     pub(crate) fn node(&self) -> Option<&str> {
         self.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
     }
+    /// The node where others make room for it.
+    pub(crate) fn nominated(&self) -> Option<&str> {
+        self.status.as_ref()?.nominated_node_name.as_deref().filter(|name| !name.is_empty())
+    }
     /// Its overlay address.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
@@ -95,6 +99,10 @@ impl PodView<'_> {
     /// Counts as a replica.
     pub(crate) fn active(&self) -> bool {
         !self.deleting() && !self.terminal()
+    }
+    /// How much it matters beside others.
+    pub(crate) fn priority(&self) -> i32 {
+        self.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
     }
     /// Its labels.
     pub(crate) fn labels(&self) -> &Labels {

@@ -20,6 +20,7 @@ use super::{Amounts, By, Malformed, PodRequest};
 use crate::{
     Problem, endpoints, failures, garbage,
     object::{self, is_deleting},
+    schedule::{images, terms::Term},
     selector::Labels,
     termination,
     view::{PodView, Typed},
@@ -48,6 +49,12 @@ pub(super) enum Fact {
     Member(PodCidr),
     /// A pod on a node.
     Bound(Arc<str>, Box<PodRequest>),
+    /// A pod on a node wants something of others.
+    Wants(Arc<str>, Arc<Term>),
+    /// A node has an image of so many bytes.
+    Image(Arc<str>, i64),
+    /// A pod that waits for others to go from a node.
+    Nominated(Arc<str>, Box<PodRequest>),
     /// It is part of what circles of owners are found in.
     Circle,
 }
@@ -171,6 +178,11 @@ fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
     if let Some(node) = pod.node() {
         facts.group(By::PodNode, node);
         facts.all.push(Fact::Bound(node.into(), Box::new(PodRequest::new(pod))));
+        if !pod.terminal() {
+            let node: Arc<str> = node.into();
+            let wants = Term::all(pod).into_iter().map(|term| Fact::Wants(Arc::clone(&node), Arc::new(term)));
+            facts.all.extend(wants);
+        }
     }
     if termination::is_waiting(pod) {
         facts.group(By::Stopping, namespace);
@@ -178,12 +190,14 @@ fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
     if wants_binding(pod) {
         facts.all.push(Fact::Waiting(rank(pod)));
     }
+    if let Some((node, request)) = awaits(pod) {
+        facts.all.push(Fact::Nominated(node.into(), Box::new(request)));
+    }
 }
 
 /// In which order pods get a place.
 pub(crate) fn rank(pod: &PodView<'_>) -> Rank {
-    let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-    (pod.node().is_none(), -i64::from(priority), object::created_at(pod.object), pod.object.key.clone())
+    (pod.node().is_none(), -i64::from(pod.priority()), object::created_at(pod.object), pod.object.key.clone())
 }
 
 /// Whether it is for us to give a pod a node, or an address on the node that it has.
@@ -191,8 +205,23 @@ pub(crate) fn wants_binding(pod: &PodView<'_>) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let name = spec.scheduler_name.as_deref();
     let ours = name.is_none_or(|name| name.is_empty() || name == crate::schedule::COMPONENT);
-    let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-    pod.active() && (if pod.node().is_none() { ours && !gated } else { pod.address().is_none() })
+    pod.active() && (if pod.node().is_none() { ours && !has_gates(pod) } else { pod.address().is_none() })
+}
+
+/// Whether a pod waits for somebody to let it be scheduled.
+pub(crate) fn is_gated(pod: &PodView<'_>) -> bool {
+    pod.active() && pod.node().is_none() && has_gates(pod)
+}
+
+fn has_gates(pod: &PodView<'_>) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.is_some_and(|gates| !gates.is_empty())
+}
+
+/// The node where others make room for a pod, and how much is kept free for it.
+pub(crate) fn awaits<'p>(pod: &'p PodView<'_>) -> Option<(&'p str, PodRequest)> {
+    let node = pod.nominated().filter(|_| pod.node().is_none() && wants_binding(pod))?;
+    Some((node, PodRequest::new(pod)))
 }
 
 fn of_set(set: &Typed<'_, ReplicaSet>, facts: &mut Facts) {
@@ -236,6 +265,7 @@ fn first_pair(namespace: &str, wanted: Option<&Labels>) -> String {
 
 fn of_node(node: &Typed<'_, Node>, facts: &mut Facts) {
     facts.all.push(Fact::Node(Amounts::allocatable(node)));
+    facts.all.extend(images::of(node).map(|(name, bytes)| Fact::Image(name, bytes)));
     let runtime = object::condition(&node.object.value, "ContainerRuntimeReady");
     if runtime.is_some_and(|condition| condition["status"] == "False") {
         facts.group(By::Engineless, node.name());

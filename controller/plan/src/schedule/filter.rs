@@ -1,56 +1,99 @@
 //! May a pod run on a node? The answers are Kubernetes' words.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorTerm, PodSpec, Taint, Toleration};
 
-use super::Candidate;
+use super::candidate::{Candidate, Taken};
 use crate::{
     indexes::PodRequest,
     node_lifecycle::tolerates,
-    object, selector,
+    selector,
     view::{PodView, Typed},
 };
 
-/// Whether the pod may run here.
-pub(super) fn fits(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> bool {
-    let mut lacking = request.requested.lacking(&candidate.info.used, &candidate.info.allocatable);
-    lacking.next().is_none() && node_obstacle(candidate, pod).is_none()
+/// Why a pod may not run on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    pub(super) reason: Cow<'static, str>,
+    /// It stays whoever goes from the node.
+    pub(super) stays: bool,
 }
 
-/// Why the pod may not run here; empty when it may.
-pub(super) fn obstacles(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> Vec<String> {
-    if let Some(reason) = node_obstacle(candidate, pod) {
-        return vec![reason];
+impl Obstacle {
+    pub(super) fn passing(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), stays: false }
     }
-    let lacking = request.requested.lacking(&candidate.info.used, &candidate.info.allocatable);
+
+    pub(super) fn lasting(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: reason.into(), stays: true }
+    }
+}
+
+/// Whether the pod may run here.
+pub(super) fn fits(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> bool {
+    candidate.has_room(request, &pod.object.key) && node_obstacle(candidate, pod).is_none()
+}
+
+/// Why the pod may not run here, when so much is taken; empty when it may.
+pub(super) fn obstacles(
+    candidate: &Candidate<'_>,
+    taken: &Taken<'_>,
+    pod: &PodView<'_>,
+    request: &PodRequest,
+) -> Vec<Obstacle> {
+    if let Some(reason) = node_obstacle(candidate, pod) {
+        return vec![Obstacle::lasting(reason)];
+    }
+    if taken.ports.clash(&request.ports) {
+        return vec![Obstacle::passing("node(s) didn't have free ports for the requested pod ports")];
+    }
+    let (requested, offered) = (&request.requested, &candidate.info.allocatable);
+    let lacking = requested.lacking(&taken.amounts, offered);
     lacking
-        .map(|name| if name == "pods" { "Too many pods".to_owned() } else { format!("Insufficient {name}") })
+        .map(|name| Obstacle {
+            reason: match name {
+                "pods" => "Too many pods".into(),
+                name => format!("Insufficient {name}").into(),
+            },
+            stays: requested.exceeds(name, offered),
+        })
         .collect()
 }
 
-fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<String> {
+fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<Cow<'static, str>> {
     let node = &candidate.node;
+    let other = "node(s) didn't match Pod's node affinity/selector";
+    let chosen = || pod.spec.as_ref().is_some_and(|spec| selected(node, spec));
+    if candidate.plain {
+        return (!chosen()).then_some(other.into());
+    }
     let spec = node.spec.as_ref();
     let tolerations = tolerations(pod);
     let unschedulable = "node.kubernetes.io/unschedulable";
     if spec.and_then(|spec| spec.unschedulable) == Some(true)
         && !tolerations.iter().any(|toleration| tolerates(toleration, unschedulable, None, "NoSchedule"))
     {
-        return Some("node(s) were unschedulable".to_owned());
+        return Some("node(s) were unschedulable".into());
     }
-    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let hard = |taint: &&Taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute";
-    if let Some(taint) = taints.iter().filter(hard).find(|taint| !tolerated(tolerations, taint)) {
+    if let Some(taint) = untolerated(candidate, tolerations) {
         let value = taint.value.as_deref().unwrap_or_default();
-        return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key));
+        return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key).into());
     }
-    let ready = object::condition(&node.object.value, "Ready").is_some_and(|ready| ready["status"] == "True");
-    if !ready || !candidate.alive {
-        return Some("node(s) were not ready".to_owned());
+    if !candidate.ready {
+        return Some("node(s) were not ready".into());
     }
-    if !pod.spec.as_ref().is_some_and(|spec| selected(node, spec)) {
-        return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
+    if !chosen() {
+        return Some(other.into());
     }
-    candidate.info.cidr.is_none().then(|| "node(s) had no place in the overlay".to_owned())
+    candidate.info.cidr.is_none().then_some("node(s) had no place in the overlay".into())
+}
+
+/// The first taint that keeps a pod with such tolerations away.
+pub(super) fn untolerated<'c>(candidate: &'c Candidate<'_>, tolerations: &[Toleration]) -> Option<&'c Taint> {
+    let taints = candidate.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let hard = |taint: &&Taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute";
+    taints.iter().filter(hard).find(|taint| !tolerated(tolerations, taint))
 }
 
 /// How many taints ask, without force, to keep the pod away.
@@ -60,7 +103,7 @@ pub(super) fn avoided(node: &Node, pod: &PodView<'_>) -> i64 {
     i64::try_from(soft.filter(|taint| !tolerated(tolerations(pod), taint)).count()).unwrap_or(i64::MAX)
 }
 
-fn tolerations<'p>(pod: &'p PodView<'_>) -> &'p [Toleration] {
+pub(super) fn tolerations<'p>(pod: &'p PodView<'_>) -> &'p [Toleration] {
     pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
 }
 
@@ -98,7 +141,7 @@ pub(crate) fn pinned(spec: &PodSpec) -> Option<&str> {
 }
 
 /// All requirements of a term; a term without any matches nothing.
-fn term_holds(term: &NodeSelectorTerm, name: &str, labels: &selector::Labels) -> bool {
+pub(super) fn term_holds(term: &NodeSelectorTerm, name: &str, labels: &selector::Labels) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     let name = name.to_owned();

@@ -165,7 +165,8 @@ fn a_pod_that_does_not_fit_its_node_waits_for_it() {
     let waiting = model.active("every").find(|(_, pod)| pod["spec"]["nodeName"].is_null()).unwrap().1;
     assert_eq!(
         condition(waiting, "PodScheduled")["message"],
-        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]."
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't satisfy plugin(s) [NodeAffinity]. \
+         preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
     );
     let said = status(&model);
     assert_eq!((&said["currentNumberScheduled"], &said["numberUnavailable"]), (&json!(2), &json!(1)));

@@ -1,6 +1,7 @@
 //! The planners as a whole: a model of the cluster carries out their plans.
 #![allow(clippy::unwrap_used)]
 
+mod affinity;
 mod circles;
 mod claims;
 mod cron_jobs;
@@ -21,13 +22,17 @@ mod jobs;
 mod model;
 mod names;
 mod nodes;
+mod placement;
+mod preemption;
 mod properties;
 mod quarantine;
 mod refusals;
 mod revisions;
 mod scheduling;
+mod scores;
 mod set_properties;
 mod sets;
 mod slices;
+mod spread;
 mod stateful_sets;
 mod stateful_updates;

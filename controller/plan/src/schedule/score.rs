@@ -1,0 +1,50 @@
+//! How good is a node for a pod? The node that is least loaded in its most loaded dimension afterwards is the best, if nothing
+//! else is wished for. All is said in millionths of load, and less is better.
+
+use k8s_openapi::api::core::v1::PodSpec;
+
+use super::{candidate::Candidate, filter, leaning::WEIGHT, spread};
+use crate::{indexes::PodRequest, selector::Labels, view::PodView};
+
+/// What one pod of the same owner on a node counts; and where the pod says itself how it is to be spread.
+const SIBLING: i64 = 100_000;
+const SIBLING_ASIDE: i64 = 25_000;
+/// What a taint with effect PreferNoSchedule counts: more than any load.
+const AVOIDED: i64 = 2_000_000;
+
+/// What a node costs by itself, images and other pods than siblings left aside.
+pub(super) fn base(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> i64 {
+    load(candidate, request)
+        .saturating_add(siblings(candidate, pod, request))
+        .saturating_add(avoided(candidate, pod))
+        .saturating_sub(wished(candidate, pod))
+}
+
+fn load(candidate: &Candidate<'_>, request: &PodRequest) -> i64 {
+    candidate.info.assumed.load(&request.assumed, &candidate.info.allocatable)
+}
+
+pub(super) fn siblings(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> i64 {
+    let each = if pod.spec.as_ref().is_some_and(spread::asks) { SIBLING_ASIDE } else { SIBLING };
+    candidate.info.siblings(request.owner.as_ref()).saturating_mul(each)
+}
+
+pub(super) fn avoided(candidate: &Candidate<'_>, pod: &PodView<'_>) -> i64 {
+    filter::avoided(&candidate.node, pod).saturating_mul(AVOIDED)
+}
+
+/// What the pod's preferences for nodes count here.
+pub(super) fn wished(candidate: &Candidate<'_>, pod: &PodView<'_>) -> i64 {
+    let preferred = |spec: &PodSpec| {
+        let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+        let terms = affinity.preferred_during_scheduling_ignored_during_execution.as_ref()?;
+        let none = Labels::new();
+        let labels = candidate.node.metadata.labels.as_ref().unwrap_or(&none);
+        let held = terms
+            .iter()
+            .filter(|term| filter::term_holds(&term.preference, candidate.node.name(), labels))
+            .map(|term| i64::from(term.weight));
+        Some(held.fold(0, i64::saturating_add).saturating_mul(WEIGHT))
+    };
+    pod.spec.as_ref().and_then(preferred).unwrap_or(0)
+}
