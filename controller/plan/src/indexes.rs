@@ -50,6 +50,8 @@ pub(crate) enum By {
     RevisionController,
     /// Controller revisions that nothing controls, by namespace.
     RevisionNamespace,
+    /// Autoscalers, by what they scale.
+    ScaleTarget,
     /// Deployments, by uid.
     Deployment,
     /// Services, by namespace and one label that they select.

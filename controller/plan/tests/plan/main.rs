@@ -1,6 +1,8 @@
 //! The planners as a whole: a model of the cluster carries out their plans.
 #![allow(clippy::unwrap_used)]
 
+mod autoscaler_properties;
+mod autoscalers;
 mod circles;
 mod claims;
 mod cron_jobs;
