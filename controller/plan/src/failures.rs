@@ -16,8 +16,8 @@ use crate::{
 use warren_vocabulary::{
     guard::Failure,
     resources::{
-        CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, JOBS, NAMESPACES, NODES,
-        PERSISTENTVOLUMECLAIMS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
+        CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, HORIZONTALPODAUTOSCALERS, JOBS, NAMESPACES,
+        NODES, PERSISTENTVOLUMECLAIMS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
     },
 };
 
@@ -26,9 +26,10 @@ const CONDITION: &str = "warren.dev/PlanningFailed";
 const REASON: &str = "PlanningFailed";
 const COMPONENT: &str = "warren-controller";
 /// Kinds with conditions.
-const CONDITIONED: [&str; 10] = [
+const CONDITIONED: [&str; 11] = [
     DAEMONSETS,
     DEPLOYMENTS,
+    HORIZONTALPODAUTOSCALERS,
     JOBS,
     NAMESPACES,
     NODES,
@@ -70,7 +71,8 @@ fn refusals(view: &View<'_>) -> Vec<Failure> {
         let by_sets = [REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS, DAEMONSETS, JOBS].contains(&made.0)
             && [PODS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS].contains(&made.1);
         let by_makers = [(DEPLOYMENTS, REPLICASETS), (CRONJOBS, JOBS)].contains(&(made.0, made.1));
-        !(made.2.is_empty() && (by_sets || by_makers))
+        let by_autoscalers = made.0 == HORIZONTALPODAUTOSCALERS && refused.what != **about;
+        !(made.2.is_empty() && (by_sets || by_makers) || by_autoscalers)
     });
     let failure = |(about, refused): (&Key, &RefusedWrite)| Failure {
         stage: refused.planner,

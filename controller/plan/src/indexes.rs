@@ -56,6 +56,8 @@ pub(crate) enum By {
     RevisionController,
     /// Controller revisions that nothing controls, by namespace.
     RevisionNamespace,
+    /// Autoscalers, by what they scale.
+    ScaleTarget,
     /// Deployments, by uid.
     Deployment,
     /// Disruption budgets, by namespace and one label that they select; without a label, if they select by other means.

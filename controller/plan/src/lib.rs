@@ -7,6 +7,7 @@
 //!    stateful_set  daemon_set
 //!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  disruption  idle
 //!    cron_job ───► job ──────────┘
+//!    autoscale ─► (the size of any of these)
 //! ```
 //!
 //! Each planner answers one question over the same immutable snapshot and knows nothing of the others: they
@@ -19,6 +20,7 @@
 
 pub mod node_lifecycle;
 
+mod autoscale;
 mod cron_job;
 mod daemon_set;
 mod deployment;
@@ -47,6 +49,7 @@ mod stages;
 mod stateful_set;
 mod termination;
 mod touch;
+mod usage;
 mod view;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
@@ -58,8 +61,10 @@ use warren_vocabulary::{
     guard::{Failure, Unwatched},
 };
 
+pub use autoscale::ScalingRecord;
 pub use node_lifecycle::health;
 pub use planner::Planner;
+pub use usage::{NodeUsage, Traffic, Usage};
 pub use warren_vocabulary::Health;
 
 /// What the controller heard from a node.
@@ -94,6 +99,10 @@ pub struct World {
     pub failures: Vec<Failure>,
     /// Writes of earlier plans that were refused, by the object that they were planned for.
     pub refusals: BTreeMap<Key, Vec<RefusedWrite>>,
+    /// What pods use and what services are asked, as members told last.
+    pub usage: Usage,
+    /// What the autoscalers remember: [`Plan::scaling_records`] of earlier plans, each of them the latest.
+    pub scaling_records: BTreeMap<Key, Arc<ScalingRecord>>,
 }
 
 /// A write of an earlier plan that was refused.
@@ -156,6 +165,8 @@ pub struct Plan {
     pub failures: Vec<Failure>,
     /// When to plan again if nothing changes before.
     pub wake_at: Option<Timestamp>,
+    /// What the autoscalers that looked remember, to be given back with the next world.
+    pub scaling_records: BTreeMap<Key, Arc<ScalingRecord>>,
 }
 
 /// The plan for a whole world, made from nothing: what a [`Planner`] that has seen every world before comes to, too.

@@ -1,12 +1,15 @@
 //! Collects what the planners want, and keeps them from writing the same object twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use warren_state::{Key, Object, Precondition, Transaction, Write};
 
 use crate::{
-    Problem, RefusedWrite, Step,
+    Problem, RefusedWrite, ScalingRecord, Step,
     memory::{Memory, Unit},
     view::View,
 };
@@ -36,6 +39,8 @@ pub(crate) struct Outcome<'p> {
     units: BTreeMap<Unit, Memory>,
     /// What failed outside of all units.
     failures: Vec<Failure>,
+    /// What autoscalers remember.
+    scaling_records: BTreeMap<Key, Arc<ScalingRecord>>,
 }
 
 type Refusals = BTreeMap<Key, Vec<RefusedWrite>>;
@@ -55,6 +60,7 @@ impl<'p> Outcome<'p> {
             said: Memory::default(),
             units: BTreeMap::new(),
             failures: Vec::new(),
+            scaling_records: BTreeMap::new(),
         }
     }
 
@@ -188,10 +194,15 @@ impl<'p> Outcome<'p> {
         }
     }
 
+    /// Keeps what an autoscaler remembers.
+    pub(crate) fn keep_scaling_record(&mut self, autoscaler: &Key, record: Arc<ScalingRecord>) {
+        self.scaling_records.insert(autoscaler.clone(), record);
+    }
+
     /// What there is to do, and what is to be remembered.
     pub(crate) fn finish(self) -> Finished {
-        let Self { steps, units, said, failures, .. } = self;
-        Finished { steps, units, outside: said, failures }
+        let Self { steps, units, said, failures, scaling_records, .. } = self;
+        Finished { steps, units, outside: said, failures, scaling_records }
     }
 }
 
@@ -202,6 +213,7 @@ pub(crate) struct Finished {
     /// What was said outside of all units: true for this pass alone.
     pub(crate) outside: Memory,
     pub(crate) failures: Vec<Failure>,
+    pub(crate) scaling_records: BTreeMap<Key, Arc<ScalingRecord>>,
 }
 
 /// Whether a transaction writes again what was refused. Events that go with other writes hold nothing up: where they are

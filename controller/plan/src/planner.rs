@@ -193,7 +193,7 @@ impl Planner {
 
     /// Remembers what was said of each key that was planned.
     fn remember(&mut self, due: &Due, done: &[bool], finished: Finished) -> Plan {
-        let Finished { steps, mut units, outside, failures } = finished;
+        let Finished { steps, mut units, outside, failures, scaling_records } = finished;
         for stage in 0..STAGES.len() {
             for key in due.of(stage) {
                 let unit = Unit { stage, key: key.clone() };
@@ -216,6 +216,7 @@ impl Planner {
             problems: outside.problems,
             failures: [failures, outside.failures].concat(),
             wake_at: outside.wake_at,
+            scaling_records,
         }
     }
 
@@ -232,7 +233,7 @@ impl Planner {
         let silences = world.nodes.values().filter_map(next_silence).min();
         let silence = silences.and_then(|rest| now.checked_add(rest).ok());
         let wake_at = [plan.wake_at, self.memories.wake_at(), silence].into_iter().flatten().min();
-        Plan { steps: plan.steps, problems, failures, wake_at }
+        Plan { problems, failures, wake_at, ..plan }
     }
 
     fn see(&mut self, world: &World, now: Timestamp, silence: SilentNodes) {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use warren_state::Key;
 
 use crate::{
-    cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle, ingress, job, namespaces,
-    node_lifecycle, outcome::Outcome, replicaset, root_certificates, schedule, stateful_set, termination,
-    view::View,
+    autoscale, cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle, ingress, job,
+    namespaces, node_lifecycle, outcome::Outcome, replicaset, root_certificates, schedule, stateful_set,
+    termination, view::View,
 };
 
 /// One question, asked of one key at a time.
@@ -15,6 +15,7 @@ use crate::{
 pub(crate) enum Stage {
     Namespaces,
     RootCertificates,
+    Autoscaling,
     Deployments,
     ReplicaSets,
     StatefulSets,
@@ -41,9 +42,10 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 22] = [
+pub(crate) const STAGES: [(&str, Planner); 23] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
+    (autoscale::STAGE, autoscale::plan),
     ("deployments", deployment::plan),
     ("replica sets", replicaset::plan),
     ("stateful sets", stateful_set::plan),

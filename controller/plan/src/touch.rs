@@ -26,9 +26,9 @@ use crate::{
     view::{self, PodView, Typed},
 };
 use warren_vocabulary::resources::{
-    CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, INGRESSCLASSES, INGRESSES, JOBS,
-    MEMBERS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, REPLICATIONCONTROLLERS,
-    SERVICEADDRESSES, SERVICES, STATEFULSETS,
+    CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, HORIZONTALPODAUTOSCALERS,
+    INGRESSCLASSES, INGRESSES, JOBS, MEMBERS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS,
+    REPLICATIONCONTROLLERS, SERVICEADDRESSES, SERVICES, STATEFULSETS,
 };
 
 /// The keys that each planner has to look at.
@@ -129,6 +129,8 @@ impl Rules<'_> {
             DEPLOYMENTS => due.add(Stage::Deployments, key),
             JOBS => self.job(key, previous, current, due),
             CRONJOBS => due.add(Stage::CronJobs, key),
+            // It looks when its time comes, at whatever there is then.
+            HORIZONTALPODAUTOSCALERS => due.add(Stage::Autoscaling, key),
             STATEFULSETS | DAEMONSETS | REPLICATIONCONTROLLERS => self.counting(key, due),
             CONTROLLERREVISIONS => self.revision(key, previous, current, due),
             SERVICES => self.service(key, previous, current, due),

@@ -109,7 +109,8 @@ impl PodView<'_> {
         static NONE: Labels = Labels::new();
         self.metadata.labels.as_ref().unwrap_or(&NONE)
     }
-    fn condition(&self, kind: &str) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
+    /// One of its conditions.
+    pub(crate) fn condition(&self, kind: &str) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
         self.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
     }
     /// Whether it says it is ready.

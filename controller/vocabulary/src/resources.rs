@@ -26,6 +26,8 @@ pub const REPLICASETS: &str = "replicasets.apps";
 pub const JOBS: &str = "jobs.batch";
 /// Jobs that are made again and again.
 pub const CRONJOBS: &str = "cronjobs.batch";
+/// What changes the size of sets of pods.
+pub const HORIZONTALPODAUTOSCALERS: &str = "horizontalpodautoscalers.autoscaling";
 /// Replication controllers.
 pub const REPLICATIONCONTROLLERS: &str = "replicationcontrollers";
 /// Stateful sets.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
         batch::v1::{CronJob, Job},
         core::v1::{Namespace, Node, ReplicationController, Service},
         discovery::v1::EndpointSlice,
@@ -18,7 +19,7 @@ use warren_state::{Key, Object};
 
 use super::{Amounts, By, Malformed, PodRequest};
 use crate::{
-    Problem, endpoints, failures, garbage,
+    Problem, autoscale, endpoints, failures, garbage,
     object::{self, is_deleting},
     schedule::{images, terms::Term},
     selector::Labels,
@@ -28,9 +29,9 @@ use crate::{
 use warren_vocabulary::{
     member::Member,
     resources::{
-        CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, JOBS, MEMBERS,
-        NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, SERVICES,
-        STATEFULSETS,
+        CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS,
+        HORIZONTALPODAUTOSCALERS, JOBS, MEMBERS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS,
+        REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
     },
 };
 
@@ -99,6 +100,11 @@ pub(super) fn of(object: &Arc<Object>) -> Facts {
         }
         JOBS => facts.typed(object).into_iter().for_each(|job| of_job(&job, &mut facts)),
         CRONJOBS => drop(facts.typed::<CronJob>(object)),
+        HORIZONTALPODAUTOSCALERS => {
+            let scaler: Option<Typed<'_, HorizontalPodAutoscaler>> = facts.typed(object);
+            let group = scaler.and_then(|of| Some(autoscale::group(of.namespace(), of.spec.as_ref()?)));
+            group.into_iter().for_each(|group| facts.group(By::ScaleTarget, &group));
+        }
         REPLICATIONCONTROLLERS => {
             let set: Option<Typed<'_, ReplicationController>> = facts.typed(object);
             let wanted = set.as_ref().and_then(|set| set.spec.as_ref()?.selector.as_ref());

@@ -10,6 +10,7 @@ use crate::{
     selector::{self, Labels},
     view::{PodView, Typed, View},
 };
+use warren_vocabulary::resources::PODDISRUPTIONBUDGETS;
 
 struct Budget<'a> {
     budget: Typed<'a, PodDisruptionBudget>,

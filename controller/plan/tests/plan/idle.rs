@@ -7,10 +7,10 @@ use warren_vocabulary::resources::*;
 
 use crate::model::Model;
 
-const AUTOSCALERS: &str = "horizontalpodautoscalers.autoscaling";
+const RANGES: &str = "limitranges";
 
-fn autoscaler(name: &str) -> Value {
-    json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}, "spec": {}})
+fn range(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": name}, "spec": {"limits": []}})
 }
 
 fn events(model: &Model) -> Vec<Value> {
@@ -21,21 +21,21 @@ fn events(model: &Model) -> Vec<Value> {
 #[test]
 fn an_object_that_is_not_run_has_one_event() {
     let mut model = Model::new(1);
-    let key = model.put(AUTOSCALERS, "default", autoscaler("db"));
+    let key = model.put(RANGES, "default", range("db"));
     model.settle();
     let told = events(&model);
     assert_eq!(told.len(), 1);
     assert_eq!((&told[0]["type"], &told[0]["count"]), (&json!("Warning"), &json!(1)));
     assert_eq!(
         told[0]["message"],
-        "warren does not run HorizontalPodAutoscalers yet: nothing is scaled by it"
+        "warren does not apply LimitRanges yet: no default or bound of them reaches a pod"
     );
     assert_eq!(told[0]["involvedObject"]["uid"], model.get(&key)["metadata"]["uid"]);
     assert_eq!(told[0]["metadata"]["namespace"], "default");
     for _ in 0..20 {
         assert!(!model.pass(), "it is said once, not in every pass");
     }
-    model.change(&key, |value| value["spec"]["maxReplicas"] = 2.into());
+    model.change(&key, |value| value["spec"]["limits"] = json!([{"type": "Pod"}]));
     model.settle();
     assert_eq!(events(&model), told, "a change is no news");
 }
@@ -43,7 +43,7 @@ fn an_object_that_is_not_run_has_one_event() {
 #[test]
 fn it_is_told_again_when_the_event_has_expired() {
     let mut model = Model::new(1);
-    let key = model.put(AUTOSCALERS, "default", autoscaler("db"));
+    let key = model.put(RANGES, "default", range("db"));
     model.settle();
     model.now += SignedDuration::from_secs(3_700);
     model.settle();
@@ -84,14 +84,14 @@ fn many_objects_take_several_passes_and_a_namespace_that_goes_none() {
     let mut model = Model::new(1);
     model.namespace("leaving");
     for index in 0..700 {
-        model.put(AUTOSCALERS, "default", autoscaler(&format!("db-{index}")));
+        model.put(RANGES, "default", range(&format!("db-{index}")));
     }
     let told =
         |model: &Model| model.plan().steps.iter().filter(|step| step.why.contains("is not run")).count();
     assert_eq!(told(&model), 500);
     model.settle();
     assert_eq!(events(&model).len(), 700);
-    model.put(AUTOSCALERS, "leaving", autoscaler("db"));
+    model.put(RANGES, "leaving", range("db"));
     let key = warren_state::Key::new(NAMESPACES, "", "leaving");
     model.change(&key, |value| value["status"]["phase"] = "Terminating".into());
     assert_eq!(told(&model), 0);

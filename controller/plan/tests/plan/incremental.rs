@@ -75,6 +75,17 @@ enum Event {
         which: usize,
         change: u8,
     },
+    /// An autoscaler comes, changes or looks after something else; its target may be missing.
+    Autoscaler {
+        number: u8,
+        target: usize,
+        shape: u8,
+    },
+    /// Pods use so much, as far as that is told.
+    Usage {
+        millis: u64,
+        every: usize,
+    },
     /// A claim is bound.
     Bind {
         which: usize,
@@ -110,7 +121,7 @@ enum Event {
 }
 
 /// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
-const WRITES: [(&str, &str, Option<&str>); 26] = [
+const WRITES: [(&str, &str, Option<&str>); 27] = [
     ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
     ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
     ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
@@ -137,9 +148,10 @@ const WRITES: [(&str, &str, Option<&str>); 26] = [
     ("failures", SERVICES, None),
     ("disruption budgets", PODDISRUPTIONBUDGETS, None),
     ("disruption budgets", PODS, None),
+    ("autoscaling", HORIZONTALPODAUTOSCALERS, None),
 ];
 
-const RESOURCES: [&str; 17] = [
+const RESOURCES: [&str; 18] = [
     PODS,
     REPLICASETS,
     SERVICES,
@@ -157,6 +169,7 @@ const RESOURCES: [&str; 17] = [
     CONTROLLERREVISIONS,
     PERSISTENTVOLUMECLAIMS,
     PODDISRUPTIONBUDGETS,
+    HORIZONTALPODAUTOSCALERS,
 ];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -172,6 +185,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (1..4usize, 0..8u8).prop_map(|(node, change)| Event::Node { node, change }),
         5 => (0..3usize, 0..10u8).prop_map(|(resource, change)| Event::Set { resource, change }),
         4 => (0..8usize, 0..9u8).prop_map(|(which, change)| Event::Budget { which, change }),
+        4 => (0..2u8, 0..4usize, 0..5u8)
+            .prop_map(|(number, target, shape)| Event::Autoscaler { number, target, shape }),
+        4 => (0..400u64, 1..4usize).prop_map(|(millis, every)| Event::Usage { millis, every }),
         1 => (0..4usize).prop_map(|which| Event::Bind { which }),
         1 => (0..4usize, 0..12usize, any::<bool>())
             .prop_map(|(resource, which, app)| Event::Relabel { resource, which, app }),
@@ -398,6 +414,35 @@ fn cron_job(model: &mut Model, policy: usize, suspend: bool) {
     drop(model.cron_job("cron", spec));
 }
 
+fn autoscaler(model: &mut Model, number: u8, target: usize, shape: u8) {
+    let (kind, api_version) = [
+        ("Deployment", "apps/v1"),
+        ("StatefulSet", "apps/v1"),
+        ("ReplicationController", "v1"),
+        ("DaemonSet", "apps/v1"),
+    ][target];
+    let mut spec = json!({"minReplicas": 1, "maxReplicas": 6,
+        "scaleTargetRef": {"apiVersion": api_version, "kind": kind, "name": "web"}});
+    match shape {
+        0 => spec["maxReplicas"] = 2.into(),
+        1 => spec["minReplicas"] = 3.into(),
+        2 => {
+            spec["behavior"] = json!({"scaleDown": {"stabilizationWindowSeconds": 0},
+                "scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": 30}]}})
+        }
+        3 => {
+            let service = json!({"apiVersion": "v1", "kind": "Service", "name": "web"});
+            spec["metrics"] = json!([{"type": "Object", "object": {"describedObject": service,
+                "metric": {"name": "requests-per-second"}, "target": {"type": "Value", "value": "10"}}}]);
+            model.usage.gateways =
+                [("gateway".to_owned(), Arc::new([(Key::new(SERVICES, "default", "web"), 30_000)].into()))]
+                    .into();
+        }
+        _ => {}
+    }
+    drop(crate::autoscalers::put(model, &format!("scaler-{number}"), spec));
+}
+
 fn occur(model: &mut Model, event: &Event) {
     let shop = Key::new(NAMESPACES, "", "shop");
     match event {
@@ -445,14 +490,23 @@ fn occur(model: &mut Model, event: &Event) {
             }
         }
         Event::Idle => {
-            let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-                "metadata": {"name": "db"}, "spec": {}});
-            drop(model.put("horizontalpodautoscalers.autoscaling", "default", scaler));
+            let range = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "sizes"},
+                "spec": {"limits": []}});
+            drop(model.put("limitranges", "default", range));
         }
         Event::Set { resource, change } => {
             change_set(model, [STATEFULSETS, DAEMONSETS, REPLICATIONCONTROLLERS][*resource], *change);
         }
         Event::Budget { which, change } => change_budget(model, *which, *change),
+        Event::Autoscaler { number, target, shape } => autoscaler(model, *number, *target, *shape),
+        Event::Usage { millis, every } => {
+            crate::autoscalers::start(model);
+            let mut count = 0_usize;
+            crate::autoscalers::measure(model, |_, _| {
+                count += 1;
+                count.is_multiple_of(*every).then_some(*millis)
+            });
+        }
         Event::Bind { which } => {
             if let Some(key) = nth(model, PERSISTENTVOLUMECLAIMS, *which) {
                 model.change(&key, |value| {

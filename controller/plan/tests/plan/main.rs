@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod affinity;
+mod autoscaler_properties;
+mod autoscalers;
 mod circles;
 mod claims;
 mod cron_jobs;

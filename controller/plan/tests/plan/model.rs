@@ -10,7 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use warren_plan::{Liveness, Plan, Planner, RefusedWrite, Step, World};
+use warren_plan::{Liveness, Plan, Planner, RefusedWrite, ScalingRecord, Step, Usage, World};
 use warren_state::{Key, Object, Precondition, Snapshot, Transaction, Write};
 use warren_vocabulary::{
     ClusterConfig, STOP_ANNOTATION,
@@ -41,6 +41,10 @@ pub(crate) struct Model {
     pub(crate) refusals: BTreeMap<Key, Vec<RefusedWrite>>,
     /// How many steps were refused.
     pub(crate) refused: usize,
+    /// What members told.
+    pub(crate) usage: Usage,
+    /// What the autoscalers remember.
+    scaling_records: RefCell<BTreeMap<Key, Arc<ScalingRecord>>>,
 }
 
 impl Model {
@@ -60,6 +64,8 @@ impl Model {
             may_refuse: false,
             refusals: BTreeMap::new(),
             refused: 0,
+            usage: Usage::default(),
+            scaling_records: RefCell::default(),
         };
         model.namespace("default");
         for index in 1..=nodes {
@@ -276,6 +282,8 @@ impl Model {
             quarantined: Vec::new(),
             failures: Vec::new(),
             refusals: self.refusals.clone(),
+            usage: self.usage.clone(),
+            scaling_records: self.scaling_records.borrow().clone(),
         }
     }
 
@@ -287,12 +295,16 @@ impl Model {
         let whys = |plan: &Plan| plan.steps.iter().map(|step| step.why.clone()).collect::<Vec<_>>();
         assert_eq!(whys(&plan), whys(&afresh), "what was touched, and everything");
         assert_eq!(plan, afresh);
+        let mut records = self.scaling_records.borrow_mut();
+        records.extend(plan.scaling_records.clone());
+        records.retain(|key, _| self.objects.contains_key(key));
+        drop(records);
         plan
     }
 
     /// The controller starts anew, and has seen nothing.
     pub(crate) fn restart(&self) {
-        drop(self.planner.take());
+        drop((self.planner.take(), self.scaling_records.take()));
     }
 
     /// A client deletes a pod: it has its grace, or goes at once where nothing holds it.

@@ -22,7 +22,6 @@ pub(crate) const ENTRY: Entry = Entry {
     categories: ALL,
     subresources: &[STATUS],
     counters: &["currentReplicas", "desiredReplicas"],
-    idle: "warren does not run HorizontalPodAutoscalers yet: nothing is scaled by it",
     defaults,
     validate,
     columns: COLUMNS,
@@ -171,6 +170,10 @@ fn target(target: &Value, source: &str, path: &Path, errors: &mut Errors) {
 fn rules(rules: &Value, path: &Path, errors: &mut Errors) {
     one_of_if_set(rules, "selectPolicy", path, &["Disabled", "Max", "Min"], errors);
     in_range(rules, "stabilizationWindowSeconds", path, (0, 3600), errors);
+    let tolerance = text(rules, "tolerance");
+    if has(rules, "tolerance") && !quantities::parse(tolerance).is_ok_and(|milli| milli >= 0) {
+        errors.invalid(&path.child("tolerance"), tolerance, "must be greater than or equal to 0");
+    }
     let path = path.child("policies");
     if items(rules, "policies").is_empty() {
         errors.required(&path, "must specify at least one Policy");
