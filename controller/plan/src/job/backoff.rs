@@ -14,12 +14,11 @@ pub(super) const LONGEST: i64 = 360;
 
 /// How many seconds to wait after so many failures in a row.
 fn pause(failures: i64) -> i64 {
-    match u32::try_from(failures.saturating_sub(1)) {
-        Err(_) => 0,
-        Ok(doublings) => {
-            FIRST.saturating_mul(1_i64.checked_shl(doublings.min(30)).unwrap_or(i64::MAX)).min(LONGEST)
-        }
+    if failures <= 0 {
+        return 0;
     }
+    let doublings = failures.saturating_sub(1).min(30);
+    FIRST.saturating_mul(1_i64.wrapping_shl(u32::try_from(doublings).unwrap_or(30))).min(LONGEST)
 }
 
 /// When a pod ended: its last container, or else when it was said, or asked for.

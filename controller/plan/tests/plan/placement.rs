@@ -292,13 +292,13 @@ fn is_even(
         .list(NODES)
         .filter(|(_, node)| selected(node) && node["metadata"]["labels"][topology].is_string())
         .collect();
-    let domains: BTreeSet<String> =
-        nodes.iter().map(|(_, node)| node["metadata"]["labels"][topology].to_string()).collect();
+    let domains: BTreeSet<&str> =
+        nodes.iter().filter_map(|(_, node)| node["metadata"]["labels"][topology].as_str()).collect();
     let count = |domain: &str| {
         let is_in = |value: &Value| {
             nodes.iter().any(|(name, node)| {
                 value["spec"]["nodeName"] == *name.name
-                    && node["metadata"]["labels"][topology].to_string() == domain
+                    && node["metadata"]["labels"][topology] == *domain
             })
         };
         let counts = |(other, value): &&(&Key, &Value)| {
