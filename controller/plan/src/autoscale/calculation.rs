@@ -40,7 +40,10 @@ pub(super) struct Ratio {
 
 impl Ratio {
     pub(super) fn new(now: i128, wanted: i128) -> Self {
-        Self { now: now.max(0), wanted: wanted.max(1) }
+        let (now, wanted) = (now.max(0), wanted.max(1));
+        // What a thousand times as much would overflow is told as exactly without its last bits.
+        let bits = if now.max(wanted) > i128::MAX >> 16 { 16 } else { 0 };
+        Self { now: now >> bits, wanted: (wanted >> bits).max(1) }
     }
 
     /// Too much or too little.
