@@ -352,3 +352,21 @@ fn pods_of_a_job_that_is_deleted_without_them_run_on() {
         assert!(finalizers(model.get(&pod)).is_empty() && !is_deleting(model.get(&pod)));
     }
 }
+
+#[test]
+fn more_pods_than_one_commit_holds_are_stopped_in_several() {
+    let mut model = cluster();
+    let job = model.job("many", json!({"parallelism": 700, "completions": 700, "activeDeadlineSeconds": 60}));
+    passes(&mut model, 3);
+    let all = running(&model, "many").len();
+    assert!(all > 500, "{all}");
+    model.now = model.wake_at();
+    for left in [all - 500, 0] {
+        model.pass();
+        assert_eq!(running(&model, "many").len(), left);
+        assert_eq!(counts(&model, &job).1, (all - left) as i64);
+    }
+    model.settle();
+    assert_ended(model.get(&job), "Failed", "DeadlineExceeded");
+    assert_eq!(counts(&model, &job), (0, all as i64, 0));
+}
