@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use warren_nodes::{Nodes, Observed};
 use warren_objects::Registries;
-use warren_plan::{Plan, Problem, Step, World};
+use warren_plan::{Plan, Problem, Step, Usage, World};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
 use warren_store::{Change, CommitError, Key, Snapshot, Store, Transaction, Watch};
 use warren_vocabulary::{
@@ -90,6 +90,7 @@ impl Knowledge {
         snapshot: Arc<Snapshot>,
         quarantined: &BTreeSet<Key>,
         observed: Observed,
+        usage: impl FnOnce() -> Usage,
         failures: Vec<Failure>,
     ) {
         (self.world.snapshot, self.world.quarantined) = if quarantined.is_empty() {
@@ -100,10 +101,21 @@ impl Knowledge {
         };
         (self.world.nodes, self.world.acknowledged) = (observed.nodes, observed.acknowledged);
         self.world.failures = failures;
+        // Nobody else asks for it.
+        let autoscalers = self.world.snapshot.list(resources::HORIZONTALPODAUTOSCALERS).next().is_some();
+        self.world.usage = if autoscalers { usage() } else { Usage::default() };
         if self.revisited.elapsed() >= RESYNC {
             self.revisited = Instant::now();
             self.planner.revisit((self.world.snapshot.len() / ROUND).max(FEW));
         }
+    }
+
+    /// Keeps what the planner's autoscalers remember, as long as they are there.
+    fn remember(&mut self, plan: &Plan) {
+        let Self { world: World { snapshot, scaling_records, .. }, .. } = self;
+        let records = plan.scaling_records.iter();
+        scaling_records.extend(records.map(|(key, record)| (key.clone(), Arc::clone(record))));
+        scaling_records.retain(|key, _| snapshot.get(key).is_some());
     }
 
     /// Says what the last plan cost, and what it should have known before.
@@ -265,12 +277,14 @@ impl Planner {
             None => Knowledge::start(&*self.store, self.config.clone(), self.gate.registries())?,
         };
         knowledge.catch_up(&*self.store, snapshot.revision).await?;
-        knowledge.look(Arc::clone(&snapshot), &self.quarantined, observed, self.nodes.failures());
+        let (nodes, failures) = (&self.nodes, self.nodes.failures());
+        knowledge.look(Arc::clone(&snapshot), &self.quarantined, observed, || nodes.measurements(), failures);
         knowledge.world.refusals = self.refusals.lock().observe(now);
         let progress = Arc::clone(&self.progress);
         let thread = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let plan = knowledge.planner.plan(&knowledge.world, now, &*progress);
+            knowledge.remember(&plan);
             Thought { plan, snapshot, took: started.elapsed(), knowledge }
         });
         let ended = |error: &tokio::task::JoinError| {

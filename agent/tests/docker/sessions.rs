@@ -11,7 +11,7 @@ use warren_agent::streams;
 use warren_proto::control::{
     ContainerStreams, ExecRequest, FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, LogsRequest,
     NetworkReport, NodeReport, PodsReport, PortForwardRequest, RenewRequest, RenewResponse, ReportResponse,
-    SessionFrame, SessionOpen, SessionsRequest, UsageReport,
+    SessionFrame, SessionOpen, SessionsRequest, TrafficReport, UsageReport,
     control_server::{Control, ControlServer},
     session_open::Kind,
 };
@@ -84,6 +84,9 @@ impl Control for FakeController {
         Err(Status::unimplemented("not here"))
     }
     async fn report_usage(&self, _: Request<UsageReport>) -> Result<Response<ReportResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+    async fn report_traffic(&self, _: Request<TrafficReport>) -> Result<Response<ReportResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
     async fn report_network(&self, _: Request<NetworkReport>) -> Result<Response<ReportResponse>, Status> {

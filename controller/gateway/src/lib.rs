@@ -18,6 +18,7 @@ mod budget;
 mod certificate;
 mod connection;
 mod current;
+mod demand;
 mod endpoint;
 mod external;
 mod forwarding;
@@ -132,6 +133,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     };
     let serving = serve_with(listeners, &config.descriptors, &routes, &stop)?;
     let addresses = serving.addresses.clone();
+    tasks.spawn("demand", demand::run(Arc::clone(&routes), controller.clone(), stop.clone()));
     heartbeat::start(controller, Consumer::Gateway, stop.clone());
     tasks.spawn("listeners", serving.wait());
     tasks.spawn("routes", follow(feed, in_force, stop));

@@ -125,6 +125,7 @@ async fn answer(
     let (body, passing) = RequestBody::of(body, worker.patience.body);
     let mut request = Request::from_parts(head, body);
     let mut exchange = Exchange::new(worker, &request, passing, upgrade, &target);
+    let mut is_counted = false;
     loop {
         let route = match exchange.route().await {
             Ok(route) => route,
@@ -133,6 +134,9 @@ async fn answer(
         if let Some(answer) = exchange.admit(&route, &mut request, origin).await {
             route.counters.count(answer.status());
             return answer;
+        }
+        if !std::mem::replace(&mut is_counted, true) {
+            route.demand.count();
         }
         match exchange.run(request).await {
             Ok(answered) => return answered.pass(worker, tunnel, taking),

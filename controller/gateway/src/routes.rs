@@ -20,7 +20,13 @@ use regex::Regex;
 use warren_proto::control::{BasicAuthentication, HttpPolicy, HttpRoute, PathType};
 
 use crate::{
-    addresses::Refused, endpoint::Endpoint, metrics::RequestCounters, path, policy::Policy, rewrite,
+    addresses::Refused,
+    demand::{self, Demand, Demands},
+    endpoint::Endpoint,
+    metrics::RequestCounters,
+    path,
+    policy::Policy,
+    rewrite,
 };
 
 /// What a table is compiled from.
@@ -53,6 +59,8 @@ pub struct Route {
     /// Where the rule's path is a regular expression.
     pub(crate) pattern: Option<Regex>,
     pub(crate) counters: RequestCounters,
+    /// What is admitted for its service, by this rule or another.
+    pub(crate) demand: Arc<Demand>,
 }
 
 impl Route {
@@ -74,6 +82,7 @@ pub struct RouteTable {
     endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
     /// Those that ask for something, by the key of their rule.
     policies: HashMap<Box<str>, Arc<Policy>>,
+    demands: Demands,
     problems: Vec<String>,
 }
 
@@ -216,6 +225,11 @@ impl RouteTable {
         self.endpoints.values()
     }
 
+    /// Every service that a rule leads to.
+    pub(crate) fn demands(&self) -> &Demands {
+        &self.demands
+    }
+
     /// Whether any rule leads to this address.
     pub(crate) fn holds(&self, address: SocketAddr) -> bool {
         self.endpoints.contains_key(&address)
@@ -250,7 +264,16 @@ impl Compilation<'_> {
         let policy = self.policy(key, rule.policy.as_ref());
         let (ingress, backend) = (rule.ingress.as_str().into(), rule.backend.as_str().into());
         let counters = RequestCounters::new(&rule.ingress);
-        Some(Arc::new(Route { ingress, backend, endpoints, policy, pattern, counters }))
+        let demand = self.demand(&rule.backend);
+        Some(Arc::new(Route { ingress, backend, endpoints, policy, pattern, counters, demand }))
+    }
+
+    /// The count of a backend's service, which goes on from table to table.
+    fn demand(&mut self, backend: &str) -> Arc<Demand> {
+        let Some(service) = demand::service(backend) else { return Arc::default() };
+        let kept = || self.previous.and_then(|table| table.demands.get(service)).cloned();
+        let known = self.table.demands.entry(service.into());
+        Arc::clone(known.or_insert_with(|| kept().unwrap_or_default()))
     }
 
     fn problem(&mut self, problem: String) {

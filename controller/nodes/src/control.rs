@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 use warren_proto::control::{
     FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, NetworkReport, NodeReport, PodsReport,
-    RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest, UsageReport,
-    control_server::Control,
+    RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest, TrafficReport,
+    UsageReport, control_server::Control,
 };
 use warren_runtime::rate::shown;
 use warren_store::{Snapshot, Transaction};
@@ -95,6 +95,15 @@ impl Control for ControlService {
     async fn report_usage(&self, request: Request<UsageReport>) -> Result<Response<ReportResponse>, Status> {
         let caller = self.caller(&request)?;
         self.nodes.report_usage(&caller, request.into_inner());
+        Ok(Response::new(ReportResponse {}))
+    }
+
+    async fn report_traffic(
+        &self,
+        request: Request<TrafficReport>,
+    ) -> Result<Response<ReportResponse>, Status> {
+        let caller = self.caller(&request)?;
+        self.nodes.report_traffic(&caller, request.get_ref());
         Ok(Response::new(ReportResponse {}))
     }
 

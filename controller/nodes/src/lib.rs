@@ -5,6 +5,7 @@
 //!  store ──► compile (pure) ──► views ──feed──► agent, netd, gateway ──acknowledge──► cursors ─┐
 //!  agent, netd, gateway ──heartbeat──► leases ───────────────────────────────────────────────┴► observe()
 //!  agent, netd ──reports──► status, events, members ──► the gate for writes ──► store
+//!  agent, gateway ──usage, traffic──► usage() (in memory only)
 //!  kubectl logs ──► sessions ◄── agent dials in ──► stream
 //! ```
 //!
@@ -114,6 +115,7 @@ pub struct Nodes {
     /// What is left out of every feed, and who learns which object is compiled.
     preparation: OnceLock<(BTreeSet<Key>, Arc<dyn Progress>)>,
     pub(crate) usages: Mutex<BTreeMap<String, usage::Measured>>,
+    pub(crate) traffic: Mutex<BTreeMap<String, usage::Counted>>,
     /// What members have open, and what they may.
     pub(crate) calls: Arc<gate::Calls>,
     /// Says what strangers and copies provoke.
@@ -152,6 +154,7 @@ impl Nodes {
             networks: Mutex::default(),
             preparation: OnceLock::new(),
             usages: Mutex::default(),
+            traffic: Mutex::default(),
             calls: Arc::default(),
             refusals: Seldom::new(),
             duplicates: Seldom::new(),
@@ -323,6 +326,7 @@ impl Nodes {
             self.calls.end_strangers(snapshot);
             self.networks.lock().retain(|member, _| views.members.contains_key(member.as_str()));
             self.usages.lock().retain(|member, _| views.members.contains_key(member.as_str()));
+            self.traffic.lock().retain(|member, _| views.members.contains_key(member.as_str()));
         }
         publication.publish();
         self.compiled.send_replace(Some(cursor));

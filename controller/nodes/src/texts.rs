@@ -6,10 +6,13 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
+use warren_plan::Traffic;
 use warren_proto::control::{
-    ContainerState, ContainerStatus, EventReport, NodeReport, PodStatus, UsageReport, container_state::State,
+    ContainerState, ContainerStatus, EventReport, NodeReport, PodStatus, TrafficReport, Usage, UsageReport,
+    container_state::State,
 };
-use warren_store::Snapshot;
+use warren_store::{Key, Snapshot};
+use warren_vocabulary::resources::SERVICES;
 
 use crate::{json::text_at, reports::own_pod};
 
@@ -30,6 +33,9 @@ const NAMES_OF_AN_IMAGE: usize = 5;
 /// More than any machine has, and safe to calculate with.
 const MOST_MILLIS: i64 = 1_000_000_000;
 const MOST_BYTES: i64 = 1 << 56;
+/// Billionths of a processor, and thousandths of a request per second.
+const MOST_NANOS: u64 = MOST_MILLIS.unsigned_abs() * 1_000_000;
+const MOST_REQUESTS: u64 = 1_000_000_000_000;
 /// The largest network that a member can have has no more addresses for pods.
 const MOST_PODS: u32 = 4_093;
 
@@ -102,7 +108,8 @@ pub(crate) fn node(report: &mut NodeReport) {
     report.max_pods = report.max_pods.min(MOST_PODS);
 }
 
-/// Keeps what is about the node's own pods and their containers: it decides how many of them there are.
+/// Keeps what is about the node's own pods and their containers: it decides how many of them there are. Pods come out in
+/// the order of their uids, each once.
 pub(crate) fn usage(report: &mut UsageReport, snapshot: &Snapshot, node: &str) {
     report.pods.retain_mut(|pod| {
         let Some(own) = own_pod(snapshot, node, &pod.namespace, &pod.name, &pod.uid) else { return false };
@@ -116,6 +123,25 @@ pub(crate) fn usage(report: &mut UsageReport, snapshot: &Snapshot, node: &str) {
         pod.containers.truncate(containers.len());
         true
     });
+    report.pods.sort_by(|one, other| one.uid.cmp(&other.uid));
+    report.pods.dedup_by(|one, other| one.uid == other.uid);
+    let containers = report.pods.iter_mut().flat_map(|pod| &mut pod.containers);
+    let usages = containers.filter_map(|container| container.usage.as_mut());
+    usages.chain(report.node.as_mut()).for_each(amounts);
+}
+
+fn amounts(usage: &mut Usage) {
+    usage.cpu_nanos = usage.cpu_nanos.min(MOST_NANOS);
+    usage.memory_bytes = usage.memory_bytes.min(MOST_BYTES.unsigned_abs());
+}
+
+/// What a gateway says of services that are there: they decide how much of it is kept.
+pub(crate) fn traffic(report: &TrafficReport, snapshot: &Snapshot) -> Traffic {
+    let rate = |told: &warren_proto::control::ServiceTraffic| {
+        let service = snapshot.get(&Key::new(SERVICES, &told.namespace, &told.name))?;
+        Some((service.key.clone(), told.requests_per_thousand_seconds.min(MOST_REQUESTS)))
+    };
+    report.services.iter().filter_map(rate).collect()
 }
 
 /// What a member calls its address in the underlay. `None` for one that others cannot reach it by: a controller on the

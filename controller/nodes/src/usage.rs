@@ -2,23 +2,34 @@
 //! it is worth nothing after a few seconds.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use warren_proto::control::{Consumer, UsageReport};
+use warren_plan::{NodeUsage, Traffic, Usage};
+use warren_proto::control::{Consumer, TrafficReport, UsageReport};
 
 use crate::{Nodes, identity::Caller, texts};
 
 /// How old a measurement may be; agents measure about every 10 s.
 const FRESH: Duration = Duration::from_secs(60);
+/// The same of what gateways count: what one of several let in goes to the others when it is gone, and is not to be
+/// counted twice for long.
+const FRESH_TRAFFIC: Duration = Duration::from_secs(25);
 
 /// One node's last report.
 pub(crate) struct Measured {
     received: Instant,
     time: Timestamp,
     report: Arc<UsageReport>,
+}
+
+/// What one gateway counted last.
+pub(crate) struct Counted {
+    received: Instant,
+    traffic: Arc<Traffic>,
 }
 
 impl Nodes {
@@ -34,6 +45,22 @@ impl Nodes {
         let usages = self.usages.lock();
         let fresh = usages.iter().filter(|(_, measured)| measured.received.elapsed() < FRESH);
         fresh.map(|(node, measured)| (node.clone(), measured.time, Arc::clone(&measured.report))).collect()
+    }
+
+    pub(crate) fn report_traffic(&self, caller: &Caller, report: &TrafficReport) {
+        let traffic = Arc::new(texts::traffic(report, &self.store.snapshot()));
+        self.traffic.lock().insert(caller.name.clone(), Counted { received: Instant::now(), traffic });
+    }
+
+    /// All that is fresh, as autoscalers read it.
+    pub fn measurements(&self) -> Usage {
+        let nodes = self.usage().into_iter();
+        let nodes = nodes.map(|(node, measured, report)| (node, NodeUsage { measured, report }));
+        let gateways = self.traffic.lock();
+        let fresh = gateways.iter().filter(|(_, counted)| counted.received.elapsed() < FRESH_TRAFFIC);
+        let gateways: BTreeMap<_, _> =
+            fresh.map(|(gateway, counted)| (gateway.clone(), Arc::clone(&counted.traffic))).collect();
+        Usage { nodes: nodes.collect(), gateways }
     }
 
     /// By node: when its agent was last heard of.

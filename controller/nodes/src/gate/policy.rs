@@ -13,6 +13,8 @@ pub(crate) enum Who {
     Member,
     /// Members that run pods.
     Node,
+    /// Members that let requests in.
+    Gateway,
 }
 
 impl Who {
@@ -20,6 +22,7 @@ impl Who {
         match self {
             Self::Anyone | Self::Member => true,
             Self::Node => role == Role::Node,
+            Self::Gateway => role == Role::Gateway,
         }
     }
 }
@@ -58,7 +61,7 @@ impl Who {
     pub(crate) fn patience(self) -> Duration {
         match self {
             Self::Anyone => Duration::from_secs(5),
-            Self::Member | Self::Node => Duration::from_secs(30),
+            Self::Member | Self::Node | Self::Gateway => Duration::from_secs(30),
         }
     }
 }
@@ -88,6 +91,7 @@ pub(crate) static POLICIES: &[Policy] = &[
     question("/warren.control.v1.Control/ReportPods", Who::Node, LONGEST, 2),
     question("/warren.control.v1.Control/ReportNode", Who::Node, 512 * KIBIBYTE, 2),
     question("/warren.control.v1.Control/ReportUsage", Who::Node, 512 * KIBIBYTE, 2),
+    question("/warren.control.v1.Control/ReportTraffic", Who::Gateway, 1_024 * KIBIBYTE, 2),
     question("/warren.control.v1.Control/ReportNetwork", Who::Member, 256 * KIBIBYTE, 2),
     stream("/warren.control.v1.Control/Sessions", Who::Node, KIBIBYTE, 4, Overflow::Displace),
     // Agents send pieces of 64 KiB.
