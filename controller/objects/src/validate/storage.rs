@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::{
     field::{Errors, Path},
-    json::{get, has, items},
+    json::{at, get, has, items},
     quantity as quantities,
-    validate::{each_one_of, formats, formed, required_text},
+    validate::{each_one_of, formats, formed, meta, one_of_if_set, required_text},
 };
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -81,4 +81,22 @@ pub(crate) fn source(spec: &Value, path: &Path, errors: &mut Errors) {
             }
         }
     }
+}
+
+/// What a claim, or a template of one, asks for.
+pub(crate) fn claim(spec: &Value, path: &Path, errors: &mut Errors) {
+    if items(spec, "accessModes").is_empty() {
+        errors.required(&path.child("accessModes"), "at least 1 access mode is required");
+    }
+    access_modes(spec, path, errors);
+    meta::selector(get(spec, "selector"), &path.child("selector"), errors);
+    let storage = at(spec, "resources.requests.storage");
+    let storage_path = path.child("resources").key("storage");
+    if storage.is_null() {
+        errors.required(&storage_path, "");
+    } else {
+        positive(storage, &storage_path, errors);
+    }
+    formed(spec, "storageClassName", path, formats::subdomain, errors);
+    one_of_if_set(spec, "volumeMode", path, &VOLUME_MODES, errors);
 }

@@ -84,13 +84,19 @@ pub(crate) fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
                 let shown = get(rolling, "maxUnavailable").clone();
                 errors.invalid(&path.child("maxUnavailable"), shown, "may not be 0 when `maxSurge` is 0");
             }
-            let percent = text(rolling, "maxUnavailable");
-            if percent.ends_with('%') && unavailable.is_some_and(|percent| percent > 100) {
-                errors.invalid(&path.child("maxUnavailable"), percent, "must not be greater than 100%");
-            }
+            not_more_than_all(rolling, "maxUnavailable", &path, errors);
         }
         "" => errors.required(&path.child("type"), ""),
         other => errors.not_supported(&path.child("type"), other, &["Recreate", "RollingUpdate"]),
+    }
+}
+
+/// A percentage of what there is at most.
+pub(crate) fn not_more_than_all(rolling: &Value, field: &str, path: &Path, errors: &mut Errors) {
+    let percent = text(rolling, field);
+    if formats::percent(percent).is_empty() && percent.trim_end_matches('%').parse().unwrap_or(i64::MAX) > 100
+    {
+        errors.invalid(&path.child(field), percent, "must not be greater than 100%");
     }
 }
 

@@ -90,16 +90,32 @@ fn stateful_sets_and_daemon_sets() {
           forbidden"
         ]
     );
-    let allowed =
-        [("spec.replicas", json!(5)), ("spec.template.spec.containers.0.image", json!("postgres:18"))];
+    let allowed = [
+        ("spec.replicas", json!(5)),
+        ("spec.ordinals", json!({"start": 3})),
+        ("spec.template.spec.containers.0.image", json!("postgres:18")),
+        ("spec.updateStrategy", json!({"type": "OnDelete"})),
+        ("spec.persistentVolumeClaimRetentionPolicy", json!({"whenScaled": "Delete"})),
+        ("spec.minReadySeconds", json!(7)),
+        ("spec.revisionHistoryLimit", json!(0)),
+    ];
     assert!(update_refused(resource, STATEFUL_SET, &allowed).is_empty());
+    let fixed = [
+        ("spec.podManagementPolicy", json!("Parallel")),
+        ("spec.volumeClaimTemplates.0.spec.resources.requests.storage", json!("2Gi")),
+    ];
+    for change in fixed {
+        let messages = update_refused(resource, STATEFUL_SET, &[change]);
+        assert!(
+            matches!(&messages[..], [message] if message.starts_with("spec: Forbidden: updates to")),
+            "{messages:?}"
+        );
+    }
     let resource = "daemonsets.apps";
     let zero = [("spec.updateStrategy", json!({"rollingUpdate": {"maxUnavailable": 0}}))];
     assert_eq!(
         refused(resource, DAEMON_SET, &zero),
-        [
-            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: 0: cannot be 0 when maxSurge is 0"
-        ]
+        ["spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0"]
     );
     assert_eq!(
         refused(resource, DAEMON_SET, &[("spec.updateStrategy", json!({"type": "Never"}))]),
@@ -110,6 +126,35 @@ fn stateful_sets_and_daemon_sets() {
     let other = json!({"matchLabels": {"app": "other"}});
     let messages = update_refused(resource, DAEMON_SET, &[("spec.selector", other)]);
     assert!(messages.last().unwrap().ends_with("field is immutable"), "{messages:?}");
+}
+
+#[test]
+fn stateful_sets_are_named_like_hosts_and_their_claims_are_judged() {
+    let wrong = |field: &str, value: Value| refused("statefulsets.apps", STATEFUL_SET, &[(field, value)]);
+    for (field, name) in [("metadata.name", "a.b"), ("spec.serviceName", "a.b")] {
+        let messages = wrong(field, json!(name));
+        let expected = format!("{field}: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of");
+        assert!(matches!(&messages[..], [message] if message.starts_with(&expected)), "{messages:?}");
+    }
+    assert_eq!(
+        wrong("spec.volumeClaimTemplates.0.spec", json!({"accessModes": ["Often"]})),
+        [
+            "spec.volumeClaimTemplates[0].spec.accessModes[0]: Unsupported value: \"Often\": supported values: \
+             \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
+            "spec.volumeClaimTemplates[0].spec.resources[storage]: Required value",
+        ]
+    );
+    let path = "spec.updateStrategy.rollingUpdate.maxUnavailable";
+    let unavailable =
+        |amount: Value| wrong("spec.updateStrategy", json!({"rollingUpdate": {"maxUnavailable": amount}}));
+    assert_eq!(unavailable(json!(0)), [format!("{path}: Invalid value: 0: cannot be 0")]);
+    assert_eq!(
+        unavailable(json!("101%")),
+        [format!("{path}: Invalid value: \"101%\": must not be greater than 100%")]
+    );
+    assert!(unavailable(json!("100%")).is_empty());
+    // What pods get from the set is not asked of the template.
+    assert!(wrong("spec.template.spec.hostname", json!("Not a name")).is_empty());
 }
 
 #[test]
@@ -274,6 +319,10 @@ fn quotas_classes_and_the_rest() {
     assert_eq!(
         update_refused("controllerrevisions.apps", CONTROLLER_REVISION, &[("data", json!({"a": 1}))]),
         ["data: Invalid value: {\"a\":1}: field is immutable"]
+    );
+    assert_eq!(
+        refused("controllerrevisions.apps", CONTROLLER_REVISION, &[("data", json!([1]))]),
+        ["data: Required value: data must be a valid JSON object"]
     );
 }
 

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use warren_state::Key;
 use warren_vocabulary::resources::*;
 
-use crate::model::{Model, rolling};
+use crate::{
+    model::{Model, rolling},
+    sets::{daemon, end, ready, stateful},
+};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
@@ -157,6 +160,102 @@ fn an_event_that_was_counted_to_the_end_is_counted_no_further() {
         for event in &events {
             let counted = &model.get(event)["count"];
             assert!(counted.as_i64().is_none_or(|count| count <= i64::from(i32::MAX)) || *counted == count);
+        }
+    }
+}
+
+const LIMITS: [i32; 5] = [i32::MIN, -1, 0, 1, i32::MAX];
+
+/// Whatever an earlier version may have let in: passes without a panic, and pods that are not made and deleted for ever.
+fn bears(model: &mut Model, what: &str) {
+    for _ in 0..40 {
+        let planned = model.pass();
+        if !model.agents() && !planned {
+            return;
+        }
+    }
+    let steps: Vec<_> = model.plan().steps.into_iter().map(|step| step.why).collect();
+    assert!(steps.is_empty(), "{what}: {steps:?}");
+}
+
+#[test]
+fn any_number_in_a_stateful_set_is_borne() {
+    let fields = [
+        "/minReadySeconds",
+        "/revisionHistoryLimit",
+        "/ordinals/start",
+        "/updateStrategy/rollingUpdate/partition",
+        "/updateStrategy/rollingUpdate/maxUnavailable",
+    ];
+    for (field, number) in fields.iter().flat_map(|field| LIMITS.map(|number| (*field, number))) {
+        let mut model = Model::new(1);
+        let more = json!({"ordinals": {"start": 0}, "updateStrategy": {"type": "RollingUpdate",
+            "rollingUpdate": {"partition": 0, "maxUnavailable": 1}}, "minReadySeconds": 0, "revisionHistoryLimit": 1});
+        let key = stateful(&mut model, 2, more);
+        model.settle();
+        model.change(&key, |value| *value["spec"].pointer_mut(field).unwrap() = number.into());
+        model.set_image(&key, "image:2");
+        bears(&mut model, &format!("{field} {number}"));
+    }
+}
+
+#[test]
+fn any_number_in_a_daemon_set_is_borne() {
+    let huge = "9223372036854775807%";
+    for number in LIMITS {
+        for (unavailable, surge) in [
+            (json!(number), json!(0)),
+            (json!(0), json!(number)),
+            (json!(huge), json!(number)),
+            (json!(number), json!(huge)),
+        ] {
+            let mut model = Model::new(2);
+            let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}});
+            let key = daemon(&mut model, &json!({"minReadySeconds": number, "updateStrategy": rolling}));
+            for image in ["image:1", "image:2"] {
+                model.set_image(&key, image);
+                bears(&mut model, &format!("{number} {unavailable} {surge}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn any_text_where_sets_keep_numbers_is_borne() {
+    for number in NUMBERS {
+        let mut model = Model::new(1);
+        daemon(&mut model, &json!({}));
+        model.settle();
+        let pod = model.pods().next().unwrap().0.clone();
+        annotate(&mut model, &pod, "warren.dev/failures", number);
+        end(&mut model, &pod, "Failed");
+        bears(&mut model, number);
+        model.now += jiff::SignedDuration::from_secs(1_000);
+        model.settle();
+        assert_eq!(ready(&model, "every"), 1, "{number}");
+    }
+}
+
+#[test]
+fn any_number_of_a_revision_and_of_collisions_is_borne() {
+    for (number, collisions) in [(i64::MAX, i32::MAX), (i64::MIN, i32::MIN), (-1, -1)] {
+        let mut model = Model::new(1);
+        let keys = [stateful(&mut model, 1, json!({})), daemon(&mut model, &json!({}))];
+        model.settle();
+        let revisions: Vec<_> = model.list(CONTROLLERREVISIONS).map(|(key, _)| key.clone()).collect();
+        for key in &revisions {
+            model.change(key, |value| value["revision"] = number.into());
+        }
+        for image in ["image:2", "image:3", "image:1"] {
+            for key in &keys {
+                model.change(key, |value| value["status"]["collisionCount"] = collisions.into());
+                model.set_image(key, image);
+            }
+            model.settle();
+            assert!(
+                model.pods().all(|(_, pod)| pod["spec"]["containers"][0]["image"] == image),
+                "{number}: {image}"
+            );
         }
     }
 }

@@ -231,7 +231,7 @@ proptest! {
         limit in 1..4i64,
         surges in any::<bool>(),
         parallel in any::<bool>(),
-        chances in proptest::collection::vec((0..12usize, 0..30usize), 20..120),
+        chances in proptest::collection::vec((0..8usize, 0..30usize), 10..50),
     ) {
         let nodes = if daemons { usize::try_from(replicas).unwrap() } else { 3 };
         let mut model = gated(nodes);

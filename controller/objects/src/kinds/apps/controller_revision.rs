@@ -25,6 +25,8 @@ pub(crate) const ENTRY: Entry = Entry {
 fn validate(value: &Value, errors: &mut Errors) {
     if !has(value, "data") {
         errors.required(&Path::new("data"), "data is mandatory");
+    } else if !get(value, "data").is_object() {
+        errors.required(&Path::new("data"), "data must be a valid JSON object");
     }
     not_negative(value, "revision", &Path::default(), errors);
 }

@@ -14,7 +14,7 @@ use crate::{
     },
     validate::{
         self, not_negative,
-        workload::{amount, replicas_selector_and_template},
+        workload::{amount, not_more_than_all, replicas_selector_and_template},
     },
 };
 
@@ -61,11 +61,13 @@ fn validate(value: &Value, errors: &mut Errors) {
             let (rolling, path) = (get(strategy, "rollingUpdate"), path.child("rollingUpdate"));
             let unavailable = amount(rolling, "maxUnavailable", &path, errors);
             let surge = amount(rolling, "maxSurge", &path, errors);
+            for field in ["maxUnavailable", "maxSurge"] {
+                not_more_than_all(rolling, field, &path, errors);
+            }
             let set = |amount: Option<i64>| amount.is_some_and(|amount| amount != 0);
             match (set(unavailable), set(surge)) {
                 (false, false) => {
-                    let shown = get(rolling, "maxUnavailable").clone();
-                    errors.invalid(&path.child("maxUnavailable"), shown, "cannot be 0 when maxSurge is 0");
+                    errors.required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0");
                 }
                 (true, true) => {
                     let shown = get(rolling, "maxSurge").clone();

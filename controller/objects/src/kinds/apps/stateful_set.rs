@@ -9,7 +9,10 @@ use crate::{
     json::{at, default_to, ensure_map, get, has, items, items_mut, text},
     kinds::{ALL, Entry, PLAIN, SCALE, STATUS},
     table::{AGE, CONTAINERS, Column, IMAGES, NAME, age, column, containers_and_images, name, number},
-    validate::{immutable, none_negative, not_negative, one_of_if_set, workload},
+    validate::{
+        NameRule, formats, formed, immutable, none_negative, not_negative, one_of_if_set,
+        storage as storage_rules, workload,
+    },
 };
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -21,6 +24,7 @@ pub(crate) const ENTRY: Entry = Entry {
     subresources: &[SCALE, STATUS],
     counters: &["availableReplicas", "replicas"],
     has_generation: true,
+    name: NameRule::Label,
     defaults,
     validate,
     update,
@@ -69,8 +73,13 @@ const RULE: &str = "updates to statefulset spec for fields other than 'replicas'
     'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
 
 fn validate(value: &Value, errors: &mut Errors) {
-    let spec = with_claims_as_volumes(get(value, "spec"));
+    let spec = as_in_pods(get(value, "spec"));
     let path = Path::new("spec");
+    formed(&spec, "serviceName", &path, formats::label, errors);
+    for (index, claim) in items(&spec, "volumeClaimTemplates").iter().enumerate() {
+        let path = path.child("volumeClaimTemplates").index(index).child("spec");
+        storage_rules::claim(get(claim, "spec"), &path, errors);
+    }
     management(&spec, &path, errors);
     let retention = get(&spec, "persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
@@ -104,7 +113,11 @@ fn management(spec: &Value, path: &Path, errors: &mut Errors) {
             let path = path.child("rollingUpdate");
             not_negative(rolling, "partition", &path, errors);
             if has(rolling, "maxUnavailable") {
-                workload::amount(rolling, "maxUnavailable", &path, errors);
+                if workload::amount(rolling, "maxUnavailable", &path, errors) == Some(0) {
+                    let shown = get(rolling, "maxUnavailable").clone();
+                    errors.invalid(&path.child("maxUnavailable"), shown, "cannot be 0");
+                }
+                workload::not_more_than_all(rolling, "maxUnavailable", &path, errors);
             }
         }
         other => {
@@ -113,9 +126,13 @@ fn management(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Each claim is a volume of its name in every pod.
-fn with_claims_as_volumes(spec: &Value) -> Value {
+/// The template as it is in pods: each has a name for host and subdomain, and each claim is a volume of its name.
+fn as_in_pods(spec: &Value) -> Value {
     let mut spec = spec.clone();
+    let pod = spec.get_mut("template").and_then(|template| template.get_mut("spec"));
+    if let Some(pod) = pod.and_then(Value::as_object_mut) {
+        pod.retain(|field, _| !["hostname", "subdomain"].contains(&field.as_str()));
+    }
     let claims: Vec<Value> = items(&spec, "volumeClaimTemplates")
         .iter()
         .map(|claim| json!(text(claim, "metadata.name")))

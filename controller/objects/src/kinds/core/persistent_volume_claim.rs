@@ -6,17 +6,14 @@ use serde_json::Value;
 use crate::{
     defaults,
     field::{Errors, Path},
-    json::{at, get, items, text},
+    json::{get, text},
     kinds::{Entry, PLAIN, STATUS},
     quantity as quantities,
     table::{
         AGE, Column, NAME, age, column, name,
         storage::{VOLUME_MODE, class_name, modes, or_unset, phase},
     },
-    validate::{
-        formats, formed, meta, one_of_if_set,
-        storage::{VOLUME_MODES, access_modes, positive},
-    },
+    validate::storage::claim,
 };
 
 pub(crate) const ENTRY: Entry = Entry {
@@ -35,21 +32,7 @@ pub(crate) const ENTRY: Entry = Entry {
 };
 
 fn validate(value: &Value, errors: &mut Errors) {
-    let (spec, path) = (get(value, "spec"), Path::new("spec"));
-    if items(spec, "accessModes").is_empty() {
-        errors.required(&path.child("accessModes"), "at least 1 access mode is required");
-    }
-    access_modes(spec, &path, errors);
-    meta::selector(get(spec, "selector"), &path.child("selector"), errors);
-    let storage = at(spec, "resources.requests.storage");
-    let storage_path = path.child("resources").key("storage");
-    if storage.is_null() {
-        errors.required(&storage_path, "");
-    } else {
-        positive(storage, &storage_path, errors);
-    }
-    formed(spec, "storageClassName", &path, formats::subdomain, errors);
-    one_of_if_set(spec, "volumeMode", &path, &VOLUME_MODES, errors);
+    claim(get(value, "spec"), &Path::new("spec"), errors);
 }
 
 /// A change of a PersistentVolumeClaim: it may be bound, and once it is, grow.
