@@ -100,6 +100,8 @@ fn base(kind: &Kind) -> Value {
         "ReplicationController" => {
             json!({"spec": {"selector": {"app": "a"}, "template": template("Always")}})
         }
+        "HorizontalPodAutoscaler" => json!({"spec": {"maxReplicas": 3,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}}),
         "Job" => json!({"spec": {"template": {"spec": pod_spec("Never")}}}),
         "CronJob" => json!({"spec": {"schedule": "1 * * * *",
             "jobTemplate": {"spec": {"template": {"spec": pod_spec("Never")}}}}}),
@@ -127,6 +129,12 @@ fn base(kind: &Kind) -> Value {
 fn accompany(object: &mut Value, path: &str, value: &Value) {
     match path {
         "spec.externalTrafficPolicy" => object["spec"]["type"] = json!("NodePort"),
+        "spec.metrics[0].pods" | "spec.metrics[0].external" => {
+            let source = path.rsplit('.').next().unwrap_or_default();
+            let kind = if source == "pods" { "Pods" } else { "External" };
+            object["spec"]["metrics"] = json!([{"type": kind, source: {"metric": {"name": "queue"},
+                "target": {"type": "AverageValue", "averageValue": "10"}}}]);
+        }
         "addressType" => object["endpoints"] = json!([]),
         "type" if value == "kubernetes.io/service-account-token" => {
             object["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!("a");

@@ -297,8 +297,7 @@ fn is_even(
     let count = |domain: &str| {
         let is_in = |value: &Value| {
             nodes.iter().any(|(name, node)| {
-                value["spec"]["nodeName"] == *name.name
-                    && node["metadata"]["labels"][topology] == *domain
+                value["spec"]["nodeName"] == *name.name && node["metadata"]["labels"][topology] == *domain
             })
         };
         let counts = |(other, value): &&(&Key, &Value)| {
