@@ -135,6 +135,10 @@ fn accompany(object: &mut Value, path: &str, value: &Value) {
             object["spec"]["metrics"] = json!([{"type": kind, source: {"metric": {"name": "queue"},
                 "target": {"type": "AverageValue", "averageValue": "10"}}}]);
         }
+        "spec.volumeClaimTemplates" => {
+            object["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+                "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
+        }
         "addressType" => object["endpoints"] = json!([]),
         "type" if value == "kubernetes.io/service-account-token" => {
             object["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!("a");

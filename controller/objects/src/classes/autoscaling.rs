@@ -6,7 +6,7 @@ use super::{
     When::Given,
 };
 
-const CONVERSIONS: &str = "controller/objects/src/conversions";
+const CONVERSIONS: &str = "controller/objects/src/conversions.rs";
 const UNSERVED: &str =
     "no metrics of this kind are measured by this version of Warren: nothing is scaled by it";
 
