@@ -50,6 +50,20 @@ async fn what_a_job_is_to_do_is_completed_and_stays() {
 }
 
 #[tokio::test]
+async fn who_deletes_a_job_without_a_policy_is_told_that_its_pods_stay() {
+    let server = Server::new().await;
+    server.post(JOBS, &job("pi")).await.expect(201);
+    let path = format!("{JOBS}/pi");
+    let deleted = server.delete(&path, &json!({})).await;
+    let warning = "299 - \"child pods are preserved by default when jobs are deleted; set \
+        propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning\"";
+    assert_eq!(deleted.warnings(), [warning]);
+    assert_eq!(deleted.expect(200)["metadata"]["finalizers"], json!(["orphan"]));
+    let again = server.delete(&path, &json!({"propagationPolicy": "Background"})).await;
+    assert_eq!(again.warnings(), [""; 0]);
+}
+
+#[tokio::test]
 async fn first_statuses_have_their_counters() {
     let server = Server::new().await;
     let mut set = deployment("set");

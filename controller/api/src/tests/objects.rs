@@ -316,16 +316,15 @@ async fn every_collection_loses_what_is_selected() {
         let prefix = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
         let scope = if kind.namespaced { "/namespaces/default" } else { "" };
         let path = format!("{prefix}/{}{scope}/{}", kind.version, kind.plural);
-        // Jobs without a word leave what is theirs, by a finalizer.
-        let now = json!({"propagationPolicy": "Background"});
-        let gone = server.delete(&format!("{path}?labelSelector=set%3Dgo"), &now).await.expect(200);
+        let options = json!({"propagationPolicy": "Background"});
+        let gone = server.delete(&format!("{path}?labelSelector=set%3Dgo"), &options).await.expect(200);
         assert_eq!(gone["items"].as_array().unwrap().len(), 2, "{path}");
         let left = server.get(&path).await.expect(200);
         let left: Vec<&Value> = left["items"].as_array().unwrap().iter().collect();
         assert_eq!(left.len(), 1, "{path}: {left:?}");
         assert_eq!(left[0]["metadata"]["name"], "c");
         let field = format!("{path}?fieldSelector=metadata.name%3Dc");
-        server.delete(&field, &now).await.expect(200);
+        server.delete(&field, &options).await.expect(200);
         assert_eq!(server.get(&path).await.expect(200)["items"], json!([]), "{path}");
     }
 }
