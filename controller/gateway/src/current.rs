@@ -88,6 +88,11 @@ impl Routes {
         self.table.load()
     }
 
+    /// How many requests were admitted for a service, "NAMESPACE/NAME", since rules began to lead to it.
+    pub fn admitted(&self, service: &str) -> Option<u64> {
+        self.load().as_ref()?.demands().get(service).map(|demand| demand.counted())
+    }
+
     /// Wakes after each new table that is put in force from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

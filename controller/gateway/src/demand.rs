@@ -30,6 +30,10 @@ impl Demand {
     pub(crate) fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+
+    pub(crate) fn counted(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// By service, "NAMESPACE/NAME".
@@ -50,9 +54,7 @@ struct Sample {
 
 impl Sample {
     fn take(demands: &Demands) -> Self {
-        let count = |(service, demand): (&Box<str>, &Arc<Demand>)| {
-            (service.clone(), demand.0.load(Ordering::Relaxed))
-        };
+        let count = |(service, demand): (&Box<str>, &Arc<Demand>)| (service.clone(), demand.counted());
         Self { time: Some(Instant::now()), counts: demands.iter().map(count).collect() }
     }
 

@@ -14,13 +14,14 @@ use std::{
 use tonic::Code;
 use warren_proto::{
     control::{
-        ContainerState, ContainerStatus, EventReport, NetworkReport, NodeReport, PodStatus, PodsReport, Role,
-        Running, Terminated, container_state::State,
+        ContainerState, ContainerStatus, ContainerUsage, EventReport, NetworkReport, NodeReport, PodStatus,
+        PodUsage, PodsReport, Role, Running, ServiceTraffic, Terminated, TrafficReport, Usage, UsageReport,
+        container_state::State,
     },
     vocabulary::WireGuardKey,
 };
 
-use warren_store::{Snapshot, Store as _};
+use warren_store::{Key, Snapshot, Store as _};
 use warren_vocabulary::ClusterConfig;
 use warren_write::{
     Actor, Gate, Refusal, Review, Verb,
@@ -305,4 +306,64 @@ async fn reports_pass_the_gate_and_one_that_is_refused_holds_up_nobody_and_is_no
         }
     };
     tokio::time::timeout(harness::PATIENCE, written).await.expect("the report is tried again");
+}
+
+#[tokio::test]
+async fn usage_of_own_pods_and_traffic_of_services_are_kept_in_memory_alone() {
+    let controller = Controller::start().await;
+    let mut node = controller.member("node-1", Role::Node).await;
+    let mut gateway = controller.member("gw", Role::Gateway).await;
+    for name in ["b", "a"] {
+        bound_pod(&controller, name, "node-1", json!({})).await;
+    }
+    bound_pod(&controller, "foreign", "node-2", json!({})).await;
+    let web = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    controller.put("services", "default", web).await;
+    let revision = controller.store.snapshot().revision;
+    let usage = |cpu_nanos| Some(Usage { cpu_nanos, memory_bytes: u64::MAX });
+    let container = |name: &str, nanos| ContainerUsage { name: name.into(), usage: usage(nanos) };
+    let pod = |name: &str| PodUsage {
+        uid: format!("uid-{name}"),
+        namespace: "default".into(),
+        name: name.into(),
+        containers: vec![container("c", 7), container("odd", 8), container("c", 9)],
+    };
+    let pods = ["b", "a", "foreign", "none", "b"].map(pod).to_vec();
+    let report = UsageReport { window_milliseconds: 10_000, node: usage(u64::MAX), pods };
+    node.client.report_usage(node.request(report.clone())).await.expect("reported");
+    let told = |name: &str, rate| ServiceTraffic {
+        namespace: "default".into(),
+        name: name.into(),
+        requests_per_thousand_seconds: rate,
+    };
+    let traffic = TrafficReport { services: vec![told("web", u64::MAX), told("none", 1)] };
+    gateway.client.report_traffic(gateway.request(traffic.clone())).await.expect("reported");
+    let refused = node.client.report_traffic(node.request(traffic)).await.expect_err("no gateway");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let refused = gateway.client.report_usage(gateway.request(report)).await.expect_err("no node");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+
+    let known = controller.nodes.measurements();
+    let report = &known.nodes["node-1"].report;
+    let uids: Vec<_> = report.pods.iter().map(|pod| pod.uid.as_str()).collect();
+    assert_eq!(uids, ["uid-a", "uid-b"], "its own, in order, each once");
+    assert_eq!(report.pods[0].containers.len(), 1);
+    let most = report.pods[0].containers[0].usage.expect("told");
+    assert_eq!((most.cpu_nanos, most.memory_bytes), (7, 1 << 56), "no more than any machine has");
+    assert_eq!(report.node.expect("told").cpu_nanos, 1_000_000_000_000_000);
+    let traffic: Vec<_> = known.gateways["gw"].iter().collect();
+    let service = Key::new("services", "default", "web");
+    assert_eq!(traffic, [(&service, &1_000_000_000_000)], "of services that are there");
+    assert_eq!(controller.store.snapshot().revision, revision, "nothing is stored");
+    for member in ["node-1", "gw"] {
+        assert!(controller.nodes.remove_member(member).await.expect("removed"));
+    }
+    let forgotten = async {
+        while !controller.nodes.measurements().nodes.is_empty()
+            || !controller.nodes.measurements().gateways.is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(harness::PATIENCE, forgotten).await.expect("a member that was removed is forgotten");
 }

@@ -68,6 +68,7 @@ pub(crate) struct Gateway {
     pub(crate) http: SocketAddr,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) stop: CancellationToken,
+    pub(crate) routes: Arc<Routes>,
     states: watch::Sender<Option<Arc<FeedState>>>,
     acknowledged: watch::Receiver<u64>,
     revision: AtomicUsize,
@@ -131,12 +132,14 @@ impl Gateway {
         let descriptors = Descriptors::new(BTreeMap::new(), Some(theirs.into()));
         let serving = serve_with(listeners, &descriptors, &routes, &stop).expect("free ports");
         let (feed, states, acknowledged) = Feed::manual();
-        tokio::spawn(follow(feed, InForce { routes, certificates, names }, stop.clone()));
+        let in_force = InForce { routes: Arc::clone(&routes), certificates, names };
+        tokio::spawn(follow(feed, in_force, stop.clone()));
         let address =
             |name| serving.addresses.iter().find(|(known, _)| *known == name).map(|(_, address)| *address);
         Self {
             http: address("http").expect("bound"),
             https: address("https"),
+            routes,
             states,
             acknowledged,
             revision: AtomicUsize::new(0),

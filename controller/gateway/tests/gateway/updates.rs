@@ -11,8 +11,9 @@ use std::{
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
+use warren_proto::control::{HttpPolicy, HttpRoute};
 
-use crate::support::{Answer, Client, Gateway, Upstream, eventually, full, rule, within};
+use crate::support::{Answer, Client, Gateway, Upstream, asking, eventually, full, rule, within};
 
 /// Takes a moment, so that requests are always in flight.
 async fn server() -> Upstream {
@@ -178,4 +179,34 @@ async fn a_change_elsewhere_keeps_connections() {
         assert_eq!(client.get("one.test", "/").await.text(), "one");
     }
     assert_eq!(one.accepted(), 1);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_service_from_table_to_table() {
+    let gateway = Gateway::start();
+    let upstream = Upstream::named("here").await;
+    let to = |service: &str, rule| HttpRoute { backend: format!("shop/{service}:80"), ..rule };
+    let redirect =
+        HttpPolicy { redirect_url: "http://b.test/".into(), redirect_status: 302, ..HttpPolicy::default() };
+    let rules = || {
+        [
+            to("cart", rule("a.test", "/", &[upstream.address])),
+            to("cart", rule("b.test", "/", &[upstream.address])),
+            to("idle", rule("c.test", "/", &[upstream.address])),
+            to("cart", asking(rule("d.test", "/", &[]), redirect.clone())),
+        ]
+    };
+    gateway.route(rules()).await;
+    let mut client = gateway.client().await;
+    for host in ["a.test", "b.test", "d.test", "none.test"] {
+        client.get(host, "/").await;
+    }
+    let admitted = |service: &str| gateway.routes.admitted(service);
+    assert_eq!(admitted("shop/cart"), Some(2), "what goes nowhere is nobody's");
+    assert_eq!((admitted("shop/idle"), admitted("shop/none")), (Some(0), None));
+    gateway.route(rules()).await;
+    assert_eq!(client.get("a.test", "/").await.text(), "here");
+    assert_eq!(admitted("shop/cart"), Some(3));
+    gateway.route([to("idle", rule("", "/", &[upstream.address]))]).await;
+    assert_eq!(admitted("shop/cart"), None, "no rule leads to it any more");
 }
