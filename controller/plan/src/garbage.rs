@@ -299,7 +299,8 @@ pub(crate) fn forget_events(view: &View<'_>, outcome: &mut Outcome<'_>) {
             outcome.wake(*at);
             break;
         }
-        expired.extend(view.world.snapshot.get(key));
+        // One that happens again, or goes otherwise, is not what it was.
+        expired.extend(view.world.snapshot.get(key).filter(|event| !outcome.writes(&event.key)));
     }
     for batch in expired.chunks(EVENT_BATCH) {
         let transaction = batch.iter().fold(Transaction::new(), |transaction, event| {

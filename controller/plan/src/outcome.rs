@@ -173,6 +173,11 @@ impl<'p> Outcome<'p> {
         refused.filter(|refused| repeats(transaction, &refused.what)).map(|refused| refused.until).max()
     }
 
+    /// Whether an earlier step of this plan writes the object of a key.
+    pub(crate) fn writes(&self, key: &Key) -> bool {
+        self.written.contains(key)
+    }
+
     fn conflicts(&self, transaction: &Transaction) -> bool {
         let needed = transaction.preconditions.iter().map(|precondition| match precondition {
             Precondition::Absent(key) | Precondition::Revision(key, _) | Precondition::Exists(key) => key,

@@ -261,6 +261,33 @@ fn events_are_counted_and_forgotten_after_an_hour() {
 }
 
 #[test]
+fn old_events_that_go_otherwise_or_happen_again_hold_up_no_others() {
+    let mut model = Model::new(1);
+    let key = web(&mut model);
+    let scale = |model: &mut Model, replicas: i64| {
+        model.change(&key, |value| value["spec"]["replicas"] = replicas.into());
+    };
+    for replicas in [0, 2] {
+        scale(&mut model, replicas);
+        model.settle();
+    }
+    model.now += jiff::SignedDuration::from_secs(4_000);
+    let dying = model.list(EVENTS).next().unwrap().0.clone();
+    let now = model.now.to_string();
+    model.change(&dying, |event| {
+        event["metadata"]["finalizers"] = json!(["foregroundDeletion"]);
+        event["metadata"]["deletionTimestamp"] = now.into();
+    });
+    scale(&mut model, 0);
+    // Each step of a plan can be carried out.
+    model.pass();
+    model.settle();
+    let told: Vec<&Value> = model.list(EVENTS).map(|(_, event)| &event["message"]).collect();
+    assert!(!model.objects.contains_key(&dying), "{told:?}");
+    assert!(told.iter().any(|message| message.as_str().unwrap().ends_with("from 2 to 0")), "{told:?}");
+}
+
+#[test]
 fn an_event_that_tells_of_the_past_is_kept_for_an_hour_too() {
     let mut model = Model::new(1);
     let now = model.now.to_string();
