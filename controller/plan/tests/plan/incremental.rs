@@ -69,6 +69,13 @@ enum Event {
         resource: usize,
         change: u8,
     },
+    /// Somebody copies a revision, or takes the labels of a pod that say which one it is.
+    Copy {
+        which: usize,
+    },
+    Disguise {
+        which: usize,
+    },
     /// A claim is bound.
     Bind {
         which: usize,
@@ -162,6 +169,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (any::<bool>(), any::<bool>()).prop_map(|(headless, app)| Event::Service { headless, app }),
         2 => (1..4usize, 0..8u8).prop_map(|(node, change)| Event::Node { node, change }),
         5 => (0..3usize, 0..10u8).prop_map(|(resource, change)| Event::Set { resource, change }),
+        1 => (0..4usize).prop_map(|which| Event::Copy { which }),
+        1 => (0..12usize).prop_map(|which| Event::Disguise { which }),
         1 => (0..4usize).prop_map(|which| Event::Bind { which }),
         1 => (0..4usize, 0..12usize, any::<bool>())
             .prop_map(|(resource, which, app)| Event::Relabel { resource, which, app }),
@@ -232,7 +241,7 @@ fn change_set(model: &mut Model, resource: &str, change: u8) {
     let key = Key::new(resource, "default", "web");
     if !model.objects.contains_key(&key) {
         let claim = json!({"metadata": {"name": "data"}, "spec": {}});
-        let claims = if change % 2 == 0 { json!([claim]) } else { json!([]) };
+        let claims = if change.is_multiple_of(2) { json!([claim]) } else { json!([]) };
         let more = json!({"replicas": 2, "serviceName": "web", "volumeClaimTemplates": claims});
         drop(crate::sets::set(model, resource, "web", &more));
         return;
@@ -383,6 +392,21 @@ fn occur(model: &mut Model, event: &Event) {
         }
         Event::Set { resource, change } => {
             change_set(model, [STATEFULSETS, DAEMONSETS, REPLICATIONCONTROLLERS][*resource], *change);
+        }
+        Event::Copy { which } => {
+            if let Some(key) = nth(model, CONTROLLERREVISIONS, *which) {
+                let mut copy = model.get(&key).clone();
+                copy["metadata"]["name"] = format!("copy-{which}").into();
+                copy["metadata"]["uid"] = Value::Null;
+                copy["metadata"]["labels"]["controller-revision-hash"] = format!("copy{which}").into();
+                copy["revision"] = (copy["revision"].as_i64().unwrap_or(0) + 1).into();
+                model.put(CONTROLLERREVISIONS, "default", copy);
+            }
+        }
+        Event::Disguise { which } => {
+            if let Some(key) = nth(model, PODS, *which) {
+                model.change(&key, |pod| pod["metadata"]["labels"] = json!({"app": "web"}));
+            }
         }
         Event::Bind { which } => {
             if let Some(key) = nth(model, PERSISTENTVOLUMECLAIMS, *which) {
