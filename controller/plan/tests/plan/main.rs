@@ -5,6 +5,7 @@ mod circles;
 mod claims;
 mod cron_jobs;
 mod daemon_sets;
+mod daemon_updates;
 mod deployments;
 mod endpoints;
 mod extremes;
