@@ -1,6 +1,5 @@
 //! What a daemon set says of its nodes.
 
-use serde_json::json;
 use warren_state::Transaction;
 
 use super::draft::Draft;
@@ -26,7 +25,6 @@ pub(super) fn write(draft: &Draft<'_, '_>, outcome: &mut Outcome<'_>) {
         fields.insert("currentNumberScheduled".into(), counts.current.into());
         fields.insert("numberMisscheduled".into(), counts.misscheduled.into());
         fields.insert("numberReady".into(), counts.ready.into());
-        fields.entry("collisionCount").or_insert_with(|| json!(0));
         object::set_count(value, "numberAvailable", counts.available);
         object::set_count(value, "numberUnavailable", counts.desired.saturating_sub(counts.available));
         object::set_count(value, "updatedNumberScheduled", counts.updated);

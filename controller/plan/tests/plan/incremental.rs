@@ -86,6 +86,13 @@ enum Event {
         millis: u64,
         every: usize,
     },
+    /// Somebody copies a revision, or takes the labels of a pod that say which one it is.
+    Copy {
+        which: usize,
+    },
+    Disguise {
+        which: usize,
+    },
     /// A claim is bound.
     Bind {
         which: usize,
@@ -188,6 +195,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0..2u8, 0..4usize, 0..5u8)
             .prop_map(|(number, target, shape)| Event::Autoscaler { number, target, shape }),
         4 => (0..400u64, 1..4usize).prop_map(|(millis, every)| Event::Usage { millis, every }),
+        1 => (0..4usize).prop_map(|which| Event::Copy { which }),
+        1 => (0..12usize).prop_map(|which| Event::Disguise { which }),
         1 => (0..4usize).prop_map(|which| Event::Bind { which }),
         1 => (0..4usize, 0..12usize, any::<bool>())
             .prop_map(|(resource, which, app)| Event::Relabel { resource, which, app }),
@@ -506,6 +515,21 @@ fn occur(model: &mut Model, event: &Event) {
                 count += 1;
                 count.is_multiple_of(*every).then_some(*millis)
             });
+        }
+        Event::Copy { which } => {
+            if let Some(key) = nth(model, CONTROLLERREVISIONS, *which) {
+                let mut copy = model.get(&key).clone();
+                copy["metadata"]["name"] = format!("copy-{which}").into();
+                copy["metadata"]["uid"] = Value::Null;
+                copy["metadata"]["labels"]["controller-revision-hash"] = format!("copy{which}").into();
+                copy["revision"] = (copy["revision"].as_i64().unwrap_or(0) + 1).into();
+                model.put(CONTROLLERREVISIONS, "default", copy);
+            }
+        }
+        Event::Disguise { which } => {
+            if let Some(key) = nth(model, PODS, *which) {
+                model.change(&key, |pod| pod["metadata"]["labels"] = json!({"app": "web"}));
+            }
         }
         Event::Bind { which } => {
             if let Some(key) = nth(model, PERSISTENTVOLUMECLAIMS, *which) {

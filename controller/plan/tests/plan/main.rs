@@ -8,6 +8,7 @@ mod circles;
 mod claims;
 mod cron_jobs;
 mod daemon_sets;
+mod daemon_updates;
 mod deployments;
 mod disruption_properties;
 mod disruptions;

@@ -132,6 +132,31 @@ fn a_set_that_is_made_again_adopts_pods_and_revisions() {
     }
 }
 
+/// As `kubectl rollout undo` does: the template is what the revision says.
+#[test]
+fn undoing_finds_the_revision_that_it_undoes_to() {
+    for resource in [STATEFULSETS, DAEMONSETS] {
+        let mut model = gated(2);
+        let template = json!({
+            "metadata": {"creationTimestamp": null, "labels": {"app": "a"}},
+            "spec": {"hostNetwork": false, "containers": [{"name": "c", "image": "image:1", "env": []}]},
+        });
+        let key = set(&mut model, resource, "a", &json!({"replicas": 2, "template": template}));
+        model.settle();
+        let (_, first) = revisions(&model).remove(0);
+        model.set_image(&key, "image:2");
+        model.settle();
+        let mut back = model.get(&revision(&first))["data"]["spec"]["template"].clone();
+        back.as_object_mut().unwrap().remove("$patch");
+        model.change(&key, |value| value["spec"]["template"] = back);
+        model.settle();
+        assert_eq!((numbers(&model), &revisions(&model)[1].1), (vec![2, 3], &first), "{resource}");
+        assert_eq!(images(&model, "a"), ["image:1", "image:1"]);
+        let labels = model.pods().map(|(_, pod)| &pod["metadata"]["labels"]["controller-revision-hash"]);
+        assert!(labels.into_iter().all(|hash| first.ends_with(hash.as_str().unwrap())));
+    }
+}
+
 #[test]
 fn a_name_that_is_taken_is_counted_and_avoided() {
     let mut model = gated(1);
