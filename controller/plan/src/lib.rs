@@ -59,6 +59,7 @@ use warren_vocabulary::{
 
 pub use node_lifecycle::health;
 pub use planner::Planner;
+pub use schedule::explain::{Explanation, NodeVerdict, Preemption, Score, Verdict, explain};
 pub use warren_vocabulary::Health;
 
 /// What the controller heard from a node.

@@ -8,6 +8,7 @@ mod cron_jobs;
 mod daemon_sets;
 mod deployments;
 mod endpoints;
+mod explain;
 mod extremes;
 mod garbage;
 mod idle;
