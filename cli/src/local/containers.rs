@@ -260,6 +260,8 @@ impl Layout {
             cap_add: capabilities(&["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "NET_RAW"]),
             pid_mode: Some("host".to_owned()),
             cgroupns_mode: Some(HostConfigCgroupnsModeEnum::HOST),
+            // Its pods' groups lie in its own, and a privileged pod may use every device.
+            device_cgroup_rules: Some(vec!["a *:* rwm".to_owned()]),
             ..base
         }
     }

@@ -64,6 +64,7 @@ use warren_vocabulary::{
 pub use autoscale::ScalingRecord;
 pub use node_lifecycle::health;
 pub use planner::Planner;
+pub use schedule::explain::{Explanation, NodeVerdict, Preemption, Score, Verdict, explain};
 pub use usage::{NodeUsage, Traffic, Usage};
 pub use warren_vocabulary::Health;
 

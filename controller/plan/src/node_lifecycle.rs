@@ -168,7 +168,8 @@ fn set_heartbeat(value: &mut Value, now: Timestamp) {
     }
 }
 
-/// Taints by Ready: Unknown is unreachable, False is not-ready, True is neither. Others' taints are kept.
+/// Taints by Ready: Unknown is unreachable, False is not-ready, True is neither. Others' taints are kept; those that pods
+/// leave for are told when that was first seen, for pods may have said how long they stay.
 fn changed_taints(value: &Value, ready: &str, now: Timestamp) -> Option<Vec<Value>> {
     let wanted = match ready {
         "Unknown" => Some(UNREACHABLE),
@@ -180,6 +181,13 @@ fn changed_taints(value: &Value, ready: &str, now: Timestamp) -> Option<Vec<Valu
     let ours = |taint: &Value| taint["key"] == UNREACHABLE || taint["key"] == NOT_READY;
     let mut taints: Vec<_> =
         current.iter().filter(|taint| !ours(taint) || taint["key"].as_str() == wanted).cloned().collect();
+    for taint in taints.iter_mut().filter(|taint| taint["effect"] == "NoExecute") {
+        let fields = object::object_at(taint, &[]);
+        let time = fields.entry("timeAdded").or_insert(Value::Null);
+        if time.is_null() {
+            *time = object::time_text(now).into();
+        }
+    }
     for effect in ["NoSchedule", "NoExecute"] {
         let Some(key) = wanted else { break };
         if !taints.iter().any(|taint| taint["key"] == key && taint["effect"] == effect) {
@@ -286,12 +294,25 @@ fn is_due(
             }
         };
         // Not in the future: that is a clock that was set back since, and a lost node's pods do not wait for it.
-        let since = taint.time_added.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0.min(view.now));
+        let added = match &taint.time_added {
+            Some(time) => time.0.min(view.now),
+            None if seconds == 0 => view.now,
+            // It is told next when it was seen.
+            None => continue,
+        };
+        let since = added.max(placed_at(pod).min(view.now));
         let at = object::later(since, seconds);
         due |= at <= view.now;
         outcome.wake(at);
     }
     due
+}
+
+/// When a pod came to its node: it stays as long as it says from then on.
+fn placed_at(pod: &PodView<'_>) -> Timestamp {
+    let scheduled = object::condition(&pod.object.value, "PodScheduled");
+    let time = scheduled.and_then(|condition| condition["lastTransitionTime"].as_str()?.parse().ok());
+    time.unwrap_or_else(|| object::created_at(pod.object))
 }
 
 /// Whether a toleration covers a taint.

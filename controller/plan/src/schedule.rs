@@ -12,6 +12,7 @@ pub(crate) mod budgets;
 mod candidate;
 mod claims;
 mod class;
+pub(crate) mod explain;
 mod filter;
 pub(crate) mod images;
 mod leaning;

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use super::{candidate::Candidate, filter, leaning::WEIGHT, spread};
+use super::{candidate::Candidate, class::Class, explain::Score, filter, leaning::WEIGHT, spread};
 use crate::{indexes::PodRequest, selector::Labels, view::PodView};
 
 /// What one pod of the same owner on a node counts; and where the pod says itself how it is to be spread.
@@ -20,21 +20,40 @@ pub(super) fn base(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRe
         .saturating_sub(wished(candidate, pod))
 }
 
+/// The same as [`base`] and all the rest, part by part, for people.
+pub(super) fn of(candidate: &Candidate<'_>, class: &Class<'_>, node: usize) -> Score {
+    let (pod, request) = (&class.pod, &class.request);
+    let loads = candidate.info.assumed.loads(&request.assumed, &candidate.info.allocatable);
+    let (spread, company) = class.relations.leanings(node);
+    let images = class.bonus(node).saturating_neg();
+    let parts = [base(candidate, pod, request), spread, company, images];
+    Score {
+        cost: parts.into_iter().fold(0, i64::saturating_add),
+        load: loads.into_iter().rev().max_by_key(|(_, load)| *load).unwrap_or(("", 0)),
+        siblings: siblings(candidate, pod, request),
+        taints: avoided(candidate, pod),
+        preferences: wished(candidate, pod).saturating_neg(),
+        spread,
+        company,
+        images,
+    }
+}
+
 fn load(candidate: &Candidate<'_>, request: &PodRequest) -> i64 {
     candidate.info.assumed.load(&request.assumed, &candidate.info.allocatable)
 }
 
-pub(super) fn siblings(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> i64 {
+fn siblings(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> i64 {
     let each = if pod.spec.as_ref().is_some_and(spread::asks) { SIBLING_ASIDE } else { SIBLING };
     candidate.info.siblings(request.owner.as_ref()).saturating_mul(each)
 }
 
-pub(super) fn avoided(candidate: &Candidate<'_>, pod: &PodView<'_>) -> i64 {
+fn avoided(candidate: &Candidate<'_>, pod: &PodView<'_>) -> i64 {
     filter::avoided(&candidate.node, pod).saturating_mul(AVOIDED)
 }
 
 /// What the pod's preferences for nodes count here.
-pub(super) fn wished(candidate: &Candidate<'_>, pod: &PodView<'_>) -> i64 {
+fn wished(candidate: &Candidate<'_>, pod: &PodView<'_>) -> i64 {
     let preferred = |spec: &PodSpec| {
         let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
         let terms = affinity.preferred_during_scheduling_ignored_during_execution.as_ref()?;

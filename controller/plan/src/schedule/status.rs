@@ -13,7 +13,7 @@ use crate::{
     view::{PodView, View},
 };
 
-const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";
+pub(super) const GATED: &str = "Scheduling is blocked due to non-empty scheduling gates";
 
 /// What becomes of a pod's place at a node that others make room on for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

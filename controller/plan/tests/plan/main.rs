@@ -13,6 +13,7 @@ mod deployments;
 mod disruption_properties;
 mod disruptions;
 mod endpoints;
+mod explain;
 mod extremes;
 mod garbage;
 mod idle;

@@ -118,6 +118,43 @@ fn tolerations_delay_or_prevent_eviction() {
 }
 
 #[test]
+fn pods_leave_a_node_for_a_taint_as_late_as_they_say() {
+    let mut model = Model::new(1);
+    let tolerate = |seconds: Value| json!([{"key": "mine", "operator": "Equal", "value": "x", "effect": "NoExecute", "tolerationSeconds": seconds}]);
+    let put = |model: &mut Model, name: &str, tolerations: Value| {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"containers": [{"name": "c", "image": "i"}], "tolerations": tolerations}});
+        model.put(PODS, "default", pod)
+    };
+    let none = put(&mut model, "none", json!([]));
+    let soon = put(&mut model, "soon", tolerate(json!(60)));
+    let never = put(&mut model, "never", tolerate(Value::Null));
+    let spared = put(&mut model, "spared", tolerate(json!(90)));
+    model.settle();
+    // As people write it: without a time.
+    let taint = json!([{"key": "mine", "value": "x", "effect": "NoExecute"}]);
+    model.change(&node(1), |value| value["spec"]["taints"] = taint);
+    model.settle();
+    let lives = |model: &Model, key: &Key| model.objects.contains_key(key);
+    assert_eq!([&none, &soon, &never, &spared].map(|key| lives(&model, key)), [false, true, true, true]);
+    assert!(model.told("none").contains("TaintManagerEviction"));
+    assert!(model.get(&node(1))["spec"]["taints"][0]["timeAdded"].is_string());
+    model.now += jiff::SignedDuration::from_secs(50);
+    let late = put(&mut model, "late", tolerate(json!(60)));
+    model.settle();
+    assert!(lives(&model, &soon), "its time has not come");
+    model.now = model.wake_at();
+    model.settle();
+    assert!(!lives(&model, &soon));
+    assert!(lives(&model, &late), "its time began when it came");
+    model.change(&node(1), |value| value["spec"]["taints"] = json!([]));
+    model.settle();
+    model.now += jiff::SignedDuration::from_secs(600);
+    model.settle();
+    assert_eq!([&never, &spared, &late].map(|key| lives(&model, key)), [true; 3], "the taint has gone");
+}
+
+#[test]
 fn the_brake_holds_evictions_while_most_nodes_are_silent() {
     let mut model = Model::new(3);
     model.deployment("web", 6, json!({}));
