@@ -6,7 +6,7 @@
 //! warning and refusal come out of the API. To act upon a field: write the code, then change its row to `Acts`.
 
 mod access;
-mod autoscaling;
+mod autoscaler;
 mod cluster;
 mod container;
 mod meta;
@@ -111,7 +111,7 @@ const DISRUPTION: &str = "controller/objects/src/disruption.rs";
 fn types() -> impl Iterator<Item = &'static Rows> {
     let tables =
         [pod::TYPES, container::TYPES, volume::TYPES, workload::TYPES, network::TYPES, cluster::TYPES];
-    tables.into_iter().chain([meta::TYPES, access::TYPES, autoscaling::TYPES]).flatten()
+    tables.into_iter().chain([meta::TYPES, access::TYPES, autoscaler::TYPES]).flatten()
 }
 
 /// Every row's type and field, for the test that the table of API types has them.

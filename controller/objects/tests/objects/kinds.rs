@@ -221,6 +221,11 @@ fn autoscalers_and_budgets() {
         refused(resource, AUTOSCALER, &[("spec.scaleTargetRef.name", Value::Null)]),
         ["spec.scaleTargetRef.name: Required value"]
     );
+    let rules = json!({"tolerance": "-0.1", "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}]});
+    assert_eq!(
+        refused(resource, AUTOSCALER, &[("spec.behavior", json!({"scaleUp": rules}))]),
+        ["spec.behavior.scaleUp.tolerance: Invalid value: \"-0.1\": must be greater than or equal to 0"]
+    );
     let resource = "poddisruptionbudgets.policy";
     let both = refused(resource, BUDGET, &[("spec.maxUnavailable", json!(1))]);
     assert!(both[0].ends_with("minAvailable and maxUnavailable cannot be both set"), "{both:?}");

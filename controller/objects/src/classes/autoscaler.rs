@@ -1,4 +1,4 @@
-//! Autoscalers.
+//! What changes the size of sets of pods.
 
 use super::{
     Class::{Acts, Informs, Warns},
@@ -6,16 +6,11 @@ use super::{
     When::Given,
 };
 
+const STATUS: Row = Row("status", Informs("written by the system"));
 const CONVERSIONS: &str = "controller/objects/src/conversions.rs";
-const UNSERVED: &str =
-    "no metrics of this kind are measured by this version of Warren: nothing is scaled by it";
 
 pub(super) const TYPES: &[Rows] = &[
-    (
-        "autoscaling.v1",
-        "HorizontalPodAutoscaler",
-        &[Row("metadata spec", Acts(PLANNERS)), Row("status", Informs("written by the system"))],
-    ),
+    ("autoscaling.v1", "HorizontalPodAutoscaler", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
     (
         "autoscaling.v1",
         "HorizontalPodAutoscalerSpec",
@@ -24,23 +19,19 @@ pub(super) const TYPES: &[Rows] = &[
             Row("targetCPUUtilizationPercentage", Acts(CONVERSIONS)),
         ],
     ),
-    ("autoscaling.v1", "CrossVersionObjectReference", &[Row("apiVersion kind name", Acts(PLANNERS))]),
-    (
-        "autoscaling.v2",
-        "HorizontalPodAutoscaler",
-        &[Row("metadata spec", Acts(PLANNERS)), Row("status", Informs("written by the system"))],
-    ),
+    ("autoscaling.v1", "CrossVersionObjectReference", &[Row("kind name apiVersion", Acts(PLANNERS))]),
+    ("autoscaling.v2", "HorizontalPodAutoscaler", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
     (
         "autoscaling.v2",
         "HorizontalPodAutoscalerSpec",
         &[Row("scaleTargetRef minReplicas maxReplicas metrics behavior", Acts(PLANNERS))],
     ),
-    ("autoscaling.v2", "CrossVersionObjectReference", &[Row("apiVersion kind name", Acts(PLANNERS))]),
+    ("autoscaling.v2", "CrossVersionObjectReference", &[Row("kind name apiVersion", Acts(PLANNERS))]),
     ("autoscaling.v2", "HorizontalPodAutoscalerBehavior", &[Row("scaleUp scaleDown", Acts(PLANNERS))]),
     (
         "autoscaling.v2",
         "HPAScalingRules",
-        &[Row("policies selectPolicy stabilizationWindowSeconds tolerance", Acts(PLANNERS))],
+        &[Row("selectPolicy policies stabilizationWindowSeconds tolerance", Acts(PLANNERS))],
     ),
     ("autoscaling.v2", "HPAScalingPolicy", &[Row("type value periodSeconds", Acts(PLANNERS))]),
     (
@@ -48,12 +39,29 @@ pub(super) const TYPES: &[Rows] = &[
         "MetricSpec",
         &[
             Row("type resource containerResource object", Acts(PLANNERS)),
-            Row("pods external", Warns(Given, UNSERVED)),
+            Row(
+                "pods",
+                Warns(Given, "this version of Warren has no custom metrics of pods: it is never there"),
+            ),
+            Row(
+                "external",
+                Warns(Given, "this version of Warren has no external metrics: it is never there"),
+            ),
         ],
     ),
     ("autoscaling.v2", "ResourceMetricSource", &[Row("name target", Acts(PLANNERS))]),
     ("autoscaling.v2", "ContainerResourceMetricSource", &[Row("name container target", Acts(PLANNERS))]),
     ("autoscaling.v2", "ObjectMetricSource", &[Row("describedObject metric target", Acts(PLANNERS))]),
-    ("autoscaling.v2", "MetricIdentifier", &[Row("name selector", Acts(PLANNERS))]),
+    (
+        "autoscaling.v2",
+        "MetricIdentifier",
+        &[
+            Row("name", Acts(PLANNERS)),
+            Row(
+                "selector",
+                Warns(Given, "no metric of this version of Warren has labels: it is never there"),
+            ),
+        ],
+    ),
     ("autoscaling.v2", "MetricTarget", &[Row("type value averageValue averageUtilization", Acts(PLANNERS))]),
 ];
