@@ -8,6 +8,7 @@
 //! pass goes on, nodes only fill up, so a node's cost in the heap is never more than the true one: the node at the top is
 //! the best when its cost is still true, and else goes back with the true one.
 
+mod admission;
 pub(crate) mod budgets;
 mod candidate;
 mod claims;
@@ -158,10 +159,13 @@ impl<'v, 'a> Pass<'v, 'a> {
     fn give(&mut self, pod: &PodView<'a>, outcome: &mut Outcome<'_>) {
         let request = PodRequest::new(pod);
         if let Some(node) = pod.node() {
-            if let Some(index) = self.by_node.get(node).copied() {
-                self.bind(index, pod, &request, outcome);
-            }
-            return;
+            let Some(index) = self.by_node.get(node).copied() else { return };
+            let candidate = self.candidates.get(index);
+            let rejection = candidate.and_then(|node| admission::rejection(self.view, node, pod, &request));
+            return match rejection {
+                Some(rejection) => admission::reject(self.view, pod, rejection, outcome),
+                None => self.bind(index, pod, &request, outcome),
+            };
         }
         if let Some(reason) = claims::obstacle(self.view, pod) {
             let message = unavailable(self.candidates.len(), &reason);
@@ -288,6 +292,7 @@ impl<'v, 'a> Pass<'v, 'a> {
         if !outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction) {
             return;
         }
+        candidate.let_in.push(request.clone());
         if pod.node().is_none() {
             candidate.info.to_mut().add_pod(&request.at(address));
         } else {

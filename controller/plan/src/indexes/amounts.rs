@@ -113,7 +113,7 @@ impl Amounts {
         }
     }
 
-    fn amount(&self, name: &str) -> i128 {
+    pub(crate) fn amount(&self, name: &str) -> i128 {
         match name {
             "cpu" => self.cpu,
             "memory" => self.memory,

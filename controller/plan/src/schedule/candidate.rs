@@ -24,6 +24,8 @@ pub(super) struct Candidate<'a> {
     pub(super) addresses: Option<PodAddresses>,
     /// Who waits for others to go from here, and what for.
     pub(super) awaited: Vec<(Key, PodRequest)>,
+    /// What this pass has given an address here.
+    pub(super) let_in: Vec<PodRequest>,
 }
 
 /// What is taken on a node as far as one pod is concerned.
@@ -56,6 +58,7 @@ impl<'a> Candidate<'a> {
             info: Cow::Borrowed(info),
             ready,
             addresses: None,
+            let_in: Vec::new(),
         })
     }
 

@@ -332,6 +332,15 @@ impl Relations {
         leanings.map(|leaning| leaning.cost(node)).fold(0, i64::saturating_add)
     }
 
+    /// The same by what it is for: an even spread, or the wish to be near or far.
+    pub(super) fn leanings(&self, node: usize) -> (i64, i64) {
+        let sum = |even: bool| {
+            let leanings = self.leanings.iter().filter(|leaning| leaning.is_even() == even);
+            leanings.map(|leaning| leaning.cost(node)).fold(0, i64::saturating_add)
+        };
+        (sum(true), sum(false))
+    }
+
     /// Why other pods keep a pod from a node, in Kubernetes' order.
     pub(super) fn obstacle(&self, node: usize) -> Option<Obstacle> {
         let has = |tally: &Tally| tally.at(node).is_some_and(|count| count > 0);

@@ -1,6 +1,7 @@
 //! The planners as a whole: a model of the cluster carries out their plans.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod affinity;
 mod autoscaler_properties;
 mod autoscalers;

@@ -1,0 +1,88 @@
+//! May a pod run on the node that somebody else has chosen for it? A node refuses what it cannot hold, and such a pod has
+//! failed: whoever made it makes another one.
+//!
+//! Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename>.
+
+use std::borrow::Cow;
+
+use warren_state::Transaction;
+
+use super::{
+    COMPONENT,
+    candidate::{Candidate, Taken},
+    filter::selected,
+};
+use crate::{
+    events::{self, Event},
+    indexes::{Amounts, By, PodRequest, TakenPorts},
+    object,
+    outcome::Outcome,
+    view::{PodView, Typed, View},
+};
+
+/// Why a node refuses a pod: the status' reason, and its message.
+pub(super) struct Rejection {
+    reason: String,
+    message: String,
+}
+
+/// Whether a node refuses a pod that is assigned to it. Only what it has let in counts: pods with an address.
+pub(super) fn rejection(
+    view: &View<'_>,
+    candidate: &Candidate<'_>,
+    pod: &PodView<'_>,
+    request: &PodRequest,
+) -> Option<Rejection> {
+    let failed = |predicate: &str, why: &str| Rejection {
+        reason: predicate.to_owned(),
+        message: format!("Pod was rejected: Predicate {predicate} failed: {why}"),
+    };
+    if !pod.spec.as_ref().is_some_and(|spec| selected(&candidate.node, spec)) {
+        return Some(failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
+    }
+    let taken = let_in(view, candidate, pod);
+    if taken.ports.clash(&request.ports) {
+        return Some(failed("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
+    }
+    let offered = &candidate.info.allocatable;
+    // A node that has not said yet what it offers refuses nothing.
+    let is_known = offered.amount("pods") > 0;
+    let name = request.requested.lacking(&taken.amounts, offered).next().filter(|_| is_known)?;
+    Some(Rejection {
+        reason: format!("OutOf{name}"),
+        message: format!("Pod was rejected: Node didn't have enough resource: {name}"),
+    })
+}
+
+/// What others take that the node has let in.
+fn let_in(view: &View<'_>, candidate: &Candidate<'_>, pod: &PodView<'_>) -> Taken<'static> {
+    let mut taken =
+        Taken { amounts: Cow::Owned(Amounts::default()), ports: Cow::Owned(TakenPorts::default()) };
+    for object in view.indexes.of(By::PodNode, candidate.node.name()) {
+        let Ok(other) = Typed::of(object) else { continue };
+        let other: PodView<'_> = other;
+        let counts = object.key != pod.object.key && !other.terminal() && other.address().is_some();
+        if counts {
+            taken.add(&PodRequest::new(&other));
+        }
+    }
+    // What this pass has let in is not in the view yet.
+    candidate.let_in.iter().for_each(|request| taken.add(request));
+    taken
+}
+
+/// Ends the pod, and tells why.
+pub(super) fn reject(view: &View<'_>, pod: &PodView<'_>, rejection: Rejection, outcome: &mut Outcome<'_>) {
+    let value = object::edited_within(pod.object, &["status"], |value| {
+        let status = object::object_at(value, &["status"]);
+        status.insert("phase".into(), "Failed".into());
+        status.insert("reason".into(), rejection.reason.as_str().into());
+        status.insert("message".into(), rejection.message.as_str().into());
+    });
+    let Some(value) = value else { return };
+    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
+    let (reason, message) = (&*rejection.reason, rejection.message);
+    let event = Event { about: pod.object, component: COMPONENT, reason, message, warning: true };
+    events::record(view, &mut transaction, &event);
+    outcome.step(format!("{} is refused by its node", pod.object.key), transaction);
+}
