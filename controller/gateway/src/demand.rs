@@ -54,14 +54,14 @@ struct Sample {
 
 impl Sample {
     fn take(demands: &Demands) -> Self {
-        let count = |(service, demand): (&Box<str>, &Arc<Demand>)| (service.clone(), demand.counted());
-        Self { time: Some(Instant::now()), counts: demands.iter().map(count).collect() }
+        let counts = demands.iter().map(|(service, demand)| (service.clone(), demand.counted())).collect();
+        Self { time: Some(Instant::now()), counts }
     }
 
     /// What was added since another sample; nothing of the first one.
     fn since(&self, before: &Self) -> Option<TrafficReport> {
         let window = self.time?.saturating_duration_since(before.time?);
-        let traffic = |(service, count): (&Box<str>, &u64)| {
+        let traffic = |service: &str, count: u64| {
             let (namespace, name) = service.split_once('/')?;
             let added = count.saturating_sub(before.counts.get(service).copied().unwrap_or(0));
             let thousandths = u128::from(added) * 1_000_000;
@@ -72,7 +72,8 @@ impl Sample {
                 requests_per_thousand_seconds: u64::try_from(rate).unwrap_or(u64::MAX),
             })
         };
-        let mut services: Vec<_> = self.counts.iter().filter_map(traffic).collect();
+        let mut services: Vec<_> =
+            self.counts.iter().filter_map(|(service, count)| traffic(service, *count)).collect();
         services.sort_by_key(|service| std::cmp::Reverse(service.requests_per_thousand_seconds));
         services.truncate(MOST_SERVICES);
         Some(TrafficReport { services })
