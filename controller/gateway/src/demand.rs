@@ -54,8 +54,8 @@ struct Sample {
 
 impl Sample {
     fn take(demands: &Demands) -> Self {
-        let counts = demands.iter().map(|(service, demand)| (service.clone(), demand.counted()));
-        Self { time: Some(Instant::now()), counts: counts.collect() }
+        let counts = demands.iter().map(|(service, demand)| (service.clone(), demand.counted())).collect();
+        Self { time: Some(Instant::now()), counts }
     }
 
     /// What was added since another sample; nothing of the first one.
