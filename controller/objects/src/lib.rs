@@ -16,6 +16,7 @@ pub mod kinds;
 pub mod protobuf;
 pub mod quantity;
 mod registry;
+pub mod rollback;
 pub mod schedule;
 pub mod schema;
 pub mod strict;

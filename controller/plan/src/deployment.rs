@@ -5,15 +5,17 @@
 //! all that one deployment needs in one pass is a single commit.
 //!
 //! ```text
-//!  owned sets ─► revision (find or make the new set) ─► scaling | rolling | recreate ─► status ─► one step
+//!  owned sets ─► revision (find or make the new set) ─► scaling | rollback | rolling | recreate ─► status ─► one step
 //! ```
 
 mod draft;
 mod numbers;
 mod revision;
+mod rollback;
 mod rolling;
 mod scaling;
 mod status;
+mod trouble;
 
 use std::collections::BTreeSet;
 
@@ -65,7 +67,7 @@ fn plan_deployment(view: &View<'_>, deployment: &Typed<'_, Deployment>, outcome:
             revision::clean(&mut draft);
         }
         status::counts(&mut draft);
-    } else {
+    } else if !rollback::happens(&mut draft, outcome) {
         if draft.numbers.recreates {
             rolling::recreate(&mut draft);
         } else {

@@ -28,7 +28,7 @@ use crate::{
     field::{Errors, FieldError, Path},
     json::{get, int, is_empty, items, text},
     kinds::{Kind, judge_binding},
-    unsupported,
+    rollback, unsupported,
 };
 
 /// What is wrong with a question, which is answered and not stored: it needs no name.
@@ -42,6 +42,7 @@ pub fn question(kind: &Kind, value: &Value) -> Vec<FieldError> {
 pub fn create(kind: &Kind, value: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::object(get(value, "metadata"), kind.name_rule(), &mut errors);
+    rollback::judge(kind, value, &mut errors);
     kind.judge(value, &mut errors);
     unsupported::refuse(kind, value, &mut errors);
     errors.0
@@ -51,6 +52,7 @@ pub fn create(kind: &Kind, value: &Value) -> Vec<FieldError> {
 pub fn update(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     meta::object(get(new, "metadata"), kind.name_rule(), &mut errors);
+    rollback::judge(kind, new, &mut errors);
     meta::update(get(old, "metadata"), get(new, "metadata"), &mut errors);
     kind.judge(new, &mut errors);
     kind.judge_change(old, new, &mut errors);
@@ -65,6 +67,7 @@ pub fn around(kind: &Kind, old: &Value, new: &Value) -> Vec<FieldError> {
     let (before, after) = (get(old, "metadata"), get(new, "metadata"));
     if before != after {
         meta::object(after, kind.name_rule(), &mut errors);
+        rollback::judge(kind, new, &mut errors);
         meta::update(before, after, &mut errors);
     }
     kind.judge_change(old, new, &mut errors);

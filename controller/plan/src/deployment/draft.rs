@@ -64,7 +64,7 @@ pub(super) struct Draft<'a> {
     pub(super) new: Option<usize>,
     adoptions: Vec<&'a Arc<Object>>,
     whys: Vec<String>,
-    events: Vec<(&'static str, String)>,
+    events: Vec<(&'static str, String, bool)>,
 }
 
 impl<'a> Draft<'a> {
@@ -126,6 +126,11 @@ impl<'a> Draft<'a> {
         self.whys.push(why);
     }
 
+    /// An event about the deployment, if all this happens.
+    pub(super) fn tell(&mut self, reason: &'static str, message: String, warning: bool) {
+        self.events.push((reason, message, warning));
+    }
+
     /// Gives a set its size, and notes the size of the deployment on it.
     pub(super) fn resize(&mut self, index: usize, replicas: i64) {
         let replicas = replicas.clamp(0, MOST);
@@ -141,7 +146,7 @@ impl<'a> Draft<'a> {
         object::object_at(&mut set.value, &["spec"]).insert("replicas".into(), replicas.into());
         set.replicas = replicas;
         self.whys.push(message.to_lowercase());
-        self.events.push(("ScalingReplicaSet", message));
+        self.tell("ScalingReplicaSet", message, false);
     }
 
     /// All changes as one step.
@@ -163,9 +168,9 @@ impl<'a> Draft<'a> {
             // What was decided holds only for the deployment that it was decided for.
             transaction.preconditions.push(warren_state::Precondition::Revision(key.clone(), revision));
         }
-        for (reason, message) in self.events {
+        for (reason, message, warning) in self.events {
             let about = self.deployment.object;
-            let event = Event { about, component: COMPONENT, reason, message, warning: false };
+            let event = Event { about, component: COMPONENT, reason, message, warning };
             events::record(self.view, &mut transaction, &event);
         }
         let why = if self.whys.is_empty() { "status".to_owned() } else { self.whys.join(", ") };

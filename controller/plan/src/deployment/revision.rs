@@ -13,13 +13,16 @@ use crate::{indexes::By, object};
 use warren_vocabulary::resources::REPLICASETS;
 
 /// Annotations that belong to the deployment or the set alone.
-const NOT_COPIED: [&str; 6] = [
+pub(super) const NOT_COPIED: [&str; 9] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
     REVISION_HISTORY,
     super::DESIRED,
     super::MAXIMUM,
     "deprecated.deployment.rollback.to",
+    super::rollback::COMPLETE,
+    super::rollback::ROLLED_BACK,
+    super::rollback::ROLLED_BACK_TO,
 ];
 /// The longest list of revisions that a set has had.
 const HISTORY_LENGTH: usize = 2_000;
@@ -69,9 +72,7 @@ pub(super) fn make(draft: &mut Draft<'_>) {
     if is_refused(draft) {
         return;
     }
-    let collisions =
-        warren_state::at(&draft.value, "/status/collisionCount").and_then(Value::as_i64).unwrap_or(0);
-    let hash = object::letters(&[&template_text(&draft.value), &collisions.to_string()], HASH_LENGTH);
+    let hash = hash(draft);
     let name = format!("{}-{hash}", draft.deployment.name());
     let key = Key::new(REPLICASETS, draft.deployment.namespace(), &name);
     if let Some(existing) = draft.view.read(&key) {
@@ -79,8 +80,8 @@ pub(super) fn make(draft: &mut Draft<'_>) {
         let owner = object::controller_uid(existing).unwrap_or_default();
         let owned = owner == draft.deployment.uid() || owner_lives(draft, owner);
         if owned && !object::is_deleting(existing) {
-            object::object_at(&mut draft.value, &["status"])
-                .insert("collisionCount".into(), collisions.saturating_add(1).into());
+            let count = collisions(draft).saturating_add(1);
+            object::object_at(&mut draft.value, &["status"]).insert("collisionCount".into(), count.into());
             draft.why(format!("{name} is taken"));
         }
         return;
@@ -110,6 +111,16 @@ pub(super) fn make(draft: &mut Draft<'_>) {
     draft.resize(new, size);
     progress(draft, "True", "NewReplicaSetCreated", &format!("Created new replica set \"{name}\""));
     note_revision(draft, new);
+}
+
+/// The hash of the set that is made for the deployment's template.
+pub(super) fn hash(draft: &Draft<'_>) -> String {
+    object::letters(&[&template_text(&draft.value), &collisions(draft).to_string()], HASH_LENGTH)
+}
+
+/// How many names of sets were taken.
+fn collisions(draft: &Draft<'_>) -> i64 {
+    warren_state::at(&draft.value, "/status/collisionCount").and_then(Value::as_i64).unwrap_or(0)
 }
 
 /// Whether the set must not be made now because it was refused; that is said.

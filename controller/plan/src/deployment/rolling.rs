@@ -1,6 +1,6 @@
 //! From the old sets to the new one, without too many pods and without too few.
 
-use super::{draft::Draft, revision, status};
+use super::{draft::Draft, revision, rollback, status};
 
 /// Grows the new set as far as the surge allows, else shrinks the old ones as far as availability allows.
 pub(super) fn roll(draft: &mut Draft<'_>) {
@@ -16,6 +16,7 @@ pub(super) fn roll(draft: &mut Draft<'_>) {
         return;
     }
     if !shrink_old(draft, new) && status::is_complete(draft) {
+        rollback::note_complete(draft);
         revision::clean(draft);
     }
 }
@@ -81,6 +82,7 @@ pub(super) fn recreate(draft: &mut Draft<'_>) {
         draft.resize(new, draft.numbers.replicas);
     }
     if status::is_complete(draft) {
+        rollback::note_complete(draft);
         revision::clean(draft);
     }
 }

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use super::draft::Draft;
 use crate::{object, outcome::Outcome, replicaset::REPLICA_FAILURE};
 
+/// The reason of Progressing when a rollout takes too long.
+pub(super) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
 /// Sets the counts and the condition Available.
 pub(super) fn counts(draft: &mut Draft<'_>) {
     let sum = |of: fn(&super::draft::Set<'_>) -> i64| draft.sets.iter().map(of).sum::<i64>();
@@ -61,10 +64,7 @@ pub(super) fn rollout(draft: &mut Draft<'_>, outcome: &mut Outcome<'_>) {
     if finished {
         return;
     }
-    let subject = match draft.new {
-        Some(new) => format!("ReplicaSet \"{}\"", draft.sets[new].key.name),
-        None => format!("Deployment \"{}\"", draft.deployment.name()),
-    };
+    let subject = subject(draft);
     let before = &draft.deployment.object.value;
     let more = |name: &str| count(&draft.value, name) > count(before, name);
     let outdated = |value: &Value| count(value, "replicas") - count(value, "updatedReplicas");
@@ -81,11 +81,30 @@ pub(super) fn rollout(draft: &mut Draft<'_>, outcome: &mut Outcome<'_>) {
     {
         let expiry = object::later(since, deadline);
         if expiry <= draft.view.now {
-            let message = format!("{subject} has timed out progressing.");
-            progress(draft, "False", "ProgressDeadlineExceeded", &message);
+            progress(draft, "False", DEADLINE_EXCEEDED, &timed_out(&subject));
         }
         outcome.wake(expiry);
     }
+}
+
+/// What is rolled out, or is not.
+fn subject(draft: &Draft<'_>) -> String {
+    match draft.new {
+        Some(new) => format!("ReplicaSet \"{}\"", draft.sets[new].key.name),
+        None => format!("Deployment \"{}\"", draft.deployment.name()),
+    }
+}
+
+fn timed_out(subject: &str) -> String {
+    format!("{subject} has timed out progressing.")
+}
+
+/// Whether it has been said that the present rollout took too long, and how. What was said of an earlier one stays until
+/// something moves.
+pub(super) fn exceeded<'d>(draft: &Draft<'d>) -> Option<&'d str> {
+    let said = object::condition(&draft.deployment.object.value, "Progressing")?;
+    let message = said["message"].as_str()?;
+    (said["reason"] == DEADLINE_EXCEEDED && message == timed_out(&subject(draft))).then_some(message)
 }
 
 /// Whether all pods are of the new set, and all are available.
@@ -102,7 +121,7 @@ pub(super) fn is_complete(draft: &Draft<'_>) -> bool {
 pub(super) fn paused(draft: &mut Draft<'_>) {
     let reason = reason(&draft.value);
     let reason = reason.as_deref();
-    if deadline(draft).is_none() || reason == Some("ProgressDeadlineExceeded") {
+    if deadline(draft).is_none() || reason == Some(DEADLINE_EXCEEDED) {
         return;
     }
     match (draft.paused(), reason == Some("DeploymentPaused")) {
@@ -149,7 +168,7 @@ fn last_update(value: &Value) -> Option<Timestamp> {
 }
 
 /// Sets a condition unless it says the same already; Kubernetes leaves even the message alone then.
-fn set(value: &mut Value, kind: &str, [status, reason, message]: [&str; 3], now: Timestamp) {
+pub(super) fn set(value: &mut Value, kind: &str, [status, reason, message]: [&str; 3], now: Timestamp) {
     let current = object::condition(value, kind);
     if current.is_some_and(|current| current["status"] == status && current["reason"] == reason) {
         return;

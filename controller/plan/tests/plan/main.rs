@@ -33,6 +33,8 @@ mod properties;
 mod quarantine;
 mod refusals;
 mod revisions;
+mod rollback_properties;
+mod rollbacks;
 mod scheduling;
 mod scores;
 mod set_properties;
