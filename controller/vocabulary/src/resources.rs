@@ -42,6 +42,8 @@ pub const PERSISTENTVOLUMECLAIMS: &str = "persistentvolumeclaims";
 pub const PODDISRUPTIONBUDGETS: &str = "poddisruptionbudgets.policy";
 /// Priority classes: which pods come first.
 pub const PRIORITYCLASSES: &str = "priorityclasses.scheduling.k8s.io";
+/// Runtime classes.
+pub const RUNTIMECLASSES: &str = "runtimeclasses.node.k8s.io";
 /// Endpoint slices.
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.

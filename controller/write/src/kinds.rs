@@ -18,7 +18,7 @@ use crate::{
     Refusal, Review,
     addresses::InFlight,
     deletion::{self, Decision, DeleteOptions, Propagation},
-    metadata, priority, scope, services,
+    metadata, priority, runtime_class, scope, services,
 };
 
 /// Gives an object what the cluster has a bounded number of.
@@ -84,7 +84,7 @@ const SPECIAL: &[Hooks] = &[
     Hooks {
         resource: PODS,
         keep: priority::keep,
-        complete: priority::resolve,
+        complete: complete_pod,
         decide_deletion: Some(deletion::decide_pod),
         ..NONE
     },
@@ -102,6 +102,12 @@ const SPECIAL: &[Hooks] = &[
         ..NONE
     },
 ];
+
+/// What other objects say of a new pod.
+fn complete_pod(snapshot: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
+    priority::resolve(snapshot, review)?;
+    runtime_class::resolve(snapshot, review)
+}
 
 /// What is special about a kind.
 pub(crate) fn hooks(kind: &Kind) -> &'static Hooks {

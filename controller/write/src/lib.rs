@@ -24,6 +24,7 @@ mod kinds;
 mod priority;
 mod refusal;
 mod rules;
+mod runtime_class;
 mod scope;
 mod services;
 
