@@ -239,6 +239,9 @@ async fn judge_field(server: &Server, kind: &Kind, field: &Field) -> usize {
 #[tokio::test]
 async fn what_is_not_acted_upon_is_said_by_name() {
     let server = Server::new().await;
+    let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "example"},
+        "handler": "runc"});
+    server.post("/apis/node.k8s.io/v1/runtimeclasses", &class).await.expect(201);
     let mut counts = Vec::new();
     for kind in KINDS.iter().filter(|kind| kind.verbs.contains(&"create") && !kind.is_converted()) {
         let mut count = 0;

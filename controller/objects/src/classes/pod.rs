@@ -64,6 +64,9 @@ const ANNOTATIONS: Entries = &[
     ("*", Acts(COMPILER)),
 ];
 
+const HANDLERS: &str =
+    "its overhead and its nodes count, but this version of Warren runs every pod by Docker's default runtime";
+
 pub(super) const TYPES: &[Rows] = &[
     (
         "core.v1",
@@ -116,7 +119,7 @@ pub(super) const TYPES: &[Rows] = &[
             Row("readinessGates", Warns(Given, "stored, but not waited for by this version of Warren")),
             Row("resources", Warns(Given, STORED)),
             Row("resourceClaims", Refused(Given, "")),
-            Row("runtimeClassName", Warns(Given, STORED)),
+            Row("runtimeClassName", Warns(Given, HANDLERS)),
             Row("schedulerName", Acts(PLANNERS)),
             Row(
                 "schedulerName",

@@ -16,7 +16,7 @@ pub(crate) const ENTRY: Entry = Entry {
     kind: "RuntimeClass",
     plural: "runtimeclasses",
     namespaced: false,
-    idle: "warren runs no handlers yet: pods run by Docker's default runtime",
+    idle: "warren runs no handlers of RuntimeClasses yet: pods run by Docker's default runtime",
     validate,
     update,
     columns: COLUMNS,
