@@ -14,12 +14,12 @@ pub(super) const LONGEST: i64 = 360;
 
 /// How many seconds to wait after so many failures in a row.
 fn pause(failures: i64) -> i64 {
-    match u32::try_from(failures.saturating_sub(1)) {
-        Err(_) => 0,
-        Ok(doublings) => {
-            FIRST.saturating_mul(1_i64.checked_shl(doublings.min(30)).unwrap_or(i64::MAX)).min(LONGEST)
-        }
+    if failures <= 0 {
+        return 0;
     }
+    // No pause is doubled that often.
+    let doublings = u32::try_from(failures.saturating_sub(1).min(30)).unwrap_or(30);
+    FIRST.saturating_mul(2_i64.saturating_pow(doublings)).min(LONGEST)
 }
 
 /// When a pod ended: its last container, or else when it was said, or asked for.
