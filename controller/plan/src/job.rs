@@ -2,7 +2,9 @@
 //!
 //! Kubernetes' Job, rule by rule. What differs: a pod that has ended is counted, and let go by its finalizer, in one
 //! commit, so nothing has to be noted in between in `status.uncountedTerminatedPods`; what was noted there by others is
-//! counted. And whether failed pods may be replaced yet is read from the pods that are there, not from a memory.
+//! counted. Whether failed pods may be replaced yet is read from the pods that are there, not from a memory: one that was
+//! deleted is replaced without a pause. And a pod that has ended is neither adopted nor released, so that none is counted
+//! by two.
 //!
 //! Source: <https://kubernetes.io/docs/concepts/workloads/controllers/job/>.
 

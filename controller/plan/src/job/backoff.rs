@@ -17,8 +17,9 @@ fn pause(failures: i64) -> i64 {
     if failures <= 0 {
         return 0;
     }
-    let doublings = failures.saturating_sub(1).min(30);
-    FIRST.saturating_mul(1_i64.wrapping_shl(u32::try_from(doublings).unwrap_or(30))).min(LONGEST)
+    // No pause is doubled that often.
+    let doublings = u32::try_from(failures.saturating_sub(1).min(30)).unwrap_or(30);
+    FIRST.saturating_mul(2_i64.saturating_pow(doublings)).min(LONGEST)
 }
 
 /// When a pod ended: its last container, or else when it was said, or asked for.
