@@ -135,6 +135,12 @@ fn accompany(object: &mut Value, path: &str, value: &Value) {
             object["spec"]["metrics"] = json!([{"type": kind, source: {"metric": {"name": "queue"},
                 "target": {"type": "AverageValue", "averageValue": "10"}}}]);
         }
+        "spec.metrics[0].object.metric.selector" => {
+            object["spec"]["metrics"] = json!([{"type": "Object", "object": {
+                "describedObject": {"apiVersion": "v1", "kind": "Service", "name": "web"},
+                "metric": {"name": "requests-per-second", "selector": value},
+                "target": {"type": "Value", "value": "10"}}}]);
+        }
         "spec.volumeClaimTemplates" => {
             object["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
                 "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);

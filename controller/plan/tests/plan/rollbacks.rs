@@ -102,6 +102,7 @@ fn all_ready(model: &Model, image: &str) -> usize {
 fn a_crashing_rollout_returns_whole_and_says_why() {
     for strategy in [rolling(json!(1), json!(0)), rolling(json!(0), json!(1)), json!({"type": "Recreate"})] {
         let (mut model, key) = running(3, strategy);
+        model.gate = Some(warren_write::Gate::new(&warren_vocabulary::ClusterConfig::default()));
         annotate(&mut model, &key, CAUSE, "one");
         model.settle();
         let before = model.get(&key)["spec"]["template"].clone();
