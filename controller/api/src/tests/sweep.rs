@@ -117,6 +117,9 @@ fn base(kind: &Kind) -> Value {
         }
         "IngressClass" => json!({"spec": {"controller": "example.com/controller"}}),
         "Lease" => json!({"spec": {}}),
+        "HorizontalPodAutoscaler" => {
+            json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "a"}}})
+        }
         _ => json!({}),
     };
     let mut object =
@@ -146,6 +149,17 @@ fn accompany(object: &mut Value, path: &str, value: &Value) {
                 "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
         }
         "addressType" => object["endpoints"] = json!([]),
+        _ if path.starts_with("spec.metrics[0].") => {
+            let metric = &mut object["spec"]["metrics"][0];
+            let source = path.split('.').nth(2).unwrap();
+            let kinds = json!({"pods": "Pods", "external": "External", "object": "Object"});
+            metric["type"] = kinds[source].clone();
+            metric[source]["metric"]["name"] = json!("a");
+            metric[source]["target"] = json!({"type": "AverageValue", "averageValue": "1"});
+            if source == "object" {
+                metric[source]["describedObject"] = json!({"kind": "Service", "name": "a"});
+            }
+        }
         "type" if value == "kubernetes.io/service-account-token" => {
             object["metadata"]["annotations"]["kubernetes.io/service-account.name"] = json!("a");
         }
