@@ -100,8 +100,6 @@ fn base(kind: &Kind) -> Value {
         "ReplicationController" => {
             json!({"spec": {"selector": {"app": "a"}, "template": template("Always")}})
         }
-        "HorizontalPodAutoscaler" => json!({"spec": {"maxReplicas": 3,
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}}),
         "Job" => json!({"spec": {"template": {"spec": pod_spec("Never")}}}),
         "CronJob" => json!({"spec": {"schedule": "1 * * * *",
             "jobTemplate": {"spec": {"template": {"spec": pod_spec("Never")}}}}}),
@@ -132,18 +130,6 @@ fn base(kind: &Kind) -> Value {
 fn accompany(object: &mut Value, path: &str, value: &Value) {
     match path {
         "spec.externalTrafficPolicy" => object["spec"]["type"] = json!("NodePort"),
-        "spec.metrics[0].pods" | "spec.metrics[0].external" => {
-            let source = path.rsplit('.').next().unwrap_or_default();
-            let kind = if source == "pods" { "Pods" } else { "External" };
-            object["spec"]["metrics"] = json!([{"type": kind, source: {"metric": {"name": "queue"},
-                "target": {"type": "AverageValue", "averageValue": "10"}}}]);
-        }
-        "spec.metrics[0].object.metric.selector" => {
-            object["spec"]["metrics"] = json!([{"type": "Object", "object": {
-                "describedObject": {"apiVersion": "v1", "kind": "Service", "name": "web"},
-                "metric": {"name": "requests-per-second", "selector": value},
-                "target": {"type": "Value", "value": "10"}}}]);
-        }
         "spec.volumeClaimTemplates" => {
             object["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
                 "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
