@@ -309,14 +309,12 @@ fn is_even(
         there.iter().filter(counts).count()
     };
     let ours = &model.get(&Key::new(NODES, "", node))["metadata"]["labels"][topology];
-    if ours.is_null() {
-        return false;
-    }
+    let Some(ours) = ours.as_str() else { return false };
     let fewest = domains.iter().map(|domain| count(domain)).min().unwrap_or(0);
     let least = usize::try_from(constraint["minDomains"].as_i64().unwrap_or(1)).unwrap();
     let fewest = if domains.len() < least { 0 } else { fewest };
     let itself = usize::from(pod["metadata"]["labels"]["app"] == *app);
-    count(&ours.to_string()) + itself <= fewest + 1
+    count(ours) + itself <= fewest + 1
 }
 
 /// Plans and commits, with every single step looked at, until nothing happens any more.
