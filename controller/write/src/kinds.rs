@@ -10,7 +10,8 @@ use warren_state::{Object, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig,
     resources::{
-        DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, JOBS, NAMESPACES, NODES, PODS, PRIORITYCLASSES, SERVICES,
+        DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, JOBS, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PODS,
+        PRIORITYCLASSES, SERVICES,
     },
 };
 
@@ -18,7 +19,7 @@ use crate::{
     Refusal, Review,
     addresses::InFlight,
     deletion::{self, Decision, DeleteOptions, Propagation},
-    metadata, priority, scope, services,
+    limits, metadata, priority, scope, services,
 };
 
 /// Gives an object what the cluster has a bounded number of.
@@ -81,10 +82,12 @@ const SPECIAL: &[Hooks] = &[
         ..NONE
     },
     Hooks { resource: NODES, brings_status: true, ..NONE },
+    Hooks { resource: PERSISTENTVOLUMECLAIMS, agree: limits::judge_claim, ..NONE },
     Hooks {
         resource: PODS,
         keep: priority::keep,
-        complete: priority::resolve,
+        complete: complete_pod,
+        agree: limits::judge_pod,
         decide_deletion: Some(deletion::decide_pod),
         ..NONE
     },
@@ -110,6 +113,12 @@ pub(crate) fn hooks(kind: &Kind) -> &'static Hooks {
 
 /// Namespaces that the cluster cannot do without.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// What a new pod gets from others: what the ranges of its namespace give, and its priority.
+fn complete_pod(snapshot: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
+    limits::fill(snapshot, review);
+    priority::resolve(snapshot, review)
+}
 
 /// On an Ingress: its class, as clients wrote it before there was a field for it.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
