@@ -4,6 +4,7 @@
 //! What is known of a kind is in its own file (`kinds/<group>/<kind>.rs`); the functions of each concern take the kind.
 //! Which kinds there are says a [`Registry`]: those that are built in, and those that users defined.
 
+pub mod amounts;
 pub mod classes;
 mod conversions;
 pub mod defaults;

@@ -127,10 +127,58 @@ pub fn compare(left: &str, right: &str) -> Result<Ordering, QuantityError> {
     Ok(parse(left)?.cmp(&parse(right)?))
 }
 
+/// A number of thousandths as Kubernetes writes it: with the largest suffix that leaves it whole.
+pub fn written(milli: i128, binary: bool) -> String {
+    // What is small is written as it is, and so are fractions, whose suffix is decimal.
+    if binary && milli.unsigned_abs() >= 1_024_000 && milli % 1000 == 0 {
+        return with_suffix(milli / 1000, 1024, &["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]);
+    }
+    with_suffix(milli, 1000, &["m", "", "k", "M", "G", "T", "P", "E"])
+}
+
+fn with_suffix(mut number: i128, step: i128, suffixes: &[&str]) -> String {
+    let mut rest = suffixes.iter();
+    let mut suffix = rest.next();
+    while number % step == 0
+        && let Some(larger) = rest.next()
+    {
+        number /= step;
+        suffix = Some(larger);
+    }
+    if number == 0 { "0".to_owned() } else { format!("{number}{}", suffix.unwrap_or(&"")) }
+}
+
+/// A quantity as Kubernetes writes it: "0.5" is "500m". What is none stays as it is.
+pub fn canonical(text: &str) -> String {
+    parse(text).map_or_else(|_| text.to_owned(), |milli| written(milli, text.ends_with('i')))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn each_quantity_is_written_in_one_way() {
+        for (text, canonical_text) in [
+            ("0", "0"),
+            ("0Mi", "0"),
+            ("0.5", "500m"),
+            ("1500m", "1500m"),
+            ("2000m", "2"),
+            ("1000", "1k"),
+            ("1024Ki", "1Mi"),
+            ("1024", "1024"),
+            ("1.5Gi", "1536Mi"),
+            ("0.5Ki", "512"),
+            ("-2000", "-2k"),
+            ("1e3", "1k"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(canonical(text), canonical_text, "{text}");
+            assert_eq!(parse(&canonical(text)), parse(text), "{text}");
+        }
+    }
 
     #[test]
     fn spellings() {

@@ -38,6 +38,10 @@ pub const DAEMONSETS: &str = "daemonsets.apps";
 pub const CONTROLLERREVISIONS: &str = "controllerrevisions.apps";
 /// Claims of persistent volumes.
 pub const PERSISTENTVOLUMECLAIMS: &str = "persistentvolumeclaims";
+/// Limit ranges: what containers and claims may have.
+pub const LIMITRANGES: &str = "limitranges";
+/// Resource quotas: how much of all a namespace may have.
+pub const RESOURCEQUOTAS: &str = "resourcequotas";
 /// Disruption budgets: how many pods may be missing.
 pub const PODDISRUPTIONBUDGETS: &str = "poddisruptionbudgets.policy";
 /// Priority classes: which pods come first.

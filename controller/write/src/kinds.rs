@@ -10,7 +10,8 @@ use warren_state::{Object, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig,
     resources::{
-        DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, JOBS, NAMESPACES, NODES, PODS, PRIORITYCLASSES, SERVICES,
+        DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, JOBS, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PODS,
+        PRIORITYCLASSES, SERVICES,
     },
 };
 
@@ -18,7 +19,7 @@ use crate::{
     Refusal, Review,
     addresses::InFlight,
     deletion::{self, Decision, DeleteOptions, Propagation},
-    metadata, priority, runtime_class, scope, services,
+    limits, metadata, priority, runtime_class, scope, services,
 };
 
 /// Gives an object what the cluster has a bounded number of.
@@ -81,10 +82,12 @@ const SPECIAL: &[Hooks] = &[
         ..NONE
     },
     Hooks { resource: NODES, brings_status: true, ..NONE },
+    Hooks { resource: PERSISTENTVOLUMECLAIMS, agree: limits::judge_claim, ..NONE },
     Hooks {
         resource: PODS,
         keep: priority::keep,
         complete: complete_pod,
+        agree: limits::judge_pod,
         decide_deletion: Some(deletion::decide_pod),
         ..NONE
     },
@@ -103,8 +106,9 @@ const SPECIAL: &[Hooks] = &[
     },
 ];
 
-/// What other objects say of a new pod.
+/// What a new pod gets from others: what the ranges of its namespace give, its priority, and what its runtime class says.
 fn complete_pod(snapshot: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
+    limits::fill(snapshot, review);
     priority::resolve(snapshot, review)?;
     runtime_class::resolve(snapshot, review)
 }

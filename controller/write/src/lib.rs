@@ -21,6 +21,7 @@ mod gate;
 mod identity;
 mod intent;
 mod kinds;
+mod limits;
 mod priority;
 mod refusal;
 mod rules;
