@@ -8,6 +8,12 @@ use crate::writes::Writer;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
+/// Names and values are Kubernetes'.
+const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
+    ("system-cluster-critical", 2_000_000_000, "For pods that the cluster cannot do without, on whatever node."),
+    ("system-node-critical", 2_000_001_000, "For pods that their node cannot do without."),
+];
+
 /// Creates the namespaces that clients take for granted; those that exist are left alone.
 pub(crate) async fn namespaces(writer: &Writer) -> anyhow::Result<()> {
     for name in NAMESPACES {
@@ -45,6 +51,24 @@ pub(crate) async fn ingress_class(writer: &Writer) -> anyhow::Result<()> {
         "spec": {"controller": resources::INGRESS_CONTROLLER},
     });
     create_once(writer, Key::new(resources::INGRESSCLASSES, "", resources::INGRESS_CLASS), value).await
+}
+
+/// Creates the classes of pods that the cluster itself, or one of its nodes, cannot do without.
+pub(crate) async fn priority_classes(writer: &Writer) -> anyhow::Result<()> {
+    for (name, priority, description) in PRIORITY_CLASSES {
+        let mut metadata = metadata(name, json!({}));
+        metadata["generation"] = json!(1);
+        let value = json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": metadata,
+            "value": priority,
+            "description": description,
+            "preemptionPolicy": "PreemptLowerPriority",
+        });
+        create_once(writer, Key::new(resources::PRIORITYCLASSES, "", name), value).await?;
+    }
+    Ok(())
 }
 
 /// Metadata of an object that the controller makes itself.

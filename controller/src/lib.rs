@@ -108,6 +108,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let writer = |name| Writer { store: Arc::clone(&shared), gate: Arc::clone(&gate), name };
     bootstrap::namespaces(&writer("bootstrap")).await?;
     bootstrap::ingress_class(&writer("bootstrap")).await?;
+    bootstrap::priority_classes(&writer("bootstrap")).await?;
     cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)

@@ -42,6 +42,8 @@ pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 pub const INGRESSES: &str = "ingresses.networking.k8s.io";
 /// Ingress classes.
 pub const INGRESSCLASSES: &str = "ingressclasses.networking.k8s.io";
+/// How much pods matter.
+pub const PRIORITYCLASSES: &str = "priorityclasses.scheduling.k8s.io";
 /// Members of the overlay; internal.
 pub const MEMBERS: &str = "members.warren.internal";
 /// Join tokens; internal.

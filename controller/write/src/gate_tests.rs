@@ -174,3 +174,49 @@ fn a_client_learns_what_becomes_of_its_write() {
     let absent = admit(&state(vec![]), Operation::Delete { old: None, options: &options, now }).unwrap_err();
     assert_eq!(absent.code, 404);
 }
+
+fn class(name: &str, value: i64, default: bool) -> Object {
+    stored(
+        "priorityclasses.scheduling.k8s.io",
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value, "globalDefault": default, "preemptionPolicy": "Never"}),
+    )
+}
+
+#[test]
+fn a_pod_gets_its_priority_from_its_class_or_from_the_default() {
+    let made = |classes: Vec<Object>, more: Value| {
+        let mut value = pod("a", "i");
+        for (field, part) in more.as_object().unwrap() {
+            value["spec"][field] = part.clone();
+        }
+        let made = passed(&state(classes), Transaction::new().create(key("pods", "a"), value))?;
+        let Write::Put(_, value) = &made.writes[0] else { return Err("it is made".to_owned()) };
+        let spec = &value["spec"];
+        Ok([&spec["priorityClassName"], &spec["priority"], &spec["preemptionPolicy"]].map(Clone::clone))
+    };
+    let high = || json!({"priorityClassName": "high"});
+    let all = || vec![class("high", 1_000, false), class("usual", 10, true)];
+    assert_eq!(made(all(), high()), Ok([json!("high"), json!(1_000), json!("Never")]));
+    assert_eq!(made(all(), json!({})), Ok([json!("usual"), json!(10), json!("Never")]));
+    assert_eq!(made(vec![], json!({})), Ok([json!(null), json!(0), json!(null)]));
+    let unknown = made(vec![], high()).unwrap_err();
+    assert_eq!(unknown, "pods \"a\" is forbidden: no PriorityClass with name high was found");
+    let said = |field: &str, value: Value| {
+        let mut spec = high();
+        spec[field] = value;
+        made(all(), spec)
+    };
+    assert!(said("priority", json!(1_000)).is_ok());
+    assert!(said("priority", json!(7)).unwrap_err().contains("(7) must not be provided in pod spec"));
+    assert!(said("preemptionPolicy", json!("PreemptLowerPriority")).unwrap_err().contains("computed Never"));
+    assert!(made(vec![], json!({"priority": 7})).unwrap_err().contains("computed 0"));
+}
+
+#[test]
+fn there_is_one_default_class() {
+    let snapshot = state(vec![class("usual", 10, true)]);
+    let create = |class: Object| passed(&snapshot, Transaction::new().create(class.key.clone(), class.value.clone()));
+    assert!(create(class("other", 20, false)).is_ok());
+    assert!(create(class("other", 20, true)).unwrap_err().contains("usual is already marked as default"));
+}

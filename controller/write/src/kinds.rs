@@ -9,14 +9,16 @@ use warren_objects::kinds::Kind;
 use warren_state::{Object, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig,
-    resources::{DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, NAMESPACES, NODES, PODS, SERVICES},
+    resources::{
+        DEFAULT_CLASS, INGRESSCLASSES, INGRESSES, NAMESPACES, NODES, PODS, PRIORITYCLASSES, SERVICES,
+    },
 };
 
 use crate::{
     Refusal, Review,
     addresses::InFlight,
     deletion::{self, Decision, DeleteOptions},
-    metadata, scope, services,
+    metadata, priority, scope, services,
 };
 
 /// Gives an object what the cluster has a bounded number of.
@@ -71,7 +73,8 @@ const SPECIAL: &[Hooks] = &[
         ..NONE
     },
     Hooks { resource: NODES, brings_status: true, ..NONE },
-    Hooks { resource: PODS, decide_deletion: Some(deletion::decide_pod), ..NONE },
+    Hooks { resource: PODS, complete: priority::of_pod, decide_deletion: Some(deletion::decide_pod), ..NONE },
+    Hooks { resource: PRIORITYCLASSES, complete: priority::of_class, ..NONE },
     Hooks {
         resource: SERVICES,
         keep: services::keep_allocated,

@@ -20,6 +20,7 @@ mod gate;
 mod identity;
 mod intent;
 mod kinds;
+mod priority;
 mod refusal;
 mod rules;
 mod scope;

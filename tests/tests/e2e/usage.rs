@@ -235,12 +235,12 @@ pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
         "{kind:?}"
     );
 
-    let spread = "apiVersion: v1\nkind: Pod\nmetadata: {name: warned}\nspec:\n  priorityClassName: high\n  \
+    let spread = "apiVersion: v1\nkind: Pod\nmetadata: {name: warned}\nspec:\n  runtimeClassName: high\n  \
                   containers: [{name: c, image: busybox:1.36, command: [sleep, '3600']}]\n";
     let warned = cluster.try_kubectl_with_input(&["apply", "-f", "-"], spread);
     let text = String::from_utf8_lossy(&warned.stderr);
     assert!(
-        warned.status.success() && text.contains("Warning: ") && text.contains("priorityClassName"),
+        warned.status.success() && text.contains("Warning: ") && text.contains("runtimeClassName"),
         "{text}"
     );
     cluster.kubectl(&["delete", "pod", "warned", "--grace-period=0", "--force"]);

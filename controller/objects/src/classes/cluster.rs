@@ -3,7 +3,7 @@
 use super::{
     CHECKS, COMPILER,
     Class::{self, Acts, Informs, Keys, Warns},
-    Entries, KIND, PLANNERS, Row, Rows, STORED,
+    Entries, KIND, PLANNERS, Row, Rows, STORED, WRITES,
     When::{Given, Not, OneOf, True},
     pod::{NO_PULL_SECRETS, NO_TOKEN},
 };
@@ -124,6 +124,11 @@ pub(super) const TYPES: &[Rows] = &[
             Row("regarding related note type", TOLD),
             Row("deprecatedSource deprecatedFirstTimestamp deprecatedLastTimestamp deprecatedCount", TOLD),
         ],
+    ),
+    (
+        "scheduling.v1",
+        "PriorityClass",
+        &[Row("metadata value globalDefault preemptionPolicy", Acts(WRITES)), Row("description", TOLD)],
     ),
     ("coordination.v1", "Lease", &[Row("metadata spec", Acts(KIND))]),
     (

@@ -100,6 +100,7 @@ const STORED: &str = "stored, but not acted upon by this version of Warren";
 // Where fields are read.
 const COMPILER: &str = "controller/compile/src";
 const PLANNERS: &str = "controller/plan/src";
+const WRITES: &str = "controller/write/src";
 const API: &str = "controller/api/src";
 const CHECKS: &str = "controller/objects/src/validate";
 const DEFAULTS: &str = "controller/objects/src/defaults";

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     field::{Errors, Path},
     json::{at, get, items, text},
-    validate::{affinity, container, formats, formed, not_negative, one_of, required_text, volume},
+    validate::{affinity, company, container, formats, formed, not_negative, one_of, required_text, volume},
 };
 
 /// The spec of a pod or of a template.
@@ -16,6 +16,7 @@ pub(crate) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     not_negative(spec, "terminationGracePeriodSeconds", path, errors);
     affinity::deadline(spec, path, errors);
     affinity::placement(spec, path, errors);
+    company::all(spec, path, errors);
     dns(spec, path, errors);
     super::env::resource_containers(spec, path, errors);
     no_nul(spec, path, errors);

@@ -18,7 +18,6 @@ pub(crate) const ENTRY: Entry = Entry {
     short_names: &["pc"],
     namespaced: false,
     has_generation: true,
-    idle: "warren does not apply PriorityClasses yet: no pod gets its priority from it",
     defaults,
     validate,
     update,
