@@ -44,8 +44,10 @@ pub(crate) fn next(node: &Value, report: &NodeReport, address: Option<IpAddr>, n
         labels.insert("kubernetes.io/arch".into(), architecture.into());
     }
     let Some(status) = object(&mut node, "status") else { return node };
-    status.insert("capacity".into(), resources(report));
-    status.insert("allocatable".into(), resources(report));
+    for list in ["capacity", "allocatable"] {
+        let offered = offered(status.get(list), resources(report));
+        status.insert(list.into(), offered);
+    }
     let mut addresses = vec![json!({"type": "Hostname", "address": name})];
     if let Some(address) = address {
         addresses.insert(0, json!({"type": "InternalIP", "address": address.to_string()}));
@@ -74,6 +76,15 @@ fn object<'a>(parent: &'a mut Value, field: &str) -> Option<&'a mut Map<String, 
         *value = json!({});
     }
     value.as_object_mut()
+}
+
+/// What is reported, and what others offer on the node beside: resources whose names have a domain.
+fn offered(before: Option<&Value>, mut reported: Value) -> Value {
+    let others = before.and_then(Value::as_object).into_iter().flatten();
+    for (name, amount) in others.filter(|(name, _)| name.contains('/')) {
+        reported[name] = amount.clone();
+    }
+    reported
 }
 
 fn resources(report: &NodeReport) -> Value {
@@ -208,6 +219,10 @@ mod tests {
             .expect("a list")
             .push(json!({"type": "Ready", "status": "True"}));
         first["metadata"]["labels"]["zone"] = "a".into();
+        // What others offer on the node stays.
+        for list in ["capacity", "allocatable"] {
+            first["status"][list]["example.com/fakecpu"] = "1000".into();
+        }
         let later = now + jiff::SignedDuration::from_hours(1);
         assert_eq!(first, next(&first, &report(), ADDRESS, later));
         let down = NodeReport { runtime_ready: false, message: "docker does not answer".into(), ..report() };

@@ -132,15 +132,13 @@ mod tests {
     #[test]
     fn fields_are_named() {
         let value = json!({"spec": {"template": {"spec": {
-            "runtimeClassName": "kata", "topologySpreadConstraints": [{}],
+            "runtimeClassName": "kata", "readinessGates": [{"conditionType": "a/b"}],
             "containers": [{"name": "a"}, {"name": "b", "ports": [{"hostPort": 0}, {"hostPort": 80}],
                 "securityContext": {"procMount": "Unmasked"}}]}}}});
         let found = warnings(served("deployments.apps"), &value);
         assert_eq!(found.len(), 4, "{found:#?}");
         let named = |text: &str| found.iter().any(|warning| warning.starts_with(text));
-        assert!(named(
-            "spec.template.spec.runtimeClassName: stored, but not acted upon by this version of Warren"
-        ));
+        assert!(named("spec.template.spec.runtimeClassName: its overhead and its nodes count"));
         assert!(named("spec.template.spec.containers[1].ports[1].hostPort: stored, but not opened"));
     }
 

@@ -8,8 +8,7 @@ use super::{
 };
 
 pub(super) const SCTP: &str = "stored, but SCTP is not carried by this version of Warren";
-const NOT_OFFERED: &str =
-    "nodes of this version of Warren offer none of it: the pod stays Pending, and no device is handed to it";
+const NOT_OFFERED: &str = "counted where a node's status offers it, but no device is handed to the container";
 
 const LIMITS: Entries = &[
     ("cpu", Acts(COMPILER)),

@@ -14,6 +14,10 @@ pub(super) const NO_PULL_SECRETS: &str =
 /// Profiles without the engine's own: of AppArmor, of seccomp.
 const PROFILE: Class = Warns(Not(&["RuntimeDefault"]), STORED);
 
+/// What must be and what is preferred.
+const BOTH: &str =
+    "requiredDuringSchedulingIgnoredDuringExecution preferredDuringSchedulingIgnoredDuringExecution";
+
 /// Annotations that pods carry instead of fields, most of them of the time before there was a field.
 const ANNOTATIONS: Entries = &[
     (
@@ -115,9 +119,16 @@ pub(super) const TYPES: &[Rows] = &[
             ),
             Row("imagePullSecrets", Warns(Given, NO_PULL_SECRETS)),
             Row("os", Acts(super::CHECKS)),
+            Row("topologySpreadConstraints schedulingGates", Acts(PLANNERS)),
             Row("priorityClassName preemptionPolicy", Acts(super::GATE)),
             Row("readinessGates", Warns(Given, "stored, but not waited for by this version of Warren")),
-            Row("resources", Warns(Given, STORED)),
+            Row(
+                "resources",
+                Warns(
+                    Given,
+                    "what it requests counts when a node is chosen, but the pod as a whole is not limited",
+                ),
+            ),
             Row("resourceClaims", Refused(Given, "")),
             Row("runtimeClassName", Warns(Given, HANDLERS)),
             Row("schedulerName", Acts(PLANNERS)),
@@ -128,7 +139,6 @@ pub(super) const TYPES: &[Rows] = &[
                     "Warren's scheduler leaves the pod alone: it stays Pending until a scheduler of that name binds it",
                 ),
             ),
-            Row("schedulingGates", Refused(Given, "leave the pod out until it may be scheduled")),
             Row("serviceAccount", Acts(DEFAULTS)),
             Row("serviceAccountName", Acts(COMPILER)),
             Row(
@@ -139,21 +149,30 @@ pub(super) const TYPES: &[Rows] = &[
                 ),
             ),
             Row("shareProcessNamespace", Warns(True, STORED)),
-            Row("topologySpreadConstraints", Warns(Given, STORED)),
         ],
     ),
     ("core.v1", "PodOS", &[Row("name", Refused(Not(&["linux"]), "nodes run Linux"))]),
+    ("core.v1", "PodSchedulingGate", &[Row("name", Informs("names the gate for who takes it away"))]),
+    ("core.v1", "Affinity", &[Row("nodeAffinity podAffinity podAntiAffinity", Acts(PLANNERS))]),
+    ("core.v1", "NodeAffinity", &[Row(BOTH, Acts(PLANNERS))]),
+    ("core.v1", "PodAffinity", &[Row(BOTH, Acts(PLANNERS))]),
+    ("core.v1", "PodAntiAffinity", &[Row(BOTH, Acts(PLANNERS))]),
+    ("core.v1", "PreferredSchedulingTerm", &[Row("weight preference", Acts(PLANNERS))]),
+    ("core.v1", "WeightedPodAffinityTerm", &[Row("weight podAffinityTerm", Acts(PLANNERS))]),
     (
         "core.v1",
-        "Affinity",
-        &[Row("nodeAffinity", Acts(PLANNERS)), Row("podAffinity podAntiAffinity", Warns(Given, STORED))],
+        "PodAffinityTerm",
+        &[
+            Row("labelSelector namespaces topologyKey namespaceSelector", Acts(PLANNERS)),
+            Row("matchLabelKeys mismatchLabelKeys", Acts(PLANNERS)),
+        ],
     ),
     (
         "core.v1",
-        "NodeAffinity",
+        "TopologySpreadConstraint",
         &[
-            Row("requiredDuringSchedulingIgnoredDuringExecution", Acts(PLANNERS)),
-            Row("preferredDuringSchedulingIgnoredDuringExecution", Warns(Given, STORED)),
+            Row("maxSkew topologyKey whenUnsatisfiable labelSelector minDomains", Acts(PLANNERS)),
+            Row("nodeAffinityPolicy nodeTaintsPolicy matchLabelKeys", Acts(PLANNERS)),
         ],
     ),
     ("core.v1", "NodeSelector", &[Row("nodeSelectorTerms", Acts(PLANNERS))]),

@@ -33,7 +33,7 @@ pub(crate) fn placement(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn node_selector_term(term: &Value, path: &Path, errors: &mut Errors) {
+pub(crate) fn node_selector_term(term: &Value, path: &Path, errors: &mut Errors) {
     for (index, requirement) in items(term, "matchExpressions").iter().enumerate() {
         let path = path.child("matchExpressions").index(index);
         if required_text(requirement, "key", &path, errors) {

@@ -4,6 +4,7 @@
 //! rules still only report, they never panic.
 
 pub(crate) mod affinity;
+pub(crate) mod company;
 pub(crate) mod config;
 pub(crate) mod container;
 pub(crate) mod env;

@@ -6,7 +6,8 @@ use crate::{
     field::{Errors, Path},
     json::{at, get, items, text},
     validate::{
-        affinity, container, formats, formed, not_negative, one_of, one_of_if_set, required_text, volume,
+        affinity, company, container, formats, formed, not_negative, one_of, one_of_if_set, required_text,
+        volume,
     },
 };
 
@@ -19,6 +20,7 @@ pub(crate) fn spec(spec: &Value, path: &Path, errors: &mut Errors) {
     not_negative(spec, "terminationGracePeriodSeconds", path, errors);
     affinity::deadline(spec, path, errors);
     affinity::placement(spec, path, errors);
+    company::all(spec, path, errors);
     dns(spec, path, errors);
     super::env::resource_containers(spec, path, errors);
     no_nul(spec, path, errors);

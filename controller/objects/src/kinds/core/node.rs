@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     defaults::pod::numbers_to_quantities,
     field::{Errors, Path},
-    json::{at, default_to, entries, get, has, items, text, truth},
+    json::{at, default_to, entries, get, has, items, map_mut, text, truth},
     kinds::{Entry, PLAIN, STATUS},
     table::{AGE, Column, NAME, age, column, name, or_none, wide},
     validate::{affinity::EFFECTS, container, formats, formed, one_of, required_text},
@@ -38,7 +38,22 @@ fn defaults(value: &mut Value) {
         }
     }
     if let Some(capacity) = status.get("capacity").cloned() {
-        default_to(status, "allocatable", capacity);
+        default_to(status, "allocatable", capacity.clone());
+        offer_all(&capacity, map_mut(status, "allocatable"));
+    }
+}
+
+/// Whether users offer a resource: the node does not report it.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.starts_with("kubernetes.io/")
+}
+
+/// What users add to a node's capacity is allocatable, too, and what they take from it is not.
+fn offer_all(capacity: &Value, allocatable: Option<&mut Map<String, Value>>) {
+    let (Some(capacity), Some(allocatable)) = (capacity.as_object(), allocatable) else { return };
+    allocatable.retain(|name, _| !is_extended(name) || capacity.contains_key(name));
+    for (name, amount) in capacity.iter().filter(|(name, _)| is_extended(name)) {
+        allocatable.entry(name).or_insert_with(|| amount.clone());
     }
 }
 

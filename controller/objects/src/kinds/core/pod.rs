@@ -16,7 +16,7 @@ use crate::{
         pod::{Summary, condition},
         wide,
     },
-    validate::{formats, formed, pod::spec},
+    validate::{company, formats, formed, pod::spec},
 };
 
 /// Below a pod, a connection that is upgraded.
@@ -163,8 +163,14 @@ fn update(old: &Value, new: &Value, errors: &mut Errors) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.forbidden(&path.child("tolerations"), detail);
     }
+    company::changed_gates(old, new, &path, errors);
     let mut mended = new.clone();
     put_back(old, &mut mended);
+    if !is_empty(get(old, "schedulingGates")) && company::is_narrowed(old, new) {
+        put_back_fields(old, &mut mended, &["nodeSelector"]);
+        let affinity = mended.as_object_mut().map(|spec| spec.entry("affinity").or_insert_with(|| json!({})));
+        affinity.into_iter().for_each(|new| put_back_fields(get(old, "affinity"), new, &["nodeAffinity"]));
+    }
     let mut changed = BTreeSet::new();
     differences(old, &mended, &path, &mut changed);
     if !changed.is_empty() {
@@ -180,6 +186,9 @@ pub(crate) fn judge_binding(old: &Value, new: &Value, errors: &mut Errors) {
     let (old, new) = (get(old, "spec"), get(new, "spec"));
     if !is_empty(get(old, "nodeName")) {
         errors.forbidden(&path, "the pod has a node already");
+    }
+    if !is_empty(get(old, "schedulingGates")) {
+        errors.forbidden(&path, "cannot be set until all schedulingGates have been cleared");
     }
     for message in formats::subdomain(text(new, "nodeName")) {
         errors.invalid(&path, text(new, "nodeName"), message);
@@ -210,15 +219,19 @@ fn deadline(old: &Value, new: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// Undoes the changes that are allowed, so that what is left is not.
-fn put_back(old: &Value, new: &mut Value) {
+fn put_back_fields(old: &Value, new: &mut Value, fields: &[&str]) {
     let Some(map) = new.as_object_mut() else { return };
-    for field in ["activeDeadlineSeconds", "tolerations"] {
+    for field in fields {
         match get(old, field) {
-            Value::Null => map.remove(field),
-            value => map.insert(field.to_owned(), value.clone()),
+            Value::Null => map.remove(*field),
+            value => map.insert((*field).to_owned(), value.clone()),
         };
     }
+}
+
+/// Undoes the changes that are allowed, so that what is left is not.
+fn put_back(old: &Value, new: &mut Value) {
+    put_back_fields(old, new, &["activeDeadlineSeconds", "tolerations", "schedulingGates"]);
     for list in ["initContainers", "containers"] {
         for (before, after) in items(old, list).iter().zip(items_mut(new, list)) {
             if let (Some(after), image) = (after.as_object_mut(), get(before, "image"))
