@@ -369,7 +369,14 @@ pub(crate) fn grace(object: &Object) -> i64 {
 }
 
 fn runs_on_a_node(object: &Object) -> bool {
-    &*object.key.resource == resources::PODS && text(&object.value, "/spec/nodeName").is_some()
+    &*object.key.resource == resources::PODS
+        && text(&object.value, "/spec/nodeName").is_some()
+        && !was_refused(object)
+}
+
+/// Whether its node refused a pod: it has failed, and no node has anything of it.
+fn was_refused(pod: &Object) -> bool {
+    text(&pod.value, "/status/phase") == Some("Failed") && text(&pod.value, "/status/podIP").is_none()
 }
 
 /// Whether no node has to end anything before the object may go. A deleted pod whose grace is zero has been let go by

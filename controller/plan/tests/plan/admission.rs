@@ -71,6 +71,29 @@ fn a_node_refuses_a_pod_that_selects_others() {
 }
 
 #[test]
+fn a_pod_that_was_refused_goes_at_once() {
+    let mut model = Model::new(1);
+    pod(&mut model, "first", with_port("node-1", 8080));
+    let spec = json!({"serviceName": "db", "replicas": 1, "selector": {"matchLabels": {"app": "db"}}, "template":
+        {"metadata": {"labels": {"app": "db"}}, "spec": with_port("node-1", 8080)}});
+    model.put(
+        STATEFULSETS,
+        "default",
+        json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
+        "metadata": {"name": "db"}, "spec": spec}),
+    );
+    let key = Key::new(PODS, "default", "db-0");
+    let uid = |model: &Model| model.objects.get(&key).map(|(_, pod)| pod["metadata"]["uid"].clone());
+    let mut lives = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        model.pass();
+        lives.extend(uid(&model).map(|uid| uid.to_string()));
+        model.now = model.wake_at().max(model.now);
+    }
+    assert!(lives.len() > 1, "it is made anew: {lives:?}");
+}
+
+#[test]
 fn a_node_that_has_not_said_what_it_offers_refuses_nothing() {
     let mut model = Model::new(1);
     model.change(&Key::new(NODES, "", "node-1"), |node| node["status"]["allocatable"] = json!({}));
