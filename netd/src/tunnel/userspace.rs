@@ -209,6 +209,12 @@ async fn peers(device: &Embedded) -> BTreeMap<WireGuardKey, PeerState> {
     device.peers().await.into_iter().map(read).collect()
 }
 
+/// Shakes hands with a peer at once, not when there is traffic. The answer is not waited for beyond a moment; it is
+/// retried.
+async fn greet(device: &Embedded, key: &PublicKey) {
+    let _ = tokio::time::timeout(GREETING, device.force_handshake(key)).await;
+}
+
 async fn apply(device: &mut Embedded, change: PeerChange) -> Result<(), Error> {
     let what = change.to_string();
     let key = PublicKey::from(change.key().0);
@@ -219,14 +225,18 @@ async fn apply(device: &mut Embedded, change: PeerChange) -> Result<(), Error> {
             peer.keepalive = Some(KEEPALIVE);
             let added = device.add_peer(peer).await;
             if matches!(added, Ok(true)) && endpoint.is_some() {
-                // At once, not when there is traffic: a peer that knew our last process sends with keys that
-                // nobody has any more. The answer is not waited for beyond a moment; it is retried.
-                let _ = tokio::time::timeout(GREETING, device.force_handshake(&key)).await;
+                // A peer that knew our last process sends with keys that nobody has any more.
+                greet(device, &key).await;
             }
             added
         }
         PeerChange::SetEndpoint { endpoint, .. } => {
-            device.modify_peer(&key, |peer| peer.set_endpoint(Some(endpoint))).await
+            let moved = device.modify_peer(&key, |peer| peer.set_endpoint(Some(endpoint))).await;
+            if matches!(moved, Ok(true)) {
+                // What was sent to the old place is lost, and would be tried again only after seconds.
+                greet(device, &key).await;
+            }
+            moved
         }
         PeerChange::SetAllowed { allowed, .. } => {
             let networks = allow(Peer::new(key), &allowed).allowed_ips;

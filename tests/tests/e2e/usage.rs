@@ -235,14 +235,18 @@ pub fn bad_input_is_refused_with_the_field_named(cluster: &Cluster) {
         "{kind:?}"
     );
 
-    let spread = "apiVersion: v1\nkind: Pod\nmetadata: {name: warned}\nspec:\n  runtimeClassName: kata\n  \
-                  containers: [{name: c, image: busybox:1.36, command: [sleep, '3600']}]\n";
-    let warned = cluster.try_kubectl_with_input(&["apply", "-f", "-"], spread);
-    let text = String::from_utf8_lossy(&warned.stderr);
-    assert!(
-        warned.status.success() && text.contains("Warning: ") && text.contains("runtimeClassName"),
-        "{text}"
-    );
+    let with = |field: &str| {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: warned}}\nspec:\n  {field}\n  \
+             containers: [{{name: c, image: busybox:1.36, command: [sleep, '3600']}}]\n"
+        );
+        let output = cluster.try_kubectl_with_input(&["apply", "-f", "-"], &pod);
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (accepted, text) = with("runtimeClassName: kata");
+    assert!(!accepted && text.contains("RuntimeClass \"kata\" not found"), "{text}");
+    let (accepted, text) = with("shareProcessNamespace: true");
+    assert!(accepted && text.contains("Warning: ") && text.contains("shareProcessNamespace"), "{text}");
     cluster.kubectl(&["delete", "pod", "warned", "--grace-period=0", "--force"]);
 }
 
