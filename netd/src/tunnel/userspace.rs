@@ -231,9 +231,21 @@ async fn apply(device: &mut Embedded, change: PeerChange) -> Result<(), Error> {
             added
         }
         PeerChange::SetEndpoint { endpoint, .. } => {
-            let moved = device.modify_peer(&key, |peer| peer.set_endpoint(Some(endpoint))).await;
+            // Made anew: who answers at another place need not have the keys of the session with the old one, and would
+            // be sent what nobody can read for a quarter of a minute.
+            let known = device.peers().await.into_iter().map(|state| state.peer);
+            let moved = match known.into_iter().find(|peer| peer.public_key == key) {
+                Some(mut peer) => {
+                    peer.endpoint = Some(endpoint);
+                    peer.keepalive = Some(KEEPALIVE);
+                    match device.remove_peer(&key).await {
+                        Ok(_) => device.add_peer(peer).await,
+                        Err(error) => Err(error),
+                    }
+                }
+                None => Ok(false),
+            };
             if matches!(moved, Ok(true)) {
-                // What was sent to the old place is lost, and would be tried again only after seconds.
                 greet(device, &key).await;
             }
             moved
