@@ -132,8 +132,8 @@ mod tests {
         sidecar["restartPolicy"] = "Always".into();
         let mut spec = json!({"containers": [container("100m", "64Mi"), container("200m", "64M")],
             "initContainers": [sidecar, container("1", "10Mi")], "overhead": {"cpu": "50m"}});
-        assert_eq!(shown(&of_pod(&spec, "requests")), ["cpu=1150m", "memory=132157440"]);
-        assert_eq!(shown(&of_whole_pod(&spec, "requests")), ["cpu=1200m", "memory=132157440"]);
+        assert_eq!(shown(&of_pod(&spec, "requests")), ["cpu=1150m", "memory=129060Ki"]);
+        assert_eq!(shown(&of_whole_pod(&spec, "requests")), ["cpu=1200m", "memory=129060Ki"]);
         assert!(of_whole_pod(&spec, "limits").is_empty(), "overhead alone limits nothing");
         spec["resources"] = json!({"requests": {"cpu": "2"}});
         assert_eq!(shown(&of_pod(&spec, "requests"))[0], "cpu=2");

@@ -3,7 +3,7 @@
 use super::{
     CHECKS, COMPILER,
     Class::{self, Acts, Informs, Keys, Warns},
-    Entries, KIND, PLANNERS, Row, Rows, STORED,
+    Entries, GATE, KIND, PLANNERS, QUOTAS, Row, Rows, STORED,
     When::{Given, Not, OneOf, True},
     pod::{NO_PULL_SECRETS, NO_TOKEN},
 };
@@ -92,6 +92,17 @@ pub(super) const TYPES: &[Rows] = &[
             STATUS,
         ],
     ),
+    ("core.v1", "LimitRange", &[Row("metadata spec", Acts(GATE))]),
+    ("core.v1", "LimitRangeSpec", &[Row("limits", Acts(GATE))]),
+    (
+        "core.v1",
+        "LimitRangeItem",
+        &[Row("type max min default defaultRequest maxLimitRequestRatio", Acts(GATE))],
+    ),
+    ("core.v1", "ResourceQuota", &[Row("metadata spec", Acts(QUOTAS)), STATUS]),
+    ("core.v1", "ResourceQuotaSpec", &[Row("hard scopes scopeSelector", Acts(QUOTAS))]),
+    ("core.v1", "ScopeSelector", &[Row("matchExpressions", Acts(QUOTAS))]),
+    ("core.v1", "ScopedResourceSelectorRequirement", &[Row("scopeName operator values", Acts(QUOTAS))]),
     ("core.v1", "NamespaceSpec", &[Row("finalizers", Acts(PLANNERS))]),
     ("core.v1", "Node", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
     (
