@@ -3,7 +3,7 @@
 use super::{
     CHECKS, COMPILER,
     Class::{self, Acts, Informs, Keys, Warns},
-    Entries, KIND, PLANNERS, Row, Rows, STORED,
+    Entries, GATE, KIND, PLANNERS, Row, Rows, STORED,
     When::{Given, Not, OneOf, True},
     pod::{NO_PULL_SECRETS, NO_TOKEN},
 };
@@ -91,6 +91,13 @@ pub(super) const TYPES: &[Rows] = &[
             Row("metadata.annotations", Keys(&[NAMESPACE_ANNOTATIONS])),
             STATUS,
         ],
+    ),
+    ("core.v1", "LimitRange", &[Row("metadata spec", Acts(GATE))]),
+    ("core.v1", "LimitRangeSpec", &[Row("limits", Acts(GATE))]),
+    (
+        "core.v1",
+        "LimitRangeItem",
+        &[Row("type max min default defaultRequest maxLimitRequestRatio", Acts(GATE))],
     ),
     ("core.v1", "NamespaceSpec", &[Row("finalizers", Acts(PLANNERS))]),
     ("core.v1", "Node", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),

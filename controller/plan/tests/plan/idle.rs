@@ -7,10 +7,10 @@ use warren_vocabulary::resources::*;
 
 use crate::model::Model;
 
-const RANGES: &str = "limitranges";
+const CLAIMS: &str = PERSISTENTVOLUMECLAIMS;
 
-fn range(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": name}, "spec": {"limits": []}})
+fn claim(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": {}})
 }
 
 fn events(model: &Model) -> Vec<Value> {
@@ -21,21 +21,18 @@ fn events(model: &Model) -> Vec<Value> {
 #[test]
 fn an_object_that_is_not_run_has_one_event() {
     let mut model = Model::new(1);
-    let key = model.put(RANGES, "default", range("db"));
+    let key = model.put(CLAIMS, "default", claim("db"));
     model.settle();
     let told = events(&model);
     assert_eq!(told.len(), 1);
     assert_eq!((&told[0]["type"], &told[0]["count"]), (&json!("Warning"), &json!(1)));
-    assert_eq!(
-        told[0]["message"],
-        "warren does not apply LimitRanges yet: no default or bound of them reaches a pod"
-    );
+    assert_eq!(told[0]["message"], "warren does not bind PersistentVolumeClaims yet: it stays Pending");
     assert_eq!(told[0]["involvedObject"]["uid"], model.get(&key)["metadata"]["uid"]);
     assert_eq!(told[0]["metadata"]["namespace"], "default");
     for _ in 0..20 {
         assert!(!model.pass(), "it is said once, not in every pass");
     }
-    model.change(&key, |value| value["spec"]["limits"] = json!([{"type": "Pod"}]));
+    model.change(&key, |value| value["spec"]["volumeName"] = json!("disk"));
     model.settle();
     assert_eq!(events(&model), told, "a change is no news");
 }
@@ -43,7 +40,7 @@ fn an_object_that_is_not_run_has_one_event() {
 #[test]
 fn it_is_told_again_when_the_event_has_expired() {
     let mut model = Model::new(1);
-    let key = model.put(RANGES, "default", range("db"));
+    let key = model.put(CLAIMS, "default", claim("db"));
     model.settle();
     model.now += SignedDuration::from_secs(3_700);
     model.settle();
@@ -84,14 +81,14 @@ fn many_objects_take_several_passes_and_a_namespace_that_goes_none() {
     let mut model = Model::new(1);
     model.namespace("leaving");
     for index in 0..700 {
-        model.put(RANGES, "default", range(&format!("db-{index}")));
+        model.put(CLAIMS, "default", claim(&format!("db-{index}")));
     }
     let told =
         |model: &Model| model.plan().steps.iter().filter(|step| step.why.contains("is not run")).count();
     assert_eq!(told(&model), 500);
     model.settle();
     assert_eq!(events(&model).len(), 700);
-    model.put(RANGES, "leaving", range("db"));
+    model.put(CLAIMS, "leaving", claim("db"));
     let key = warren_state::Key::new(NAMESPACES, "", "leaving");
     model.change(&key, |value| value["status"]["phase"] = "Terminating".into());
     assert_eq!(told(&model), 0);

@@ -19,7 +19,6 @@ pub(crate) const ENTRY: Entry = Entry {
     kind: "LimitRange",
     plural: "limitranges",
     short_names: &["limits"],
-    idle: "warren does not apply LimitRanges yet: no default or bound of them reaches a pod",
     defaults,
     validate,
     columns: COLUMNS,
