@@ -292,10 +292,10 @@ impl<'v, 'a> Pass<'v, 'a> {
         if !outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction) {
             return;
         }
-        candidate.let_in.push(request.clone());
         if pod.node().is_none() {
             candidate.info.to_mut().add_pod(&request.at(address));
         } else {
+            candidate.let_in.insert(pod.object.key.clone());
             candidate.info.to_mut().addresses.insert(address, 1);
         }
         if let Some(addresses) = &mut candidate.addresses {

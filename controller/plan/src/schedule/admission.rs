@@ -3,8 +3,7 @@
 //!
 //! Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename>.
 
-use std::borrow::Cow;
-
+use k8s_openapi::api::core::v1::Pod;
 use warren_state::Transaction;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     events::{self, Event},
-    indexes::{Amounts, By, PodRequest, TakenPorts},
+    indexes::{By, PodRequest},
     object,
     outcome::Outcome,
     view::{PodView, Typed, View},
@@ -40,7 +39,7 @@ pub(super) fn rejection(
     if !pod.spec.as_ref().is_some_and(|spec| selected(&candidate.node, spec)) {
         return Some(failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
     }
-    let taken = let_in(view, candidate, pod);
+    let taken = let_in(view, candidate);
     if taken.ports.clash(&request.ports) {
         return Some(failed("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
     }
@@ -54,20 +53,16 @@ pub(super) fn rejection(
     })
 }
 
-/// What others take that the node has let in.
-fn let_in(view: &View<'_>, candidate: &Candidate<'_>, pod: &PodView<'_>) -> Taken<'static> {
-    let mut taken =
-        Taken { amounts: Cow::Owned(Amounts::default()), ports: Cow::Owned(TakenPorts::default()) };
-    for object in view.indexes.of(By::PodNode, candidate.node.name()) {
-        let Ok(other) = Typed::of(object) else { continue };
-        let other: PodView<'_> = other;
-        let counts = object.key != pod.object.key && !other.terminal() && other.address().is_some();
-        if counts {
-            taken.add(&PodRequest::new(&other));
+/// What others take that the node has let in: all that is taken, less what waits to be let in, this pod among it.
+fn let_in<'c>(view: &View<'_>, candidate: &'c Candidate<'_>) -> Taken<'c> {
+    let mut taken = candidate.used();
+    let assigned = view.indexes.of(By::PodNode, candidate.node.name());
+    for pod in assigned.filter_map(|object| Typed::<Pod>::of(object).ok()) {
+        let waits = pod.address().is_none() && !candidate.let_in.contains(&pod.object.key);
+        if waits && !pod.terminal() {
+            taken.release(&PodRequest::new(&pod));
         }
     }
-    // What this pass has let in is not in the view yet.
-    candidate.let_in.iter().for_each(|request| taken.add(request));
     taken
 }
 

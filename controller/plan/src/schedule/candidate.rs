@@ -1,6 +1,6 @@
 //! A node as one pass sees it: with what the pass has put there, and what is kept free for pods that others make room for.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use k8s_openapi::api::core::v1::Node;
 use warren_state::Key;
@@ -24,8 +24,8 @@ pub(super) struct Candidate<'a> {
     pub(super) addresses: Option<PodAddresses>,
     /// Who waits for others to go from here, and what for.
     pub(super) awaited: Vec<(Key, PodRequest)>,
-    /// What this pass has given an address here.
-    pub(super) let_in: Vec<PodRequest>,
+    /// Pods that somebody else put here, and that this pass has given an address.
+    pub(super) let_in: BTreeSet<Key>,
 }
 
 /// What is taken on a node as far as one pod is concerned.
@@ -58,14 +58,18 @@ impl<'a> Candidate<'a> {
             info: Cow::Borrowed(info),
             ready,
             addresses: None,
-            let_in: Vec::new(),
+            let_in: BTreeSet::new(),
         })
+    }
+
+    /// What all pods take that are assigned to the node.
+    pub(super) fn used(&self) -> Taken<'_> {
+        Taken { amounts: Cow::Borrowed(&self.info.used), ports: Cow::Borrowed(&self.info.ports) }
     }
 
     /// What is taken as far as a pod is concerned: what is used, and what is kept free for others that matter as much.
     pub(super) fn taken(&self, request: &PodRequest, pod: &Key) -> Taken<'_> {
-        let mut taken =
-            Taken { amounts: Cow::Borrowed(&self.info.used), ports: Cow::Borrowed(&self.info.ports) };
+        let mut taken = self.used();
         let others =
             self.awaited.iter().filter(|(key, other)| key != pod && other.priority >= request.priority);
         others.for_each(|(_, other)| taken.add(other));
