@@ -4,26 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use warren_objects::disruption::Selector;
 use warren_state::Object;
 
-use crate::{
-    selector::{self, Labels},
-    view::{PodView, Typed, View},
-};
+use crate::view::{PodView, Typed, View};
 use warren_vocabulary::resources::PODDISRUPTIONBUDGETS;
 
 struct Budget<'a> {
     budget: Typed<'a, PodDisruptionBudget>,
+    selector: Selector<'a>,
     allowed: i64,
 }
 
 impl Budget<'_> {
     /// Whether it counts a pod. One that is on its way out already has been counted.
     fn counts(&self, pod: &PodView<'_>) -> bool {
-        let selector = self.budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         let gone = self.budget.status.as_ref().and_then(|status| status.disrupted_pods.as_ref());
-        selector.is_some_and(|selector| selector::matches(selector, pod.labels()))
-            && !gone.is_some_and(|gone| gone.contains_key(pod.name()))
+        self.selector.selects(&pod.object.value) && !gone.is_some_and(|gone| gone.contains_key(pod.name()))
     }
 }
 
@@ -36,7 +33,11 @@ impl<'a> Budgets<'a> {
         for object in view.world.snapshot.list(PODDISRUPTIONBUDGETS) {
             let Ok(budget) = Typed::<PodDisruptionBudget>::of(object) else { continue };
             let allowed = budget.status.as_ref().map_or(0, |status| i64::from(status.disruptions_allowed));
-            all.entry(&*object.key.namespace).or_default().push(Budget { budget, allowed });
+            all.entry(&*object.key.namespace).or_default().push(Budget {
+                selector: Selector::of(&object.value),
+                budget,
+                allowed,
+            });
         }
         Self(all)
     }
@@ -73,9 +74,8 @@ impl<'a> Budgets<'a> {
     }
 
     fn counting<'b>(&'b self, pod: &'b PodView<'_>) -> impl Iterator<Item = (usize, &'b Budget<'a>)> {
-        let labels: &Labels = pod.labels();
         let all = self.0.get(pod.namespace()).map(Vec::as_slice).unwrap_or_default();
-        all.iter().enumerate().filter(move |(_, budget)| !labels.is_empty() && budget.counts(pod))
+        all.iter().enumerate().filter(move |(_, budget)| !pod.labels().is_empty() && budget.counts(pod))
     }
 }
 
