@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -209,10 +209,30 @@ async fn peers(device: &Embedded) -> BTreeMap<WireGuardKey, PeerState> {
     device.peers().await.into_iter().map(read).collect()
 }
 
-/// Shakes hands with a peer at once, not when there is traffic. The answer is not waited for beyond a moment; it is
-/// retried.
-async fn greet(device: &Embedded, key: &PublicKey) {
-    let _ = tokio::time::timeout(GREETING, device.force_handshake(key)).await;
+/// Takes a peer up and shakes hands with it at once, not when there is traffic: one that knew an earlier session of ours
+/// sends with keys that nobody has any more. The answer is not waited for beyond a moment; it is retried.
+async fn meet(device: &mut Embedded, mut peer: Peer) -> Result<bool, device::Error> {
+    let (key, is_somewhere) = (peer.public_key, peer.endpoint.is_some());
+    peer.keepalive = Some(KEEPALIVE);
+    let added = device.add_peer(peer).await?;
+    if added && is_somewhere {
+        let _ = tokio::time::timeout(GREETING, device.force_handshake(&key)).await;
+    }
+    Ok(added)
+}
+
+/// Meets a peer anew at its new place: who answers there need not have the keys of the session with the old one, and would
+/// be sent what nobody can read for a quarter of a minute.
+async fn meet_elsewhere(
+    device: &mut Embedded,
+    key: &PublicKey,
+    endpoint: SocketAddr,
+) -> Result<bool, device::Error> {
+    let mut known = device.peers().await.into_iter().map(|state| state.peer);
+    let Some(mut peer) = known.find(|peer| peer.public_key == *key) else { return Ok(false) };
+    peer.endpoint = Some(endpoint);
+    device.remove_peer(key).await?;
+    meet(device, peer).await
 }
 
 async fn apply(device: &mut Embedded, change: PeerChange) -> Result<(), Error> {
@@ -222,34 +242,9 @@ async fn apply(device: &mut Embedded, change: PeerChange) -> Result<(), Error> {
         PeerChange::Add { endpoint, allowed, .. } => {
             let mut peer = allow(Peer::new(key), &allowed);
             peer.endpoint = endpoint;
-            peer.keepalive = Some(KEEPALIVE);
-            let added = device.add_peer(peer).await;
-            if matches!(added, Ok(true)) && endpoint.is_some() {
-                // A peer that knew our last process sends with keys that nobody has any more.
-                greet(device, &key).await;
-            }
-            added
+            meet(device, peer).await
         }
-        PeerChange::SetEndpoint { endpoint, .. } => {
-            // Made anew: who answers at another place need not have the keys of the session with the old one, and would
-            // be sent what nobody can read for a quarter of a minute.
-            let known = device.peers().await.into_iter().map(|state| state.peer);
-            let moved = match known.into_iter().find(|peer| peer.public_key == key) {
-                Some(mut peer) => {
-                    peer.endpoint = Some(endpoint);
-                    peer.keepalive = Some(KEEPALIVE);
-                    match device.remove_peer(&key).await {
-                        Ok(_) => device.add_peer(peer).await,
-                        Err(error) => Err(error),
-                    }
-                }
-                None => Ok(false),
-            };
-            if matches!(moved, Ok(true)) {
-                greet(device, &key).await;
-            }
-            moved
-        }
+        PeerChange::SetEndpoint { endpoint, .. } => meet_elsewhere(device, &key, endpoint).await,
         PeerChange::SetAllowed { allowed, .. } => {
             let networks = allow(Peer::new(key), &allowed).allowed_ips;
             device
