@@ -16,6 +16,7 @@ mod json;
 pub mod kinds;
 pub mod protobuf;
 pub mod quantity;
+pub mod quotas;
 mod registry;
 pub mod rollback;
 pub mod schedule;

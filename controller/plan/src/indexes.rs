@@ -9,6 +9,7 @@ mod facts;
 mod node_info;
 mod ports;
 mod terms;
+mod used;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,7 @@ pub(crate) use facts::{Rank, awaits, is_gated, owners_matter, pair, rank, wants_
 pub(crate) use node_info::{NodeInfo, PodRequest};
 pub(crate) use ports::TakenPorts;
 pub(crate) use terms::StandingTerms;
+pub(crate) use used::{Counted, Used};
 use warren_vocabulary::{guard, guard::Failure};
 
 /// What objects are grouped by.
@@ -82,6 +84,8 @@ pub(crate) enum By {
     Terminating,
     /// Nodes whose container engine does not answer, by name.
     Engineless,
+    /// Pods that are being deleted and have not ended, by namespace.
+    Ending,
 }
 
 /// An object's place in an index: what it is grouped by, the group, its key.
@@ -101,6 +105,8 @@ pub(crate) struct Indexes {
     pub(crate) images: BTreeMap<Arc<str>, BTreeMap<Arc<str>, i64>>,
     /// Pods that want a node or an address, in the order in which they get one.
     pub(crate) waiting: BTreeMap<Rank, Arc<Object>>,
+    /// What the objects of each namespace count for in quotas.
+    pub(crate) used: Used,
     /// When events expire.
     pub(crate) expiries: BTreeSet<(Timestamp, Key)>,
     /// Addresses that slices mention, and how often.
@@ -155,6 +161,7 @@ impl Indexes {
                 Fact::Wants(node, term) => self.terms.remove(&node, &term),
                 Fact::Image(name, _) => self.forget_image(&name, &object.key.name),
                 Fact::Circle => self.circles_are_old = true,
+                Fact::Counted(counted) => self.used.remove(&object.key.namespace, &counted),
             }
         }
     }
@@ -189,6 +196,7 @@ impl Indexes {
                     self.images.entry(name).or_default().insert(Arc::clone(&object.key.name), bytes);
                 }
                 Fact::Circle => self.circles_are_old = true,
+                Fact::Counted(counted) => self.used.add(&object.key.namespace, &counted),
             }
         }
     }

@@ -5,7 +5,7 @@
 //!      what differs from the last one: views advance, keys are touched
 //!                                                           │
 //!    stateful_set  daemon_set
-//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  disruption  idle
+//!    deployment ─► replicaset ─► schedule ─► (node) ─► endpoints ─► termination    node_lifecycle  garbage  disruption  quota  idle
 //!    cron_job ───► job ──────────┘
 //!    autoscale ─► (the size of any of these)
 //! ```
@@ -40,6 +40,7 @@ mod object;
 mod outcome;
 mod planner;
 mod pods;
+mod quota;
 mod replicaset;
 mod root_certificates;
 mod schedule;

@@ -6,8 +6,8 @@ use warren_state::Key;
 
 use crate::{
     autoscale, cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle, ingress, job,
-    namespaces, node_lifecycle, outcome::Outcome, replicaset, root_certificates, schedule, stateful_set,
-    termination, view::View,
+    namespaces, node_lifecycle, outcome::Outcome, quota, replicaset, root_certificates, schedule,
+    stateful_set, termination, view::View,
 };
 
 /// One question, asked of one key at a time.
@@ -35,6 +35,7 @@ pub(crate) enum Stage {
     GarbagePods,
     GarbageMembers,
     GarbageAddresses,
+    Quotas,
     Idle,
 }
 
@@ -42,7 +43,7 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 23] = [
+pub(crate) const STAGES: [(&str, Planner); 24] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     (autoscale::STAGE, autoscale::plan),
@@ -65,5 +66,6 @@ pub(crate) const STAGES: [(&str, Planner); 23] = [
     ("garbage", garbage::plan_pods),
     ("garbage", garbage::plan_members),
     ("garbage", garbage::plan_addresses),
+    ("resource quotas", quota::plan),
     ("kinds that are not run", idle::plan),
 ];

@@ -18,7 +18,7 @@ use crate::{
     indexes::{By, Indexes, PodRequest, awaits, owners_matter, pair},
     ingress, job,
     memory::{Memories, Unit},
-    object,
+    object, quota,
     schedule::budgets,
     selector::Labels,
     stages::{STAGES, Stage},
@@ -28,7 +28,7 @@ use crate::{
 use warren_vocabulary::resources::{
     CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, HORIZONTALPODAUTOSCALERS,
     INGRESSCLASSES, INGRESSES, JOBS, MEMBERS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS,
-    REPLICATIONCONTROLLERS, SERVICEADDRESSES, SERVICES, STATEFULSETS,
+    REPLICATIONCONTROLLERS, RESOURCEQUOTAS, SERVICEADDRESSES, SERVICES, STATEFULSETS,
 };
 
 /// The keys that each planner has to look at.
@@ -120,6 +120,7 @@ impl Rules<'_> {
         self.memories.readers(key).for_each(|unit| due.add_unit(unit));
         self.family(key, previous, current, due);
         self.namespace_of(key, due);
+        self.quotas_of(key, previous, current, due);
         if idle::kind(&key.resource).is_some() {
             due.add(Stage::Idle, key);
         }
@@ -144,6 +145,7 @@ impl Rules<'_> {
             }
             INGRESSES | INGRESSCLASSES => due.add(Stage::Ingresses, &ingress::unit()),
             DEFINITIONS => self.definition(previous, current, due),
+            RESOURCEQUOTAS => due.add(Stage::Quotas, key),
             SERVICEADDRESSES => due.add(Stage::GarbageAddresses, key),
             PODDISRUPTIONBUDGETS => {
                 due.add(Stage::Disruptions, key);
@@ -219,6 +221,23 @@ impl Rules<'_> {
     fn namespace_of(&self, key: &Key, due: &mut Due) {
         if !key.namespace.is_empty() && self.indexes.any(By::Terminating, &key.namespace) {
             due.add(Stage::Namespaces, &Key::new(NAMESPACES, "", &key.namespace));
+        }
+    }
+
+    /// The quotas that an object counts in, if it counts for something else than before.
+    fn quotas_of(
+        &self,
+        key: &Key,
+        previous: Option<&Arc<Object>>,
+        current: Option<&Arc<Object>>,
+        due: &mut Due,
+    ) {
+        if key.namespace.is_empty() {
+            return;
+        }
+        let mut quotas = self.snapshot.list_namespace(RESOURCEQUOTAS, &key.namespace).peekable();
+        if quotas.peek().is_some() && !quota::is_same(previous, current) {
+            quotas.for_each(|quota| due.add(Stage::Quotas, &quota.key));
         }
     }
 

@@ -23,6 +23,7 @@ mod intent;
 mod kinds;
 mod limits;
 mod priority;
+mod quotas;
 mod refusal;
 mod rules;
 mod runtime_class;

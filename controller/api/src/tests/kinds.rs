@@ -12,15 +12,16 @@ fn job(name: &str) -> Value {
 #[tokio::test]
 async fn what_nobody_does_yet_is_said_with_every_write() {
     let server = Server::new().await;
-    let warning =
-        "299 - \"warren does not enforce ResourceQuotas yet: nothing is counted and nothing is refused\"";
-    let quotas = "/api/v1/namespaces/default/resourcequotas";
-    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "web"},
-        "spec": {"hard": {"pods": "1"}}});
-    let created = server.post(quotas, &quota).await;
+    let idle = warren_objects::kinds::of("persistentvolumeclaims").unwrap().idle;
+    let warning = format!("299 - \"{idle}\"");
+    let warning = warning.as_str();
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "web"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let created = server.post(claims, &claim).await;
     assert_eq!(created.warnings(), [warning]);
     let stored = created.expect(201);
-    let path = format!("{quotas}/web");
+    let path = format!("{claims}/web");
     assert_eq!(server.put(&path, &stored).await.warnings(), [warning]);
     let patched = server.patch(&path, "merge-patch+json", &json!({"metadata": {"labels": {"a": "b"}}})).await;
     assert_eq!(patched.warnings(), [warning]);

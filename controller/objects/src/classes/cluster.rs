@@ -3,7 +3,7 @@
 use super::{
     CHECKS, COMPILER,
     Class::{self, Acts, Informs, Keys, Warns},
-    Entries, GATE, KIND, PLANNERS, Row, Rows, STORED,
+    Entries, GATE, KIND, PLANNERS, QUOTAS, Row, Rows, STORED,
     When::{Given, Not, OneOf, True},
     pod::{NO_PULL_SECRETS, NO_TOKEN},
 };
@@ -99,6 +99,10 @@ pub(super) const TYPES: &[Rows] = &[
         "LimitRangeItem",
         &[Row("type max min default defaultRequest maxLimitRequestRatio", Acts(GATE))],
     ),
+    ("core.v1", "ResourceQuota", &[Row("metadata spec", Acts(QUOTAS)), STATUS]),
+    ("core.v1", "ResourceQuotaSpec", &[Row("hard scopes scopeSelector", Acts(QUOTAS))]),
+    ("core.v1", "ScopeSelector", &[Row("matchExpressions", Acts(QUOTAS))]),
+    ("core.v1", "ScopedResourceSelectorRequirement", &[Row("scopeName operator values", Acts(QUOTAS))]),
     ("core.v1", "NamespaceSpec", &[Row("finalizers", Acts(PLANNERS))]),
     ("core.v1", "Node", &[Row("metadata spec", Acts(PLANNERS)), STATUS]),
     (

@@ -289,6 +289,26 @@ fn quotas_classes_and_the_rest() {
         refused("resourcequotas", RESOURCE_QUOTA, &[("spec.hard", json!({"pods": "1.5"}))]),
         ["spec.hard[pods]: Invalid value: \"1.5\": must be an integer"]
     );
+    let selecting = |scope: &str, operator: &str, values: serde_json::Value| {
+        let selector =
+            json!({"matchExpressions": [{"scopeName": scope, "operator": operator, "values": values}]});
+        refused("resourcequotas", RESOURCE_QUOTA, &[("spec.scopeSelector", selector)])
+    };
+    let path = "spec.scopeSelector.matchExpressions[0]";
+    assert_eq!(
+        selecting("PriorityClass", "In", json!([])),
+        [format!(
+            "{path}.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+        )]
+    );
+    assert_eq!(
+        selecting("BestEffort", "In", json!(["a"])),
+        [format!("{path}.operator: Invalid value: \"In\": must be 'Exists' for this scope")]
+    );
+    assert_eq!(
+        selecting("PriorityClass", "Is", json!(["a"])),
+        [format!("{path}.operator: Invalid value: \"Is\": not a valid selector operator")]
+    );
     assert_eq!(
         refused("limitranges", LIMIT_RANGE, &[("spec.limits.0.min.cpu", json!("3"))])[0],
         "spec.limits[0].min[cpu]: Invalid value: \"3\": min value 3 is greater than default request value 100m"

@@ -17,7 +17,7 @@ use k8s_openapi::{
 use warren_proto::vocabulary::PodCidr;
 use warren_state::{Key, Object};
 
-use super::{Amounts, By, Malformed, PodRequest};
+use super::{Amounts, By, Counted, Malformed, PodRequest};
 use crate::{
     Problem, autoscale, endpoints, failures, garbage,
     object::{self, is_deleting},
@@ -58,6 +58,8 @@ pub(super) enum Fact {
     Nominated(Arc<str>, Box<PodRequest>),
     /// It is part of what circles of owners are found in.
     Circle,
+    /// It counts in quotas of its namespace.
+    Counted(Box<Counted>),
 }
 
 pub(super) struct Facts {
@@ -91,6 +93,7 @@ pub(crate) fn pair(namespace: &str, name: &str, value: &str) -> String {
 pub(super) fn of(object: &Arc<Object>) -> Facts {
     let mut facts = Facts { all: Vec::new(), malformed: None };
     family(object, &mut facts);
+    facts.all.extend(Counted::of(object).map(|counted| Fact::Counted(Box::new(counted))));
     match &*object.key.resource {
         PODS => facts.typed(object).into_iter().for_each(|pod| of_pod(&pod, &mut facts)),
         REPLICASETS => facts.typed(object).into_iter().for_each(|set| of_set(&set, &mut facts)),
@@ -192,6 +195,9 @@ fn of_pod(pod: &PodView<'_>, facts: &mut Facts) {
     }
     if termination::is_waiting(pod) {
         facts.group(By::Stopping, namespace);
+    }
+    if pod.deleting() && !pod.terminal() {
+        facts.group(By::Ending, namespace);
     }
     if wants_binding(pod) {
         facts.all.push(Fact::Waiting(rank(pod)));

@@ -75,6 +75,11 @@ enum Event {
         which: usize,
         change: u8,
     },
+    /// A quota comes or changes, or a pod counts elsewhere.
+    Quota {
+        which: usize,
+        change: usize,
+    },
     /// An autoscaler comes, changes or looks after something else; its target may be missing.
     Autoscaler {
         number: u8,
@@ -128,7 +133,7 @@ enum Event {
 }
 
 /// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
-const WRITES: [(&str, &str, Option<&str>); 27] = [
+const WRITES: [(&str, &str, Option<&str>); 28] = [
     ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
     ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
     ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
@@ -156,9 +161,10 @@ const WRITES: [(&str, &str, Option<&str>); 27] = [
     ("disruption budgets", PODDISRUPTIONBUDGETS, None),
     ("disruption budgets", PODS, None),
     ("autoscaling", HORIZONTALPODAUTOSCALERS, None),
+    ("resource quotas", RESOURCEQUOTAS, None),
 ];
 
-const RESOURCES: [&str; 18] = [
+const RESOURCES: [&str; 19] = [
     PODS,
     REPLICASETS,
     SERVICES,
@@ -177,6 +183,7 @@ const RESOURCES: [&str; 18] = [
     PERSISTENTVOLUMECLAIMS,
     PODDISRUPTIONBUDGETS,
     HORIZONTALPODAUTOSCALERS,
+    RESOURCEQUOTAS,
 ];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -192,6 +199,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (1..4usize, 0..8u8).prop_map(|(node, change)| Event::Node { node, change }),
         5 => (0..3usize, 0..10u8).prop_map(|(resource, change)| Event::Set { resource, change }),
         4 => (0..8usize, 0..9u8).prop_map(|(which, change)| Event::Budget { which, change }),
+        4 => (0..8usize, 0..7usize).prop_map(|(which, change)| Event::Quota { which, change }),
         4 => (0..2u8, 0..4usize, 0..5u8)
             .prop_map(|(number, target, shape)| Event::Autoscaler { number, target, shape }),
         4 => (0..400u64, 1..4usize).prop_map(|(millis, every)| Event::Usage { millis, every }),
@@ -293,6 +301,22 @@ fn change_set(model: &mut Model, resource: &str, change: u8) {
 }
 
 /// Makes one of two budgets, or changes it, a pod or the kind of a pod's owner.
+fn change_quota(model: &mut Model, which: usize, change: usize) {
+    if let (0, Some(pod)) = (change, nth(model, PODS, which)) {
+        return model.change(&pod, |pod| pod["spec"]["activeDeadlineSeconds"] = 600.into());
+    }
+    let scopes = [json!([]), json!(["Terminating"]), json!(["NotBestEffort", "NotTerminating"])];
+    let hard = json!({"pods": which, "requests.cpu": "3", "memory": "2Gi", "count/configmaps": "1", "services": "1"});
+    let name = format!("quota-{}", which % 2);
+    let namespace = if change == 1 { "shop" } else { "default" };
+    drop(model.put(
+        RESOURCEQUOTAS,
+        namespace,
+        json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name},
+            "spec": {"hard": hard, "scopes": scopes[change % 3]}, "status": {}}),
+    ));
+}
+
 fn change_budget(model: &mut Model, which: usize, change: u8) {
     let now = model.now.to_string();
     let herd = json!([{"apiVersion": "example.com/v1", "kind": "Herd", "name": "herd", "uid": "uid-herd",
@@ -499,14 +523,15 @@ fn occur(model: &mut Model, event: &Event) {
             }
         }
         Event::Idle => {
-            let range = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "sizes"},
-                "spec": {"limits": []}});
-            drop(model.put("limitranges", "default", range));
+            let class =
+                json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "box"}});
+            drop(model.put("runtimeclasses.node.k8s.io", "", class));
         }
         Event::Set { resource, change } => {
             change_set(model, [STATEFULSETS, DAEMONSETS, REPLICATIONCONTROLLERS][*resource], *change);
         }
         Event::Budget { which, change } => change_budget(model, *which, *change),
+        Event::Quota { which, change } => change_quota(model, *which, *change),
         Event::Autoscaler { number, target, shape } => autoscaler(model, *number, *target, *shape),
         Event::Usage { millis, every } => {
             crate::autoscalers::start(model);

@@ -31,6 +31,7 @@ mod placement;
 mod preemption;
 mod properties;
 mod quarantine;
+mod quotas;
 mod refusals;
 mod revisions;
 mod rollback_properties;

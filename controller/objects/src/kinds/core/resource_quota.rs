@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     defaults::pod::numbers_to_quantities,
     field::{Errors, Path},
-    json::{at, entries, get, items},
+    json::{at, entries, get, items, text},
     kinds::{Entry, PLAIN, STATUS},
     quantity as quantities,
     table::{AGE, Column, NAME, age, column, name},
@@ -18,7 +18,6 @@ pub(crate) const ENTRY: Entry = Entry {
     plural: "resourcequotas",
     short_names: &["quota"],
     subresources: &[STATUS],
-    idle: "warren does not enforce ResourceQuotas yet: nothing is counted and nothing is refused",
     returns_deleted: true,
     defaults,
     validate,
@@ -86,6 +85,35 @@ fn validate(value: &Value, errors: &mut Errors) {
         if !SCOPES.contains(&scope) {
             errors.invalid(&path.child("scopes").index(index), scope, "unsupported scope");
         }
+    }
+    let selectors = items(get(spec, "scopeSelector"), "matchExpressions");
+    for (index, selector) in selectors.iter().enumerate() {
+        let path = path.child("scopeSelector").child("matchExpressions").index(index);
+        scope_selector(selector, &path, errors);
+    }
+}
+
+fn scope_selector(selector: &Value, path: &Path, errors: &mut Errors) {
+    let (scope, operator) = (text(selector, "scopeName"), text(selector, "operator"));
+    let is_empty = items(selector, "values").is_empty();
+    if !SCOPES.contains(&scope) {
+        errors.invalid(&path.child("scopeName"), scope, "unsupported scope");
+    }
+    if !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && operator != "Exists" {
+        errors.invalid(&path.child("operator"), operator, "must be 'Exists' for this scope");
+        return;
+    }
+    match operator {
+        "In" | "NotIn" if is_empty => {
+            let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+            errors.required(&path.child("values"), detail);
+        }
+        "Exists" | "DoesNotExist" if !is_empty => {
+            let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+            errors.invalid(&path.child("values"), get(selector, "values").clone(), detail);
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
     }
 }
 
