@@ -11,6 +11,7 @@ mod pods;
 mod priorities;
 mod protobuf;
 mod proxy;
+mod quotas;
 mod services;
 mod streams;
 mod sweep;
