@@ -50,7 +50,8 @@ fn a_node_refuses_a_pod_whose_port_is_taken() {
 fn a_node_refuses_what_it_has_no_room_for() {
     let mut model = Model::new(1);
     offer(&mut model, 1, "example.com/lamp", "3");
-    let lamps = |amount: &str| json!({"nodeName": "node-1", "containers": asking("example.com/lamp", amount)});
+    let lamps =
+        |amount: &str| json!({"nodeName": "node-1", "containers": asking("example.com/lamp", amount)});
     let first = pod(&mut model, "first", lamps("2"));
     model.settle();
     let (second, third) = (pod(&mut model, "second", lamps("2")), pod(&mut model, "third", lamps("1")));

@@ -98,12 +98,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         why: "kubectl: it asks for a version before `authentication.k8s.io/v1`",
     },
     Exception {
-        rows: &["describe resourcequota"],
-        clients: All,
-        says: "\"pods\" is not in",
-        why: "Warren: quotas are not enforced yet, so nothing is counted",
-    },
-    Exception {
         rows: &["describe networkpolicy"],
         clients: All,
         says: "networkpolicies.networking.k8s.io \"closed\" not found",
