@@ -13,7 +13,7 @@ use warren_runtime::CancellationToken;
 use warren_store::{Key, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig, ipam,
-    resources::{ENDPOINTSLICES, SERVICE_NAME, SERVICEADDRESSES, SERVICES},
+    resources::{ENDPOINTS, ENDPOINTSLICES, SERVICE_NAME, SERVICEADDRESSES, SERVICES},
 };
 
 use crate::{bootstrap, writes::Writer};
@@ -108,7 +108,37 @@ fn plan(
         }
         Some(_) => {}
     }
+    transaction = keep_endpoints(transaction, snapshot, advertised, port);
     (!transaction.writes.is_empty()).then_some(transaction)
+}
+
+/// The same for clients that know no slices. They are not mirrored: the slice is there.
+fn keep_endpoints(
+    transaction: Transaction,
+    snapshot: &Snapshot,
+    advertised: Option<Ipv4Addr>,
+    port: u16,
+) -> Transaction {
+    let ports = json!([{"name": PORT_NAME, "port": port, "protocol": "TCP"}]);
+    let subsets: Vec<Value> = advertised
+        .into_iter()
+        .map(|address| json!({"addresses": [{"ip": address.to_string()}], "ports": ports}))
+        .collect();
+    let key = Key::new(ENDPOINTS, NAMESPACE, NAME);
+    match snapshot.get(&key) {
+        None => {
+            let metadata = metadata(json!({"endpointslice.kubernetes.io/skip-mirror": "true"}));
+            let value =
+                json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": subsets});
+            transaction.create(key, value)
+        }
+        Some(found) if found.value["subsets"] != json!(subsets) => {
+            let mut value = found.value.clone();
+            value["subsets"] = json!(subsets);
+            transaction.replace(key, found.revision, value)
+        }
+        Some(_) => transaction,
+    }
 }
 
 /// The service and the reservation of its address.
@@ -190,10 +220,10 @@ mod tests {
     async fn it_is_made_once_and_follows_the_controller() {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path()).unwrap();
-        assert_eq!(settle(&*store, HERE).await.unwrap().writes.len(), 3);
+        assert_eq!(settle(&*store, HERE).await.unwrap().writes.len(), 4);
         assert!(settle(&*store, HERE).await.is_none(), "nothing is left to be done");
         let moved = settle(&*store, Some(Ipv4Addr::new(10, 0, 0, 2))).await.unwrap();
-        assert_eq!(moved.writes.len(), 1);
+        assert_eq!(moved.writes.len(), 2);
         let slice = store.snapshot().get(&Key::new(ENDPOINTSLICES, NAMESPACE, NAME)).unwrap().value.clone();
         assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.0.0.2"]));
         settle(&*store, None).await.unwrap();

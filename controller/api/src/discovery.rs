@@ -279,7 +279,7 @@ mod tests {
         let endpoints =
             core["resources"].as_array().unwrap().iter().find(|entry| entry["name"] == "endpoints").unwrap();
         assert_eq!((&endpoints["kind"], &endpoints["shortNames"]), (&json!("Endpoints"), &json!(["ep"])));
-        assert_eq!(endpoints["verbs"], json!(["get", "list", "watch"]));
+        assert_eq!(endpoints["verbs"].as_array().map(Vec::len), Some(8));
     }
 
     #[test]

@@ -18,7 +18,6 @@ mod decode;
 mod delete;
 mod discovery;
 mod encode;
-mod endpoints;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod judge;

@@ -9,8 +9,6 @@ use crate::{
     Api, Observations, PodStreams,
     body::Bodies,
     continuations::Continuations,
-    endpoints,
-    endpoints::Removals,
     kinds::{Kind, derivation},
     meta,
     path::ResourceTarget,
@@ -29,8 +27,6 @@ pub(crate) struct ApiState {
     pub(crate) gate: Arc<Gate>,
     pub(crate) continuations: Continuations,
     pub(crate) bodies: Bodies,
-    /// What only the removal of slices tells of Endpoints.
-    pub(crate) removals: Removals,
     /// Makes what generated names end with.
     pub(crate) suffix: fn() -> String,
     pub(crate) connections: Connections,
@@ -45,7 +41,6 @@ impl ApiState {
             gate: api.gate,
             continuations: Continuations::default(),
             bodies: Bodies::default(),
-            removals: Removals::default(),
             suffix: meta::suffix,
             connections: Connections::new(api.connections),
         }
@@ -96,17 +91,7 @@ impl ApiState {
 
 /// The state as a kind shows it: the store's, or what is made of it and of what members told, for one namespace
 /// (empty: for all).
-pub(crate) async fn shown(
-    api: &ApiState,
-    kind: &Kind,
-    snapshot: Arc<Snapshot>,
-    namespace: &str,
-) -> Arc<Snapshot> {
-    if kind.resource == endpoints::RESOURCE {
-        api.removals.follow(&*api.store, snapshot.revision).await;
-        let objects = endpoints::derive(&snapshot, &api.removals, namespace);
-        return Arc::new(Snapshot::from_objects(snapshot.revision, objects));
-    }
+pub(crate) fn shown(api: &ApiState, kind: &Kind, snapshot: Arc<Snapshot>, namespace: &str) -> Arc<Snapshot> {
     match derivation(kind) {
         Some(derive) => {
             let objects = derive(&snapshot, &*api.observations, namespace);

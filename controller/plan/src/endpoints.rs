@@ -5,6 +5,7 @@
 //! when it says so, is not being deleted, and its node is not suspect; but suspicion alone never takes a
 //! service's last endpoints away.
 
+pub(crate) mod objects;
 mod slicing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -276,13 +277,17 @@ fn new_slice(
     value
 }
 
+fn is_headless_service(service: &Typed<'_, Service>) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None")
+}
+
 /// The labels of the service's slices: its own, and ours.
 fn labels(service: &Typed<'_, Service>) -> Map<String, Value> {
     let own = service.metadata.labels.iter().flatten();
     let mut labels: Map<_, _> = own.map(|(name, text)| (name.clone(), text.clone().into())).collect();
     labels.insert(SERVICE_NAME.into(), service.name().into());
     labels.insert(MANAGED_BY.into(), MANAGER.into());
-    if service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()) == Some("None") {
+    if is_headless_service(service) {
         labels.insert(HEADLESS.into(), "".into());
     }
     labels

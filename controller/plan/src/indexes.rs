@@ -70,6 +70,8 @@ pub(crate) enum By {
     ServiceAddress,
     /// The slices that are ours to write, by namespace and service.
     ServiceSlice,
+    /// Slices that mirror Endpoints, by namespace and service.
+    MirrorSlice,
     /// The slices that are ours to write, by the uid of a pod that they mention.
     Mention,
     /// Everything, by uid.

@@ -26,6 +26,7 @@ pub(crate) enum Stage {
     Nodes,
     NodePods,
     Endpoints,
+    EndpointsObjects,
     Termination,
     Ingresses,
     Disruptions,
@@ -43,7 +44,7 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 24] = [
+pub(crate) const STAGES: [(&str, Planner); 25] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     (autoscale::STAGE, autoscale::plan),
@@ -57,6 +58,7 @@ pub(crate) const STAGES: [(&str, Planner); 24] = [
     ("node lifecycle", node_lifecycle::plan_nodes),
     ("node lifecycle", node_lifecycle::plan_pods),
     ("endpoints", endpoints::plan),
+    ("endpoints", endpoints::objects::plan),
     ("termination", termination::plan),
     ("ingresses", ingress::plan),
     ("disruption budgets", disruption::plan),

@@ -26,9 +26,10 @@ use crate::{
     view::{self, PodView, Typed},
 };
 use warren_vocabulary::resources::{
-    CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, HORIZONTALPODAUTOSCALERS,
-    INGRESSCLASSES, INGRESSES, JOBS, MEMBERS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS,
-    REPLICATIONCONTROLLERS, RESOURCEQUOTAS, SERVICEADDRESSES, SERVICES, STATEFULSETS,
+    CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTS, ENDPOINTSLICES,
+    HORIZONTALPODAUTOSCALERS, INGRESSCLASSES, INGRESSES, JOBS, MEMBERS, NAMESPACES, NODES,
+    PODDISRUPTIONBUDGETS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, RESOURCEQUOTAS, SERVICEADDRESSES,
+    SERVICES, STATEFULSETS,
 };
 
 /// The keys that each planner has to look at.
@@ -135,6 +136,7 @@ impl Rules<'_> {
             STATEFULSETS | DAEMONSETS | REPLICATIONCONTROLLERS => self.counting(key, due),
             CONTROLLERREVISIONS => self.revision(key, previous, current, due),
             SERVICES => self.service(key, previous, current, due),
+            ENDPOINTS => due.add(Stage::EndpointsObjects, &endpoints::objects::service_of(key)),
             ENDPOINTSLICES => self.slice(previous, current, due),
             NODES => self.node_object(key, previous, current, due),
             NAMESPACES => self.namespace(key, previous, current, due),
@@ -382,6 +384,7 @@ impl Rules<'_> {
         due: &mut Due,
     ) {
         due.add(Stage::Endpoints, key);
+        due.add(Stage::EndpointsObjects, key);
         for object in previous.into_iter().chain(current) {
             for address in object::service_addresses(object) {
                 due.add(Stage::GarbageAddresses, &Key::new(SERVICEADDRESSES, "", address));
@@ -400,6 +403,7 @@ impl Rules<'_> {
             if let Some(name) = endpoints::service_of(&object.value) {
                 let service = Key::new(SERVICES, &object.key.namespace, name);
                 due.add(Stage::Endpoints, &service);
+                due.add(Stage::EndpointsObjects, &service);
                 let service =
                     self.snapshot.get(&service).and_then(|object| Typed::<Service>::of(object).ok());
                 let selector = service.as_ref().and_then(|service| service.spec.as_ref()?.selector.as_ref());

@@ -253,6 +253,15 @@ impl<'a> View<'a> {
         self.indexes.of(By::ServiceSlice, &endpoints::group(namespace, service))
     }
 
+    /// The slices that mirror the Endpoints of a service, by name.
+    pub(crate) fn mirrors_of(
+        &self,
+        namespace: &str,
+        service: &str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.indexes.of(By::MirrorSlice, &endpoints::group(namespace, service))
+    }
+
     /// The object of a uid.
     pub(crate) fn by_uid(&self, uid: &str) -> Option<&'a Arc<Object>> {
         self.indexes.by_uid(uid)

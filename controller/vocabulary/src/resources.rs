@@ -48,6 +48,8 @@ pub const PODDISRUPTIONBUDGETS: &str = "poddisruptionbudgets.policy";
 pub const PRIORITYCLASSES: &str = "priorityclasses.scheduling.k8s.io";
 /// Runtime classes.
 pub const RUNTIMECLASSES: &str = "runtimeclasses.node.k8s.io";
+/// Endpoints, for clients that know no slices.
+pub const ENDPOINTS: &str = "endpoints";
 /// Endpoint slices.
 pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 /// Ingresses.

@@ -16,7 +16,7 @@ pub(crate) async fn get(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     if wanted > snapshot.revision {
         return Err(Status::revision_too_large(wanted, snapshot.revision));
     }
-    let snapshot = shown(api, &call.target.kind, snapshot, &call.target.namespace).await;
+    let snapshot = shown(api, &call.target.kind, snapshot, &call.target.namespace);
     let object = snapshot.get(&key_of(&call.target));
     let object = object.ok_or_else(|| Status::not_found(&call.target.kind, &call.target.name))?;
     Ok(Reply::ok(Content::Stored(Arc::clone(object))))

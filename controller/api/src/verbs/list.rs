@@ -31,7 +31,7 @@ pub(super) async fn chosen(
 ) -> Result<List, Status> {
     let token = options.continuation.as_deref().map(Token::decode).transpose()?;
     let snapshot = state(api, options, token.as_ref()).await?;
-    let contents = shown(api, &call.target.kind, Arc::clone(&snapshot), &call.target.namespace).await;
+    let contents = shown(api, &call.target.kind, Arc::clone(&snapshot), &call.target.namespace);
     let page = page(&contents, &call.target, selector, options.limit, token.as_ref());
     if page.continuation.is_some() {
         api.continuations.keep(&snapshot);

@@ -18,14 +18,13 @@ use warren_store::{Change, Event, Expired, Object};
 use super::list::select;
 use crate::{
     encode::{CHUNK, CLOSING, Form, Shown},
-    endpoints::{self, Sources},
     negotiate::{Negotiated, View},
     path::ResourceTarget,
     query::ListOptions,
     respond::{Content, Reply},
     selectors::Selector,
     server::Call,
-    state::{ApiState, shown},
+    state::ApiState,
     status::Status,
     table::Include,
 };
@@ -73,8 +72,6 @@ struct Source {
     /// Changes that were read and not yet sent.
     pending: std::vec::IntoIter<Change>,
     history: warren_store::Watch,
-    /// For Endpoints: what they are made of.
-    made_of: Option<Sources>,
 }
 
 async fn open(api: &ApiState, feed: &Feed, options: &ListOptions) -> Result<Source, Expired> {
@@ -87,22 +84,8 @@ async fn open(api: &ApiState, feed: &Feed, options: &ListOptions) -> Result<Sour
     }
     let after = if from_now { snapshot.revision } else { wanted };
     let history = api.store.watch(after)?;
-    let kind = &feed.target.kind;
-    let made_of = if kind.resource == endpoints::RESOURCE {
-        let newest = snapshot.revision;
-        let then = api.at(Arc::clone(&snapshot), after).await;
-        let then = then.ok_or(Expired { wanted: after, oldest: 0, newest })?;
-        Some(Sources::of(&then, &feed.target.namespace))
-    } else {
-        None
-    };
     let initial: Vec<Arc<Object>> = if wants_state {
-        let contents = if made_of.is_some() {
-            shown(api, kind, snapshot, &feed.target.namespace).await
-        } else {
-            snapshot
-        };
-        select(&contents, &feed.target, &feed.selector).cloned().collect()
+        select(&snapshot, &feed.target, &feed.selector).cloned().collect()
     } else {
         Vec::new()
     };
@@ -112,7 +95,6 @@ async fn open(api: &ApiState, feed: &Feed, options: &ListOptions) -> Result<Sour
         initial_revision: after,
         pending: Vec::new().into_iter(),
         history,
-        made_of,
     })
 }
 
@@ -268,7 +250,7 @@ impl Watcher {
 
     /// What can be sent without waiting: the rest of the initial state and its end, then changes; a part of them.
     fn ready(&mut self) -> Vec<u8> {
-        let Source { initial, mark_end, initial_revision, pending, made_of, .. } = &mut self.source;
+        let Source { initial, mark_end, initial_revision, pending, .. } = &mut self.source;
         let mut out = Vec::new();
         while out.len() < CHUNK
             && let Some(object) = initial.next()
@@ -281,15 +263,8 @@ impl Watcher {
         while out.len() < CHUNK
             && let Some(change) = pending.next()
         {
-            let Some(sources) = made_of else {
-                for event in change.events.iter() {
-                    self.feed.write_event(event, change.revision, &mut out);
-                }
-                continue;
-            };
-            for turn in sources.advance(&change) {
-                let last = || turn.departed(change.revision);
-                self.feed.write_turn(turn.before.as_ref(), turn.after.as_ref(), last, &mut out);
+            for event in change.events.iter() {
+                self.feed.write_event(event, change.revision, &mut out);
             }
         }
         out

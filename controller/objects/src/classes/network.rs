@@ -109,6 +109,17 @@ pub(super) const TYPES: &[Rows] = &[
     ),
     ("core.v1", "SessionAffinityConfig", &[Row("clientIP", Acts(COMPILER))]),
     ("core.v1", "ClientIPConfig", &[Row("timeoutSeconds", Acts(COMPILER))]),
+    ("core.v1", "Endpoints", &[Row("metadata subsets", Acts(PLANNERS))]),
+    ("core.v1", "EndpointSubset", &[Row("addresses notReadyAddresses ports", Acts(PLANNERS))]),
+    (
+        "core.v1",
+        "EndpointAddress",
+        &[
+            Row("ip hostname nodeName", Acts(PLANNERS)),
+            Row("targetRef", Informs("names the pod, for people and for EndpointSlices")),
+        ],
+    ),
+    ("core.v1", "EndpointPort", &[Row("name port protocol appProtocol", Acts(PLANNERS))]),
     (
         "discovery.v1",
         "EndpointSlice",

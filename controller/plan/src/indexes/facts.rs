@@ -296,6 +296,11 @@ fn of_slice(object: &Arc<Object>, facts: &mut Facts) {
     let Ok(slice) = object.typed::<EndpointSlice>() else { return };
     let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
     facts.all.extend(addresses.filter_map(|address| Some(Fact::Mentioned(address.parse().ok()?))));
+    if endpoints::objects::is_mirror(&object.value)
+        && let Some(service) = endpoints::service_of(&object.value)
+    {
+        facts.group(By::MirrorSlice, &endpoints::group(&object.key.namespace, service));
+    }
     if !endpoints::is_managed(&object.value) {
         return;
     }

@@ -107,6 +107,11 @@ enum Event {
         which: usize,
         code: i32,
     },
+    /// Endpoints that a user writes, for a service with or without a selector, to be mirrored or not.
+    Endpoints {
+        shape: u8,
+        skip: bool,
+    },
     Ingress {
         host: bool,
     },
@@ -133,7 +138,7 @@ enum Event {
 }
 
 /// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
-const WRITES: [(&str, &str, Option<&str>); 28] = [
+const WRITES: [(&str, &str, Option<&str>); 30] = [
     ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
     ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
     ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
@@ -153,6 +158,8 @@ const WRITES: [(&str, &str, Option<&str>); 28] = [
     ("node lifecycle", NODES, None),
     ("node lifecycle", PODS, None),
     ("endpoints", SERVICES, Some(ENDPOINTSLICES)),
+    ("endpoints", SERVICES, Some(ENDPOINTS)),
+    ("endpoints", ENDPOINTS, Some(ENDPOINTSLICES)),
     ("termination", PODS, None),
     ("ingresses", INGRESSES, Some(EVENTS)),
     ("scheduling", PODS, None),
@@ -164,10 +171,11 @@ const WRITES: [(&str, &str, Option<&str>); 28] = [
     ("resource quotas", RESOURCEQUOTAS, None),
 ];
 
-const RESOURCES: [&str; 19] = [
+const RESOURCES: [&str; 20] = [
     PODS,
     REPLICASETS,
     SERVICES,
+    ENDPOINTS,
     ENDPOINTSLICES,
     EVENTS,
     DEPLOYMENTS,
@@ -196,6 +204,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..RESOURCES.len(), 0..12usize, 0..5u8)
             .prop_map(|(resource, which, how)| Event::Delete { resource, which, how }),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(headless, app)| Event::Service { headless, app }),
+        2 => (0..6u8, any::<bool>()).prop_map(|(shape, skip)| Event::Endpoints { shape, skip }),
         2 => (1..4usize, 0..8u8).prop_map(|(node, change)| Event::Node { node, change }),
         5 => (0..3usize, 0..10u8).prop_map(|(resource, change)| Event::Set { resource, change }),
         4 => (0..8usize, 0..9u8).prop_map(|(which, change)| Event::Budget { which, change }),
@@ -249,6 +258,38 @@ fn delete(model: &mut Model, key: &Key, how: u8) {
         value["metadata"]["deletionTimestamp"] = now.into();
         value["metadata"]["deletionGracePeriodSeconds"] = 30.into();
     });
+}
+
+/// A user's Endpoints: for the service "web", whose selector comes and goes, or for none.
+fn write_endpoints(model: &mut Model, shape: u8, skip: bool) {
+    let name = if shape == 5 { "nobody" } else { "web" };
+    let address = if shape.is_multiple_of(2) { "10.9.9.1" } else { "10.9.9.2" };
+    let mut value = json!({
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": name, "labels": {"by": "hand"}},
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"port": 80, "protocol": "TCP"}]}],
+    });
+    if skip {
+        value["metadata"]["labels"]["endpointslice.kubernetes.io/skip-mirror"] = "true".into();
+    }
+    if shape >= 3 {
+        let service = Key::new(SERVICES, "default", name);
+        if model.objects.contains_key(&service) {
+            model.change(&service, |value| {
+                let spec = value["spec"].as_object_mut().unwrap();
+                match spec.remove("selector") {
+                    Some(_) => {}
+                    None => drop(spec.insert("selector".into(), json!({"app": "web"}))),
+                }
+            });
+        }
+    }
+    let key = Key::new(ENDPOINTS, "default", name);
+    if model.objects.contains_key(&key) {
+        let subsets = value["subsets"].take();
+        model.change(&key, |value| value["subsets"] = subsets);
+    } else {
+        model.put(ENDPOINTS, "default", value);
+    }
 }
 
 fn change_node(model: &mut Model, node: usize, change: u8) {
@@ -505,6 +546,7 @@ fn occur(model: &mut Model, event: &Event) {
                 model.change(&key, |value| value["spec"]["clusterIP"] = "None".into());
             }
         }
+        Event::Endpoints { shape, skip } => write_endpoints(model, *shape, *skip),
         Event::Node { node, change } => change_node(model, *node, *change),
         Event::Relabel { resource, which, app: web } => {
             if let Some(key) =

@@ -14,6 +14,7 @@ mod deployments;
 mod disruption_properties;
 mod disruptions;
 mod endpoints;
+mod endpoints_objects;
 mod explain;
 mod extremes;
 mod garbage;

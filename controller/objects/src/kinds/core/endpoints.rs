@@ -1,26 +1,70 @@
-//! Endpoints: its entry and its columns.
+//! Endpoints: its entry, its defaults, its rules and its columns.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    json::{int, items, text},
-    kinds::{Entry, PLAIN, Source},
+    field::{Errors, Path},
+    json::{default_to, get, int, items, items_mut, text},
+    kinds::{Entry, PLAIN},
     table::{AGE, Column, NAME, age, column, first_few, name, or_none},
+    validate::{formats, formed, handlers, required_text},
 };
 
 pub(crate) const ENTRY: Entry = Entry {
     kind: "Endpoints",
     plural: "endpoints",
     short_names: &["ep"],
-    source: Source::Derived,
-    verbs: &["get", "list", "watch"],
-    refusal: "Endpoints are derived from EndpointSlices, to be read only: write \
-              endpointslices.discovery.k8s.io with the label kubernetes.io/service-name instead",
+    defaults,
+    validate,
     columns: COLUMNS,
     row,
     ..PLAIN
 };
+
+fn defaults(value: &mut Value) {
+    for subset in items_mut(value, "subsets") {
+        items_mut(subset, "ports").for_each(|port| default_to(port, "protocol", "TCP"));
+    }
+}
+
+fn validate(value: &Value, errors: &mut Errors) {
+    for (index, subset) in items(value, "subsets").iter().enumerate() {
+        let path = Path::new("subsets").index(index);
+        if items(subset, "addresses").is_empty() && items(subset, "notReadyAddresses").is_empty() {
+            errors.required(&path, "must specify `addresses` or `notReadyAddresses`");
+        }
+        for list in ["addresses", "notReadyAddresses"] {
+            for (index, address) in items(subset, list).iter().enumerate() {
+                validate_address(address, &path.child(list).index(index), errors);
+            }
+        }
+        let ports = items(subset, "ports");
+        for (index, port) in ports.iter().enumerate() {
+            validate_port(port, ports.len() > 1, &path.child("ports").index(index), errors);
+        }
+    }
+}
+
+fn validate_address(address: &Value, path: &Path, errors: &mut Errors) {
+    let (ip, field) = (text(address, "ip"), path.child("ip"));
+    let wrong = formats::ip(ip);
+    let wrong = if wrong.is_empty() { formats::endpoint_ip(ip) } else { wrong };
+    wrong.into_iter().for_each(|why| errors.invalid(&field, ip, why));
+    formed(address, "hostname", path, formats::label, errors);
+    formed(address, "nodeName", path, formats::subdomain, errors);
+}
+
+/// Where there are several ports, each has a name.
+fn validate_port(port: &Value, is_named: bool, path: &Path, errors: &mut Errors) {
+    if is_named {
+        required_text(port, "name", path, errors);
+    }
+    formed(port, "name", path, formats::label, errors);
+    handlers::port_number(get(port, "port"), &path.child("port"), errors);
+    handlers::protocol(port, path, errors);
+    formed(port, "appProtocol", path, formats::qualified_name, errors);
+}
 
 const COLUMNS: &[Column] =
     &[NAME, column("Endpoints", "string", "The addresses that are ready, with their ports."), AGE];
