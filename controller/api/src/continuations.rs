@@ -9,6 +9,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use warren_store::Snapshot;
@@ -31,11 +32,20 @@ pub(crate) struct Token {
     pub(crate) namespace: String,
     #[serde(rename = "n")]
     pub(crate) name: String,
+    /// When the page before was made, in seconds of the epoch. Of tokens of earlier versions it is not known.
+    #[serde(rename = "t", default)]
+    pub(crate) at: i64,
 }
 
 impl Token {
     /// Instead of a revision: go on from here in whatever state there is.
     pub(crate) const ANY_REVISION: u64 = 0;
+
+    /// Whether the client took too long: however much history there is, going back is not free.
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
+        let lifetime = i64::try_from(LIFETIME.as_secs()).unwrap_or(i64::MAX);
+        now.as_second().saturating_sub(self.at) >= lifetime
+    }
 
     pub(crate) fn encode(&self) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
@@ -80,7 +90,11 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_wire_and_nonsense_does_not() {
-        let token = Token { revision: 7, namespace: "a".into(), name: "b".into() };
+        let token = Token { revision: 7, namespace: "a".into(), name: "b".into(), at: 100 };
+        let after = |seconds: i64| Timestamp::from_second(100 + seconds).unwrap();
+        assert!(
+            !token.is_expired(after(299)) && token.is_expired(after(300)) && !token.is_expired(after(-50))
+        );
         assert_eq!(Token::decode(&token.encode()).unwrap(), token);
         assert_eq!(Token::decode("!!").unwrap_err().code, 400);
         assert_eq!(Token::decode("e30").unwrap_err().code, 400);

@@ -115,3 +115,19 @@ async fn an_ingress_without_a_class_gets_the_default_one() {
          is allowed: name one in spec.ingressClassName"
     );
 }
+
+/// Go's clients do not say when, and the time that nobody set is what they read.
+#[tokio::test]
+async fn a_condition_without_a_time_is_taken() {
+    let server = Server::new().await;
+    server.post(SERVICES, &service("web")).await.expect(201);
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "Test", "message": "", "lastTransitionTime": null,
+    });
+    let patch = json!({"status": {"conditions": [condition]}});
+    let path = format!("{SERVICES}/web/status");
+    let service = server.patch(&path, "merge-patch+json", &patch).await.expect(200);
+    assert_eq!(service["status"]["conditions"][0]["lastTransitionTime"], "0001-01-01T00:00:00Z");
+    let typed = serde_json::from_value::<k8s_openapi::api::core::v1::Service>(service);
+    assert!(typed.is_ok(), "{typed:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use warren_store::{Object, Snapshot};
 
 use crate::{
@@ -73,7 +74,8 @@ async fn continued(api: &ApiState, current: Arc<Snapshot>, token: &Token) -> Res
     if token.revision == Token::ANY_REVISION {
         return Ok(current);
     }
-    api.at(current, token.revision).await.ok_or_else(|| {
+    let kept = if token.is_expired(Timestamp::now()) { None } else { api.at(current, token.revision).await };
+    kept.ok_or_else(|| {
         let rest = Token { revision: Token::ANY_REVISION, ..token.clone() };
         Status::expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list \
@@ -118,7 +120,7 @@ fn page(
     let remaining = if limit == 0 { 0 } else { rest.count() };
     let continuation = objects.last().filter(|_| remaining > 0).map(|last| {
         let (namespace, name) = (last.key.namespace.to_string(), last.key.name.to_string());
-        Token { revision: snapshot.revision, namespace, name }.encode()
+        Token { revision: snapshot.revision, namespace, name, at: Timestamp::now().as_second() }.encode()
     });
     let remaining = selector.is_empty().then_some(remaining);
     List { objects, revision: snapshot.revision, continuation, remaining }

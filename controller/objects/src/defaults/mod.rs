@@ -7,7 +7,14 @@ pub(crate) mod workload;
 
 use serde_json::Value;
 
-use crate::{kinds::Kind, strict};
+use crate::{
+    json::{default_to, items_mut},
+    kinds::Kind,
+    strict,
+};
+
+/// How Go writes a time that nobody set.
+const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// Fills in the defaults of an object that [`crate::strict::decode`] accepted. Idempotent. Explicit nulls are removed
 /// where they count as absent.
@@ -17,6 +24,14 @@ pub fn apply(kind: &Kind, value: &mut Value) {
     strict::strip_nulls_of(kind, value);
     if value.is_object() {
         kind.fill(value);
+    }
+}
+
+/// The conditions of a status whose time a client did not say.
+pub(crate) fn condition_times(value: &mut Value) {
+    if let Some(status) = value.get_mut("status") {
+        items_mut(status, "conditions")
+            .for_each(|condition| default_to(condition, "lastTransitionTime", NO_TIME));
     }
 }
 

@@ -184,12 +184,13 @@ impl<'s> Fields<'s> {
     }
 
     /// The first field that must be there, because nothing stands for it when it is absent, and is not: a moment has no
-    /// zero. (Go's clients write null for the `eventTime` of an event that has other times.)
+    /// zero. (Go's clients write null for the `eventTime` of an event that has other times, and for the
+    /// `lastTransitionTime` of a condition whose time they do not say, for which there is a default.)
     pub(crate) fn missing(self, is_there: impl Fn(&str) -> bool) -> Option<&'s str> {
         let Self::Table(message) = self else { return None };
         let needed = |field: &&Field| {
             let is_moment = matches!(field.kind, Type::Time | Type::MicroTime);
-            is_moment && field.is_required() && field.json != "eventTime"
+            is_moment && field.is_required() && !["eventTime", "lastTransitionTime"].contains(&field.json)
         };
         message.fields.iter().filter(needed).map(|field| field.json).find(|name| !is_there(name))
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::pod::ANY;
 use crate::{
+    defaults::condition_times,
     field::{Errors, Path},
     json::{at, default_to, ensure_map, get, has, int, items, items_mut, text},
     kinds::{ALL, Entry, PLAIN, PLAIN_SUBRESOURCE, STATUS, Subresource},
@@ -43,6 +44,7 @@ pub(crate) const ENTRY: Entry = Entry {
 };
 
 fn defaults(value: &mut Value) {
+    condition_times(value);
     if let Some(spec) = ensure_map(value, "spec") {
         default_to(spec, "type", "ClusterIP");
         let kind = text(spec, "type").to_owned();

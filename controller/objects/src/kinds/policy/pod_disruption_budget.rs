@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     conversions,
+    defaults::condition_times,
     field::{Errors, Path},
     json::{at, get, has, text},
     kinds::{Conversion, Entry, PLAIN, STATUS, Source},
@@ -22,6 +23,7 @@ pub(crate) const ENTRY: Entry = Entry {
     subresources: &[STATUS],
     counters: COUNTERS,
     has_generation: true,
+    defaults: condition_times,
     validate,
     update,
     columns: COLUMNS,
