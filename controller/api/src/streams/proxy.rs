@@ -5,11 +5,12 @@
 //!  /api/v1/namespaces/NS/services/[SCHEME:]NAME[:PORT OR ITS NAME]/proxy/PATH
 //! ```
 //!
-//! The path behind `proxy` and the query go on as they came; links in pages are not rewritten, a redirect to the same pod
-//! is. Certificates of pods are not verified, as Kubernetes does not either.
+//! The path behind `proxy` and the query go on as they came; links in pages that begin at the
+//! pod's root, and redirects to the same pod, lead there behind the proxy. Certificates of pods are not verified, as Kubernetes does not either.
 //!
 //! Source: <https://kubernetes.io/docs/tasks/access-application-cluster/access-cluster-services/>.
 
+mod pages;
 mod target;
 
 use std::sync::Arc;
@@ -81,6 +82,7 @@ pub(crate) async fn pass_on(
         });
     } else {
         remove_hop_by_hop(response.headers_mut());
+        response = pages::rewrite(response, &parts.method, &base, &backend);
     }
     Ok(response)
 }
@@ -114,6 +116,7 @@ fn headers(parts: &Parts, backend: &Backend) -> Result<HeaderMap, Status> {
     let text =
         |text: &str| HeaderValue::from_str(text).map_err(|error| Status::bad_request(error.to_string()));
     headers.insert(header::HOST, text(&backend.host())?);
+    pages::ask_readable(&mut headers);
     headers.insert("x-forwarded-uri", text(parts.uri.path())?);
     headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     if let Some(host) = parts.headers.get(header::HOST) {

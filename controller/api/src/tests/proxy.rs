@@ -65,6 +65,15 @@ async fn tell(request: Request<Incoming>) -> Result<axum::response::Response, In
         response.headers_mut().insert("location", "/there?x=1".parse().unwrap());
         return Ok(response);
     }
+    if parts.uri.path() == "/page" {
+        let page =
+            "<p class=/x><A HREF=/rewriteme?a=1&b=2>t</a><img src='near.png'><script>a < \"/b\"</script>";
+        // In pieces, one of which ends within a tag.
+        let pieces = [&page[..20], &page[20..]].map(|piece| Ok::<_, Infallible>(piece.to_owned()));
+        *response.body_mut() = Body::from_stream(futures_util::stream::iter(pieces));
+        response.headers_mut().insert("content-type", "text/html; charset=utf-8".parse().unwrap());
+        return Ok(response);
+    }
     let told = json!({
         "method": parts.method.as_str(), "path": parts.uri.to_string(), "host": header("host"),
         "authorization": header("authorization"), "uri": header("x-forwarded-uri"), "own": header("x-own"), "hop": header("x-hop"),
@@ -123,6 +132,18 @@ async fn what_leads_elsewhere_in_the_pod_leads_there_behind_the_proxy() {
     let answer = server.get(&format!("{POD}?a=b")).await;
     assert_eq!(answer.code, StatusCode::MOVED_PERMANENTLY);
     assert_eq!(answer.headers["location"].to_str().unwrap(), format!("{POD}/?a=b"));
+}
+
+#[tokio::test]
+async fn links_in_pages_lead_behind_the_proxy() {
+    let server = with_web().await;
+    let answer = server.get(&format!("{POD}/page")).await;
+    assert_eq!(
+        String::from_utf8_lossy(&answer.body),
+        format!(
+            "<p class=/x><A HREF=\"{POD}/rewriteme?a=1&b=2\">t</a><img src='near.png'><script>a < \"/b\"</script>"
+        )
+    );
 }
 
 #[tokio::test]
