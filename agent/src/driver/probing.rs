@@ -1,4 +1,6 @@
-//! Asking a container how it is: HTTP, TCP, or a command inside it.
+//! Asking a container how it is: HTTP, TCP, gRPC, or a command inside it.
+
+mod grpc;
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,7 +47,7 @@ pub(super) fn host_of(probe: &Probe) -> &str {
     match &probe.handler {
         Some(Handler::Http(target)) => &target.host,
         Some(Handler::Tcp(target)) => &target.host,
-        Some(Handler::Exec(_)) | None => "",
+        Some(Handler::Exec(_) | Handler::Grpc(_)) | None => "",
     }
 }
 
@@ -55,6 +57,7 @@ pub(super) async fn ask<E: ContainerEngine>(engine: &E, id: &str, probe: &Probe,
     match &probe.handler {
         Some(Handler::Http(target)) => http(target, reach, limit).await,
         Some(Handler::Tcp(target)) => tcp(target, reach, limit).await,
+        Some(Handler::Grpc(target)) => grpc::ask(target, reach, limit).await,
         Some(Handler::Exec(command)) => exec(engine, id, command, limit).await,
         None => Ok(None),
     }

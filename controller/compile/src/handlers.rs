@@ -1,7 +1,9 @@
 //! Probes and hooks, with named ports resolved.
 
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::util::intstr::IntOrString};
-use warren_proto::control::{ExecProbe, Hook, HttpHeader, HttpProbe, Probe, TcpProbe, hook, probe};
+use warren_proto::control::{
+    ExecProbe, GrpcProbe, Hook, HttpHeader, HttpProbe, Probe, TcpProbe, hook, probe,
+};
 
 fn resolve_port(container: &core::Container, port: &IntOrString) -> Result<u32, String> {
     let number = match port {
@@ -61,9 +63,8 @@ pub(crate) fn compile_probe(
     } else if let Some(action) = &source.exec {
         probe::Handler::Exec(exec(action))
     } else if let Some(action) = &source.grpc {
-        // The health protocol is not spoken yet; that the port accepts is the part of it that we can check.
         let port = u32::try_from(action.port).map_err(|_| named("the port must not be negative".into()))?;
-        probe::Handler::Tcp(TcpProbe { port, host: String::new() })
+        probe::Handler::Grpc(GrpcProbe { port, service: action.service.clone().unwrap_or_default() })
     } else {
         return Ok(None);
     };

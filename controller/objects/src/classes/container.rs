@@ -93,8 +93,7 @@ pub(super) const TYPES: &[Rows] = &[
         "core.v1",
         "Probe",
         &[
-            Row("exec httpGet tcpSocket", Acts(COMPILER)),
-            Row("grpc", Refused(Given, "use exec, httpGet or tcpSocket")),
+            Row("exec httpGet tcpSocket grpc", Acts(COMPILER)),
             Row(
                 "initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold",
                 Acts(COMPILER),
@@ -103,6 +102,7 @@ pub(super) const TYPES: &[Rows] = &[
         ],
     ),
     ("core.v1", "ExecAction", &[Row("command", Acts(COMPILER))]),
+    ("core.v1", "GRPCAction", &[Row("port service", Acts(COMPILER))]),
     ("core.v1", "HTTPGetAction", &[Row("path port host scheme httpHeaders", Acts(COMPILER))]),
     ("core.v1", "HTTPHeader", &[Row("name value", Acts(COMPILER))]),
     ("core.v1", "TCPSocketAction", &[Row("port host", Acts(COMPILER))]),

@@ -62,6 +62,7 @@ fn handler(value: &Value, path: &Path, known: &[&str], errors: &mut Errors) {
         "exec" if is_empty(get(action, "command")) => errors.required(&path.child("command"), ""),
         "httpGet" => http_get(action, &path, errors),
         "tcpSocket" => port(get(action, "port"), &path.child("port"), errors),
+        "grpc" => port_number(get(action, "port"), &path.child("port"), errors),
         "sleep" if int(action, "seconds").is_none_or(|seconds| seconds <= 0) => {
             let seconds = int(action, "seconds").unwrap_or(0);
             errors.invalid(&path.child("seconds"), seconds, "must be greater than 0");

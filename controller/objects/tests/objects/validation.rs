@@ -119,8 +119,8 @@ fn pods() {
         ),
         (
             "/spec/containers/0/readinessProbe",
-            json!({"grpc": {"port": 80}}),
-            "spec.containers[0].readinessProbe.grpc: Forbidden: not supported by this version of Warren: use exec, httpGet or tcpSocket",
+            json!({"grpc": {"port": 0}}),
+            "spec.containers[0].readinessProbe.grpc.port: Invalid value: 0: must be between 1 and 65535, inclusive",
         ),
         (
             "/spec/containers/0/env/1/value",
