@@ -47,6 +47,7 @@ pub(super) fn container_body(scope: &Scope, spec: &ContainerSpec) -> ContainerCr
         oom_score_adj: spec.oom_score_adjust,
         group_add: some(&spec.groups),
         pids_limit: spec.pids_limit,
+        sysctls: (!spec.sysctls.is_empty()).then(|| spec.sysctls.clone().into_iter().collect()),
         cap_add: some(&spec.capabilities_add),
         cap_drop: some(&spec.capabilities_drop),
         privileged: spec.privileged.then_some(true),

@@ -112,6 +112,8 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     pub groups: Vec<String>,
     pub pids_limit: Option<i64>,
+    /// Settings of the kernel in the namespaces that it makes.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// What the translation needs beside the instruction.
@@ -171,6 +173,7 @@ pub fn sandbox(
         dns_options: dns.options,
         cgroup_parent: around.cgroup_parent.clone(),
         pids_limit: around.pids_limit.map(i64::from),
+        sysctls: pod.sysctls.clone(),
         ..ContainerSpec::default()
     }
 }

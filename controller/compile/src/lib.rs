@@ -21,6 +21,7 @@ mod pods;
 mod references;
 mod routes;
 mod secrecy;
+mod sysctls;
 mod traffic;
 mod view;
 mod volumes;

@@ -16,7 +16,9 @@ use crate::{
     environment::{self, expand},
     handlers::{compile_hook, compile_probe},
     references::{ReadSet, References},
-    secrecy, view, volumes,
+    secrecy,
+    sysctls::sysctls,
+    view, volumes,
 };
 
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -113,7 +115,9 @@ impl<'a> Compilation<'a> {
         let name = metadata.name.clone().unwrap_or_default();
         let (volumes, problem) = self.volumes(spec);
         let pids_limit = pids_limit(metadata);
+        let sysctls = sysctls(spec);
         let problem = problem
+            .or_else(|| sysctls.as_ref().err().cloned())
             .or_else(|| pids_limit.as_ref().err().cloned())
             .or_else(|| self.too_long_a_name(spec, &name));
         let names: BTreeSet<&str> =
@@ -140,6 +144,7 @@ impl<'a> Compilation<'a> {
             host_aliases: spec.host_aliases.iter().flatten().map(host_alias).collect(),
             grace_seconds: spec.termination_grace_period_seconds.map(whole_seconds),
             pids_limit: pids_limit.unwrap_or_default(),
+            sysctls: sysctls.unwrap_or_default(),
         })
     }
 

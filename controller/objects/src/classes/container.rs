@@ -102,6 +102,7 @@ pub(super) const TYPES: &[Rows] = &[
         ],
     ),
     ("core.v1", "ExecAction", &[Row("command", Acts(COMPILER))]),
+    ("core.v1", "Sysctl", &[Row("name value", Acts(COMPILER))]),
     ("core.v1", "GRPCAction", &[Row("port service", Acts(COMPILER))]),
     ("core.v1", "HTTPGetAction", &[Row("path port host scheme httpHeaders", Acts(COMPILER))]),
     ("core.v1", "HTTPHeader", &[Row("name value", Acts(COMPILER))]),
