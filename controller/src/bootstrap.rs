@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use warren_objects::kinds::SYSTEM_CLASSES;
 use warren_store::{Key, Transaction};
-use warren_vocabulary::resources;
+use warren_vocabulary::{ClusterConfig, resources};
 
 use crate::writes::Writer;
 
@@ -64,6 +64,23 @@ pub(crate) async fn priority_classes(writer: &Writer) -> anyhow::Result<()> {
         create_once(writer, Key::new(resources::PRIORITYCLASSES, "", class.name), value).await?;
     }
     Ok(())
+}
+
+/// Creates the object that says which network services have their addresses of.
+pub(crate) async fn service_network(writer: &Writer, config: &ClusterConfig) -> anyhow::Result<()> {
+    let name = "kubernetes";
+    let now = warren_write::metadata::timestamp(jiff::Timestamp::now());
+    let value = json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": metadata(name, json!({})),
+        "spec": {"cidrs": [config.service_cidr.to_string()]},
+        "status": {"conditions": [{
+            "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes Service CIDR is ready",
+            "lastTransitionTime": now,
+        }]},
+    });
+    create_once(writer, Key::new(resources::SERVICECIDRS, "", name), value).await
 }
 
 /// Metadata of an object that the controller makes itself.

@@ -20,6 +20,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	discoveryv1beta1 "k8s.io/api/discovery/v1beta1"
 	eventsv1 "k8s.io/api/events/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -53,7 +54,7 @@ func newScheme() *runtime.Scheme {
 		autoscalingv1.AddToScheme, autoscalingv2.AddToScheme, schedulingv1.AddToScheme, storagev1.AddToScheme,
 		coordinationv1.AddToScheme, eventsv1.AddToScheme, nodev1.AddToScheme, metricsv1beta1.AddToScheme,
 		authorizationv1.AddToScheme, authenticationv1.AddToScheme, rbacv1.AddToScheme, certificatesv1.AddToScheme,
-		apiextensionsv1.AddToScheme, admissionregistrationv1.AddToScheme, apiregistrationv1.AddToScheme,
+		flowcontrolv1.AddToScheme, apiextensionsv1.AddToScheme, admissionregistrationv1.AddToScheme, apiregistrationv1.AddToScheme,
 	} {
 		utilruntime.Must(add(scheme))
 	}

@@ -48,6 +48,8 @@ pub const PODDISRUPTIONBUDGETS: &str = "poddisruptionbudgets.policy";
 pub const PRIORITYCLASSES: &str = "priorityclasses.scheduling.k8s.io";
 /// Runtime classes.
 pub const RUNTIMECLASSES: &str = "runtimeclasses.node.k8s.io";
+/// Networks of services' addresses.
+pub const SERVICECIDRS: &str = "servicecidrs.networking.k8s.io";
 /// Endpoints, for clients that know no slices.
 pub const ENDPOINTS: &str = "endpoints";
 /// Endpoint slices.

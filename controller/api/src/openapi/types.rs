@@ -93,10 +93,16 @@ static ROWS: &[Row] = rows! {
     "events.k8s.io" "v1" api::events::v1 {
         Event
     }
+    "flowcontrol.apiserver.k8s.io" "v1" api::flowcontrol::v1 {
+        FlowSchema
+        PriorityLevelConfiguration
+    }
     "networking.k8s.io" "v1" api::networking::v1 {
+        IPAddress
         Ingress
         IngressClass
         NetworkPolicy
+        ServiceCIDR
     }
     "node.k8s.io" "v1" api::node::v1 {
         RuntimeClass
@@ -120,6 +126,7 @@ static ROWS: &[Row] = rows! {
         CSIStorageCapacity
         StorageClass
         VolumeAttachment
+        CSIStorageCapacity
     }
 };
 

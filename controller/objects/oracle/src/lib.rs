@@ -120,12 +120,13 @@ static ROWS: &[Row] = rows! {
     "coordination.k8s.io" ["v1"] api::coordination::v1 { Lease }
     "discovery.k8s.io" ["v1"] api::discovery::v1 { EndpointSlice }
     "events.k8s.io" ["v1"] api::events::v1 { Event }
-    "networking.k8s.io" ["v1"] api::networking::v1 { Ingress IngressClass NetworkPolicy }
+    "flowcontrol.apiserver.k8s.io" ["v1"] api::flowcontrol::v1 { FlowSchema PriorityLevelConfiguration }
+    "networking.k8s.io" ["v1"] api::networking::v1 { IPAddress Ingress IngressClass NetworkPolicy ServiceCIDR }
     "node.k8s.io" ["v1"] api::node::v1 { RuntimeClass }
     "policy" ["v1", "v1beta1"] api::policy::v1 { PodDisruptionBudget }
     "rbac.authorization.k8s.io" ["v1"] api::rbac::v1 { ClusterRole ClusterRoleBinding Role RoleBinding }
     "scheduling.k8s.io" ["v1"] api::scheduling::v1 { PriorityClass }
-    "storage.k8s.io" ["v1"] api::storage::v1 { CSIDriver CSINode StorageClass VolumeAttachment }
+    "storage.k8s.io" ["v1"] api::storage::v1 { CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment }
 };
 
 /// What the struct of a kind says.

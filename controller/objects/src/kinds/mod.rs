@@ -18,6 +18,7 @@ mod discovery;
 mod entry;
 mod events;
 mod extensions;
+mod flowcontrol;
 mod metrics;
 mod networking;
 mod node;
@@ -187,6 +188,7 @@ pub static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         storage::KINDS,
         admission::KINDS,
         extensions::KINDS,
+        flowcontrol::KINDS,
         registration::KINDS,
         rbac::KINDS,
     ];
@@ -391,11 +393,6 @@ pub fn of(resource: &str) -> Option<&'static Kind> {
 /// `refused`.)
 const NOT_SERVED: &[(&str, &str, &str)] = &[
     ("certificates.k8s.io", "", "certificate signing requests are not served by this version of Warren"),
-    (
-        "flowcontrol.apiserver.k8s.io",
-        "",
-        "priority and fairness of requests is not configurable in this version of Warren",
-    ),
     ("resource.k8s.io", "", "dynamic resource allocation is not served by this version of Warren"),
 ];
 

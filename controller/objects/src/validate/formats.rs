@@ -201,6 +201,12 @@ pub(crate) fn header_name(text: &str) -> Vec<String> {
     if good { Vec::new() } else { vec![HEADER.to_owned()] }
 }
 
+/// An IP address as it is written most shortly.
+pub(crate) fn canonical_ip(text: &str) -> Vec<String> {
+    let is_canonical = text.parse::<IpAddr>().is_ok_and(|address| address.to_string() == text);
+    if is_canonical { Vec::new() } else { vec!["must be a valid IP address in canonical form".to_owned()] }
+}
+
 /// An IP address.
 pub(crate) fn ip(text: &str) -> Vec<String> {
     if text.parse::<IpAddr>().is_ok() { Vec::new() } else { vec![IP.to_owned()] }

@@ -20,6 +20,8 @@ pub enum NameRule {
     Label,
     /// RFC 1035 label: services.
     ServiceLabel,
+    /// An address of the Internet Protocol, as it is written most shortly.
+    Address,
 }
 
 impl NameRule {
@@ -28,6 +30,7 @@ impl NameRule {
             Self::Subdomain => formats::subdomain(name),
             Self::Label => formats::label(name),
             Self::ServiceLabel => formats::dns_1035(name),
+            Self::Address => formats::canonical_ip(name),
         }
     }
 }

@@ -63,6 +63,34 @@ pub(crate) const MORE_SAMPLES: &[(&str, &str)] = &[
          {type: ssd}, allowVolumeExpansion: true, volumeBindingMode: WaitForFirstConsumer}",
     ),
     (
+        "csistoragecapacities.storage.k8s.io",
+        "{apiVersion: storage.k8s.io/v1, kind: CSIStorageCapacity, metadata: {name: a, namespace: d}, storageClassName: \
+         fast, capacity: 10Gi, nodeTopology: {matchLabels: {zone: a}}}",
+    ),
+    (
+        "servicecidrs.networking.k8s.io",
+        "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: more}, spec: {cidrs: [10.44.0.0/16, \
+         \"2001:db8::/64\"]}}",
+    ),
+    (
+        "ipaddresses.networking.k8s.io",
+        "{apiVersion: networking.k8s.io/v1, kind: IPAddress, metadata: {name: \"2001:db8::1\"}, spec: {parentRef: \
+         {resource: services, namespace: d, name: web}}}",
+    ),
+    (
+        "flowschemas.flowcontrol.apiserver.k8s.io",
+        "{apiVersion: flowcontrol.apiserver.k8s.io/v1, kind: FlowSchema, metadata: {name: robots}, spec: \
+         {priorityLevelConfiguration: {name: low}, matchingPrecedence: 500, distinguisherMethod: {type: ByUser}, rules: \
+         [{subjects: [{kind: Group, group: {name: robots}}], resourceRules: [{verbs: [list], apiGroups: ['*'], resources: \
+         ['*'], clusterScope: true, namespaces: ['*']}]}]}}",
+    ),
+    (
+        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
+        "{apiVersion: flowcontrol.apiserver.k8s.io/v1, kind: PriorityLevelConfiguration, metadata: {name: low}, spec: {type: \
+         Limited, limited: {nominalConcurrencyShares: 5, limitResponse: {type: Queue, queuing: {queues: 8, handSize: 2, \
+         queueLengthLimit: 10}}}}}",
+    ),
+    (
         "volumeattachments.storage.k8s.io",
         "{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: a}, spec: {attacher: \
          disk.example.com, nodeName: node-1, source: {persistentVolumeName: v}}}",

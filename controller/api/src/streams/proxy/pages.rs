@@ -78,9 +78,12 @@ pub(super) fn rewrite(response: Response, method: &Method, base: &str, backend: 
     Response::from_parts(parts, Body::from_stream(pieces))
 }
 
+/// Takes what is done of a page.
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
+
 /// A page on its way.
 struct Page {
-    rewriter: HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>,
+    rewriter: HtmlRewriter<'static, Sink>,
     /// What is done and not yet sent.
     done: Arc<Mutex<Vec<u8>>>,
 }
@@ -104,8 +107,7 @@ impl Page {
             .append_element_content_handler(links)
             .with_memory_settings(MemorySettings::new().with_max_allowed_memory_usage(MOST))
             .with_encoding(AsciiCompatibleEncoding::utf_8());
-        let output: Box<dyn FnMut(&[u8]) + Send> =
-            Box::new(move |piece: &[u8]| sink.lock().extend_from_slice(piece));
+        let output: Sink = Box::new(move |piece: &[u8]| sink.lock().extend_from_slice(piece));
         Self { rewriter: HtmlRewriter::new(settings, output), done }
     }
 

@@ -2,6 +2,7 @@
 
 mod csi_driver;
 mod csi_node;
+mod csi_storage_capacity;
 mod storage_class;
 mod volume_attachment;
 
@@ -14,5 +15,10 @@ const STORAGE: Entry = Entry {
     ..PLAIN
 };
 
-pub(super) const KINDS: &[Entry] =
-    &[csi_driver::ENTRY, csi_node::ENTRY, storage_class::ENTRY, volume_attachment::ENTRY];
+pub(super) const KINDS: &[Entry] = &[
+    csi_driver::ENTRY,
+    csi_node::ENTRY,
+    csi_storage_capacity::ENTRY,
+    storage_class::ENTRY,
+    volume_attachment::ENTRY,
+];

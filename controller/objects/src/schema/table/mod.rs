@@ -17,6 +17,7 @@ mod core_v1;
 mod discovery_v1;
 mod discovery_v1beta1;
 mod events_v1;
+mod flowcontrol_v1;
 mod meta_v1;
 mod metrics_v1beta1;
 mod networking_v1;
@@ -76,6 +77,8 @@ pub(super) static ROOTS: &[Root] = &[
     Root { group: "discovery.k8s.io", version: "v1", kind: "EndpointSlice", message: &discovery_v1::EndpointSlice },
     Root { group: "discovery.k8s.io", version: "v1beta1", kind: "EndpointSlice", message: &discovery_v1beta1::EndpointSlice },
     Root { group: "events.k8s.io", version: "v1", kind: "Event", message: &events_v1::Event },
+    Root { group: "flowcontrol.apiserver.k8s.io", version: "v1", kind: "FlowSchema", message: &flowcontrol_v1::FlowSchema },
+    Root { group: "flowcontrol.apiserver.k8s.io", version: "v1", kind: "PriorityLevelConfiguration", message: &flowcontrol_v1::PriorityLevelConfiguration },
     Root { group: "meta.k8s.io", version: "v1", kind: "DeleteOptions", message: &meta_v1::DeleteOptions },
     Root { group: "meta.k8s.io", version: "v1", kind: "Status", message: &meta_v1::Status },
     Root { group: "metrics.k8s.io", version: "v1beta1", kind: "NodeMetrics", message: &metrics_v1beta1::NodeMetrics },
@@ -453,6 +456,27 @@ pub(super) static MESSAGES: &[&Message] = &[
     &discovery_v1beta1::ForZone,
     &events_v1::Event,
     &events_v1::EventSeries,
+    &flowcontrol_v1::ExemptPriorityLevelConfiguration,
+    &flowcontrol_v1::FlowDistinguisherMethod,
+    &flowcontrol_v1::FlowSchema,
+    &flowcontrol_v1::FlowSchemaCondition,
+    &flowcontrol_v1::FlowSchemaSpec,
+    &flowcontrol_v1::FlowSchemaStatus,
+    &flowcontrol_v1::GroupSubject,
+    &flowcontrol_v1::LimitResponse,
+    &flowcontrol_v1::LimitedPriorityLevelConfiguration,
+    &flowcontrol_v1::NonResourcePolicyRule,
+    &flowcontrol_v1::PolicyRulesWithSubjects,
+    &flowcontrol_v1::PriorityLevelConfiguration,
+    &flowcontrol_v1::PriorityLevelConfigurationCondition,
+    &flowcontrol_v1::PriorityLevelConfigurationReference,
+    &flowcontrol_v1::PriorityLevelConfigurationSpec,
+    &flowcontrol_v1::PriorityLevelConfigurationStatus,
+    &flowcontrol_v1::QueuingConfiguration,
+    &flowcontrol_v1::ResourcePolicyRule,
+    &flowcontrol_v1::ServiceAccountSubject,
+    &flowcontrol_v1::Subject,
+    &flowcontrol_v1::UserSubject,
     &networking_v1::HTTPIngressPath,
     &networking_v1::HTTPIngressRuleValue,
     &networking_v1::IPAddress,
