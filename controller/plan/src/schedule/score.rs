@@ -13,9 +13,10 @@ const SIBLING_ASIDE: i64 = 25_000;
 const AVOIDED: i64 = 2_000_000;
 
 /// What a node costs by itself, images and other pods than siblings left aside.
-pub(super) fn base(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> i64 {
+pub(super) fn base(candidate: &Candidate<'_>, class: &Class<'_>, node: usize) -> i64 {
+    let (pod, request) = (&class.pod, &class.request);
     load(candidate, request)
-        .saturating_add(siblings(candidate, pod, request))
+        .saturating_add(siblings(class, node))
         .saturating_add(avoided(candidate, pod))
         .saturating_sub(wished(candidate, pod))
 }
@@ -26,11 +27,11 @@ pub(super) fn of(candidate: &Candidate<'_>, class: &Class<'_>, node: usize) -> S
     let loads = candidate.info.assumed.loads(&request.assumed, &candidate.info.allocatable);
     let (spread, company) = class.relations.leanings(node);
     let images = class.bonus(node).saturating_neg();
-    let parts = [base(candidate, pod, request), spread, company, images];
+    let parts = [base(candidate, class, node), spread, company, images];
     Score {
         cost: parts.into_iter().fold(0, i64::saturating_add),
         load: loads.into_iter().rev().max_by_key(|(_, load)| *load).unwrap_or(("", 0)),
-        siblings: siblings(candidate, pod, request),
+        siblings: siblings(class, node),
         taints: avoided(candidate, pod),
         preferences: wished(candidate, pod).saturating_neg(),
         spread,
@@ -43,12 +44,15 @@ fn load(candidate: &Candidate<'_>, request: &PodRequest) -> i64 {
     candidate.info.assumed.load(&request.assumed, &candidate.info.allocatable)
 }
 
-fn siblings(candidate: &Candidate<'_>, pod: &PodView<'_>, request: &PodRequest) -> i64 {
-    let each = if pod.spec.as_ref().is_some_and(spread::asks) { SIBLING_ASIDE } else { SIBLING };
-    candidate.info.siblings(request.owner.as_ref()).saturating_mul(each)
+fn siblings(class: &Class<'_>, node: usize) -> i64 {
+    let each = if class.pod.spec.as_ref().is_some_and(spread::asks) { SIBLING_ASIDE } else { SIBLING };
+    class.relations.siblings(node).saturating_mul(each)
 }
 
 fn avoided(candidate: &Candidate<'_>, pod: &PodView<'_>) -> i64 {
+    if !candidate.tainted {
+        return 0;
+    }
     filter::avoided(&candidate.node, pod).saturating_mul(AVOIDED)
 }
 
