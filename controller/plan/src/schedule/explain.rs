@@ -56,6 +56,8 @@ pub struct Score {
     pub cost: i64,
     /// What would be its most loaded dimension ("cpu", "memory" or "pods"), and how loaded that: a million is full.
     pub load: (&'static str, i64),
+    /// Half of what the pod itself is of the node, taken off: large nodes are kept for large pods.
+    pub size: i64,
     /// Pods of the same owner on the node.
     pub siblings: i64,
     /// Taints with effect PreferNoSchedule.
