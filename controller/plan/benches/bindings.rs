@@ -1,5 +1,6 @@
 //! How many pods a second get a node, in a large cluster, by what they ask of each other:
-//! `cargo bench -p warren-plan --bench bindings`. `WARREN_BENCH_QUICK=1` takes a small cluster.
+//! `cargo bench -p warren-plan --bench bindings`. `WARREN_BENCH_QUICK=1` takes a small cluster;
+//! what stands behind `--` names the lines that are run.
 //!
 //! Each line is one plan of a planner that knows the cluster already: so many pods have come since. Processor time is that of
 //! the one thread that plans, so that other work on the machine does not count.
@@ -75,9 +76,13 @@ fn main() {
     let (nodes, pods, placed) = if quick { (500, 400, 400) } else { (5_000, 4_000, 40_000) };
     println!("{nodes} nodes in 3 zones and racks of 25; {pods} pods come, to none and to {placed} that run");
     println!("{:5} {:>9}  {:36} {:>9} {:>9}", "apps", "pods each", "which ask for", "to none", "to many");
+    let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let mut below = 0;
     for apps in [1, pods / 100, pods / 10] {
         for (place, shape) in SHAPES.into_iter().enumerate() {
+            if !only.is_empty() && !only.iter().any(|name| name == shape.0) {
+                continue;
+            }
             let goal = if place == 0 { PLAIN_GOAL } else { GOAL };
             // An app whose pods want a node each has no more of them than there are nodes.
             let run = (placed / apps).min(nodes - pods / apps);
