@@ -99,6 +99,7 @@ deny:
 bench:
 	@deploy/prerequisites.sh --bench
 	cargo bench --locked -p warren-gateway -p warren-store -p warren-controller --bench 'against_*'
+	cargo bench --locked -p warren-plan --bench bindings
 	cargo build --release --locked -p warren -p warren-tests --bin warren --bin scale
 	@$(PLACE)
 	WARREN_BIN=$(CURDIR)/$(BINARY) target/$(TARGET)/release/scale

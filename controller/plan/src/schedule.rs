@@ -50,7 +50,7 @@ use class::Class;
 use filter::Obstacle;
 pub(crate) use filter::{pinned, selected, tolerated};
 use preempt::Room;
-use relations::Placed;
+use relations::{Census, Placed};
 use status::Nomination;
 use terms::Term;
 use topology::Domains;
@@ -79,10 +79,13 @@ struct Pass<'v, 'a> {
     set_aside: BTreeSet<Ipv4Addr>,
     /// By the labels of nodes, where they are asked for.
     domains: BTreeMap<String, Rc<Domains>>,
+    census: Census,
     /// What this pass has bound, in order.
     log: Vec<Placed<'a>>,
     /// All that those pods want of others.
     wishes: BTreeSet<Arc<Term>>,
+    /// How many kinds of pods have been told apart.
+    kinds: usize,
     /// Pods that this pass lets go.
     leaving: BTreeSet<Key>,
     /// Looked for when somebody may have to go.
@@ -142,8 +145,10 @@ impl<'v, 'a> Pass<'v, 'a> {
             classes: BTreeMap::new(),
             set_aside: set_aside.collect(),
             domains: BTreeMap::new(),
+            census: Census::new(),
             log: Vec::new(),
             wishes: BTreeSet::new(),
+            kinds: 0,
             leaving: BTreeSet::new(),
             budgets: None,
             bindings: 0,
@@ -162,10 +167,13 @@ impl<'v, 'a> Pass<'v, 'a> {
             let Some(index) = self.by_node.get(node).copied() else { return };
             let candidate = self.candidates.get(index);
             let rejection = candidate.and_then(|node| admission::rejection(self.view, node, pod, &request));
-            return match rejection {
+            match rejection {
                 Some(rejection) => admission::reject(self.view, pod, rejection, outcome),
-                None => self.bind(index, pod, &request, outcome),
-            };
+                None => {
+                    let _ = self.bind(index, pod, &request, outcome);
+                }
+            }
+            return;
         }
         if let Some(reason) = claims::obstacle(self.view, pod) {
             let message = unavailable(self.candidates.len(), &reason);
@@ -185,7 +193,11 @@ impl<'v, 'a> Pass<'v, 'a> {
         let place = place.or_else(|| class.best(self, pod, &request));
         match place {
             Some(index) => {
-                self.bind(index, pod, &request, outcome);
+                if self.bind(index, pod, &request, outcome) {
+                    let placed = class.placed(self, index, pod);
+                    self.wishes.extend(placed.terms.iter().cloned());
+                    self.log.push(placed);
+                }
                 class.put_back(self, index);
             }
             None => self.refuse(&mut class, pod, &request, outcome),
@@ -222,7 +234,7 @@ impl<'v, 'a> Pass<'v, 'a> {
     fn awaited_place(&mut self, class: &Class<'a>, pod: &PodView<'_>, request: &PodRequest) -> Option<usize> {
         let index = *self.by_node.get(pod.nominated()?)?;
         let fits = self.fits(index, pod, request) && class.relations.obstacle(index).is_none();
-        fits.then_some(index)
+        (fits && self.has_address(index, pod)).then_some(index)
     }
 
     /// The pod needs no room any more where it was kept free for it.
@@ -245,10 +257,14 @@ impl<'v, 'a> Pass<'v, 'a> {
         class
     }
 
-    /// Whether a node can take a pod, whoever else is near.
-    fn fits(&mut self, index: usize, pod: &PodView<'_>, request: &PodRequest) -> bool {
+    /// Whether a node can take a pod, whoever else is near, if it has an address for it.
+    fn fits(&self, index: usize, pod: &PodView<'_>, request: &PodRequest) -> bool {
         self.candidates.get(index).is_some_and(|candidate| filter::fits(candidate, pod, request))
-            && (host_network(pod) || self.next_address(index).is_some())
+    }
+
+    /// Whether a node has an address for a pod.
+    fn has_address(&mut self, index: usize, pod: &PodView<'_>) -> bool {
+        host_network(pod) || self.next_address(index).is_some()
     }
 
     /// The address that the next pod on a node gets.
@@ -271,15 +287,22 @@ impl<'v, 'a> Pass<'v, 'a> {
         candidate.addresses.as_ref().and_then(PodAddresses::next)
     }
 
-    fn bind(&mut self, index: usize, pod: &PodView<'a>, request: &PodRequest, outcome: &mut Outcome<'_>) {
+    /// Gives a pod a node and an address; whether that is planned.
+    fn bind(
+        &mut self,
+        index: usize,
+        pod: &PodView<'a>,
+        request: &PodRequest,
+        outcome: &mut Outcome<'_>,
+    ) -> bool {
         let next = if host_network(pod) { None } else { self.next_address(index) };
-        let Some(candidate) = self.candidates.get_mut(index) else { return };
+        let Some(candidate) = self.candidates.get_mut(index) else { return false };
         let host = internal_address(&candidate.node);
         let Some(address) = (if host_network(pod) { host } else { next }) else {
             let message = format!("node {} has no free address for it", candidate.node.name());
             outcome.problem(pod.object.key.clone(), message);
             await_addresses(self.view, outcome);
-            return;
+            return false;
         };
         let node = candidate.node.name();
         let value = status::bound(pod, node, address, host, self.view.now);
@@ -290,7 +313,7 @@ impl<'v, 'a> Pass<'v, 'a> {
         }
         // A pod whose binding was refused takes nothing while it waits.
         if !outcome.step(format!("bind {} to {node} as {address}", pod.object.key), transaction) {
-            return;
+            return false;
         }
         if pod.node().is_none() {
             candidate.info.to_mut().add_pod(&request.at(address));
@@ -301,14 +324,10 @@ impl<'v, 'a> Pass<'v, 'a> {
         if let Some(addresses) = &mut candidate.addresses {
             addresses.take(address);
         }
-        if pod.node().is_none() {
-            let placed = Placed::new(index, pod);
-            self.wishes.extend(placed.terms.iter().cloned());
-            self.log.push(placed);
-        }
         self.forget_nomination(pod);
         self.bindings = self.bindings.saturating_add(1);
         self.changes = self.changes.saturating_add(1);
+        true
     }
 
     fn refuse(
@@ -350,7 +369,7 @@ impl<'v, 'a> Pass<'v, 'a> {
             let Some(candidate) = self.candidates.get(index) else { break };
             let taken = candidate.taken(request, &pod.object.key);
             let mut obstacles = self.obstacles(class, index, &taken, pod, request);
-            if obstacles.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
+            if obstacles.is_empty() && !self.has_address(index, pod) {
                 obstacles.push(Obstacle::lasting(NO_ADDRESS));
             }
             for obstacle in obstacles {

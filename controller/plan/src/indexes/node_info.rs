@@ -29,8 +29,6 @@ pub(crate) struct NodeInfo {
     pub(crate) by_priority: BTreeMap<i32, Amounts>,
     /// Ports of the machine that they take.
     pub(crate) ports: TakenPorts,
-    /// Pods that count, by the uid of the owner that controls them.
-    owners: BTreeMap<Arc<str>, i64>,
     pods: usize,
 }
 
@@ -52,9 +50,6 @@ impl NodeInfo {
         self.assumed.add(&request.assumed);
         self.by_priority.entry(request.priority).or_default().add(&request.requested);
         self.ports.take(&request.ports);
-        if let Some(owner) = request.owner.as_ref().filter(|_| request.active) {
-            *self.owners.entry(Arc::clone(owner)).or_default() += 1;
-        }
     }
 
     /// A pod is on the node no longer.
@@ -75,19 +70,6 @@ impl NodeInfo {
             }
         }
         self.ports.release(&request.ports);
-        if let Some(owner) = request.owner.as_ref().filter(|_| request.active)
-            && let Some(count) = self.owners.get_mut(owner)
-        {
-            *count = count.saturating_sub(1);
-            if *count <= 0 {
-                self.owners.remove(owner);
-            }
-        }
-    }
-
-    /// How many pods of an owner are here.
-    pub(crate) fn siblings(&self, owner: Option<&Arc<str>>) -> i64 {
-        owner.and_then(|owner| self.owners.get(owner)).copied().unwrap_or(0)
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Candidate<'a> {
     pub(super) ready: bool,
     /// Nothing about the node itself keeps any pod away.
     pub(super) plain: bool,
+    pub(super) tainted: bool,
     /// Looked for when they are asked for.
     pub(super) addresses: Option<PodAddresses>,
     /// Who waits for others to go from here, and what for.
@@ -53,6 +54,7 @@ impl<'a> Candidate<'a> {
             view.indexes.nominated(node.name()).map(|(key, request)| (key.clone(), request.clone()));
         Some(Self {
             awaited: awaited.collect(),
+            tainted,
             plain: ready && !tainted && !closed && info.cidr.is_some(),
             node,
             info: Cow::Borrowed(info),

@@ -15,7 +15,7 @@ use std::{
 use super::{
     Pass, host_network, images,
     preempt::Prospects,
-    relations::{Relations, Standing},
+    relations::{Placed, Relations, Standing},
     score,
     spread::{self, Constraint},
     terms::Term,
@@ -38,6 +38,8 @@ pub(super) struct Class<'a> {
     /// Images of the pods that some node has, and what having them counts for each node, if there are any.
     images: Vec<Arc<str>>,
     bonuses: Vec<i64>,
+    /// The kind of those that are just like the first one.
+    kind: usize,
     /// After how many changes they were refused, and why.
     pub(super) refused: Option<(usize, String)>,
     /// Where others can make room for them.
@@ -59,7 +61,9 @@ impl<'a> Class<'a> {
         let nodes = pass.candidates.len();
         let bonus = |index: usize| images::bonus(indexes, &images, pass.candidates[index].node.name(), nodes);
         let bonuses = if images.is_empty() { Vec::new() } else { (0..nodes).map(bonus).collect() };
+        pass.kinds = pass.kinds.saturating_add(1);
         Self {
+            kind: pass.kinds,
             relations: Relations::new(pass, pod, request.owner.as_ref()),
             pod: pod.clone(),
             request: request.clone(),
@@ -117,6 +121,15 @@ impl<'a> Class<'a> {
         }
     }
 
+    /// A pod that has got a node. One that is not just like the first one is of a kind of its own.
+    pub(super) fn placed(&self, pass: &mut Pass<'_, 'a>, node: usize, pod: &PodView<'a>) -> Placed<'a> {
+        let alike = self.pod.namespace() == pod.namespace() && self.pod.labels() == pod.labels();
+        if !alike {
+            pass.kinds = pass.kinds.saturating_add(1);
+        }
+        Placed::new(node, pod, if alike { self.kind } else { pass.kinds })
+    }
+
     /// Puts a node into the heap of its cell, unless it is closed, or parked until it may be open.
     fn offer(&mut self, pass: &Pass<'_, 'a>, node: usize) {
         if let Standing::Open(more) = self.relations.of_node(node) {
@@ -142,7 +155,7 @@ impl<'a> Class<'a> {
     /// What a node costs by itself, whoever else is near.
     fn base(&self, pass: &Pass<'_, 'a>, node: usize) -> i64 {
         let Some(candidate) = pass.candidates.get(node) else { return i64::MAX };
-        score::base(candidate, &self.pod, &self.request).saturating_sub(self.bonus(node))
+        score::base(candidate, self, node).saturating_sub(self.bonus(node))
     }
 
     /// What it counts that a node has images of the pods.
@@ -185,10 +198,11 @@ impl<'a> Class<'a> {
             }
             let Standing::Open(more) = self.relations.of_node(node) else { continue };
             let cost = self.base(pass, node).saturating_add(more);
-            if cost == noted {
+            if cost != noted {
+                self.push(node, cost);
+            } else if pass.has_address(node, pod) {
                 return Some(node);
             }
-            self.push(node, cost);
         }
     }
 

@@ -7,10 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use warren_state::{Difference, Key, Object};
 use warren_vocabulary::guard::Unwatched;
 
-use super::{
-    Pass, claims, class::Class, filter::Obstacle, host_network, preempt::Room, relations::Placed, score,
-    status,
-};
+use super::{Pass, claims, class::Class, filter::Obstacle, preempt::Room, relations::Placed, score, status};
 use crate::{
     World,
     indexes::{Indexes, PodRequest, is_gated, wants_binding},
@@ -59,6 +56,8 @@ pub struct Score {
     pub cost: i64,
     /// What would be its most loaded dimension ("cpu", "memory" or "pods"), and how loaded that: a million is full.
     pub load: (&'static str, i64),
+    /// Half of what the pod itself is of the node, taken off: large nodes are kept for large pods.
+    pub size: i64,
     /// Pods of the same owner on the node.
     pub siblings: i64,
     /// Taints with effect PreferNoSchedule.
@@ -115,7 +114,7 @@ fn of<'a>(view: &View<'a>, original: &PodView<'a>, pod: &PodView<'a>) -> Explana
     let request = PodRequest::new(pod);
     let mut class = Class::new(&mut pass, pod, &request);
     if let Some(node) = pass.node_of(original) {
-        let placed = Placed::new(node, original);
+        let placed = Placed::new(node, original, 0);
         class.relations.count(view, pod, &placed, -1, None);
         if let Some(candidate) = pass.candidates.get_mut(node) {
             candidate.info.to_mut().remove_pod(&PodRequest::new(original));
@@ -172,7 +171,7 @@ fn verdict<'a>(
         }
         None => Vec::new(),
     };
-    if obstacles.is_empty() && !host_network(pod) && pass.next_address(node).is_none() {
+    if obstacles.is_empty() && !pass.has_address(node, pod) {
         obstacles.push(Obstacle::lasting(super::NO_ADDRESS));
     }
     let verdict = match pass.candidates.get(node) {

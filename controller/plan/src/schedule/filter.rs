@@ -116,9 +116,12 @@ pub(crate) fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
 
 /// nodeSelector and required nodeAffinity.
 pub(crate) fn selected(node: &Typed<'_, Node>, spec: &PodSpec) -> bool {
+    let required = required(spec);
+    if required.is_none() && spec.node_selector.is_none() {
+        return true;
+    }
     let none = selector::Labels::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);
-    let required = required(spec);
     spec.node_selector.as_ref().is_none_or(|wanted| selector::contains(labels, wanted))
         && required.is_none_or(|required| {
             required.node_selector_terms.iter().any(|term| term_holds(term, node.name(), labels))

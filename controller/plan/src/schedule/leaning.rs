@@ -3,7 +3,6 @@
 use std::{rc::Rc, sync::Arc};
 
 use super::{
-    Pass,
     relations::Placed,
     spread,
     terms::{Pods, Term, Wish},
@@ -20,8 +19,6 @@ const ZONE: i64 = 600_000;
 const ZONE_HALF: i64 = 3;
 /// A node that is in no domain is worse than a domain with several pods.
 const NO_DOMAIN: i64 = 1_000_000;
-/// The label of zones: where there are several, pods of one owner are spread over them though nobody asks for it.
-const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// What it counts that some pods are in a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +79,11 @@ pub(super) enum Whom {
 }
 
 impl Whom {
-    pub(super) fn is(&self, view: &View<'_>, placed: &Placed<'_>) -> bool {
+    /// Whether a pod is one of them, if pods of its node count.
+    pub(super) fn are(&self, view: &View<'_>, placed: &Placed<'_>) -> bool {
         match self {
             Self::Pods(pods) => pods.contains(view, &placed.pod),
-            Self::Living(pods, _) => {
-                !placed.pod.deleting() && self.counts(placed.node) && pods.contains(view, &placed.pod)
-            }
+            Self::Living(pods, _) => !placed.pod.deleting() && pods.contains(view, &placed.pod),
             Self::Wishers(term) => placed.terms.contains(term),
             Self::Siblings(owner) => placed.pod.active() && placed.pod.controller_uid() == Some(&**owner),
         }
@@ -118,23 +114,6 @@ pub(super) struct Leaning {
 impl Leaning {
     pub(super) fn new(curve: Curve, tally: Tally, whom: Whom) -> Self {
         Self { curve, tally, whom, grouped: false }
-    }
-
-    /// To spread the pods of one owner over zones, where there are several.
-    pub(super) fn over_zones(pass: &mut Pass<'_, '_>, owner: Option<&Arc<str>>) -> Option<Self> {
-        let owner = owner?;
-        let domains = pass.domains(ZONE_LABEL);
-        if domains.len() < 2 {
-            return None;
-        }
-        let mut leaning = Self::new(Curve::Zones, Tally::new(domains), Whom::Siblings(Arc::clone(owner)));
-        for (node, candidate) in pass.candidates.iter().enumerate() {
-            let siblings = candidate.info.siblings(Some(owner));
-            if siblings > 0 {
-                leaning.tally.add(node, i32::try_from(siblings).unwrap_or(i32::MAX));
-            }
-        }
-        Some(leaning)
     }
 
     /// Whether it is for an even spread.

@@ -3,6 +3,8 @@
 //! Counts are kept by domain, and go on with what the pass binds. While a pass goes on, a node that pods must stay far from
 //! does not become open again; one that is too full for an even spread, or has nobody yet whom they want to be near, may.
 
+mod build;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
@@ -10,14 +12,14 @@ use std::{
 };
 
 use super::{
-    Pass,
     filter::Obstacle,
-    leaning::{Curve, Leaning, Whom},
-    spread::{Constraint, Spread},
-    terms::{Pods, Term, Wish},
+    leaning::{Curve, Leaning},
+    spread::Spread,
+    terms::{Pods, Term},
     topology::{Domains, Tally},
 };
 use crate::view::{PodView, View};
+pub(super) use build::Census;
 
 const NOT_NEAR: &str = "node(s) didn't match pod affinity rules";
 const NOT_FAR: &str = "node(s) didn't match pod anti-affinity rules";
@@ -28,11 +30,13 @@ pub(super) struct Placed<'a> {
     pub(super) node: usize,
     pub(super) pod: PodView<'a>,
     pub(super) terms: Vec<Arc<Term>>,
+    /// Those of one kind are alike in namespace, labels, owner and wishes.
+    kind: usize,
 }
 
 impl<'a> Placed<'a> {
-    pub(super) fn new(node: usize, pod: &PodView<'a>) -> Self {
-        Self { node, pod: pod.clone(), terms: Term::all(pod).into_iter().map(Arc::new).collect() }
+    pub(super) fn new(node: usize, pod: &PodView<'a>, kind: usize) -> Self {
+        Self { node, pod: pod.clone(), terms: Term::all(pod).into_iter().map(Arc::new).collect(), kind }
     }
 }
 
@@ -58,6 +62,18 @@ impl Near {
     }
 }
 
+/// The pods of one owner, by node.
+struct Siblings {
+    owner: Arc<str>,
+    counts: Vec<i32>,
+}
+
+impl Siblings {
+    fn are(&self, placed: &Placed<'_>) -> bool {
+        placed.pod.active() && placed.pod.controller_uid() == Some(&*self.owner)
+    }
+}
+
 /// What a node is to a class, leaving aside what is the same for its whole cell.
 pub(super) enum Standing {
     /// It may run a pod, and costs so much more.
@@ -77,152 +93,16 @@ pub(super) struct Relations {
     avoided: BTreeMap<String, Tally>,
     spread: Vec<Spread>,
     leanings: Vec<Leaning>,
+    siblings: Option<Siblings>,
     /// How many of the pass's bindings are counted.
     seen: usize,
+    /// Whether pods of a kind concern the class at all, as far as that is known.
+    concerns: Vec<Option<bool>>,
     /// A pod was bound that it had no place for: it has to be made again.
     pub(super) stale: bool,
 }
 
 impl Relations {
-    pub(super) fn new<'a>(pass: &mut Pass<'_, 'a>, pod: &PodView<'a>, owner: Option<&Arc<str>>) -> Self {
-        let mut relations = Self::default();
-        relations.own(pass, pod);
-        relations.constraints(pass, pod);
-        relations.standing(pass, pod);
-        relations.expect(pass, pod);
-        let log = std::mem::take(&mut pass.log);
-        relations.catch_up(pass.view, pod, &log, None);
-        pass.log = log;
-        if relations.spread.is_empty() && !relations.leanings.iter().any(Leaning::is_even) {
-            relations.leanings.extend(Leaning::over_zones(pass, owner));
-        }
-        relations
-    }
-
-    /// What the pod wants of others.
-    fn own(&mut self, pass: &mut Pass<'_, '_>, pod: &PodView<'_>) {
-        let view = pass.view;
-        let mut near = Vec::new();
-        for term in Term::all(pod) {
-            let domains = pass.domains(&term.topology);
-            let curve = match term.wish {
-                Wish::MustBeNear => {
-                    near.push((term.pods, Tally::new(domains)));
-                    continue;
-                }
-                Wish::MustBeFar => {
-                    let mut tally = Tally::new(domains);
-                    count(pass, &term.pods, |node| {
-                        tally.add(node, 1);
-                    });
-                    self.far.push((term.pods, tally));
-                    continue;
-                }
-                Wish::LikesNear(weight) => Curve::near(weight),
-                Wish::LikesFar(weight) => Curve::far(weight),
-            };
-            let mut leaning = Leaning::new(curve, Tally::new(domains), Whom::Pods(term.pods.clone()));
-            count(pass, &term.pods, |node| {
-                leaning.tally.add(node, 1);
-            });
-            self.leanings.push(leaning);
-        }
-        let Some((first, _)) = near.first() else { return };
-        let placed = first.placed(view);
-        let (pods, tallies): (Vec<_>, Vec<_>) = near.into_iter().unzip();
-        let itself = pods.iter().all(|pods| pods.contains(view, pod));
-        let mut near = Near { pods, tallies, total: 0, itself, grouped: false, parked: BTreeSet::new() };
-        let counts = |pod: &&PodView<'_>| near.pods.iter().all(|pods| pods.contains(view, pod));
-        let nodes: Vec<_> = placed.iter().filter(counts).filter_map(|pod| pass.node_of(pod)).collect();
-        nodes.into_iter().for_each(|node| {
-            near.add(node, 1);
-        });
-        self.near = Some(near);
-    }
-
-    /// How the pod is to be spread.
-    fn constraints(&mut self, pass: &mut Pass<'_, '_>, pod: &PodView<'_>) {
-        let constraints = Constraint::all(pod);
-        for hard in [true, false] {
-            let these = || constraints.iter().filter(|constraint| constraint.hard == hard);
-            let all: Vec<Rc<Domains>> =
-                these().map(|constraint| pass.domains(&constraint.topology)).collect();
-            for constraint in these() {
-                let domains = pass.domains(&constraint.topology);
-                let counted = constraint.counted(pod, &pass.candidates, &all);
-                if hard {
-                    let mut spread = Spread::new(constraint.clone(), domains, counted);
-                    count_living(pass, &constraint.pods, |node| {
-                        if spread.counts(node) {
-                            drop(spread.add(node, 1));
-                        }
-                    });
-                    self.spread.push(spread);
-                } else {
-                    let whom = Whom::Living(constraint.pods.clone(), counted);
-                    let curve = Curve::even(constraint.skew);
-                    let mut leaning = Leaning::new(curve, Tally::new(domains), whom);
-                    count_living(pass, &constraint.pods, |node| {
-                        if leaning.whom.counts(node) {
-                            leaning.tally.add(node, 1);
-                        }
-                    });
-                    self.leanings.push(leaning);
-                }
-            }
-        }
-    }
-
-    /// What the pods on nodes want of this one.
-    fn standing(&mut self, pass: &mut Pass<'_, '_>, pod: &PodView<'_>) {
-        let view = pass.view;
-        for (term, wishers) in view.indexes.terms.about(pod.namespace(), pod.labels()) {
-            if !term.pods.contains(view, pod) {
-                continue;
-            }
-            let domains = pass.domains(&term.topology);
-            let nodes = wishers.iter().filter_map(|(node, count)| {
-                Some((*pass.by_node.get(&**node)?, i32::try_from(*count).unwrap_or(i32::MAX)))
-            });
-            match Curve::of_others(term.wish) {
-                None => {
-                    let tally = self.avoided.entry(term.topology.clone());
-                    let tally = tally.or_insert_with(|| Tally::new(domains));
-                    nodes.for_each(|(node, count)| {
-                        tally.add(node, count);
-                    });
-                }
-                Some(curve) => {
-                    let mut leaning =
-                        Leaning::new(curve, Tally::new(domains), Whom::Wishers(Arc::clone(term)));
-                    nodes.for_each(|(node, count)| {
-                        leaning.tally.add(node, count);
-                    });
-                    self.leanings.push(leaning);
-                }
-            }
-        }
-    }
-
-    /// There is a place for what pods that the pass has bound want of this one.
-    fn expect(&mut self, pass: &mut Pass<'_, '_>, pod: &PodView<'_>) {
-        let wishes: Vec<_> =
-            pass.wishes.iter().filter(|term| term.pods.contains(pass.view, pod)).cloned().collect();
-        for term in wishes {
-            let domains = pass.domains(&term.topology);
-            match Curve::of_others(term.wish) {
-                None => {
-                    let tally = self.avoided.entry(term.topology.clone());
-                    tally.or_insert_with(|| Tally::new(domains));
-                }
-                Some(_) if self.leanings.iter().any(|leaning| leaning.whom.wishes(&term)) => {}
-                Some(curve) => {
-                    self.leanings.push(Leaning::new(curve, Tally::new(domains), Whom::Wishers(term)));
-                }
-            }
-        }
-    }
-
     /// Counts what the pass has bound since, and notes nodes that are open again, or cost less.
     pub(super) fn catch_up(
         &mut self,
@@ -232,9 +112,30 @@ impl Relations {
         mut better: Option<&mut Vec<usize>>,
     ) {
         for placed in log.get(self.seen..).unwrap_or_default() {
-            self.count(view, pod, placed, 1, better.as_deref_mut());
+            if self.is_concerned(view, pod, placed) {
+                self.count(view, pod, placed, 1, better.as_deref_mut());
+            }
         }
         self.seen = log.len();
+    }
+
+    /// Whether pods of this kind count for anything.
+    fn is_concerned(&mut self, view: &View<'_>, pod: &PodView<'_>, placed: &Placed<'_>) -> bool {
+        if let Some(Some(known)) = self.concerns.get(placed.kind) {
+            return *known;
+        }
+        let counts = |pods: &Pods| pods.contains(view, &placed.pod);
+        let concerned = self.near.as_ref().is_some_and(|near| near.pods.iter().all(counts))
+            || self.far.iter().any(|(pods, _)| counts(pods))
+            || self.spread.iter().any(|spread| counts(&spread.constraint.pods))
+            || self.leanings.iter().any(|leaning| leaning.whom.are(view, placed))
+            || self.siblings.as_ref().is_some_and(|siblings| siblings.are(placed))
+            || placed.terms.iter().any(|term| term.pods.contains(view, pod));
+        if self.concerns.len() <= placed.kind {
+            self.concerns.resize(placed.kind.saturating_add(1), None);
+        }
+        self.concerns.get_mut(placed.kind).into_iter().for_each(|known| *known = Some(concerned));
+        concerned
     }
 
     /// A pod more is on a node, or fewer.
@@ -264,11 +165,17 @@ impl Relations {
             }
         }
         for leaning in &mut self.leanings {
-            if leaning.whom.is(view, placed)
+            if leaning.whom.counts(placed.node)
+                && leaning.whom.are(view, placed)
                 && let Some(domain) = leaning.add(placed.node, more)
             {
                 note(leaning.tally.domains.members(domain));
             }
+        }
+        if let Some(siblings) = self.siblings.as_mut().filter(|siblings| siblings.are(placed))
+            && let Some(count) = siblings.counts.get_mut(placed.node)
+        {
+            *count = count.saturating_add(more);
         }
         for term in placed.terms.iter().filter(|term| term.pods.contains(view, pod)) {
             if Curve::of_others(term.wish).is_some() {
@@ -341,6 +248,12 @@ impl Relations {
         (sum(true), sum(false))
     }
 
+    /// How many pods of the same owner are on a node.
+    pub(super) fn siblings(&self, node: usize) -> i64 {
+        let count = self.siblings.as_ref().and_then(|siblings| siblings.counts.get(node));
+        count.map_or(0, |count| i64::from(*count))
+    }
+
     /// Why other pods keep a pod from a node, in Kubernetes' order.
     pub(super) fn obstacle(&self, node: usize) -> Option<Obstacle> {
         let has = |tally: &Tally| tally.at(node).is_some_and(|count| count > 0);
@@ -370,18 +283,5 @@ impl Near {
             }
         }
         open
-    }
-}
-
-fn count(pass: &Pass<'_, '_>, pods: &Pods, mut found: impl FnMut(usize)) {
-    for node in pods.placed(pass.view).iter().filter_map(|pod| pass.node_of(pod)) {
-        found(node);
-    }
-}
-
-fn count_living(pass: &Pass<'_, '_>, pods: &Pods, mut found: impl FnMut(usize)) {
-    let placed = pods.placed(pass.view);
-    for node in placed.iter().filter(|pod| !pod.deleting()).filter_map(|pod| pass.node_of(pod)) {
-        found(node);
     }
 }

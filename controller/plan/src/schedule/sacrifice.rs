@@ -114,7 +114,7 @@ impl<'a> Pass<'_, 'a> {
             .map(|pod| Occupant {
                 request: PodRequest::new(&pod),
                 leaves: pod.deleting() || self.leaving.contains(&pod.object.key),
-                placed: Placed::new(index, &pod),
+                placed: Placed::new(index, &pod, 0),
             })
             .collect();
         self.looks = self.looks.saturating_add(occupants.len());

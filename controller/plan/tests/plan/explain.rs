@@ -109,6 +109,7 @@ fn the_parts_of_a_score_are_said_and_the_best_node_is_the_one_that_is_taken() {
     );
     for (node, score) in &scores {
         let sum = score.load.1
+            + score.size
             + score.siblings
             + score.taints
             + score.preferences
