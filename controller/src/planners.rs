@@ -90,7 +90,7 @@ impl Knowledge {
         snapshot: Arc<Snapshot>,
         quarantined: &BTreeSet<Key>,
         observed: Observed,
-        usage: impl FnOnce() -> Usage,
+        usage: impl FnOnce(bool) -> Usage,
         failures: Vec<Failure>,
     ) {
         (self.world.snapshot, self.world.quarantined) = if quarantined.is_empty() {
@@ -101,9 +101,9 @@ impl Knowledge {
         };
         (self.world.nodes, self.world.acknowledged) = (observed.nodes, observed.acknowledged);
         self.world.failures = failures;
-        // Nobody else asks for it.
+        // Nobody else asks for more than what pods answer.
         let autoscalers = self.world.snapshot.list(resources::HORIZONTALPODAUTOSCALERS).next().is_some();
-        self.world.usage = if autoscalers { usage() } else { Usage::default() };
+        self.world.usage = usage(autoscalers);
         if self.revisited.elapsed() >= RESYNC {
             self.revisited = Instant::now();
             self.planner.revisit((self.world.snapshot.len() / ROUND).max(FEW));
@@ -278,7 +278,8 @@ impl Planner {
         };
         knowledge.catch_up(&*self.store, snapshot.revision).await?;
         let (nodes, failures) = (&self.nodes, self.nodes.failures());
-        knowledge.look(Arc::clone(&snapshot), &self.quarantined, observed, || nodes.measurements(), failures);
+        let usage = |all| if all { nodes.measurements() } else { nodes.answers() };
+        knowledge.look(Arc::clone(&snapshot), &self.quarantined, observed, usage, failures);
         knowledge.world.refusals = self.refusals.lock().observe(now);
         let progress = Arc::clone(&self.progress);
         let thread = tokio::task::spawn_blocking(move || {

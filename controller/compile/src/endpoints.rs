@@ -13,6 +13,9 @@ use warren_vocabulary::resources::{SERVICE_NAME, SERVICES};
 /// How many endpoints one object's instruction may name: each port of a service, and each path of an Ingress, names
 /// them all again.
 pub const OBJECT_ENDPOINTS: usize = 50_000;
+/// Where a port leads to more pods than this, none of them is named to the gateways.
+const MOST_NAMED: usize = 2_000;
+const LONGEST_NAME: usize = 253;
 
 /// Every IPv4 endpoint slice, by the service it belongs to.
 #[derive(Default)]
@@ -87,6 +90,17 @@ impl Slices {
 
     /// Endpoints of one port: the ready ones, or if there are none those that still serve while terminating.
     pub(crate) fn of_port(&self, namespace: &str, service: &str, port: &ServicePort) -> Vec<Endpoint> {
+        self.with_pods(namespace, service, port).0
+    }
+
+    /// The same, and the names of the pods behind them: in their order, empty where there is none; none at all where there
+    /// are too many.
+    pub(crate) fn with_pods(
+        &self,
+        namespace: &str,
+        service: &str,
+        port: &ServicePort,
+    ) -> (Vec<Endpoint>, Vec<String>) {
         let (mut ready, mut draining) = (Vec::new(), Vec::new());
         let wanted = name(port.name.as_ref(), port.protocol.as_ref());
         let slices = self.service(namespace, service);
@@ -94,7 +108,7 @@ impl Slices {
         let all = numbered().map(|(slice, _)| slice.slice.endpoints.len()).fold(0, usize::saturating_add);
         let Some(room) = self.room.get().checked_sub(all) else {
             self.exceeded.set(true);
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         };
         self.room.set(room);
         for (slice, number) in numbered() {
@@ -106,17 +120,21 @@ impl Slices {
                 } else {
                     continue;
                 };
-                target.extend(endpoint.addresses.first().map(|address| Endpoint {
-                    address: address.clone(),
-                    port: number,
-                    node: endpoint.node_name.clone().unwrap_or_default(),
+                target.extend(endpoint.addresses.first().map(|address| {
+                    let node = endpoint.node_name.clone().unwrap_or_default();
+                    (Endpoint { address: address.clone(), port: number, node }, pod(endpoint))
                 }));
             }
         }
         let mut chosen = if ready.is_empty() { draining } else { ready };
-        chosen.sort_by(|a, b| (&a.address, a.port).cmp(&(&b.address, b.port)));
-        chosen.dedup_by(|a, b| a.address == b.address && a.port == b.port);
         chosen
+            .sort_by(|(a, a_pod), (b, b_pod)| (&a.address, a.port, a_pod).cmp(&(&b.address, b.port, b_pod)));
+        chosen.dedup_by(|(a, _), (b, _)| a.address == b.address && a.port == b.port);
+        let (endpoints, mut pods): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+        if pods.len() > MOST_NAMED || pods.iter().all(String::is_empty) {
+            pods.clear();
+        }
+        (endpoints, pods)
     }
 
     /// Ready endpoints with their host names, for the records of a headless service.
@@ -144,6 +162,13 @@ fn of_service(object: &Object) -> Option<(Key, Arc<EndpointSlice>)> {
     let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     let key = Key::new(SERVICES, &object.key.namespace, service);
     (slice.address_type == "IPv4").then_some((key, slice))
+}
+
+/// The name of the pod that an endpoint stands for; a longer one than any pod has is none.
+fn pod(endpoint: &SliceEndpoint) -> String {
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    let name = target.and_then(|target| target.name.as_deref());
+    name.filter(|name| name.len() <= LONGEST_NAME).unwrap_or_default().to_owned()
 }
 
 /// An unknown readiness means ready, as Kubernetes says.

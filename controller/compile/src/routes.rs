@@ -162,6 +162,8 @@ struct Backend {
     /// "NAMESPACE/SERVICE:PORT".
     label: String,
     endpoints: Vec<Endpoint>,
+    /// Behind the endpoints, where they are of the Ingress's own namespace.
+    pods: Vec<String>,
     external: Option<ExternalTarget>,
 }
 
@@ -219,7 +221,7 @@ impl Compilation<'_> {
         let host = host.to_lowercase();
         let mut policy = self.annotations.policy.clone();
         policy.redirect_to_https |= self.annotations.redirect_where_tls && self.has_certificate(&host);
-        let Backend { label, endpoints, external } = self.backend(backend);
+        let Backend { label, endpoints, pods, external } = self.backend(backend);
         HttpRoute {
             host,
             path: path.to_owned(),
@@ -232,6 +234,7 @@ impl Compilation<'_> {
             external,
             created: created(self.ingress),
             uid: self.ingress.metadata.uid.clone().unwrap_or_default(),
+            pods,
         }
     }
 
@@ -252,7 +255,8 @@ impl Compilation<'_> {
         let namespace = self.namespace();
         let Some(target) = &backend.service else {
             let name = backend.resource.as_ref().map_or("", |resource| resource.name.as_str());
-            return Backend { label: format!("{namespace}/{name}"), endpoints: Vec::new(), external: None };
+            let label = format!("{namespace}/{name}");
+            return Backend { label, endpoints: Vec::new(), pods: Vec::new(), external: None };
         };
         let label = target.port.as_ref().and_then(|port| port.name.clone());
         let label = label.unwrap_or_else(|| number(target).unwrap_or_default().to_string());
@@ -264,10 +268,11 @@ impl Compilation<'_> {
         if let Some(spec) = external {
             let name = spec.external_name.as_deref().unwrap_or_default();
             let (endpoints, external) = self.external(name, target, port);
-            return Backend { label, endpoints, external };
+            return Backend { label, endpoints, pods: Vec::new(), external };
         }
-        let endpoints = port.map(|port| self.slices.of_port(namespace, &target.name, port));
-        Backend { label, endpoints: endpoints.unwrap_or_default(), external: None }
+        let found = port.map(|port| self.slices.with_pods(namespace, &target.name, port));
+        let (endpoints, pods) = found.unwrap_or_default();
+        Backend { label, endpoints, pods, external: None }
     }
 
     fn service(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<core::Service>> {

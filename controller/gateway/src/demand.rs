@@ -1,5 +1,6 @@
-//! How often services are asked. Requests are counted where they are admitted, whatever becomes of them; about every ten
-//! seconds the controller is told, which scales by it.
+//! How often services are asked, and what their pods make of it. Requests are counted where they are admitted, whatever
+//! becomes of them; about every ten seconds the controller is told, which scales by it. What pods answer is told with it
+//! ([`tally`]): by that a rollout is judged.
 
 use std::{
     collections::HashMap,
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use warren_proto::control::{ServiceTraffic, TrafficReport, control_client::ControlClient};
 use warren_runtime::connection::Controller;
 
-use crate::current::Routes;
+use crate::{current::Routes, routes::RouteTable, tally};
 
 /// How often is told, and thus over how long is counted.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -50,17 +51,21 @@ pub(crate) fn service(backend: &str) -> Option<&str> {
 struct Sample {
     time: Option<Instant>,
     counts: HashMap<Box<str>, u64>,
+    answers: tally::Sample,
 }
 
 impl Sample {
-    fn take(demands: &Demands) -> Self {
-        let counts = demands.iter().map(|(service, demand)| (service.clone(), demand.counted())).collect();
-        Self { time: Some(Instant::now()), counts }
+    fn take(table: &RouteTable, before: &Self) -> Self {
+        let demands = table.demands().iter();
+        let counts = demands.map(|(service, demand)| (service.clone(), demand.counted())).collect();
+        let answers = tally::Sample::take(table.tallies(), &before.answers);
+        Self { time: Some(Instant::now()), counts, answers }
     }
 
     /// What was added since another sample; nothing of the first one.
     fn since(&self, before: &Self) -> Option<TrafficReport> {
         let window = self.time?.saturating_duration_since(before.time?);
+        let mut answers = self.answers.since(&before.answers);
         let traffic = |service: &str, count: u64| {
             let (namespace, name) = service.split_once('/')?;
             let added = count.saturating_sub(before.counts.get(service).copied().unwrap_or(0));
@@ -70,12 +75,17 @@ impl Sample {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
                 requests_per_thousand_seconds: u64::try_from(rate).unwrap_or(u64::MAX),
+                pods: Vec::new(),
             })
         };
         let mut services: Vec<_> =
             self.counts.iter().filter_map(|(service, count)| traffic(service, *count)).collect();
         services.sort_by_key(|service| std::cmp::Reverse(service.requests_per_thousand_seconds));
         services.truncate(MOST_SERVICES);
+        for service in &mut services {
+            let name = format!("{}/{}", service.namespace, service.name);
+            service.pods = answers.remove(&*name).unwrap_or_default();
+        }
         Some(TrafficReport { services })
     }
 }
@@ -90,7 +100,7 @@ pub(crate) async fn run(
     let mut client = None;
     loop {
         // Without a table nobody knows whom requests would be for.
-        let sample = routes.load().as_ref().map(|table| Sample::take(table.demands())).unwrap_or_default();
+        let sample = routes.load().as_ref().map(|table| Sample::take(table, &before)).unwrap_or_default();
         if let Some(report) = sample.since(&before) {
             let known = client.take();
             let told = async {
@@ -133,6 +143,7 @@ mod tests {
         let sample = |second, counts: &[(&str, u64)]| Sample {
             time: Some(start + Duration::from_secs(second)),
             counts: counts.iter().map(|(service, count)| ((*service).into(), *count)).collect(),
+            answers: tally::Sample::default(),
         };
         let before = sample(0, &[("a/one", 100), ("a/gone", 5), ("a/back", 50)]);
         let after = sample(10, &[("a/one", 125), ("a/new", 1_000), ("a/back", 3), ("a/idle", 0)]);

@@ -36,6 +36,7 @@ pub mod routes;
 #[cfg(test)]
 mod routes_tests;
 mod sockets;
+mod tally;
 mod upgrade;
 mod upstream;
 mod wire;

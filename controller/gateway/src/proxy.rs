@@ -33,6 +33,7 @@ use crate::{
     policy::{Policy, too_large},
     pool::{IDLE_TIMEOUT, Lease, Pool, Sender},
     routes::Route,
+    tally::Tally,
     upgrade,
     upstream::{self, Failure},
 };
@@ -365,6 +366,7 @@ impl<'a> Exchange<'a> {
                 None => match self.connect(chosen.endpoint()).await {
                     Ok(sender) => (sender, false),
                     Err(failure) => {
+                        chosen.tally(|tally| tally.failed(failure, false));
                         self.failed(&chosen, failure, true)?;
                         continue;
                     }
@@ -379,10 +381,12 @@ impl<'a> Exchange<'a> {
             let (failure, unsent) = match self.send(&mut sender, request).await {
                 Ok(response) => {
                     chosen.endpoint().answered();
+                    chosen.tally(|tally| tally.answered(response.status()));
                     return Ok(Answered { chosen, sender, response });
                 }
                 Err(failed) => failed,
             };
+            chosen.tally(|tally| tally.failed(failure, kept));
             if kept {
                 self.distrust_kept = true;
             } else {
@@ -549,6 +553,13 @@ impl<'a> Exchange<'a> {
 impl Chosen {
     fn endpoint(&self) -> &Arc<Endpoint> {
         self.in_flight.endpoint()
+    }
+
+    /// Notes what the pod behind the endpoint made of it.
+    fn tally(&self, note: impl FnOnce(&Tally)) {
+        if let Some(tally) = self.route.tally(self.endpoint()) {
+            note(tally);
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::{
     path,
     policy::Policy,
     rewrite,
+    tally::{Member, Tallies, Tally},
 };
 
 /// What a table is compiled from.
@@ -61,12 +62,19 @@ pub struct Route {
     pub(crate) counters: RequestCounters,
     /// What is admitted for its service, by this rule or another.
     pub(crate) demand: Arc<Demand>,
+    /// What the pods behind its endpoints make of it, where they are known.
+    tallies: HashMap<SocketAddr, Arc<Tally>>,
 }
 
 impl Route {
     /// Whether requests of this rule may go to exactly this endpoint.
     pub(crate) fn leads_to(&self, endpoint: &Arc<Endpoint>) -> bool {
         self.endpoints.iter().any(|known| Arc::ptr_eq(known, endpoint))
+    }
+
+    /// Where to count what the pod behind an endpoint answers.
+    pub(crate) fn tally(&self, endpoint: &Endpoint) -> Option<&Tally> {
+        self.tallies.get(&endpoint.address()).map(Arc::as_ref)
     }
 }
 
@@ -83,6 +91,7 @@ pub struct RouteTable {
     /// Those that ask for something, by the key of their rule.
     policies: HashMap<Box<str>, Arc<Policy>>,
     demands: Demands,
+    tallies: Tallies,
     problems: Vec<String>,
 }
 
@@ -230,6 +239,11 @@ impl RouteTable {
         &self.demands
     }
 
+    /// Every pod that a rule leads to.
+    pub(crate) fn tallies(&self) -> &Tallies {
+        &self.tallies
+    }
+
     /// Whether any rule leads to this address.
     pub(crate) fn holds(&self, address: SocketAddr) -> bool {
         self.endpoints.contains_key(&address)
@@ -265,7 +279,24 @@ impl Compilation<'_> {
         let (ingress, backend) = (rule.ingress.as_str().into(), rule.backend.as_str().into());
         let counters = RequestCounters::new(&rule.ingress);
         let demand = self.demand(&rule.backend);
-        Some(Arc::new(Route { ingress, backend, endpoints, policy, pattern, counters, demand }))
+        let tallies = self.tallies(rule);
+        Some(Arc::new(Route { ingress, backend, endpoints, policy, pattern, counters, demand, tallies }))
+    }
+
+    /// The tallies of the pods behind a rule's endpoints, which go on from table to table.
+    fn tallies(&mut self, rule: &HttpRoute) -> HashMap<SocketAddr, Arc<Tally>> {
+        let Some(service) = demand::service(&rule.backend) else { return HashMap::new() };
+        let mut tallies = HashMap::new();
+        for (endpoint, pod) in rule.endpoints.iter().zip(&rule.pods).filter(|(_, pod)| !pod.is_empty()) {
+            let (Ok(address), Ok(port)) = (endpoint.address.parse(), u16::try_from(endpoint.port)) else {
+                continue;
+            };
+            let member = Member { service: service.into(), pod: pod.as_str().into() };
+            let kept = self.previous.and_then(|table| table.tallies.get(&member)).cloned();
+            let tally = self.table.tallies.entry(member).or_insert_with(|| kept.unwrap_or_default());
+            tallies.insert(SocketAddr::new(address, port), Arc::clone(tally));
+        }
+        tallies
     }
 
     /// The count of a backend's service, which goes on from table to table.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
-use warren_plan::Traffic;
+use warren_plan::{Answered, Answers, Traffic, maker};
 use warren_proto::control::{
     ContainerState, ContainerStatus, EventReport, NodeReport, PodStatus, TrafficReport, Usage, UsageReport,
     container_state::State,
@@ -36,6 +36,10 @@ const MOST_BYTES: i64 = 1 << 56;
 /// Billionths of a processor, and thousandths of a request per second.
 const MOST_NANOS: u64 = MOST_MILLIS.unsigned_abs() * 1_000_000;
 const MOST_REQUESTS: u64 = 1_000_000_000_000;
+/// The most that one pod can have answered between two reports.
+const MOST_ANSWERS: u64 = 1_000_000_000;
+/// Of so many pods a gateway tells at most what they answered.
+const MOST_ANSWERING: usize = 4_000;
 /// The largest network that a member can have has no more addresses for pods.
 const MOST_PODS: u32 = 4_093;
 
@@ -142,6 +146,24 @@ pub(crate) fn traffic(report: &TrafficReport, snapshot: &Snapshot) -> Traffic {
         Some((service.key.clone(), told.requests_per_thousand_seconds.min(MOST_REQUESTS)))
     };
     report.services.iter().filter_map(rate).collect()
+}
+
+/// What a gateway says that the pods of services that are there answered.
+pub(crate) fn answers(report: &TrafficReport, snapshot: &Snapshot) -> Answers {
+    let is_there = |told: &&warren_proto::control::ServiceTraffic| {
+        !told.pods.is_empty() && snapshot.get(&Key::new(SERVICES, &told.namespace, &told.name)).is_some()
+    };
+    let services = report.services.iter().filter(is_there);
+    let pods = services.flat_map(|told| told.pods.iter().map(|pod| (&told.namespace, pod)));
+    let mut answers = Answers::new();
+    for (namespace, pod) in pods.take(MOST_ANSWERING).filter(|(_, pod)| pod.name.len() <= NAME) {
+        let Some(maker) = maker(namespace, &pod.name) else { continue };
+        let requests = pod.requests.min(MOST_ANSWERS);
+        let answered = Answered { requests, failures: pod.failures.min(requests) };
+        let sum: &mut Answered = answers.entry(maker).or_default();
+        *sum = sum.and(answered);
+    }
+    answers
 }
 
 /// What a member calls its address in the underlay. `None` for one that others cannot reach it by: a controller on the

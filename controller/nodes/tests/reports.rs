@@ -14,9 +14,9 @@ use std::{
 use tonic::Code;
 use warren_proto::{
     control::{
-        ContainerState, ContainerStatus, ContainerUsage, EventReport, NetworkReport, NodeReport, PodStatus,
-        PodUsage, PodsReport, Role, Running, ServiceTraffic, Terminated, TrafficReport, Usage, UsageReport,
-        container_state::State,
+        ContainerState, ContainerStatus, ContainerUsage, EventReport, NetworkReport, NodeReport, PodAnswers,
+        PodStatus, PodUsage, PodsReport, Role, Running, ServiceTraffic, Terminated, TrafficReport, Usage,
+        UsageReport, container_state::State,
     },
     vocabulary::WireGuardKey,
 };
@@ -331,13 +331,21 @@ async fn usage_of_own_pods_and_traffic_of_services_are_kept_in_memory_alone() {
     let pods = ["b", "a", "foreign", "none", "b"].map(pod).to_vec();
     let report = UsageReport { window_milliseconds: 10_000, node: usage(u64::MAX), pods };
     node.client.report_usage(node.request(report.clone())).await.expect("reported");
+    let answers = |name: &str, requests, failures| PodAnswers { name: name.into(), requests, failures };
     let told = |name: &str, rate| ServiceTraffic {
         namespace: "default".into(),
         name: name.into(),
         requests_per_thousand_seconds: rate,
+        pods: vec![
+            answers("web-5d4f-abcde", 10, u64::MAX),
+            answers("web-5d4f-fghij", u64::MAX, 1),
+            answers("bare", 5, 5),
+            answers(&"x".repeat(1_000), 5, 5),
+        ],
     };
     let traffic = TrafficReport { services: vec![told("web", u64::MAX), told("none", 1)] };
     gateway.client.report_traffic(gateway.request(traffic.clone())).await.expect("reported");
+    let traffic_again = traffic.clone();
     let refused = node.client.report_traffic(node.request(traffic)).await.expect_err("no gateway");
     assert_eq!(refused.code(), Code::PermissionDenied);
     let refused = gateway.client.report_usage(gateway.request(report)).await.expect_err("no node");
@@ -354,6 +362,15 @@ async fn usage_of_own_pods_and_traffic_of_services_are_kept_in_memory_alone() {
     let traffic: Vec<_> = known.gateways["gw"].iter().collect();
     let service = Key::new("services", "default", "web");
     assert_eq!(traffic, [(&service, &1_000_000_000_000)], "of services that are there");
+    let windows: Vec<_> = known.windows.iter().flat_map(|window| window.iter()).collect();
+    let maker = warren_plan::maker("default", "web-5d4f-zzzzz").expect("it says who made it");
+    let answered = warren_plan::Answered { requests: 1_000_000_010, failures: 11 };
+    assert_eq!(windows, [(&maker, &answered)], "by who made the pods, no more than there can be");
+    for _ in 0..20 {
+        gateway.client.report_traffic(gateway.request(traffic_again.clone())).await.expect("reported");
+    }
+    let windows = controller.nodes.answers().windows;
+    assert!(windows.len() <= 8, "{}", windows.len());
     assert_eq!(controller.store.snapshot().revision, revision, "nothing is stored");
     for member in ["node-1", "gw"] {
         assert!(controller.nodes.remove_member(member).await.expect("removed"));

@@ -8,6 +8,7 @@
 //!  owned sets ─► revision (find or make the new set) ─► scaling | rollback | rolling | recreate ─► status ─► one step
 //! ```
 
+mod answers;
 mod draft;
 mod numbers;
 mod revision;

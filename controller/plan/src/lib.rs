@@ -66,7 +66,7 @@ pub use autoscale::ScalingRecord;
 pub use node_lifecycle::health;
 pub use planner::Planner;
 pub use schedule::explain::{Explanation, NodeVerdict, Preemption, Score, Verdict, explain};
-pub use usage::{NodeUsage, Traffic, Usage};
+pub use usage::{Answered, Answers, NodeUsage, Traffic, Usage, maker};
 pub use warren_vocabulary::Health;
 
 /// What the controller heard from a node.

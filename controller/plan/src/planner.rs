@@ -7,7 +7,10 @@
 //! A start is the difference from nothing, so there is one path. What was said of keys that nothing has touched stays
 //! true: a plan holds it as if all keys had been planned.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use warren_objects::Registries;
@@ -18,7 +21,7 @@ use warren_vocabulary::{
 };
 
 use crate::{
-    Health, Liveness, Plan, Problem, RefusedWrite, World, failures, garbage, health,
+    Answers, Health, Liveness, Plan, Problem, RefusedWrite, World, failures, garbage, health,
     indexes::{By, Indexes},
     memory::{Memories, Memory, Unit},
     node_lifecycle::{brakes, next_silence},
@@ -52,6 +55,7 @@ struct LastWorld {
     released_since: u64,
     quarantined: Vec<Arc<Object>>,
     refusals: BTreeMap<Key, Vec<RefusedWrite>>,
+    windows: Vec<Arc<Answers>>,
 }
 
 /// What matters of a node's liveness.
@@ -159,6 +163,7 @@ impl Planner {
                 due.room |= seen.released_since != world.released_since;
                 liveness(seen, world, &rules, &mut due);
                 refusals(seen, world, now, &rules, &mut due);
+                answers(seen, world, memories, &mut due);
             }
             // What cannot be compared may concern everybody.
             _ => world.snapshot.iter().for_each(|object| rules.object(&first(object), &mut due)),
@@ -254,6 +259,7 @@ impl Planner {
             released_since: world.released_since,
             quarantined: world.quarantined.clone(),
             refusals: world.refusals.clone(),
+            windows: world.usage.windows.clone(),
         });
     }
 }
@@ -312,6 +318,18 @@ fn refusals(seen: &LastWorld, world: &World, now: Timestamp, rules: &Rules<'_>, 
         let waits_again = |refused: &RefusedWrite| now < refused.until && refused.until <= seen.now;
         if current != seen.refusals.get(about) || current.is_some_and(|all| all.iter().any(waits_again)) {
             rules.refusal(about, due);
+        }
+    }
+}
+
+/// Whom it concerns that gateways told what pods answered, or that it was too long ago: those who looked at it.
+fn answers(seen: &LastWorld, world: &World, memories: &Memories, due: &mut Due) {
+    let places = |windows: &[Arc<Answers>]| windows.iter().map(Arc::as_ptr).collect::<BTreeSet<_>>();
+    let (before, now) = (places(&seen.windows), places(&world.usage.windows));
+    for window in seen.windows.iter().chain(&world.usage.windows) {
+        let place = Arc::as_ptr(window);
+        if before.contains(&place) != now.contains(&place) {
+            window.keys().flat_map(|key| memories.readers(key)).for_each(|unit| due.add_unit(unit));
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct Usage {
     pub nodes: BTreeMap<String, NodeUsage>,
     /// By gateway.
     pub gateways: BTreeMap<String, Arc<Traffic>>,
+    /// What pods answered in the last minute: one of each gateway and each of its reports. They are compared by identity.
+    pub windows: Vec<Arc<Answers>>,
 }
 
 /// What the pods of one node use.
@@ -27,6 +29,44 @@ pub struct NodeUsage {
 /// Requests per second, in thousandths, by the Service that a gateway leads them to. One that it leads to and that is not
 /// asked has 0; one that is not here is not led to.
 pub type Traffic = BTreeMap<Key, u64>;
+
+/// What pods answered one gateway in one window, summed up by who made them ([`maker`]).
+pub type Answers = BTreeMap<Key, Answered>;
+
+/// What came of requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// All that came to an end, the failed ones included.
+    pub requests: u64,
+    /// Answered with 5xx, or not answered by the pod's fault.
+    pub failures: u64,
+}
+
+impl Answered {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let requests = self.requests.saturating_add(other.requests);
+        Self { requests, failures: self.failures.saturating_add(other.failures) }
+    }
+}
+
+/// No object is of it: the keys of [`Answers`] are to be mistaken for none.
+const MAKERS: &str = "makers";
+/// As many letters are behind the name of who made a pod, and a hyphen.
+const ENDING: usize = 5;
+
+/// What the answers of a pod are noted under: who made it, as far as its name says. A pod may be gone when its answers are
+/// told. `None` where its name does not say it.
+pub fn maker(namespace: &str, pod: &str) -> Option<Key> {
+    let (name, ending) = pod.rsplit_once('-')?;
+    (ending.len() == ENDING && !name.is_empty()).then(|| maker_of(namespace, name))
+}
+
+/// The same of the maker's own name. What is longer than the beginning of a pod's name can be has no answers.
+pub(crate) fn maker_of(namespace: &str, name: &str) -> Key {
+    Key::new(MAKERS, namespace, name)
+}
 
 impl Usage {
     /// What a pod of a node uses.

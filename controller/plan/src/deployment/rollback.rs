@@ -4,7 +4,7 @@
 //! Which templates have run is noted on their sets when a rollout is complete. A rollback is noted on the deployment: what
 //! failed, and what came back. As long as it has either of these templates nothing is taken back again: what came back may
 //! fail, too, and who applies the failed one once more wants it so. Another template, or the failed one when all its pods
-//! are available, ends that.
+//! are available, ends that; the latter has no time of trial then.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -34,21 +34,18 @@ const CONDITION: &str = "RolledBack";
 /// The namespace whose annotation holds for the whole cluster.
 const SYSTEM: &str = "kube-system";
 /// For so many seconds a template that has just become complete may still fail: without a probe a container that crashes
-/// at once is ready for a moment.
+/// at once is ready for a moment, and what it answers is told later.
 const TRIAL: i64 = 120;
 
 /// Takes the rollout back if it has failed; then nothing else is to be done in this pass.
 pub(super) fn happens(draft: &mut Draft<'_>, outcome: &mut Outcome<'_>) -> bool {
     let hash = hash(draft);
     forget(draft, &hash);
-    if object::annotation(&draft.value, ROLLED_BACK).is_some()
-        || status::is_complete(draft)
-        || !is_open(draft)
-    {
+    if object::annotation(&draft.value, ROLLED_BACK).is_some() || !is_open(draft) {
         return false;
     }
     let Some(good) = last_good(draft) else { return false };
-    let (cause, again) = trouble::find(draft);
+    let (cause, again) = trouble::find(draft, good);
     if (cause.is_none() && again.is_none()) || !is_wanted(draft) {
         return false;
     }
@@ -61,14 +58,17 @@ pub(super) fn happens(draft: &mut Draft<'_>, outcome: &mut Outcome<'_>) -> bool 
 /// Notes that all pods of the new set are available. A size of none proves nothing.
 pub(super) fn note_complete(draft: &mut Draft<'_>) {
     let Some(new) = draft.new.filter(|_| draft.numbers.replicas > 0) else { return };
+    let is_insisted_on = object::annotation(&draft.value, ROLLED_BACK) == Some(&*hash(draft));
     let value = &mut draft.sets[new].value;
     let revision = object::annotation(value, REVISION).unwrap_or_default().to_owned();
     if completion(value).is_none_or(|(of, _)| of != revision) {
-        let text = format!("{revision} {}", object::time_text(draft.view.now));
+        // What somebody insists on is not taken back once more.
+        let since = object::later(draft.view.now, if is_insisted_on { -TRIAL } else { 0 });
+        let text = format!("{revision} {}", object::time_text(since));
         object::annotate(value, COMPLETE, text);
         draft.why(format!("revision {revision} is complete"));
     }
-    if object::annotation(&draft.value, ROLLED_BACK) == Some(&*hash(draft)) {
+    if is_insisted_on {
         clear(draft);
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ContainerStatus;
 
 use super::{
+    answers,
     draft::Draft,
     status::{self, DEADLINE_EXCEEDED},
 };
@@ -33,21 +34,31 @@ pub(super) struct Cause {
 /// Whether it has failed, or else when that may show without anything else happening.
 type Finding = (Option<Cause>, Option<Timestamp>);
 
-/// What shows it, the most telling first. Answers of the gateways, compared between the revisions, would be another one:
-/// what members tell ([`Usage`](crate::Usage)) has requests by Service, and no errors by pod yet.
-const SIGNS: [fn(&Draft<'_>) -> Finding; 2] = [pods, deadline];
+/// A sign sees the set that would come back, too.
+type Sign = fn(&Draft<'_>, usize) -> Finding;
 
-/// Why the rollout has failed, if it has.
-pub(super) fn find(draft: &Draft<'_>) -> Finding {
+/// What shows it, the most telling first.
+const SIGNS: [Sign; 3] = [|draft, _| pods(draft), errors, |draft, _| deadline(draft)];
+/// Of a rollout that is complete what its pods answer is all that may still show it.
+const SIGNS_OF_COMPLETE: [Sign; 1] = [errors];
+
+/// Why the rollout has failed, if it has. `good` is the set that would come back.
+pub(super) fn find(draft: &Draft<'_>, good: usize) -> Finding {
+    let signs = if status::is_complete(draft) { &SIGNS_OF_COMPLETE[..] } else { &SIGNS };
     let mut again = None;
-    for sign in SIGNS {
-        let (cause, at) = sign(draft);
+    for sign in signs {
+        let (cause, at) = sign(draft, good);
         again = [again, at].into_iter().flatten().min();
         if cause.is_some() {
             return (cause, again);
         }
     }
     (None, again)
+}
+
+/// The gateways see more of the requests to its pods fail.
+fn errors(draft: &Draft<'_>, good: usize) -> Finding {
+    (answers::compare(draft, good), None)
 }
 
 /// The rollout has taken too long.

@@ -34,6 +34,7 @@ mod properties;
 mod quarantine;
 mod quotas;
 mod refusals;
+mod regressions;
 mod revisions;
 mod rollback_properties;
 mod rollbacks;

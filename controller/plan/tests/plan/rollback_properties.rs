@@ -8,6 +8,7 @@ use warren_vocabulary::resources::*;
 
 use crate::{
     model::{is_ready, rolling},
+    regressions::answer,
     rollbacks::{ROLLED_BACK, fail, running, switch, told},
 };
 
@@ -32,6 +33,8 @@ enum Event {
     Agents,
     Wait(i64),
     Forget(usize),
+    /// What a gateway saw, and how many of its older windows are still remembered.
+    Answers(usize),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -48,6 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Agents),
         3 => prop_oneof![1..8i64, Just(61), Just(121), Just(601)].prop_map(Event::Wait),
         1 => (0..3usize).prop_map(Event::Forget),
+        4 => (0..4usize).prop_map(Event::Answers),
     ]
 }
 
@@ -136,6 +140,7 @@ proptest! {
                 }
                 Event::Agents => drop(model.agents()),
                 Event::Wait(seconds) => model.now += SignedDuration::from_secs(*seconds),
+                Event::Answers(kept) => answer(&mut model, 40, *kept),
                 Event::Forget(which) => {
                     let set = model.list(REPLICASETS).nth(*which).map(|(key, _)| key.clone());
                     if let Some(set) = set {

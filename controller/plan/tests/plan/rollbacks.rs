@@ -80,11 +80,11 @@ pub(crate) fn told(model: &Model) -> Vec<String> {
         .collect()
 }
 
-fn image<'m>(model: &'m Model, key: &Key) -> &'m str {
+pub(crate) fn image<'m>(model: &'m Model, key: &Key) -> &'m str {
     model.get(key)["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap()
 }
 
-fn note<'m>(model: &'m Model, key: &Key, name: &str) -> Option<&'m str> {
+pub(crate) fn note<'m>(model: &'m Model, key: &Key, name: &str) -> Option<&'m str> {
     model.get(key)["metadata"]["annotations"][name].as_str()
 }
 
@@ -93,7 +93,7 @@ fn set_of<'m>(model: &'m Model, image: &str) -> (&'m Key, &'m Value) {
     model.list(REPLICASETS).find(|(_, set)| of(set)).unwrap()
 }
 
-fn all_ready(model: &Model, image: &str) -> usize {
+pub(crate) fn all_ready(model: &Model, image: &str) -> usize {
     let good = |pod: &Value| is_ready(pod) && pod["spec"]["containers"][0]["image"] == image;
     model.active("web").filter(|(_, pod)| good(pod)).count()
 }
