@@ -235,6 +235,11 @@ pub struct Following {
 }
 
 impl Following {
+    /// What it has printed so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("no reader panicked").clone()
+    }
+
     /// Waits for a line that contains both texts.
     pub fn wait_for(&mut self, one: &str, other: &str) {
         eventually("kubectl prints the line", || {

@@ -50,6 +50,11 @@ pub struct Load {
 impl Load {
     /// Starts `workers` workers.
     pub fn start(address: SocketAddr, path: &str, workers: usize) -> Self {
+        Self::paced(address, path, workers, PAUSE)
+    }
+
+    /// The same; each worker pauses between two requests.
+    pub fn paced(address: SocketAddr, path: &str, workers: usize, pause: Duration) -> Self {
         let (report, stop) = (Arc::<Mutex<Report>>::default(), CancellationToken::new());
         let (path, shared, stopped) = (path.to_owned(), Arc::clone(&report), stop.clone());
         let thread = std::thread::spawn(move || {
@@ -61,6 +66,7 @@ impl Load {
                         address,
                         path: path.clone(),
                         keep: index % 2 == 0,
+                        pause,
                         report: Arc::clone(&shared),
                     };
                     tokio::spawn(worker.run(stopped.clone()))
@@ -107,6 +113,7 @@ struct Worker {
     address: SocketAddr,
     path: String,
     keep: bool,
+    pause: Duration,
     report: Arc<Mutex<Report>>,
 }
 
@@ -131,7 +138,7 @@ impl Worker {
             if !self.keep {
                 connection = None;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(self.pause).await;
         }
     }
 

@@ -3,8 +3,10 @@
 //!
 //! A binary of its own (no libtest) because each cluster is shared and must be taken down at the end.
 
+mod autoscaling;
 mod charts;
 mod clocks;
+mod draining;
 mod engines;
 mod faults;
 mod firewall;
@@ -53,6 +55,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         streams::a_node_that_accepts_no_connection_serves_streams,
     ),
     ("rollouts_and_scaling_lose_no_request", traffic::rollouts_and_scaling_lose_no_request),
+    (
+        "a_drained_node_loses_no_request_and_no_budget",
+        draining::a_drained_node_loses_no_request_and_no_budget,
+    ),
+    ("a_loaded_deployment_is_scaled_up_and_down", autoscaling::a_loaded_deployment_is_scaled_up_and_down),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
     (
