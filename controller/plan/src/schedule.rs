@@ -351,7 +351,7 @@ impl<'v, 'a> Pass<'v, 'a> {
             let taken = candidate.taken(request, &pod.object.key);
             let mut obstacles = self.obstacles(class, index, &taken, pod, request);
             if obstacles.is_empty() && !host_network(pod) && self.next_address(index).is_none() {
-                obstacles.push(Obstacle::lasting(NO_ADDRESS));
+                obstacles.push(Obstacle::lasting(filter::NETWORK, NO_ADDRESS));
             }
             for obstacle in obstacles {
                 *verdicts.entry(obstacle.reason.into_owned()).or_default() += 1;
