@@ -71,8 +71,10 @@ pub(crate) fn parse(registry: &Registry, path: &str) -> Option<Target> {
         ["apis", group, version] => Some(Target::GroupVersion((*group).into(), (*version).into())),
         ["api", version, rest @ ..] => resource(registry, "", version, rest).map(Target::Resource),
         ["apis", group, version, rest @ ..] => resource(registry, group, version, rest).map(Target::Resource),
-        ["warren", "v1", rest @ ["namespaces", _, "pods", _], "why"] => resource(registry, "", "v1", rest)
-            .map(|pod| Target::Resource(ResourceTarget { why: true, ..pod })),
+        ["warren", "v1", rest @ .., "why"] if matches!(rest, ["namespaces", _, "pods", _]) => {
+            let pod = resource(registry, "", "v1", rest)?;
+            Some(Target::Resource(ResourceTarget { why: true, ..pod }))
+        }
         _ => None,
     }
 }

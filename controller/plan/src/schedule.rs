@@ -334,8 +334,13 @@ impl<'v, 'a> Pass<'v, 'a> {
             Room::Nobody(why) => (why, Nomination::Drop),
             Room::Waits(why) => (why.to_owned(), Nomination::Keep),
         };
-        let message = format!("{message} preemption: {why}");
+        let message = self.told(message, &why);
         status::refuse(self.view, pod, &message, nomination, outcome);
+    }
+
+    /// What a pod is told that nobody makes room for.
+    fn told(&self, message: String, why: &str) -> String {
+        if self.candidates.is_empty() { message } else { format!("{message} preemption: {why}") }
     }
 
     /// Why each node refuses a pod.

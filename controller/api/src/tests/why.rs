@@ -19,7 +19,7 @@ async fn node(server: &Server, name: &str, cidr: &str, cpu: &str) {
         machine: None,
         id: None,
     };
-    let written = Transaction::new().create(Member::key(name), serde_json::to_value(member).unwrap());
+    let written = Transaction::new().create(Member::key(name), member.to_value());
     server.store.commit(written).await.unwrap();
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     server.post("/api/v1/nodes", &node).await.expect(201);

@@ -195,7 +195,8 @@ fn of<'a>(view: &View<'a>, original: &PodView<'a>, pod: &PodView<'a>) -> Explana
         (Some(reason), _) => Some(unavailable(nodes.len(), reason)),
         (None, Some(Preemption::Possible { .. })) => Some(pass.verdict(&class, pod, &request)),
         (None, Some(Preemption::Impossible(why))) => {
-            Some(format!("{} preemption: {why}", pass.verdict(&class, pod, &request)))
+            let message = pass.verdict(&class, pod, &request);
+            Some(pass.told(message, why))
         }
         (None, None) => None,
     });
