@@ -163,8 +163,9 @@ mod tests {
 
     #[test]
     fn what_asks_the_controller_takes_a_kubeconfig_and_not_a_name_too() {
-        let lines: [&[&str]; 5] = [
+        let lines: [&[&str]; 6] = [
             &["status"],
+            &["why", "web"],
             &["token", "list"],
             &["secrets", "rotate"],
             &["member", "remove", "n-1"],

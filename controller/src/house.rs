@@ -23,7 +23,7 @@ use warren_write::{
     chain::{self, Step},
 };
 
-use crate::{bootstrap, planners, starts::Starts, streams, writes::Writer};
+use crate::{bootstrap, explanations::Explanations, planners, starts::Starts, streams, writes::Writer};
 
 /// Longer than the longest wait for another attempt.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -60,17 +60,24 @@ impl House {
         bootstrap::namespaces(&writer).await.unwrap();
         let authority = CertificateAuthority::load_or_create(&directory.path().join("pki")).unwrap();
         let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&gate), authority, cluster.clone());
+        let starts = Starts::begin(directory.path());
+        let rooms = planners::Rooms {
+            store: Arc::clone(&shared),
+            gate: Arc::clone(&gate),
+            nodes: Arc::clone(&nodes),
+            starts,
+        };
+        let planner = planners::make(rooms, cluster, BTreeSet::new()).unwrap();
         let api = warren_api::router(Api {
             store: Arc::clone(&shared),
             streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
             observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
+            places: Arc::new(Explanations::new(Arc::clone(&planner))),
             gate: Arc::clone(&gate),
             connections: TaskTracker::new(),
         });
         let mut tasks = TaskSet::new(stop.clone());
-        let starts = Starts::begin(directory.path());
-        let rooms = planners::Rooms { store: shared, gate, nodes, starts };
-        planners::start(&mut tasks, rooms, cluster, BTreeSet::new()).unwrap();
+        planners::start(&mut tasks, planner);
         Self { store, api, tasks, stop, _directory: directory }
     }
 

@@ -16,6 +16,7 @@ mod api_service;
 pub mod backup;
 mod bootstrap;
 mod connection_limit;
+mod explanations;
 mod guests;
 mod networks;
 mod operations;
@@ -121,10 +122,18 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&gate), Arc::clone(&authority), cluster.clone());
     nodes.prepare(quarantined.clone(), starts.watch(Part::Compiling));
     let connections = TaskTracker::new();
+    let rooms = planners::Rooms {
+        store: Arc::clone(&shared),
+        gate: Arc::clone(&gate),
+        nodes: Arc::clone(&nodes),
+        starts: Arc::clone(&starts),
+    };
+    let planner = planners::make(rooms, cluster.clone(), quarantined)?;
     let api = warren_api::router(Api {
         store: Arc::clone(&shared),
         streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
         observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
+        places: Arc::new(explanations::Explanations::new(Arc::clone(&planner))),
         gate: Arc::clone(&gate),
         connections: connections.clone(),
     });
@@ -158,8 +167,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     tasks.spawn("nodes", Arc::clone(&nodes).run(stop.clone()));
     tasks.spawn("streams", see_off(connections, stop.clone()));
     tasks.spawn("start", finish(Arc::clone(&starts), Arc::clone(&nodes), stop.clone()));
-    let planners = planners::Rooms { store: Arc::clone(&shared), gate, nodes, starts };
-    planners::start(&mut tasks, planners, cluster, quarantined)?;
+    planners::start(&mut tasks, planner);
     tasks.spawn("store", close_at_the_end(store, stop));
     tracing::info!(%address, data = %directory.display(), "the controller runs");
     Ok(Bound { addresses: vec![("api", address)], tasks })

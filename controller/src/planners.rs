@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use warren_nodes::{Nodes, Observed};
 use warren_objects::Registries;
-use warren_plan::{Plan, Problem, Step, Usage, World};
+use warren_plan::{Explanation, Plan, Problem, Step, Usage, World};
 use warren_runtime::{CancellationToken, reconcile, reconcile::Pass, tasks::TaskSet};
 use warren_store::{Change, CommitError, Key, Snapshot, Store, Transaction, Watch};
 use warren_vocabulary::{
@@ -42,7 +42,7 @@ const FEW: usize = 500;
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// What planning goes on from: what it knew in the last pass. It is lent to the thread that plans.
-struct Knowledge {
+pub(crate) struct Knowledge {
     planner: warren_plan::Planner,
     /// In `released`: when each freed pod address was last used, so that it is not reused too early.
     world: World,
@@ -118,6 +118,11 @@ impl Knowledge {
         scaling_records.retain(|key, _| snapshot.get(key).is_some());
     }
 
+    /// Explains where a pod may run, in the state of the last plan.
+    pub(crate) fn explain(&self, pod: &Key, now: jiff::Timestamp) -> Option<Explanation> {
+        self.planner.explain(&self.world, pod, now)
+    }
+
     /// Says what the last plan cost, and what it should have known before.
     fn tell(&self, took: Duration) {
         metrics::histogram!("warren_plan_seconds").record(took.as_secs_f64());
@@ -140,32 +145,43 @@ pub(crate) struct Rooms {
     pub(crate) starts: Arc<Starts>,
 }
 
-/// Starts the planners' loop and what wakes it.
-pub(crate) fn start(
-    tasks: &mut TaskSet,
+/// Makes the planners, which nothing drives yet.
+pub(crate) fn make(
     rooms: Rooms,
     config: ClusterConfig,
     quarantined: BTreeSet<Key>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<Planner>> {
     let Rooms { store, gate, nodes, starts } = rooms;
-    let stop = tasks.stop().clone();
-    let wake = Arc::new(Notify::new());
-    tasks.spawn("planner-watch", watch(Arc::clone(&store), Arc::clone(&wake), stop.clone()));
-    tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
     let knowledge =
         tokio::sync::Mutex::new(Some(Knowledge::start(&*store, config.clone(), gate.registries())?));
-    let (progress, reported) = (starts.watch(Part::Planning), Mutex::default());
-    let refusals = Mutex::default();
-    let planner =
-        Planner { store, gate, nodes, config, quarantined, starts, progress, knowledge, reported, refusals };
-    let planner = Arc::new(planner);
+    Ok(Arc::new(Planner {
+        progress: starts.watch(Part::Planning),
+        store,
+        gate,
+        nodes,
+        config,
+        quarantined,
+        starts,
+        knowledge,
+        planned: tokio::sync::watch::Sender::new(0),
+        reported: Mutex::default(),
+        refusals: Mutex::default(),
+    }))
+}
+
+/// Starts the planners' loop and what wakes it.
+pub(crate) fn start(tasks: &mut TaskSet, planner: Arc<Planner>) {
+    let (store, nodes) = (&planner.store, &planner.nodes);
+    let stop = tasks.stop().clone();
+    let wake = Arc::new(Notify::new());
+    tasks.spawn("planner-watch", watch(Arc::clone(store), Arc::clone(&wake), stop.clone()));
+    tasks.spawn("planner-liveness", forward(nodes.wake(), Arc::clone(&wake), stop.clone()));
     tasks.spawn("planner", async move {
         // A boxed future, because a lending one cannot be shown to be `Send`.
         let pass = move || Arc::clone(&planner).pass().boxed();
         reconcile::drive("planner", wake, stop, RESYNC, pass).await;
         Ok(())
     });
-    Ok(())
 }
 
 /// Every commit wakes the planners.
@@ -224,7 +240,8 @@ struct Applied {
     refused: bool,
 }
 
-struct Planner {
+/// The planners, and what they know.
+pub(crate) struct Planner {
     store: Arc<dyn Store>,
     /// What every planned write passes.
     gate: Arc<Gate>,
@@ -235,7 +252,9 @@ struct Planner {
     starts: Arc<Starts>,
     progress: Arc<dyn Progress>,
     /// None while it is lent, or when a fault of ours has cost it.
-    knowledge: tokio::sync::Mutex<Option<Box<Knowledge>>>,
+    pub(crate) knowledge: tokio::sync::Mutex<Option<Box<Knowledge>>>,
+    /// The revision of the state that was last planned for.
+    pub(crate) planned: tokio::sync::watch::Sender<u64>,
     /// Problems are said once, not in every pass.
     reported: Mutex<BTreeSet<String>>,
     /// What the gate did not let pass.
@@ -257,6 +276,7 @@ impl Planner {
         self.report(plan.problems, plan.failures.iter().chain(&knowledge.world.failures));
         *lent = Some(knowledge);
         drop(lent);
+        self.planned.send_replace(snapshot.revision);
         let applied = self.apply(&snapshot, plan.steps).await;
         tokio::time::sleep(took.min(LONGEST_REST)).await;
         let now = jiff::Timestamp::now();

@@ -19,6 +19,11 @@ pub(crate) enum LocalCommand {
     Kubeconfig(KubeconfigOptions),
     /// Show the cluster's nodes, pods, services and overlay.
     Status(StatusOptions),
+    /// Tell why a pod is on its node, or on none: what each node thinks of it.
+    ///
+    /// A node's cost says how full it would be, in percent of its fullest dimension, and what counts beside that; less is
+    /// better.
+    Why(WhyOptions),
     /// Create, list and revoke join tokens.
     Token(TokenOptions),
     /// Save the controller's state (objects, certificates, keys) to a file.
@@ -96,6 +101,19 @@ pub(crate) struct KubeconfigOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
+    #[command(flatten)]
+    pub(crate) output: OutputOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyOptions {
+    /// The pod's name.
+    pub(crate) pod: String,
+    /// The pod's namespace.
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
     #[command(flatten)]
     pub(crate) access: AccessOptions,
     #[command(flatten)]

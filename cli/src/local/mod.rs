@@ -25,6 +25,7 @@ mod token;
 mod up;
 mod upgrade;
 mod wait;
+mod why;
 
 use anyhow::Context as _;
 
@@ -47,6 +48,7 @@ pub(crate) fn main(command: LocalCommand, logging: &Logging) -> anyhow::Result<(
             LocalCommand::Down(options) => down::run(&options.name).await,
             LocalCommand::Erase(options) => down::erase(&options.name),
             LocalCommand::Status(options) => status::run(&options).await,
+            LocalCommand::Why(options) => why::run(&options).await,
             LocalCommand::Backup(options) => {
                 backup::save(&options.access, &options.file, options.force).await
             }

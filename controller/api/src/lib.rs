@@ -39,6 +39,7 @@ mod streams;
 mod subresources;
 mod table;
 mod verbs;
+mod why;
 
 #[cfg(test)]
 mod tests;
@@ -50,8 +51,9 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
+use warren_plan::Explanation;
 use warren_proto::control::{LogsRequest, SessionFrame, UsageReport, session_open::Kind};
-use warren_store::Store;
+use warren_store::{Key, Store};
 use warren_write::Gate;
 
 /// A pod that runs on a node.
@@ -118,6 +120,13 @@ pub trait Observations: Send + Sync + 'static {
     fn usage(&self) -> Vec<(String, Timestamp, Arc<UsageReport>)>;
 }
 
+/// What the planners know of the places of pods.
+pub trait Places: Send + Sync + 'static {
+    /// Explains where a pod may run, in a state that is not older than this revision; nothing if it has no such pod. An
+    /// error says why there is no answer now.
+    fn explain(&self, pod: &Key, revision: u64) -> BoxFuture<'_, Result<Option<Explanation>, String>>;
+}
+
 /// What the API needs.
 #[derive(Clone)]
 pub struct Api {
@@ -127,6 +136,8 @@ pub struct Api {
     pub streams: Arc<dyn PodStreams>,
     /// What is known without the store.
     pub observations: Arc<dyn Observations>,
+    /// Why pods are where they are.
+    pub places: Arc<dyn Places>,
     /// What every write passes.
     pub gate: Arc<Gate>,
     /// Connections that became streams. They end soon after their sessions do; the controller waits for them when it stops.

@@ -43,6 +43,8 @@ pub(crate) struct ResourceTarget {
     /// Empty for a collection.
     pub(crate) name: String,
     pub(crate) subresource: Option<&'static Subresource>,
+    /// Not the pod is asked for but why it is where it is. That is judged as if the pod were.
+    pub(crate) why: bool,
 }
 
 /// `None`: nothing is served there.
@@ -69,6 +71,10 @@ pub(crate) fn parse(registry: &Registry, path: &str) -> Option<Target> {
         ["apis", group, version] => Some(Target::GroupVersion((*group).into(), (*version).into())),
         ["api", version, rest @ ..] => resource(registry, "", version, rest).map(Target::Resource),
         ["apis", group, version, rest @ ..] => resource(registry, group, version, rest).map(Target::Resource),
+        ["warren", "v1", rest @ .., "why"] if matches!(rest, ["namespaces", _, "pods", _]) => {
+            let pod = resource(registry, "", "v1", rest)?;
+            Some(Target::Resource(ResourceTarget { why: true, ..pod }))
+        }
         _ => None,
     }
 }
@@ -105,7 +111,13 @@ fn below_collection(kind: &Arc<Kind>, namespace: &str, below: &[&str]) -> Option
         _ => return None,
     };
     let kind = Arc::clone(kind);
-    Some(ResourceTarget { kind, namespace: namespace.to_owned(), name: name.to_owned(), subresource })
+    Some(ResourceTarget {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        subresource,
+        why: false,
+    })
 }
 
 #[cfg(test)]

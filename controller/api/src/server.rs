@@ -30,7 +30,7 @@ use crate::{
     status::Status,
     streams, subresources,
     table::Include,
-    verbs,
+    verbs, why,
 };
 
 /// How long the store may take to answer a readiness check.
@@ -242,6 +242,9 @@ async fn health(
 
 /// Objects, collections and subresources.
 async fn resource(api: &Arc<ApiState>, call: Call, verb: &str) -> Result<Response, Status> {
+    if call.target.why {
+        return why::answer(api, &call, verb).await;
+    }
     let kind = &call.target.kind;
     call.query.flag("watch")?;
     let form = negotiate::negotiate(&call.headers);

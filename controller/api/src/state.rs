@@ -6,7 +6,7 @@ use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
 use warren_write::Gate;
 
 use crate::{
-    Api, Observations, PodStreams,
+    Api, Observations, Places, PodStreams,
     body::Bodies,
     continuations::Continuations,
     kinds::{Kind, derivation},
@@ -24,6 +24,7 @@ pub(crate) struct ApiState {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) streams: Arc<dyn PodStreams>,
     pub(crate) observations: Arc<dyn Observations>,
+    pub(crate) places: Arc<dyn Places>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) continuations: Continuations,
     pub(crate) bodies: Bodies,
@@ -38,6 +39,7 @@ impl ApiState {
             store: api.store,
             streams: api.streams,
             observations: api.observations,
+            places: api.places,
             gate: api.gate,
             continuations: Continuations::default(),
             bodies: Bodies::default(),

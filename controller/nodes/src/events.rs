@@ -1,49 +1,21 @@
-//! Events about pods, as core/v1 objects: one per (object, reason, message), with a count.
+//! Events about pods that their nodes report. How they are counted and combined says [`warren_objects::events`].
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use warren_objects::events::Telling;
 use warren_proto::control::EventReport;
-use warren_store::Key;
-use warren_vocabulary::resources::EVENTS;
-
-use crate::json::{rfc3339, seconds};
+use warren_store::{Key, Snapshot};
 
 const COMPONENT: &str = "warren-agent";
-/// Where an event is kept: repetitions meet under one name.
-pub(crate) fn key(event: &EventReport) -> Key {
-    let identity = [
-        event.pod_uid.as_str(),
-        &event.field_path,
-        &event.reason,
-        &event.message,
-        if event.warning { "Warning" } else { "Normal" },
-    ];
-    let mut hash = Sha256::new();
-    for part in identity {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Key::new(EVENTS, &event.pod_namespace, &format!("{}.{hash}", event.pod_name))
-}
 
-/// The event object; `known` is its predecessor.
+/// Where an event is kept, and what it is then.
 pub(crate) fn next(
-    known: Option<&Value>,
+    snapshot: &Snapshot,
     event: &EventReport,
     node: &str,
     uid: &str,
     now: Timestamp,
-) -> Value {
-    let time = seconds(&event.time).unwrap_or_else(|| rfc3339(now));
-    if let Some(known) = known {
-        let mut value = known.clone();
-        // A number of 32 bits in the API.
-        value["count"] = known["count"].as_u64().unwrap_or(1).saturating_add(1).min(i32::MAX as u64).into();
-        value["lastTimestamp"] = time.into();
-        return value;
-    }
+) -> (Key, Value) {
     let mut involved = json!({
         "kind": "Pod", "apiVersion": "v1", "namespace": event.pod_namespace, "name": event.pod_name,
         "uid": event.pod_uid,
@@ -51,28 +23,28 @@ pub(crate) fn next(
     if !event.field_path.is_empty() {
         involved["fieldPath"] = event.field_path.clone().into();
     }
-    let key = key(event);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {
-            "name": *key.name, "namespace": *key.namespace, "uid": uid, "creationTimestamp": rfc3339(now),
-        },
-        "involvedObject": involved,
-        "type": if event.warning { "Warning" } else { "Normal" },
-        "reason": event.reason,
-        "message": event.message,
-        "count": 1,
-        "firstTimestamp": time,
-        "lastTimestamp": time,
-        "source": {"component": COMPONENT, "host": node},
-        "reportingComponent": COMPONENT,
-        "reportingInstance": node,
-    })
+    let telling = Telling {
+        namespace: &event.pod_namespace,
+        involved: &involved,
+        component: COMPONENT,
+        host: node,
+        reason: &event.reason,
+        message: &event.message,
+        warning: event.warning,
+    };
+    let place = telling.place(snapshot, 0, now);
+    let known = snapshot.get(&place.key).map(|known| &**known);
+    // When it happened, if the node says something sensible.
+    let at = event.time.parse().ok().filter(|at| *at > Timestamp::UNIX_EPOCH).unwrap_or(now);
+    let value = telling.value(&place, known, 1, at, uid);
+    (place.key, value)
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+    use warren_store::Object;
+
     use super::*;
 
     fn event() -> EventReport {
@@ -88,20 +60,40 @@ mod tests {
         }
     }
 
+    /// Reports events one after the other, a second apart.
+    fn reported(events: &[EventReport]) -> Vec<Value> {
+        let mut snapshot = Snapshot::default();
+        let mut now: Timestamp = "2026-01-01T00:00:01Z".parse().expect("a time");
+        for event in events {
+            let (key, value) = next(&snapshot, event, "node-1", "e", now);
+            snapshot.insert(Object::new(key, 1, value).into());
+            now += SignedDuration::from_secs(1);
+        }
+        snapshot.iter().map(|object| object.value.clone()).collect()
+    }
+
     #[test]
     fn repetitions_are_counted_in_one_object() {
-        let now: Timestamp = "2026-01-01T00:00:01Z".parse().expect("a time");
-        let first = next(None, &event(), "node-1", "e", now);
-        assert_eq!(first["metadata"]["name"], *key(&event()).name);
-        assert_eq!(first["involvedObject"]["uid"], "u");
-        assert_eq!(first["involvedObject"]["fieldPath"], "spec.containers{web}");
         let later = EventReport { time: "2026-01-01T00:01:00Z".into(), ..event() };
-        assert_eq!(key(&later), key(&event()));
-        let second = next(Some(&first), &later, "node-1", "other", now);
-        assert_eq!((&second["count"], &second["type"]), (&json!(2), &json!("Warning")));
-        assert_eq!(second["firstTimestamp"], "2026-01-01T00:00:00Z");
-        assert_eq!(second["lastTimestamp"], "2026-01-01T00:01:00Z");
-        assert_eq!(second["metadata"]["uid"], "e");
+        let told = reported(&[event(), later]);
+        assert_eq!(told.len(), 1);
+        let told = &told[0];
+        assert_eq!(told["involvedObject"]["uid"], "u");
+        assert_eq!(told["involvedObject"]["fieldPath"], "spec.containers{web}");
+        assert_eq!((&told["count"], &told["type"]), (&json!(2), &json!("Warning")));
+        assert_eq!(told["firstTimestamp"], "2026-01-01T00:00:00Z");
+        assert_eq!(told["lastTimestamp"], "2026-01-01T00:01:00Z");
+        assert_eq!(told["series"], json!({"count": 2, "lastObservedTime": "2026-01-01T00:01:00.000000Z"}));
+        assert_eq!(told["source"], json!({"component": "warren-agent", "host": "node-1"}));
+        assert_eq!((&told["reportingInstance"], &told["metadata"]["uid"]), (&json!("node-1"), &json!("e")));
+    }
+
+    #[test]
+    fn a_time_that_makes_no_sense_is_that_of_the_report() {
+        for time in ["", "yesterday", "0001-01-01T00:00:00Z"] {
+            let told = reported(&[EventReport { time: time.into(), ..event() }]);
+            assert_eq!(told[0]["firstTimestamp"], "2026-01-01T00:00:01Z", "{time}");
+        }
     }
 
     #[test]
@@ -110,9 +102,21 @@ mod tests {
             EventReport { reason: "Killing".into(), ..event() },
             EventReport { message: "x".into(), ..event() },
             EventReport { pod_uid: "v".into(), ..event() },
+            EventReport { field_path: "spec.containers{side}".into(), ..event() },
             EventReport { warning: false, ..event() },
         ] {
-            assert_ne!(key(&other), key(&event()));
+            assert_eq!(reported(&[event(), other.clone()]).len(), 2, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_loop_that_says_something_else_each_time_fills_nothing() {
+        let time = String::new();
+        let said =
+            |number: usize| EventReport { message: format!("try {number}"), time: time.clone(), ..event() };
+        let told = reported(&(0..100).map(said).collect::<Vec<_>>());
+        assert_eq!(told.len(), 10);
+        let combined = told.iter().find(|told| told["count"] == 91).expect("one combines the rest");
+        assert_eq!(combined["message"], "(combined from similar events): try 99");
     }
 }

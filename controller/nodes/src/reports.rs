@@ -166,11 +166,9 @@ impl Nodes {
             {
                 return Ok(None);
             }
-            let key = events::key(event);
-            let known = snapshot.get(&key);
             let uid = uuid::Uuid::new_v4().to_string();
-            let value = events::next(known.map(|known| &*known.value), event, &caller.name, &uid, now);
-            Ok(Some(put(known, key, value)))
+            let (key, value) = events::next(snapshot, event, &caller.name, &uid, now);
+            Ok(Some(put(snapshot.get(&key), key, value)))
         });
         match recorded.await {
             // In a namespace that is going away, for instance: nothing hangs on it.

@@ -232,8 +232,8 @@ async fn what_a_node_says_is_cut_and_its_events_do_not_fill_the_store() {
         pod_uid: "uid-web".into(),
         pod_namespace: "default".into(),
         pod_name: "web".into(),
-        reason: "Made".into(),
-        message: format!("{number} {}", "e".repeat(4_000)),
+        reason: format!("Made{number}"),
+        message: "e".repeat(4_000),
         ..EventReport::default()
     };
     report(&mut member, vec![status], vec![event(0)]).await;

@@ -9,6 +9,7 @@ pub mod classes;
 mod conversions;
 pub mod defaults;
 pub mod disruption;
+pub mod events;
 mod field;
 mod human;
 pub mod ingress_annotations;

@@ -1,6 +1,9 @@
-//! Events: what happened to an object, for people.
+//! Events: what happened to an object, for people. How they are counted and combined says [`warren_objects::events`].
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use warren_objects::events::{Place, Telling};
 use warren_state::{Key, Object, Precondition, Transaction, Write};
 
 use crate::{object, outcome::Outcome, view::View};
@@ -20,26 +23,44 @@ pub(crate) struct Event<'a> {
     pub(crate) warning: bool,
 }
 
-/// Adds the event to a transaction: it is told if and only if the thing happens. An event of the same object,
-/// reason and message is counted. Nothing is told inside a namespace that is going away.
-pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
-    let Some(key) = key(view, event) else { return };
-    let value = match view.read(&key) {
-        Some(existing) => {
-            // One that a client deletes meanwhile stays deleted: the step is planned anew.
-            transaction.preconditions.push(Precondition::Exists(key.clone()));
-            repeated(view, existing)
-        }
-        None => first(view, event, &key),
-    };
-    transaction.writes.push(Write::Put(key, value));
+/// What was told in this pass and is not in the state yet, by where it would be combined.
+#[derive(Default)]
+pub(crate) struct Told(BTreeMap<Key, Alike>);
+
+/// Events that differ by their messages alone.
+#[derive(Default)]
+struct Alike {
+    /// Those that are told for the first time.
+    first: BTreeSet<Key>,
+    /// How many were combined.
+    combined: i64,
 }
 
-/// Adds the event unless it is there already: for what goes on, and would be counted in every pass.
+/// Adds the event to a transaction: it is told if and only if the thing happens. An event of the same object,
+/// reason and message is counted, and many that are alike are combined. Nothing is told inside a namespace that is going
+/// away.
+pub(crate) fn record(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
+    let Some(namespace) = namespace(view, event) else { return };
+    let involved = involved(event);
+    let telling = telling(event, namespace, &involved);
+    let place = place(view, &telling);
+    let known = view.read(&place.key);
+    if known.is_some() {
+        // One that a client deletes meanwhile stays deleted: the step is planned anew.
+        transaction.preconditions.push(Precondition::Exists(place.key.clone()));
+    }
+    put(view, transaction, &telling, place, known.map(|known| &**known));
+}
+
+/// Adds the event unless it is there already: for what goes on, and would be counted in every pass. Where events like it
+/// are combined, that is told already: what goes on in several ways at once would be told in turns, for ever.
 pub(crate) fn record_once(view: &View<'_>, transaction: &mut Transaction, event: &Event<'_>) {
-    if let Some(key) = key(view, event).filter(|key| view.read(key).is_none()) {
-        let value = first(view, event, &key);
-        transaction.writes.push(Write::Put(key, value));
+    let Some(namespace) = namespace(view, event) else { return };
+    let involved = involved(event);
+    let telling = telling(event, namespace, &involved);
+    if [telling.own_key(), telling.combined_key()].iter().all(|key| view.read(key).is_none()) {
+        let place = place(view, &telling);
+        put(view, transaction, &telling, place, None);
     }
 }
 
@@ -52,34 +73,60 @@ pub(crate) fn once(view: &View<'_>, outcome: &mut Outcome<'_>, event: &Event<'_>
     }
 }
 
-fn key(view: &View<'_>, event: &Event<'_>) -> Option<Key> {
+/// Where an event lies, if it may.
+fn namespace<'e>(view: &View<'_>, event: &Event<'e>) -> Option<&'e str> {
     let about = &event.about.key;
     let namespace = if about.namespace.is_empty() { "default" } else { &*about.namespace };
     if about.namespace.is_empty() {
         view.read(&Key::new(resources::NAMESPACES, "", namespace));
     }
-    if view.namespace_terminating(namespace) {
-        return None;
+    (!view.namespace_terminating(namespace)).then_some(namespace)
+}
+
+fn telling<'e>(event: &'e Event<'_>, namespace: &'e str, involved: &'e Value) -> Telling<'e> {
+    let Event { component, reason, message, warning, .. } = event;
+    Telling { namespace, involved, component, host: "", reason, message, warning: *warning }
+}
+
+fn place(view: &View<'_>, telling: &Telling<'_>) -> Place {
+    // By name, so that it is told anew when somebody deletes it.
+    view.read(&telling.own_key());
+    let told = view.told.borrow();
+    let own = telling.own_key();
+    let elsewhere = told
+        .0
+        .get(&telling.combined_key())
+        .map_or(0, |alike| if alike.first.contains(&own) { 0 } else { alike.first.len() });
+    telling.place(&view.world.snapshot, elsewhere, view.now)
+}
+
+fn put(
+    view: &View<'_>,
+    transaction: &mut Transaction,
+    telling: &Telling<'_>,
+    place: Place,
+    known: Option<&Object>,
+) {
+    let mut told = view.told.borrow_mut();
+    let alike = told.0.entry(telling.combined_key()).or_default();
+    let mut times = 1;
+    if place.combines {
+        // The steps of a pass are written one after the other, and the last one counts for all.
+        alike.combined = alike.combined.saturating_add(1);
+        times = alike.combined;
+    } else if known.is_none() {
+        alike.first.insert(place.key.clone());
     }
-    let uid = object::uid(event.about);
-    let hash = object::hex16(&[uid, event.component, event.reason, &event.message]);
-    Some(Key::new(resources::EVENTS, namespace, &format!("{:.236}.{hash}", about.name)))
+    let key = &place.key;
+    let uid = object::uuid(&["event", &key.namespace, &key.name, &view.world.snapshot.revision.to_string()]);
+    let value = telling.value(&place, known, times, view.now, &uid);
+    transaction.writes.push(Write::Put(place.key, value));
 }
 
-fn repeated(view: &View<'_>, existing: &Object) -> Value {
-    let mut value = existing.value.clone();
-    // A number of 32 bits in the API.
-    let count = value.get("count").and_then(Value::as_i64).unwrap_or(1).clamp(0, i64::from(i32::MAX) - 1);
-    let fields = object::object_at(&mut value, &[]);
-    fields.insert("count".into(), (count + 1).into());
-    fields.insert("lastTimestamp".into(), object::time_text(view.now).into());
-    value
-}
-
-fn first(view: &View<'_>, event: &Event<'_>, key: &Key) -> Value {
+/// A reference to what an event is about.
+fn involved(event: &Event<'_>) -> Value {
     let about = &event.about.key;
     let (api_version, kind) = object::type_of(event.about);
-    let now = object::time_text(view.now);
     // By convention (kubelet, and `kubectl describe node` relies on it) a Node's events carry its name as uid.
     let uid = if kind == "Node" { &*about.name } else { object::uid(event.about) };
     let mut involved = json!({
@@ -92,25 +139,5 @@ fn first(view: &View<'_>, event: &Event<'_>, key: &Key) -> Value {
     if !about.namespace.is_empty() {
         object::object_at(&mut involved, &[]).insert("namespace".into(), (*about.namespace).into());
     }
-    json!({
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {
-            "name": &*key.name,
-            "namespace": &*key.namespace,
-            "uid": object::uuid(&["event", &key.namespace, &key.name, &view.world.snapshot.revision.to_string()]),
-            "creationTimestamp": now,
-        },
-        "involvedObject": involved,
-        "reason": event.reason,
-        "message": event.message,
-        "type": if event.warning { "Warning" } else { "Normal" },
-        "count": 1,
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "eventTime": null,
-        "source": { "component": event.component },
-        "reportingComponent": event.component,
-        "reportingInstance": "",
-    })
+    involved
 }

@@ -65,7 +65,9 @@ use warren_vocabulary::{
 pub use autoscale::ScalingRecord;
 pub use node_lifecycle::health;
 pub use planner::Planner;
-pub use schedule::explain::{Explanation, NodeVerdict, Preemption, Score, Verdict, explain};
+pub use schedule::explain::{
+    Explanation, Lack, NodeVerdict, Preemption, Refusal, Score, Verdict, Wait, explain,
+};
 pub use usage::{Answered, Answers, NodeUsage, Traffic, Usage, maker};
 pub use warren_vocabulary::Health;
 

@@ -42,11 +42,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Sixteen hexadecimal digits that are the same for the same parts.
-pub(crate) fn hex16(parts: &[&str]) -> String {
-    hex(&digest(parts)[..8])
-}
-
 /// `length` (at most 32) letters that are the same for the same parts.
 pub(crate) fn letters(parts: &[&str], length: usize) -> String {
     digest(parts)

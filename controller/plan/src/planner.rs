@@ -21,12 +21,13 @@ use warren_vocabulary::{
 };
 
 use crate::{
-    Answers, Health, Liveness, Plan, Problem, RefusedWrite, World, failures, garbage, health,
+    Answers, Explanation, Health, Liveness, Plan, Problem, RefusedWrite, World, failures, garbage, health,
     indexes::{By, Indexes},
     memory::{Memories, Memory, Unit},
     node_lifecycle::{brakes, next_silence},
     object,
     outcome::{Finished, Outcome},
+    schedule::explain::with_indexes,
     stages::{STAGES, Stage},
     touch::{Due, Rules},
     view::View,
@@ -117,6 +118,17 @@ impl Planner {
         let plan = self.remember(&due, &done, finished);
         self.see(world, now, silence);
         self.plan_of(plan, world, now)
+    }
+
+    /// Explains where a pod may run in the world of the last plan; nothing if it has no such pod. It costs about what it
+    /// costs to plan for that pod alone.
+    pub fn explain(&self, world: &World, pod: &Key, now: Timestamp) -> Option<Explanation> {
+        let knows = |seen: &LastWorld| Arc::ptr_eq(&seen.snapshot, &world.snapshot);
+        if self.seen.as_ref().is_some_and(knows) {
+            with_indexes(world, &self.indexes, pod, now)
+        } else {
+            crate::explain(world, pod, now)
+        }
     }
 
     /// How many keys the last plan looked at.

@@ -353,8 +353,13 @@ impl<'v, 'a> Pass<'v, 'a> {
             Room::Nobody(why) => (why, Nomination::Drop),
             Room::Waits(why) => (why.to_owned(), Nomination::Keep),
         };
-        let message = format!("{message} preemption: {why}");
+        let message = self.told(message, &why);
         status::refuse(self.view, pod, &message, nomination, outcome);
+    }
+
+    /// What a pod is told that nobody makes room for.
+    fn told(&self, message: String, why: &str) -> String {
+        if self.candidates.is_empty() { message } else { format!("{message} preemption: {why}") }
     }
 
     /// Why each node refuses a pod.
@@ -370,7 +375,7 @@ impl<'v, 'a> Pass<'v, 'a> {
             let taken = candidate.taken(request, &pod.object.key);
             let mut obstacles = self.obstacles(class, index, &taken, pod, request);
             if obstacles.is_empty() && !self.has_address(index, pod) {
-                obstacles.push(Obstacle::lasting(NO_ADDRESS));
+                obstacles.push(Obstacle::lasting(filter::NETWORK, NO_ADDRESS));
             }
             for obstacle in obstacles {
                 *verdicts.entry(obstacle.reason.into_owned()).or_default() += 1;

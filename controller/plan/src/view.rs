@@ -13,7 +13,9 @@ use warren_objects::{Registry, disruption};
 use warren_state::{Key, Object};
 
 use crate::{
-    Health, World, endpoints, health,
+    Health, World, endpoints,
+    events::Told,
+    health,
     indexes::{By, Indexes, pair},
     object,
     selector::{self, Labels},
@@ -148,12 +150,14 @@ pub(crate) struct View<'a> {
     pub(crate) silent: usize,
     /// What was looked at by name since this was last asked for.
     reads: RefCell<BTreeSet<Key>>,
+    /// Events that this pass tells.
+    pub(crate) told: RefCell<Told>,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(world: &'a World, indexes: &'a Indexes, now: Timestamp, silent: usize) -> Self {
         let registry = indexes.registries.of(&world.snapshot);
-        Self { world, indexes, registry, now, silent, reads: RefCell::default() }
+        Self { world, indexes, registry, now, silent, reads: RefCell::default(), told: RefCell::default() }
     }
 
     /// An object that is looked for by its name: when it comes, changes or goes, the key that asked is planned again.

@@ -40,6 +40,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         schemas::every_kubectl_explains_and_patches_by_the_schemas,
     ),
     ("logs_and_watches_follow", usage::logs_and_watches_follow),
+    ("a_pod_hears_why_it_is_where_it_is", usage::a_pod_hears_why_it_is_where_it_is),
     ("status_and_a_second_up_tell_the_truth", usage::status_and_a_second_up_tell_the_truth),
     ("every_process_serves_metrics_and_logs_json", usage::every_process_serves_metrics_and_logs_json),
     ("a_second_cluster_lives_beside_it", usage::a_second_cluster_lives_beside_it),

@@ -315,6 +315,42 @@ pub fn logs_and_watches_follow(cluster: &Cluster) {
     watch.wait_for("counter", "Error");
 }
 
+pub fn a_pod_hears_why_it_is_where_it_is(cluster: &Cluster) {
+    cluster.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: why}\nspec:\n  schedulingGates: [{name: example.com/later}]\n  \
+         containers:\n  - name: c\n    image: busybox:1.36\n    command: [sleep, '600']\n    resources: {requests: {cpu: \
+         '5000'}}\n",
+    );
+    let why = |expected: &[&str]| {
+        let why = cluster.warren(&["why", "why"]);
+        for expected in expected {
+            assert!(why.contains(expected), "{expected:?} is missing:\n{why}");
+        }
+        why
+    };
+    why(&["has no node", "scheduling gates: example.com/later", "Insufficient cpu: asks for 5k, "]);
+    cluster.kubectl(&["patch", "pod", "why", "-p", r#"{"spec": {"schedulingGates": null}}"#]);
+    let told = eventually("the pod is told that it fits nowhere", || {
+        let pod = cluster.get(&["pod", "why"]);
+        let scheduled = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let refused = |condition: &&Value| condition["reason"] == "Unschedulable";
+        let message = scheduled.clone().find(refused).and_then(|condition| condition["message"].as_str());
+        message.map(str::to_owned).ok_or_else(|| pod["status"].to_string())
+    });
+    why(&[&told]);
+    let events = cluster.items(&["events", "--field-selector", "reason=FailedScheduling"]);
+    assert!(events.iter().any(|event| event["message"] == told.as_str()), "{told}: {events:?}");
+    cluster.kubectl(&["delete", "pod", "why"]);
+    cluster.kubectl(&["run", "why", "--image=busybox:1.36", "--restart=Never", "--", "sleep", "600"]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/why", "--timeout=120s"]);
+    let node = cluster.get(&["pod", "why"])["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
+    why(&[&format!("is on {node}"), &format!("{node} (here)"), "% full"]);
+    let explained = cluster.warren(&["why", "pod/why", "-n", "default", "-o", "json"]);
+    let explained: Value = serde_json::from_str(&explained).expect("JSON");
+    assert_eq!(explained["node"], node.as_str(), "{explained}");
+    cluster.kubectl(&["delete", "pod", "why", "--grace-period=1"]);
+}
+
 pub fn every_process_serves_metrics_and_logs_json(cluster: &Cluster) {
     let metrics = |role: &str, port: u16| {
         let url = format!("http://127.0.0.1:{port}/metrics");

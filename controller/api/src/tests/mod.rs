@@ -15,6 +15,7 @@ mod quotas;
 mod services;
 mod streams;
 mod sweep;
+mod why;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,12 +26,13 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+use warren_plan::{Explanation, World};
 use warren_proto::control::{ContainerUsage, LogsRequest, PodUsage, Usage, UsageReport, session_open::Kind};
 use warren_runtime::tls::PeerIdentity;
-use warren_store::EmbeddedStore;
+use warren_store::{EmbeddedStore, Key, Store, Transaction};
 use warren_vocabulary::ClusterConfig;
 
-use crate::{Api, Observations, PodRef, PodStreams, Session, StreamError, router};
+use crate::{Api, Observations, Places, PodRef, PodStreams, Session, StreamError, router};
 
 /// Longer than anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -100,6 +102,19 @@ impl Observations for OneNode {
     }
 }
 
+/// Explains from nothing what the store holds.
+struct Afresh(Arc<dyn Store>);
+
+impl Places for Afresh {
+    fn explain(&self, pod: &Key, revision: u64) -> BoxFuture<'_, Result<Option<Explanation>, String>> {
+        let snapshot = self.0.snapshot();
+        assert!(snapshot.revision >= revision);
+        let world = World { snapshot, ..World::default() };
+        let explained = warren_plan::explain(&world, pod, jiff::Timestamp::now());
+        Box::pin(async move { Ok(explained) })
+    }
+}
+
 fn measured_at() -> jiff::Timestamp {
     "2026-01-01T00:00:10.5Z".parse().unwrap()
 }
@@ -114,6 +129,7 @@ struct Server {
 /// The API over a store.
 fn serve(store: Arc<dyn warren_store::Store>) -> Router {
     router(Api {
+        places: Arc::new(Afresh(Arc::clone(&store))),
         store,
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),

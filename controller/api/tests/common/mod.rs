@@ -6,10 +6,11 @@ use std::sync::Arc;
 use axum::Router;
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
-use warren_api::{Api, Observations, PodRef, PodStreams, Session, StreamError};
+use warren_api::{Api, Observations, Places, PodRef, PodStreams, Session, StreamError};
+use warren_plan::Explanation;
 use warren_proto::control::{LogsRequest, UsageReport, session_open::Kind};
 use warren_runtime::tls::PeerIdentity;
-use warren_store::{CommitError, Expired, Object, Snapshot, Store, Transaction, Watch};
+use warren_store::{CommitError, Expired, Key, Object, Snapshot, Store, Transaction, Watch};
 use warren_vocabulary::ClusterConfig;
 
 pub(crate) struct Memory(Arc<Snapshot>);
@@ -54,12 +55,19 @@ impl Observations for Nobody {
     }
 }
 
+impl Places for Nobody {
+    fn explain(&self, _: &Key, _: u64) -> BoxFuture<'_, Result<Option<Explanation>, String>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
 /// The API over some objects.
 pub(crate) fn router(objects: impl IntoIterator<Item = Object>) -> Router {
     warren_api::router(Api {
         store: Arc::new(Memory(Arc::new(Snapshot::from_objects(7, objects)))),
         streams: Arc::new(Nobody),
         observations: Arc::new(Nobody),
+        places: Arc::new(Nobody),
         gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
         connections: tokio_util::task::TaskTracker::new(),
     })

@@ -7,7 +7,16 @@ use k8s_openapi::api::core::v1::Pod;
 use warren_state::{Difference, Key, Object};
 use warren_vocabulary::guard::Unwatched;
 
-use super::{Pass, claims, class::Class, filter::Obstacle, preempt::Room, relations::Placed, score, status};
+use super::{
+    Pass,
+    candidate::{Candidate, Taken},
+    claims,
+    class::Class,
+    filter::{self, Obstacle},
+    preempt::Room,
+    relations::Placed,
+    score, status, unavailable,
+};
 use crate::{
     World,
     indexes::{Indexes, PodRequest, is_gated, wants_binding},
@@ -15,20 +24,32 @@ use crate::{
     outcome::Outcome,
     view::{PodView, Typed, View},
 };
+use warren_objects::quantity;
 
 /// What the scheduler thinks of a pod and of every node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// The node that it has. The verdicts are those for a pod like it that comes instead of it.
     pub node: Option<String>,
     /// The node where others make room for it.
     pub nominated: Option<String>,
-    /// Why no node is looked for, whatever the nodes say.
-    pub waits: Option<String>,
+    /// What it waits for, or what ends it, whatever the nodes say.
+    pub waits: Vec<Wait>,
+    /// If it is looked for a node and there is none: what its event says, in Kubernetes' words.
+    pub message: Option<String>,
     /// The best node first; those that refuse it come last, by name.
     pub nodes: Vec<NodeVerdict>,
     /// If all refuse it: whether others would make room for it.
     pub preemption: Option<Preemption>,
+}
+
+/// What a pod waits for beside a node, or what ends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// A word in CamelCase.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
 }
 
 /// What one node is to a pod.
@@ -43,10 +64,34 @@ pub struct NodeVerdict {
 /// Whether a node could run a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It cannot; why, in Kubernetes' words.
-    Refuses(Vec<String>),
+    /// It cannot; why.
+    Refuses(Vec<Refusal>),
     /// It can.
     Fits(Score),
+}
+
+/// Why a node cannot run a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which filter refuses it, by Kubernetes' name where it has such a one: "NodeResourcesFit".
+    pub filter: &'static str,
+    /// Why, in Kubernetes' words.
+    pub reason: String,
+    /// What there is too little of.
+    pub lack: Option<Lack>,
+}
+
+/// What a node has too little of. Amounts are as Kubernetes writes them: "1500m", "2Gi".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// The resource: "cpu".
+    pub resource: String,
+    /// What the pod asks for.
+    pub requested: String,
+    /// What others take or have been promised.
+    pub taken: String,
+    /// What the node offers to pods.
+    pub allocatable: String,
 }
 
 /// How good a node is, in millionths of load: less is better, and below 0 is what was wished for.
@@ -86,7 +131,8 @@ pub enum Preemption {
     Impossible(String),
 }
 
-/// Explains where a pod may run; nothing if there is no such pod. It costs what a start of the planners costs.
+/// Explains where a pod may run; nothing if there is no such pod. It costs what a start of the planners costs:
+/// [`Planner::explain`](crate::Planner::explain) has what it takes already.
 pub fn explain(world: &World, pod: &Key, now: Timestamp) -> Option<Explanation> {
     let mut indexes = Indexes::default();
     let mut outcome = Outcome::new(now, &Unwatched);
@@ -94,9 +140,24 @@ pub fn explain(world: &World, pod: &Key, now: Timestamp) -> Option<Explanation> 
         let first = Difference { previous: None, current: Some(Arc::clone(object)) };
         indexes.apply(&first, &mut outcome);
     }
-    let object = world.snapshot.get(pod)?;
+    with_indexes(world, &indexes, pod, now)
+}
+
+/// The same with indexes over the world's state.
+pub(crate) fn with_indexes(
+    world: &World,
+    indexes: &Indexes,
+    key: &Key,
+    now: Timestamp,
+) -> Option<Explanation> {
+    let Some(object) = world.snapshot.get(key) else {
+        let set_aside = world.quarantined.iter().any(|object| object.key == *key);
+        let message = "an operator has set it aside (--quarantine): nothing is done for it";
+        let waits = vec![Wait { reason: "SetAside", message: message.to_owned() }];
+        return set_aside.then(|| Explanation { waits, ..Explanation::default() });
+    };
     let alike = alike(object);
-    let view = View::new(world, &indexes, now, 0);
+    let view = View::new(world, indexes, now, 0);
     let (original, pod) = (Typed::<Pod>::of(object).ok()?, Typed::<Pod>::of(&alike).ok()?);
     Some(of(&view, &original, &pod))
 }
@@ -127,34 +188,56 @@ fn of<'a>(view: &View<'a>, original: &PodView<'a>, pod: &PodView<'a>) -> Explana
         Verdict::Refuses(_) => (true, 0),
     });
     let refused = nodes.iter().all(|verdict| matches!(verdict.verdict, Verdict::Refuses(_)));
-    let waits = waits(view, original, pod);
-    let preemption = (refused && waits.is_none() && original.node().is_none())
-        .then(|| preemption(&mut pass, &mut class, pod, &request));
+    let claims = claims::obstacle(view, pod);
+    let is_sought = original.node().is_none() && wants_binding(pod);
+    let preemption =
+        (is_sought && refused && claims.is_none()).then(|| preemption(&mut pass, &mut class, pod, &request));
+    let message = is_sought.then(|| match (&claims, &preemption) {
+        (Some(reason), _) => Some(unavailable(nodes.len(), reason)),
+        (None, Some(Preemption::Possible { .. })) => Some(pass.verdict(&class, pod, &request)),
+        (None, Some(Preemption::Impossible(why))) => {
+            let message = pass.verdict(&class, pod, &request);
+            Some(pass.told(message, why))
+        }
+        (None, None) => None,
+    });
     Explanation {
         node: original.node().map(str::to_owned),
         nominated: original.nominated().filter(|_| original.node().is_none()).map(str::to_owned),
-        waits,
+        waits: waits(view, original, claims),
+        message: message.flatten(),
         nodes,
         preemption,
     }
 }
 
-/// Why no node is looked for.
-fn waits(view: &View<'_>, original: &PodView<'_>, pod: &PodView<'_>) -> Option<String> {
-    if original.node().is_some() {
-        return None;
+/// What the pod waits for, or what ends it.
+fn waits(view: &View<'_>, pod: &PodView<'_>, claims: Option<String>) -> Vec<Wait> {
+    let mut all = Vec::new();
+    let mut wait = |reason, message: String| all.push(Wait { reason, message });
+    if view.namespace_terminating(pod.namespace()) {
+        let message = format!("its namespace {} is being deleted, and everything in it", pod.namespace());
+        wait("NamespaceTerminating", message);
     }
-    if is_gated(pod) {
-        return Some(status::GATED.to_owned());
+    if pod.terminal() {
+        wait("Ended", format!("it has ended (phase {}) and is not run again", pod.phase()));
+    } else if pod.deleting() {
+        wait("Deleting", "it is being deleted".to_owned());
+    } else if pod.node().is_none() {
+        let spec = pod.spec.as_ref();
+        if is_gated(pod) {
+            let gates = spec.and_then(|spec| spec.scheduling_gates.as_deref()).unwrap_or_default();
+            let names: Vec<_> = gates.iter().map(|gate| gate.name.as_str()).collect();
+            wait("SchedulingGated", format!("{}: {}", status::GATED, names.join(", ")));
+        } else if !wants_binding(pod) {
+            let scheduler = spec.and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or_default();
+            wait("OtherScheduler", format!("it waits for the scheduler {scheduler:?}"));
+        }
+        if let Some(claims) = claims {
+            wait("Claims", claims);
+        }
     }
-    if !wants_binding(pod) {
-        let scheduler = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or_default();
-        return Some(match pod.active() {
-            true => format!("it waits for the scheduler {scheduler:?}"),
-            false => "it has ended, or is being deleted".to_owned(),
-        });
-    }
-    claims::obstacle(view, pod)
+    all
 }
 
 fn verdict<'a>(
@@ -164,22 +247,55 @@ fn verdict<'a>(
     pod: &PodView<'a>,
     request: &PodRequest,
 ) -> NodeVerdict {
-    let mut obstacles = match pass.candidates.get(node) {
+    let mut refusals = match pass.candidates.get(node) {
         Some(candidate) => {
             let taken = candidate.taken(request, &pod.object.key);
-            pass.obstacles(class, node, &taken, pod, request)
+            let obstacles = pass.obstacles(class, node, &taken, pod, request);
+            refusals(candidate, &taken, request, obstacles)
         }
         None => Vec::new(),
     };
-    if obstacles.is_empty() && !pass.has_address(node, pod) {
-        obstacles.push(Obstacle::lasting(super::NO_ADDRESS));
+    if refusals.is_empty() && !pass.has_address(node, pod) {
+        let reason = super::NO_ADDRESS.to_owned();
+        refusals.push(Refusal { filter: filter::NETWORK, reason, lack: None });
     }
     let verdict = match pass.candidates.get(node) {
-        Some(candidate) if obstacles.is_empty() => Verdict::Fits(score::of(candidate, class, node)),
-        _ => Verdict::Refuses(obstacles.into_iter().map(|obstacle| obstacle.reason.into_owned()).collect()),
+        Some(candidate) if refusals.is_empty() => Verdict::Fits(score::of(candidate, class, node)),
+        _ => Verdict::Refuses(refusals),
     };
     let name = pass.candidates.get(node).map(|candidate| candidate.node.name().to_owned());
     NodeVerdict { node: name.unwrap_or_default(), verdict }
+}
+
+/// What keeps the pod away, with amounts where there is too little of something.
+fn refusals(
+    candidate: &Candidate<'_>,
+    taken: &Taken<'_>,
+    request: &PodRequest,
+    obstacles: Vec<Obstacle>,
+) -> Vec<Refusal> {
+    let (wanted, offered) = (&request.requested, &candidate.info.allocatable);
+    // One obstacle each, in the same order.
+    let mut lacking = wanted.lacking(&taken.amounts, offered);
+    let lack = |name: &str| Lack {
+        resource: name.to_owned(),
+        requested: written(name, wanted.amount(name)),
+        taken: written(name, taken.amounts.amount(name)),
+        allocatable: written(name, offered.amount(name)),
+    };
+    let refusal = |obstacle: Obstacle| Refusal {
+        filter: obstacle.filter,
+        reason: obstacle.reason.into_owned(),
+        lack: if obstacle.filter == filter::RESOURCES { lacking.next().map(lack) } else { None },
+    };
+    obstacles.into_iter().map(refusal).collect()
+}
+
+/// An amount as Kubernetes writes it.
+fn written(name: &str, amount: i128) -> String {
+    let is_binary = name == "memory" || name.ends_with("storage") || name.starts_with("hugepages-");
+    let milli = if name == "cpu" { amount } else { amount.saturating_mul(1_000) };
+    quantity::written(milli, is_binary)
 }
 
 fn preemption<'a>(

@@ -12,21 +12,34 @@ use crate::{
     view::{PodView, Typed},
 };
 
+/// What refuses a pod, by Kubernetes' names where it has such a filter.
+pub(super) const RESOURCES: &str = "NodeResourcesFit";
+pub(super) const PORTS: &str = "NodePorts";
+const UNSCHEDULABLE: &str = "NodeUnschedulable";
+const TAINTS: &str = "TaintToleration";
+const AFFINITY: &str = "NodeAffinity";
+const READINESS: &str = "NodeReady";
+pub(super) const NETWORK: &str = "NodeNetwork";
+pub(super) const OTHER_PODS: &str = "InterPodAffinity";
+pub(super) const SPREAD: &str = "PodTopologySpread";
+
 /// Why a pod may not run on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Obstacle {
+    /// Which filter refuses it.
+    pub(super) filter: &'static str,
     pub(super) reason: Cow<'static, str>,
     /// It stays whoever goes from the node.
     pub(super) stays: bool,
 }
 
 impl Obstacle {
-    pub(super) fn passing(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason: reason.into(), stays: false }
+    pub(super) fn passing(filter: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { filter, reason: reason.into(), stays: false }
     }
 
-    pub(super) fn lasting(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason: reason.into(), stays: true }
+    pub(super) fn lasting(filter: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { filter, reason: reason.into(), stays: true }
     }
 }
 
@@ -42,16 +55,17 @@ pub(super) fn obstacles(
     pod: &PodView<'_>,
     request: &PodRequest,
 ) -> Vec<Obstacle> {
-    if let Some(reason) = node_obstacle(candidate, pod) {
-        return vec![Obstacle::lasting(reason)];
+    if let Some((filter, reason)) = node_obstacle(candidate, pod) {
+        return vec![Obstacle::lasting(filter, reason)];
     }
     if taken.ports.clash(&request.ports) {
-        return vec![Obstacle::passing("node(s) didn't have free ports for the requested pod ports")];
+        return vec![Obstacle::passing(PORTS, "node(s) didn't have free ports for the requested pod ports")];
     }
     let (requested, offered) = (&request.requested, &candidate.info.allocatable);
     let lacking = requested.lacking(&taken.amounts, offered);
     lacking
         .map(|name| Obstacle {
+            filter: RESOURCES,
             reason: match name {
                 "pods" => "Too many pods".into(),
                 name => format!("Insufficient {name}").into(),
@@ -61,12 +75,13 @@ pub(super) fn obstacles(
         .collect()
 }
 
-fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<Cow<'static, str>> {
+/// What about the node itself keeps the pod away: which filter, and why.
+fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<(&'static str, Cow<'static, str>)> {
     let node = &candidate.node;
-    let other = "node(s) didn't match Pod's node affinity/selector";
+    let other = || (AFFINITY, "node(s) didn't match Pod's node affinity/selector".into());
     let chosen = || pod.spec.as_ref().is_some_and(|spec| selected(node, spec));
     if candidate.plain {
-        return (!chosen()).then_some(other.into());
+        return (!chosen()).then(other);
     }
     let spec = node.spec.as_ref();
     let tolerations = tolerations(pod);
@@ -74,19 +89,19 @@ fn node_obstacle(candidate: &Candidate<'_>, pod: &PodView<'_>) -> Option<Cow<'st
     if spec.and_then(|spec| spec.unschedulable) == Some(true)
         && !tolerations.iter().any(|toleration| tolerates(toleration, unschedulable, None, "NoSchedule"))
     {
-        return Some("node(s) were unschedulable".into());
+        return Some((UNSCHEDULABLE, "node(s) were unschedulable".into()));
     }
     if let Some(taint) = untolerated(candidate, tolerations) {
         let value = taint.value.as_deref().unwrap_or_default();
-        return Some(format!("node(s) had untolerated taint {{{}: {value}}}", taint.key).into());
+        return Some((TAINTS, format!("node(s) had untolerated taint {{{}: {value}}}", taint.key).into()));
     }
     if !candidate.ready {
-        return Some("node(s) were not ready".into());
+        return Some((READINESS, "node(s) were not ready".into()));
     }
     if !chosen() {
-        return Some(other.into());
+        return Some(other());
     }
-    candidate.info.cidr.is_none().then_some("node(s) had no place in the overlay".into())
+    candidate.info.cidr.is_none().then(|| (NETWORK, "node(s) had no place in the overlay".into()))
 }
 
 /// The first taint that keeps a pod with such tolerations away.

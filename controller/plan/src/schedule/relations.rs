@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    filter::Obstacle,
+    filter::{self, Obstacle},
     leaning::{Curve, Leaning},
     spread::Spread,
     terms::{Pods, Term},
@@ -261,12 +261,12 @@ impl Relations {
             return Some(obstacle);
         }
         if self.near.as_ref().is_some_and(|near| !near.fits(node)) {
-            return Some(Obstacle::lasting(NOT_NEAR));
+            return Some(Obstacle::lasting(filter::OTHER_PODS, NOT_NEAR));
         }
         if self.far.iter().any(|(_, tally)| has(tally)) {
-            return Some(Obstacle::passing(NOT_FAR));
+            return Some(Obstacle::passing(filter::OTHER_PODS, NOT_FAR));
         }
-        self.avoided.values().any(has).then(|| Obstacle::passing(AVOIDED))
+        self.avoided.values().any(has).then(|| Obstacle::passing(filter::OTHER_PODS, AVOIDED))
     }
 }
 

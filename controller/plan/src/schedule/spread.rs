@@ -155,8 +155,8 @@ impl Spread {
 
     pub(super) fn obstacle(&self, node: usize) -> Option<Obstacle> {
         match self.needed(node) {
-            None => Some(Obstacle::lasting(NO_DOMAIN)),
-            Some(needed) => (needed > self.fewest()).then(|| Obstacle::passing(UNEVEN)),
+            None => Some(Obstacle::lasting(filter::SPREAD, NO_DOMAIN)),
+            Some(needed) => (needed > self.fewest()).then(|| Obstacle::passing(filter::SPREAD, UNEVEN)),
         }
     }
 }

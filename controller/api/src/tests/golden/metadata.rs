@@ -106,6 +106,7 @@ fn naming(server: &Server, suffix: fn() -> String) -> Server {
         store: Arc::clone(&server.store) as Arc<dyn Store>,
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),
+        places: Arc::new(Afresh(Arc::clone(&server.store) as Arc<dyn Store>)),
         gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
         connections: tokio_util::task::TaskTracker::new(),
     });
