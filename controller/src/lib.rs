@@ -109,6 +109,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     bootstrap::namespaces(&writer("bootstrap")).await?;
     bootstrap::ingress_class(&writer("bootstrap")).await?;
     bootstrap::priority_classes(&writer("bootstrap")).await?;
+    bootstrap::roles(&writer("bootstrap")).await?;
     cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)

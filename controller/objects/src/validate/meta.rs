@@ -20,6 +20,8 @@ pub enum NameRule {
     Label,
     /// RFC 1035 label: services.
     ServiceLabel,
+    /// Whatever can be a part of a path: roles and bindings.
+    PathSegment,
 }
 
 impl NameRule {
@@ -28,6 +30,7 @@ impl NameRule {
             Self::Subdomain => formats::subdomain(name),
             Self::Label => formats::label(name),
             Self::ServiceLabel => formats::dns_1035(name),
+            Self::PathSegment => formats::path_segment(name),
         }
     }
 }
