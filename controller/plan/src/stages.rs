@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use warren_state::Key;
 
 use crate::{
-    autoscale, cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle, ingress, job,
-    namespaces, node_lifecycle, outcome::Outcome, quota, replicaset, root_certificates, schedule,
-    stateful_set, termination, view::View,
+    autoscale, cluster_roles, cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle,
+    ingress, job, namespaces, node_lifecycle, outcome::Outcome, quota, replicaset, root_certificates,
+    schedule, stateful_set, termination, view::View,
 };
 
 /// One question, asked of one key at a time.
@@ -36,6 +36,7 @@ pub(crate) enum Stage {
     GarbageMembers,
     GarbageAddresses,
     Quotas,
+    ClusterRoles,
     Idle,
 }
 
@@ -43,7 +44,7 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 24] = [
+pub(crate) const STAGES: [(&str, Planner); 25] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     (autoscale::STAGE, autoscale::plan),
@@ -67,5 +68,6 @@ pub(crate) const STAGES: [(&str, Planner); 24] = [
     ("garbage", garbage::plan_members),
     ("garbage", garbage::plan_addresses),
     ("resource quotas", quota::plan),
+    ("cluster roles", cluster_roles::plan),
     ("kinds that are not run", idle::plan),
 ];
