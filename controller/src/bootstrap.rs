@@ -1,6 +1,7 @@
 //! What exists in every cluster from its first start.
 
 use serde_json::{Value, json};
+use warren_access::defaults::{self, Mending};
 use warren_objects::kinds::SYSTEM_CLASSES;
 use warren_store::{Key, Transaction};
 use warren_vocabulary::{ClusterConfig, resources};
@@ -83,6 +84,35 @@ pub(crate) async fn service_network(writer: &Writer, config: &ClusterConfig) -> 
     create_once(writer, Key::new(resources::SERVICECIDRS, "", name), value).await
 }
 
+/// Brings the roles and bindings that every cluster has up to what they should be; what users added to them stays.
+pub(crate) async fn roles(writer: &Writer) -> anyhow::Result<()> {
+    for (resource, default) in defaults::all() {
+        let key = Key::new(resource, "", default["metadata"]["name"].as_str().unwrap_or_default());
+        let snapshot = writer.store.snapshot();
+        let fresh = || {
+            let mut object = default.clone();
+            let given = metadata(&key.name, default["metadata"]["labels"].clone());
+            for (field, value) in given.as_object().into_iter().flatten() {
+                object["metadata"][field] = value.clone();
+            }
+            object
+        };
+        let transaction = match snapshot.get(&key) {
+            None => Transaction::new().create(key.clone(), fresh()),
+            Some(found) => match defaults::mended(&found.value, &default) {
+                Mending::Nothing => continue,
+                Mending::Update(object) => Transaction::new().replace(key.clone(), found.revision, object),
+                Mending::Replace => {
+                    writer.commit(&snapshot, Transaction::new().delete(key.clone(), found.revision)).await?;
+                    Transaction::new().create(key.clone(), fresh())
+                }
+            },
+        };
+        writer.commit(&writer.store.snapshot(), transaction).await?;
+    }
+    Ok(())
+}
+
 /// Metadata of an object that the controller makes itself.
 pub(crate) fn metadata(name: &str, labels: Value) -> Value {
     json!({
@@ -119,6 +149,35 @@ mod tests {
         };
         assert_eq!(value("system-cluster-critical"), 2_000_000_000);
         assert_eq!(value("system-node-critical"), 2_000_001_000);
+    }
+
+    #[tokio::test]
+    async fn default_roles_are_mended_at_each_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path()).unwrap();
+        let gate = Arc::new(Gate::new(&ClusterConfig::default()));
+        let writer = Writer { store: Arc::clone(&store) as Arc<dyn Store>, gate, name: "bootstrap" };
+        roles(&writer).await.unwrap();
+        let revision = store.snapshot().revision;
+        roles(&writer).await.unwrap();
+        assert_eq!(store.snapshot().revision, revision, "nothing is to be mended");
+        let key = Key::new(resources::CLUSTERROLEBINDINGS, "", "system:discovery");
+        let found = store.snapshot().get(&key).unwrap().value.clone();
+        let mut other = found.clone();
+        other["roleRef"]["name"] = json!("cluster-admin");
+        store.commit(Transaction::new().replace(key.clone(), revision, other)).await.unwrap_err();
+        let at = store.snapshot().get(&key).unwrap().revision;
+        let mut other = found.clone();
+        other["roleRef"]["name"] = json!("cluster-admin");
+        store.commit(Transaction::new().replace(key.clone(), at, other)).await.unwrap();
+        let role = Key::new(resources::CLUSTERROLES, "", "system:basic-user");
+        let at = store.snapshot().get(&role).unwrap().revision;
+        store.commit(Transaction::new().delete(role.clone(), at)).await.unwrap();
+        roles(&writer).await.unwrap();
+        let state = store.snapshot();
+        assert_eq!(state.get(&key).unwrap().value["roleRef"], found["roleRef"]);
+        assert_eq!(state.get(&key).unwrap().value["subjects"], found["subjects"]);
+        assert!(state.get(&role).is_some());
     }
 
     #[tokio::test]

@@ -111,6 +111,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     bootstrap::ingress_class(&writer("bootstrap")).await?;
     bootstrap::priority_classes(&writer("bootstrap")).await?;
     bootstrap::service_network(&writer("bootstrap"), &cluster).await?;
+    bootstrap::roles(&writer("bootstrap")).await?;
     cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)

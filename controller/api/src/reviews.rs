@@ -1,8 +1,8 @@
-//! Questions that are answered and not kept: who am I, who is it, may I, may he. Until RBAC comes the answers follow
-//! from [`crate::auth`]: administrators may do everything, everybody may see whether the server lives. Pure.
+//! Questions that are answered and not kept: who am I, who is it, may I, may he. Pure.
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use warren_access::{Access, Request, Resource, Rule};
 use warren_objects::{Registry, validate};
 use warren_write::User;
 
@@ -12,11 +12,12 @@ use crate::{
     meta, path,
     respond::Reply,
     server::Call,
+    state::ApiState,
     status::Status,
 };
 
 /// Answers a question.
-pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
+pub(crate) fn answer(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let (mut review, warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
@@ -27,15 +28,18 @@ pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
     if !errors.is_empty() {
         return Err(Status::invalid(kind, meta::text(&review, "name"), &errors));
     }
+    let access = api.gate.access(&api.snapshot());
     review["status"] = match &*kind.kind {
         "SelfSubjectReview" => json!({ "userInfo": user_info(&call.user) }),
         "TokenReview" => json!({
             "authenticated": false,
             "error": "tokens are not issued by this version of Warren, so none is valid",
         }),
-        "SelfSubjectRulesReview" => rules(&call.user),
-        "SelfSubjectAccessReview" => verdict(&call.user, &review["spec"]),
-        _ => verdict(&subject(&review["spec"]), &review["spec"]),
+        "SelfSubjectRulesReview" => {
+            rules(&access, &call.user, review["spec"]["namespace"].as_str().unwrap_or(""))
+        }
+        "SelfSubjectAccessReview" => verdict(&access, &call.user, &review["spec"]),
+        _ => verdict(&access, &subject(&review["spec"]), &review["spec"]),
     };
     // `metadata` is there in every answer of Kubernetes, though nothing is in it.
     meta::of(&mut review).entry("creationTimestamp").or_insert(Value::Null);
@@ -67,31 +71,62 @@ fn user_info(user: &User) -> Value {
     info
 }
 
-fn verdict(user: &User, spec: &Value) -> Value {
-    if user.is_master() {
-        return json!({"allowed": true, "reason": "members of system:masters may do everything"});
-    }
-    let open = spec["nonResourceAttributes"]["path"].as_str().is_some_and(|path| {
-        let verb = spec["nonResourceAttributes"]["verb"].as_str().unwrap_or("");
-        auth::authorize(user, verb, path::parse(&Registry::built_in(), path).as_ref(), path).is_ok()
-    });
-    if open {
-        json!({"allowed": true, "reason": "everybody may"})
+fn verdict(access: &Access, user: &User, spec: &Value) -> Value {
+    let decided = if spec["nonResourceAttributes"].is_object() {
+        let text = |field: &str| spec["nonResourceAttributes"][field].as_str().unwrap_or("");
+        let path = text("path");
+        let target = path::parse(&Registry::built_in(), path);
+        auth::decide_path(access, user, text("verb"), target.as_ref(), path)
     } else {
-        json!({"allowed": false, "reason": "only members of system:masters may, until this version of Warren knows RBAC"})
+        let text = |field: &str| spec["resourceAttributes"][field].as_str().unwrap_or("");
+        let asked = Resource {
+            verb: text("verb"),
+            group: text("group"),
+            resource: text("resource"),
+            subresource: text("subresource"),
+            namespace: text("namespace"),
+            name: text("name"),
+        };
+        auth::decide(access, user, &Request::Resource(asked))
+    };
+    let (allowed, reason) = match decided {
+        Ok(reason) => (true, reason),
+        Err(reason) => (false, reason),
+    };
+    let mut status = json!({ "allowed": allowed });
+    if !reason.is_empty() {
+        status["reason"] = json!(reason);
     }
+    status
 }
 
-fn rules(user: &User) -> Value {
-    let all = json!(["*"]);
-    let (resources, others) = if user.is_master() {
-        (
-            json!([{"verbs": all, "apiGroups": all, "resources": all}]),
-            json!([{"verbs": all, "nonResourceURLs": all}]),
-        )
-    } else {
-        let open = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
-        (json!([]), json!([{"verbs": ["get"], "nonResourceURLs": open}]))
-    };
-    json!({"resourceRules": resources, "nonResourceRules": others, "incomplete": false})
+/// All that a user may do, everywhere and in a namespace.
+fn rules(access: &Access, user: &User, namespace: &str) -> Value {
+    let (mut resources, mut others) = (Vec::new(), Vec::new());
+    let all = || vec!["*".to_owned()];
+    let everything = Rule { verbs: all(), groups: all(), resources: all(), names: Vec::new(), urls: all() };
+    let open = ["/healthz", "/livez", "/readyz", "/version", "/version/"].map(str::to_owned);
+    let open = Rule { verbs: vec!["get".to_owned()], urls: open.to_vec(), ..Rule::default() };
+    let always = if user.is_master() { &everything } else { &open };
+    let is_member = !user.is_master() && auth::is_member(user);
+    let held = access.rules_for(user.who(), namespace).filter(|_| !is_member);
+    for rule in std::iter::once(always).chain(held) {
+        if !rule.resources.is_empty() {
+            let mut shown =
+                json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
+            if !rule.names.is_empty() {
+                shown["resourceNames"] = json!(rule.names);
+            }
+            resources.push(shown);
+        }
+        if !rule.urls.is_empty() {
+            others.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls}));
+        }
+    }
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": others, "incomplete": false});
+    let faults = access.faults(user.who(), namespace);
+    if !faults.is_empty() {
+        status["evaluationError"] = json!(faults.join(", "));
+    }
+    status
 }

@@ -53,6 +53,12 @@ impl Selector {
         self
     }
 
+    /// The one name that objects must have to be selected, if it is asked for.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let is_name = |r: &&FieldRequirement| r.equal && r.field == "metadata.name";
+        self.fields.iter().find(is_name).map(|requirement| requirement.value.as_str())
+    }
+
     /// Whether everything is selected.
     pub(crate) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()

@@ -127,8 +127,10 @@ async fn dispatch(
     target: Option<Target>,
     verb: &'static str,
 ) -> Result<Response, Status> {
-    let user = auth::authenticate(parts.extensions.get::<PeerIdentity>(), &parts.headers)?;
-    auth::authorize(&user, verb, target.as_ref(), parts.uri.path())?;
+    let access = api.gate.access(&api.snapshot());
+    let user = auth::authenticate(parts.extensions.get::<PeerIdentity>(), &parts.headers, &access)?;
+    auth::authorize(&access, &user, verb, target.as_ref(), parts.uri.path(), &query)?;
+    drop(access);
     let target = target.ok_or_else(|| Status::not_served(parts.uri.path()))?;
     if streams::serves(Some(&target)) && verb == "create" {
         return streams::open(api, parts, &target, &query).await;
@@ -261,7 +263,7 @@ async fn resource(api: &Arc<ApiState>, call: Call, verb: &str) -> Result<Respons
     let include = Include::parse(&call.query)?;
     if matches!(kind.source, Source::Answered) {
         let form = negotiate::whole(&call.headers)?;
-        return respond::render(kind, form, include, reviews::answer(&call)?);
+        return respond::render(kind, form, include, reviews::answer(api, &call)?);
     }
     let named = !call.target.name.is_empty();
     let addressed = named || !call.target.namespace.is_empty() || !kind.namespaced;

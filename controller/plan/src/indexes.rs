@@ -84,6 +84,8 @@ pub(crate) enum By {
     Failed,
     /// Namespaces that go away, by name.
     Terminating,
+    /// Cluster roles that are made of others.
+    Gathering,
     /// Nodes whose container engine does not answer, by name.
     Engineless,
     /// Pods that are being deleted and have not ended, by namespace.

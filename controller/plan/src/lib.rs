@@ -21,6 +21,7 @@
 pub mod node_lifecycle;
 
 mod autoscale;
+mod cluster_roles;
 mod cron_job;
 mod daemon_set;
 mod deployment;

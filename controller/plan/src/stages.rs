@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use warren_state::Key;
 
 use crate::{
-    autoscale, cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle, ingress, job,
-    namespaces, node_lifecycle, outcome::Outcome, quota, replicaset, root_certificates, schedule,
-    stateful_set, termination, view::View,
+    autoscale, cluster_roles, cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle,
+    ingress, job, namespaces, node_lifecycle, outcome::Outcome, quota, replicaset, root_certificates,
+    schedule, stateful_set, termination, view::View,
 };
 
 /// One question, asked of one key at a time.
@@ -37,6 +37,7 @@ pub(crate) enum Stage {
     GarbageMembers,
     GarbageAddresses,
     Quotas,
+    ClusterRoles,
     Idle,
 }
 
@@ -69,5 +70,6 @@ pub(crate) const STAGES: [(&str, Planner); 25] = [
     ("garbage", garbage::plan_members),
     ("garbage", garbage::plan_addresses),
     ("resource quotas", quota::plan),
+    ("cluster roles", cluster_roles::plan),
     ("kinds that are not run", idle::plan),
 ];

@@ -14,7 +14,7 @@ use warren_objects::DEFINITIONS;
 use warren_state::{Difference, Key, Object, Snapshot};
 
 use crate::{
-    disruption, endpoints, idle,
+    cluster_roles, disruption, endpoints, idle,
     indexes::{By, Indexes, PodRequest, awaits, owners_matter, pair},
     ingress, job,
     memory::{Memories, Unit},
@@ -26,7 +26,7 @@ use crate::{
     view::{self, PodView, Typed},
 };
 use warren_vocabulary::resources::{
-    CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTS, ENDPOINTSLICES,
+    CLUSTERROLES, CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTS, ENDPOINTSLICES,
     HORIZONTALPODAUTOSCALERS, INGRESSCLASSES, INGRESSES, JOBS, MEMBERS, NAMESPACES, NODES,
     PODDISRUPTIONBUDGETS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, RESOURCEQUOTAS, SERVICEADDRESSES,
     SERVICES, STATEFULSETS,
@@ -148,6 +148,7 @@ impl Rules<'_> {
             INGRESSES | INGRESSCLASSES => due.add(Stage::Ingresses, &ingress::unit()),
             DEFINITIONS => self.definition(previous, current, due),
             RESOURCEQUOTAS => due.add(Stage::Quotas, key),
+            CLUSTERROLES => self.cluster_role(key, previous, current, due),
             SERVICEADDRESSES => due.add(Stage::GarbageAddresses, key),
             PODDISRUPTIONBUDGETS => {
                 due.add(Stage::Disruptions, key);
@@ -240,6 +241,26 @@ impl Rules<'_> {
         let mut quotas = self.snapshot.list_namespace(RESOURCEQUOTAS, &key.namespace).peekable();
         if quotas.peek().is_some() && !quota::is_same(previous, current) {
             quotas.for_each(|quota| due.add(Stage::Quotas, &quota.key));
+        }
+    }
+
+    /// A role that is made of others, and those that are made of it.
+    fn cluster_role(
+        &self,
+        key: &Key,
+        previous: Option<&Arc<Object>>,
+        current: Option<&Arc<Object>>,
+        due: &mut Due,
+    ) {
+        due.add(Stage::ClusterRoles, key);
+        let shows = |role| cluster_roles::shows(role);
+        if previous.map(|role| shows(role)) == current.map(|role| shows(role)) {
+            return;
+        }
+        let sides: Vec<&Object> = previous.into_iter().chain(current).map(|role| &**role).collect();
+        let all = self.indexes.of(By::Gathering, "");
+        for role in all.filter(|role| cluster_roles::gathers(role, &sides)) {
+            due.add(Stage::ClusterRoles, &role.key);
         }
     }
 

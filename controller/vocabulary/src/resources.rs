@@ -58,6 +58,14 @@ pub const ENDPOINTSLICES: &str = "endpointslices.discovery.k8s.io";
 pub const INGRESSES: &str = "ingresses.networking.k8s.io";
 /// Ingress classes.
 pub const INGRESSCLASSES: &str = "ingressclasses.networking.k8s.io";
+/// Roles of a namespace.
+pub const ROLES: &str = "roles.rbac.authorization.k8s.io";
+/// Roles of the cluster.
+pub const CLUSTERROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+/// What gives roles in a namespace.
+pub const ROLEBINDINGS: &str = "rolebindings.rbac.authorization.k8s.io";
+/// What gives roles everywhere.
+pub const CLUSTERROLEBINDINGS: &str = "clusterrolebindings.rbac.authorization.k8s.io";
 /// Members of the overlay; internal.
 pub const MEMBERS: &str = "members.warren.internal";
 /// Join tokens; internal.

@@ -7,7 +7,7 @@
 use warren_state::{Key, Precondition, Snapshot};
 use warren_vocabulary::{ClusterConfig, resources::NAMESPACES};
 
-use crate::{Refusal, Review, Verb, addresses::Allocation, kinds, metadata, quotas, rules};
+use crate::{Refusal, Review, Verb, addresses::Allocation, grants, kinds, metadata, quotas, rules};
 
 /// One step of the chain.
 pub trait Step: Send + Sync {
@@ -47,6 +47,7 @@ pub fn standard(cluster: &ClusterConfig) -> Vec<Box<dyn Step>> {
         Box::new(new),
         Box::new(Plain("generations", generation)),
         Box::new(Plain(RULES, rules::judge)),
+        Box::new(Plain("grants", grants::judge)),
         Box::new(Plain("peers", agree)),
         Box::new(changed),
         Box::new(Plain("quotas", quotas::charge)),

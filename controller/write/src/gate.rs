@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use warren_access::{Access, Authorities};
 use warren_objects::{Registries, Registry, kinds::Kind};
 use warren_state::{Key, Object, Snapshot, Transaction, Write};
 use warren_vocabulary::{ClusterConfig, resources::EVENTS};
@@ -21,6 +22,7 @@ const INTERNAL: &str = ".warren.internal";
 pub struct Gate {
     chain: Vec<Box<dyn Step>>,
     registries: Arc<Registries>,
+    authorities: Authorities,
 }
 
 /// What a client's write comes to. The transaction must be committed, or dropped with this.
@@ -62,7 +64,7 @@ impl Gate {
 
     /// A gate with another chain than [`chain::standard`].
     pub fn with_chain(chain: Vec<Box<dyn Step>>) -> Self {
-        Self { chain, registries: Arc::default() }
+        Self { chain, registries: Arc::default(), authorities: Authorities::default() }
     }
 
     /// The same gate, for other kinds than the built-in ones and those that users define.
@@ -81,6 +83,11 @@ impl Gate {
         self.registries.of(snapshot)
     }
 
+    /// Who may do what in a state.
+    pub fn access(&self, snapshot: &Snapshot) -> Arc<Access> {
+        self.authorities.of(snapshot)
+    }
+
     /// Judges what a client wants.
     pub fn admit(&self, snapshot: &Snapshot, intent: Intent<'_>) -> Result<Admitted, Refusal> {
         let Intent { author, kind, key, operation } = intent;
@@ -96,6 +103,7 @@ impl Gate {
             new,
             before: &[],
             also: Transaction::new(),
+            authorities: &self.authorities,
             claim: None,
         };
         match operation {
@@ -192,8 +200,9 @@ impl Gate {
         };
         let verb = verb(kind, old, new.as_ref());
         let also = Transaction::new();
-        let before = &passed.transaction.writes;
-        let mut review = Review { author, kind, key: &key, verb, old, new, before, also, claim: None };
+        let (before, authorities) = (&passed.transaction.writes, &self.authorities);
+        let mut review =
+            Review { author, kind, key: &key, verb, old, new, before, also, authorities, claim: None };
         self.pass(snapshot, &mut review)?;
         let Review { new, also, .. } = review;
         passed.transaction.writes.push(written(key, new));

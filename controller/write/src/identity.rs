@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
-/// The group that may do everything.
-const MASTERS: &str = "system:masters";
+use warren_access::{MASTERS, Who};
+
 /// The group of everybody who has a name.
 const AUTHENTICATED: &str = "system:authenticated";
 
@@ -24,6 +24,11 @@ impl User {
     /// Whether it may do everything.
     pub fn is_master(&self) -> bool {
         self.groups.iter().any(|group| group == MASTERS)
+    }
+
+    /// As roles are given to it.
+    pub fn who(&self) -> Who<'_> {
+        Who { name: &self.name, groups: &self.groups }
     }
 
     /// Whether it has a name.

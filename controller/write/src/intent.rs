@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use warren_access::Authorities;
 use warren_objects::kinds::Kind;
 use warren_state::{Key, Object, Transaction, Write};
 
@@ -95,6 +96,8 @@ pub struct Review<'a> {
     pub before: &'a [Write],
     /// What must hold, and what is written, beside the object itself.
     pub also: Transaction,
+    /// Who may do what.
+    pub(crate) authorities: &'a Authorities,
     /// The service address that was chosen for the object.
     pub(crate) claim: Option<Claim>,
 }

@@ -18,6 +18,7 @@ pub mod metadata;
 mod addresses;
 mod eviction;
 mod gate;
+mod grants;
 mod identity;
 mod intent;
 mod kinds;

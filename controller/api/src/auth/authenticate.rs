@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, header};
+use warren_access::Access;
 use warren_runtime::tls::PeerIdentity;
 use warren_write::User;
 
+use super::impersonation::{self, Wanted};
 use crate::{query, status::Status};
 
 /// The client certificate decides; without one a bearer token is refused (none is issued yet) and the rest is
-/// anonymous. Administrators may act as another user (`kubectl --as`).
-pub(crate) fn authenticate(peer: Option<&PeerIdentity>, headers: &HeaderMap) -> Result<User, Status> {
+/// anonymous. Who may impersonate another user acts as him (`kubectl --as`).
+pub(crate) fn authenticate(
+    peer: Option<&PeerIdentity>,
+    headers: &HeaderMap,
+    access: &Access,
+) -> Result<User, Status> {
     let user = match peer {
         Some(peer) => {
             let mut groups = peer.organizations.clone();
@@ -23,13 +29,13 @@ pub(crate) fn authenticate(peer: Option<&PeerIdentity>, headers: &HeaderMap) -> 
             User { name: "system:anonymous".to_owned(), groups, ..User::default() }
         }
     };
-    impersonate(user, headers)
+    impersonate(user, headers, access)
 }
 
 /// Begins the headers that say what else is known of whom an administrator acts as.
 const EXTRA: &str = "impersonate-extra-";
 
-fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
+fn impersonate(user: User, headers: &HeaderMap, access: &Access) -> Result<User, Status> {
     let texts = |name: &str| -> Vec<String> {
         headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
     };
@@ -50,14 +56,11 @@ fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
         let message = format!("impersonating {what} requires the header Impersonate-User too");
         return Err(Status::bad_request(message));
     };
-    if !user.is_master() {
-        let message = format!(
-            "users \"{name}\" is forbidden: User \"{}\" cannot impersonate resource \"users\" in API group \"\" at \
-             the cluster scope",
-            user.name
-        );
-        return Err(Status::new(403, "Forbidden", message));
-    }
-    groups.push("system:authenticated".to_owned());
+    impersonation::permit(
+        access,
+        &user,
+        &Wanted { name: &name, groups: &groups, uid: uid.as_deref(), extra: &extra },
+    )?;
+    impersonation::complete(&name, &mut groups);
     Ok(User { name, uid: uid.unwrap_or_default(), groups, extra })
 }

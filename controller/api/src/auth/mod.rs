@@ -2,9 +2,10 @@
 
 mod authenticate;
 mod authorize;
+mod impersonation;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use authenticate::authenticate;
-pub(crate) use authorize::authorize;
+pub(crate) use authorize::{authorize, decide, decide_path, is_member};

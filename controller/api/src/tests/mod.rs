@@ -12,6 +12,7 @@ mod priorities;
 mod protobuf;
 mod proxy;
 mod quotas;
+mod rights;
 mod services;
 mod streams;
 mod sweep;

@@ -107,6 +107,7 @@ const DEFAULTS: &str = "controller/objects/src/defaults";
 const KIND: &str = "controller/objects/src/kinds";
 const GATE: &str = "controller/write/src";
 const DISRUPTION: &str = "controller/objects/src/disruption.rs";
+const ACCESS: &str = "controller/access/src";
 const QUOTAS: &str = "controller/objects/src/quotas.rs";
 
 fn types() -> impl Iterator<Item = &'static Rows> {

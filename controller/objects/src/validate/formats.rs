@@ -85,6 +85,15 @@ pub(crate) fn subdomain(text: &str) -> Vec<String> {
     judge(text, 253, is_subdomain(text), SUBDOMAIN)
 }
 
+/// What can be a part of a path, as Kubernetes says it.
+pub(crate) fn path_segment(text: &str) -> Vec<String> {
+    if matches!(text, "." | "..") {
+        return vec![format!("may not be '{text}'")];
+    }
+    let bad = ["/", "%"].into_iter().filter(|bad| text.contains(bad));
+    bad.map(|bad| format!("may not contain '{bad}'")).collect()
+}
+
 /// A subdomain whose first label is `*`.
 pub(crate) fn wildcard(text: &str) -> Vec<String> {
     judge(text, 253, text.strip_prefix("*.").is_some_and(is_subdomain), WILDCARD)

@@ -22,6 +22,8 @@ pub enum NameRule {
     ServiceLabel,
     /// An address of the Internet Protocol, as it is written most shortly.
     Address,
+    /// Whatever can be a part of a path: roles and bindings.
+    PathSegment,
 }
 
 impl NameRule {
@@ -31,6 +33,7 @@ impl NameRule {
             Self::Label => formats::label(name),
             Self::ServiceLabel => formats::dns_1035(name),
             Self::Address => formats::canonical_ip(name),
+            Self::PathSegment => formats::path_segment(name),
         }
     }
 }

@@ -11,6 +11,7 @@ mod more_samples;
 mod properties;
 mod protobuf;
 mod registry;
+mod roles;
 mod samples;
 mod structural;
 mod sweep;

@@ -95,6 +95,43 @@ pub(crate) const MORE_SAMPLES: &[(&str, &str)] = &[
         "{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: a}, spec: {attacher: \
          disk.example.com, nodeName: node-1, source: {persistentVolumeName: v}}}",
     ),
+    (
+        "clusterroles.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: reader}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+"#,
+    ),
+    (
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: readers}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}
+subjects: [{kind: User, name: jane}]
+"#,
+    ),
+    (
+        "roles.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: shop}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+"#,
+    ),
+    (
+        "rolebindings.rbac.authorization.k8s.io",
+        r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: readers, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+"#,
+    ),
 ];
 
 pub(crate) const LIMIT_RANGE: &str = r#"
@@ -302,43 +339,6 @@ apiVersion: apiregistration.k8s.io/v1
 kind: APIService
 metadata: {name: v1.example.com}
 spec: {group: example.com, version: v1, groupPriorityMinimum: 100, versionPriority: 100}
-"#,
-    ),
-    (
-        "clusterroles.rbac.authorization.k8s.io",
-        r#"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: reader}
-rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
-"#,
-    ),
-    (
-        "clusterrolebindings.rbac.authorization.k8s.io",
-        r#"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: readers}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: reader}
-subjects: [{kind: User, name: jane}]
-"#,
-    ),
-    (
-        "roles.rbac.authorization.k8s.io",
-        r#"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: reader, namespace: shop}
-rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
-"#,
-    ),
-    (
-        "rolebindings.rbac.authorization.k8s.io",
-        r#"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: readers, namespace: shop}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
 "#,
     ),
 ];

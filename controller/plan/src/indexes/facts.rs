@@ -19,7 +19,7 @@ use warren_state::{Key, Object};
 
 use super::{Amounts, By, Counted, Malformed, PodRequest};
 use crate::{
-    Problem, autoscale, endpoints, failures, garbage,
+    Problem, autoscale, cluster_roles, endpoints, failures, garbage,
     object::{self, is_deleting},
     schedule::{images, terms::Term},
     selector::Labels,
@@ -29,7 +29,7 @@ use crate::{
 use warren_vocabulary::{
     member::Member,
     resources::{
-        CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS,
+        CLUSTERROLES, CONTROLLERREVISIONS, CRONJOBS, DAEMONSETS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS,
         HORIZONTALPODAUTOSCALERS, JOBS, MEMBERS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS,
         REPLICATIONCONTROLLERS, SERVICES, STATEFULSETS,
     },
@@ -143,6 +143,7 @@ pub(super) fn of(object: &Arc<Object>) -> Facts {
             Ok(member) => facts.all.push(Fact::Member(member.pod_cidr)),
             Err(error) => facts.malformed(object, "member", &error),
         },
+        CLUSTERROLES if cluster_roles::is_made(object) => facts.group(By::Gathering, ""),
         EVENTS => facts.all.push(Fact::Expiry(garbage::expiry(object))),
         _ => {}
     }

@@ -80,6 +80,11 @@ enum Event {
         which: usize,
         change: usize,
     },
+    /// A cluster role comes or changes: one that gathers others, or one that is gathered.
+    ClusterRole {
+        which: usize,
+        change: usize,
+    },
     /// An autoscaler comes, changes or looks after something else; its target may be missing.
     Autoscaler {
         number: u8,
@@ -138,7 +143,7 @@ enum Event {
 }
 
 /// By which planner, for objects of which resource, and what is made; or what is planned for is itself changed.
-const WRITES: [(&str, &str, Option<&str>); 30] = [
+const WRITES: [(&str, &str, Option<&str>); 31] = [
     ("namespaces", NAMESPACES, Some(SERVICEACCOUNTS)),
     ("root certificates", NAMESPACES, Some(CONFIGMAPS)),
     ("deployments", DEPLOYMENTS, Some(REPLICASETS)),
@@ -169,6 +174,7 @@ const WRITES: [(&str, &str, Option<&str>); 30] = [
     ("disruption budgets", PODS, None),
     ("autoscaling", HORIZONTALPODAUTOSCALERS, None),
     ("resource quotas", RESOURCEQUOTAS, None),
+    ("cluster roles", CLUSTERROLES, None),
 ];
 
 const RESOURCES: [&str; 20] = [
@@ -192,6 +198,7 @@ const RESOURCES: [&str; 20] = [
     PODDISRUPTIONBUDGETS,
     HORIZONTALPODAUTOSCALERS,
     RESOURCEQUOTAS,
+    CLUSTERROLES,
 ];
 
 fn event() -> impl Strategy<Value = Event> {
@@ -209,6 +216,7 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (0..3usize, 0..10u8).prop_map(|(resource, change)| Event::Set { resource, change }),
         4 => (0..8usize, 0..9u8).prop_map(|(which, change)| Event::Budget { which, change }),
         4 => (0..8usize, 0..7usize).prop_map(|(which, change)| Event::Quota { which, change }),
+        4 => (0..4usize, 0..4usize).prop_map(|(which, change)| Event::ClusterRole { which, change }),
         4 => (0..2u8, 0..4usize, 0..5u8)
             .prop_map(|(number, target, shape)| Event::Autoscaler { number, target, shape }),
         4 => (0..400u64, 1..4usize).prop_map(|(millis, every)| Event::Usage { millis, every }),
@@ -356,6 +364,25 @@ fn change_quota(model: &mut Model, which: usize, change: usize) {
         json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name},
             "spec": {"hard": hard, "scopes": scopes[change % 3]}, "status": {}}),
     ));
+}
+
+/// Two roles gather others, one of them the other one; two are gathered, or not.
+fn change_cluster_role(model: &mut Model, which: usize, change: usize) {
+    let selectors = [
+        json!([{"matchLabels": {"to": "all"}}]),
+        json!([{"matchExpressions": [{"key": "to", "operator": "Exists"}]}]),
+        json!([{"matchLabels": {"to": "some"}}, {"matchLabels": {"to": "all"}}]),
+        Value::Null,
+    ];
+    let labels = [json!({"to": "all"}), json!({"to": "some"}), json!({}), json!({"to": "all"})];
+    let verb = ["get", "list", "watch", "get"][change];
+    let rules = json!([{"verbs": [verb], "apiGroups": [""], "resources": ["pods"]}]);
+    let mut role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": format!("role-{which}"), "labels": labels[change]}, "rules": rules});
+    if which < 2 {
+        role["aggregationRule"] = json!({"clusterRoleSelectors": selectors[change]});
+    }
+    drop(model.put(CLUSTERROLES, "", role));
 }
 
 fn change_budget(model: &mut Model, which: usize, change: u8) {
@@ -574,6 +601,7 @@ fn occur(model: &mut Model, event: &Event) {
         }
         Event::Budget { which, change } => change_budget(model, *which, *change),
         Event::Quota { which, change } => change_quota(model, *which, *change),
+        Event::ClusterRole { which, change } => change_cluster_role(model, *which, *change),
         Event::Autoscaler { number, target, shape } => autoscaler(model, *number, *target, *shape),
         Event::Usage { millis, every } => {
             crate::autoscalers::start(model);

@@ -7,6 +7,7 @@ mod autoscaler_properties;
 mod autoscalers;
 mod circles;
 mod claims;
+mod cluster_roles;
 mod cron_jobs;
 mod daemon_sets;
 mod daemon_updates;

@@ -33,7 +33,7 @@ fn window(pods: &BTreeMap<String, bool>, requests: u64) -> Arc<Answers> {
     let mut answers = Answers::new();
     for (pod, fails) in pods {
         let answered = Answered { requests, failures: if *fails { requests } else { 0 } };
-        let sum = answers.entry(maker("default", pod).unwrap()).or_insert_with(Answered::default);
+        let sum = answers.entry(maker("default", pod).unwrap()).or_default();
         *sum = sum.and(answered);
     }
     Arc::new(answers)

@@ -1,11 +1,12 @@
 //! ClusterRoleBinding: its entry.
 
-use super::RBAC;
+use super::{BINDING, shared::binding};
 use crate::kinds::Entry;
 
 pub(crate) const ENTRY: Entry = Entry {
     kind: "ClusterRoleBinding",
     plural: "clusterrolebindings",
-    refusal: no_rbac!("ClusterRoleBindings"),
-    ..RBAC
+    namespaced: false,
+    validate: |value, errors| binding(value, false, errors),
+    ..BINDING
 };

@@ -1,7 +1,7 @@
 //! Role: its entry.
 
-use super::RBAC;
+use super::{ROLE, shared::rules};
 use crate::kinds::Entry;
 
 pub(crate) const ENTRY: Entry =
-    Entry { kind: "Role", plural: "roles", namespaced: true, refusal: no_rbac!("Roles"), ..RBAC };
+    Entry { kind: "Role", plural: "roles", validate: |value, errors| rules(value, true, errors), ..ROLE };

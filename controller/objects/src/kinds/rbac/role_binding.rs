@@ -1,12 +1,11 @@
 //! RoleBinding: its entry.
 
-use super::RBAC;
+use super::{BINDING, shared::binding};
 use crate::kinds::Entry;
 
 pub(crate) const ENTRY: Entry = Entry {
     kind: "RoleBinding",
     plural: "rolebindings",
-    namespaced: true,
-    refusal: no_rbac!("RoleBindings"),
-    ..RBAC
+    validate: |value, errors| binding(value, true, errors),
+    ..BINDING
 };
