@@ -12,6 +12,7 @@ mod node;
 pub mod report;
 pub mod runtime;
 pub mod streams;
+pub mod tokens;
 mod usage;
 pub mod volumes;
 
@@ -29,6 +30,7 @@ use warren_runtime::{
 use driver::{Driver, Parts};
 use netd::NetdLinks;
 use runtime::{Scope, docker::DockerEngine, spec::Surroundings};
+use tokens::ControllerIssuer;
 use volumes::Volumes;
 
 /// What the agent must be told.
@@ -78,6 +80,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let parts = Parts {
         engine: Arc::clone(&engine),
         links: Arc::new(NetdLinks::new(config.state_dir.join(ATTACH_SOCKET))),
+        issuer: ControllerIssuer::new(controller.clone()),
         volumes,
         around: Surroundings {
             scope,

@@ -16,6 +16,7 @@ mod properties;
 pub mod status;
 #[cfg(test)]
 mod tables;
+pub mod tokens;
 
 use std::collections::BTreeSet;
 

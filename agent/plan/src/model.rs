@@ -218,6 +218,8 @@ pub struct Memory {
     pub past: Past,
     /// Volumes are on the disk as the instruction wants them.
     pub volumes_ready: bool,
+    /// When a token in the volumes is to be renewed; none for a pod without tokens.
+    pub renew_at: Option<Timestamp>,
     /// Something of the pod is on the disk.
     pub has_data: bool,
     /// The sandbox that netd was told to plug in.
@@ -249,6 +251,8 @@ pub enum Slot {
     Link,
     /// Writing or deleting volumes.
     Data,
+    /// Renewing tokens in volumes that are in use.
+    Tokens,
     /// Fetching the image of the named container.
     Image(String),
     /// Making or starting the named container.
@@ -351,6 +355,8 @@ pub struct Planned {
 pub enum Action {
     /// Bring directories and files to what the instruction says.
     PrepareVolumes,
+    /// Ask for the tokens anew that are due, and put them in place of the old ones.
+    RenewTokens,
     /// Make and start the container that owns the namespaces.
     CreateSandbox {
         /// Its number.
@@ -442,6 +448,7 @@ impl Action {
     pub fn slot(&self) -> Slot {
         match self {
             Self::PrepareVolumes | Self::RemoveData => Slot::Data,
+            Self::RenewTokens => Slot::Tokens,
             Self::CreateSandbox { .. } | Self::StartSandbox { .. } => Slot::Sandbox,
             Self::Attach { .. } | Self::Detach => Slot::Link,
             Self::PullImage { name, .. } => Slot::Image(name.clone()),

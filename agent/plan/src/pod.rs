@@ -136,8 +136,9 @@ impl<'a> Planner<'a> {
             lives = true;
             self.stop(instance, grace, why);
         }
-        let under_way =
-            |slot: &Slot| matches!(slot, Slot::Container(_) | Slot::Sandbox | Slot::Link | Slot::Data);
+        let under_way = |slot: &Slot| {
+            matches!(slot, Slot::Container(_) | Slot::Sandbox | Slot::Link | Slot::Data | Slot::Tokens)
+        };
         if lives || pod.memory.busy.iter().any(under_way) {
             return;
         }
@@ -179,8 +180,13 @@ impl<'a> Planner<'a> {
         self.stop_strangers(instruction);
         self.watch_running(instruction);
         if !self.pod.memory.volumes_ready {
-            return self.act(Action::PrepareVolumes);
+            // Both write the same files.
+            if !self.is_busy(&Slot::Tokens) {
+                self.act(Action::PrepareVolumes);
+            }
+            return;
         }
+        self.renew_tokens();
         let Some(sandbox) = self.ensure_sandbox() else { return };
         let attached = self.pod.memory.attached_to.as_deref() == Some(sandbox.id.as_str());
         if !attached || self.pod.memory.relink {
@@ -190,6 +196,15 @@ impl<'a> Planner<'a> {
             return;
         }
         self.ensure_containers(instruction, &sandbox.id);
+    }
+
+    /// What runs goes on with its old token until there is a new one.
+    fn renew_tokens(&mut self) {
+        match self.pod.memory.renew_at {
+            Some(at) if at > self.now => self.wake(at),
+            Some(_) if !self.is_busy(&Slot::Data) => self.act(Action::RenewTokens),
+            _ => {}
+        }
     }
 
     /// Removes dead containers, except the last of each name: it holds the restart count and the previous log.

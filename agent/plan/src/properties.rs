@@ -108,6 +108,7 @@ impl Model {
                 }
             }
             Action::RemoveData => assert!(pod.instances.is_empty(), "data is deleted under containers"),
+            Action::RenewTokens => assert!(pod.memory.volumes_ready, "a token is renewed where there is none"),
             Action::Detach => assert_eq!(pod.live_members().count(), 0, "a living pod is unplugged"),
             _ => {}
         }
@@ -124,7 +125,11 @@ impl Model {
             }
         };
         match action {
-            Action::PrepareVolumes => (pod.memory.volumes_ready, pod.memory.has_data) = (true, true),
+            Action::PrepareVolumes => {
+                (pod.memory.volumes_ready, pod.memory.has_data) = (true, true);
+                pod.memory.renew_at = Some(after(now, Duration::from_secs(480)));
+            }
+            Action::RenewTokens => pod.memory.renew_at = None,
             Action::CreateSandbox { attempt } => {
                 let phase = Phase::Running(now);
                 pod.instances.push(instance(&id, Kind::Sandbox, "", *attempt, 0, "", "pause", phase));

@@ -9,7 +9,8 @@ use warren_proto::control::{
 };
 
 use super::{
-    Action, Desired, Exit, Image, ImageState, Instance, Kind, ObservedPods, Phase, Pod, Stopping, Why,
+    Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, ObservedPods, Phase, Pod, Slot, Stopping,
+    Why,
     model::after,
     plan,
     probes::{ProbeKind, Tracker},
@@ -488,4 +489,36 @@ fn back_offs_become_events_once() {
     assert_eq!(events[0].message, "Back-off restarting failed container web in pod pod_default(u)");
     assert_eq!(events[0].field_path(), "spec.containers{web}");
     assert!(super::events::between(Some(&status), &status).is_empty());
+}
+
+#[test]
+fn a_token_that_is_due_is_renewed_while_the_pod_runs_on() {
+    let mut now = pod(vec![instance("web1", Kind::App, "web", Phase::Running(at(1)))]);
+    now.memory.renew_at = Some(at(480));
+    assert_eq!(decide(&instruction(), &now, 10), (vec![], Some(480)), "it is looked at again when it is due");
+    assert_eq!(decide(&instruction(), &now, 480).0, [Action::RenewTokens]);
+    now.memory.busy.insert(Slot::Tokens);
+    assert!(decide(&instruction(), &now, 480).0.is_empty());
+    now.memory.volumes_ready = false;
+    assert!(decide(&instruction(), &now, 480).0.is_empty(), "nobody else writes the same files meanwhile");
+    let mut going = instruction();
+    going.terminate_after_seconds = Some(0);
+    now.instances.clear();
+    (now.memory.linked, now.memory.attached_to) = (false, None);
+    assert!(decide(&going, &now, 480).0.is_empty(), "nor are they deleted under its hands");
+    now.memory.busy.clear();
+    assert_eq!(decide(&going, &now, 480).0, [Action::RemoveData]);
+}
+
+#[test]
+fn a_token_that_cannot_be_renewed_stops_nothing() {
+    let mut now = pod(vec![]);
+    now.memory.renew_at = Some(at(5));
+    let problem = Failure { reason: "FailedMount", message: "away".into(), count: 1, retry_at: at(20) };
+    now.memory.failures.insert(Slot::Tokens, problem);
+    let (actions, wake) = decide(&instruction(), &now, 10);
+    assert!(matches!(actions.as_slice(), [Action::PullImage { .. }]), "{actions:?}");
+    assert_eq!(wake, Some(20));
+    let said = status::pod_status(UID, &instruction(), &now, false, at(10));
+    assert_eq!(said.reason, "", "it runs with the old one");
 }

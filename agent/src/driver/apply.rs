@@ -46,6 +46,7 @@ impl<E: ContainerEngine, L: Links> Job<E, L> {
     pub(super) async fn run(self, action: Action) -> Result<(), Trouble> {
         match action {
             Action::PrepareVolumes => self.prepare_volumes().await,
+            Action::RenewTokens => self.renew_tokens().await,
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
             Action::StartSandbox { id } => self.start_sandbox(&id).await,
             Action::Attach { sandbox } => self.attach(&sandbox).await,
@@ -93,7 +94,7 @@ impl<E: ContainerEngine, L: Links> Job<E, L> {
     }
 
     /// The instruction; none when the pod went out of the feed since the action was planned.
-    fn wanted(&self) -> Result<&Arc<PodInstruction>, Trouble> {
+    pub(super) fn wanted(&self) -> Result<&Arc<PodInstruction>, Trouble> {
         self.instruction.as_ref().ok_or_else(|| Trouble::new("Gone", "the pod is no longer wanted"))
     }
 
@@ -112,6 +113,7 @@ impl<E: ContainerEngine, L: Links> Job<E, L> {
 
     async fn prepare_volumes(&self) -> Result<(), Trouble> {
         let pod = Arc::clone(self.wanted()?);
+        let tokens = self.first_tokens(&pod).await?;
         let (volumes, used) = (Arc::clone(&self.driver.volumes), Arc::clone(&pod));
         let outcome = blocking(move || volumes.prepare(&used)).await?;
         if let Err(error) = outcome {
@@ -122,7 +124,9 @@ impl<E: ContainerEngine, L: Links> Job<E, L> {
         // The instruction may have changed while the files were written.
         let is_current =
             self.driver.instruction(&self.subject.uid).is_some_and(|now| now.volumes == pod.volumes);
-        self.driver.remember(&self.subject.uid, |memory| memory.volumes_ready = is_current);
+        self.driver.remember(&self.subject.uid, |memory| {
+            (memory.volumes_ready, memory.renew_at) = (is_current, tokens.renew_at);
+        });
         Ok(())
     }
 
@@ -408,7 +412,7 @@ fn engine_trouble(reason: &'static str, error: &EngineError) -> Trouble {
 }
 
 /// File system work, off the asynchronous threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Trouble::new("InternalError", error.to_string()))
 }

@@ -7,6 +7,7 @@ mod pasts;
 mod probing;
 mod recall;
 mod state;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +34,7 @@ use crate::{
     plan::{self, Instance, ObservedPods, Planned, status},
     report::{Outbox, Subject},
     runtime::{ContainerEngine, Found, spec::Surroundings, watch::Inventory},
+    tokens::Issuer,
     volumes::Volumes,
 };
 use recall::Recall;
@@ -46,6 +48,8 @@ pub struct Parts<E, L> {
     pub engine: Arc<E>,
     /// netd.
     pub links: Arc<L>,
+    /// Who issues tokens of service accounts.
+    pub issuer: Arc<dyn Issuer>,
     /// The volumes of this node.
     pub volumes: Volumes,
     /// Names, sandbox image, cgroup.
@@ -60,6 +64,7 @@ pub struct Parts<E, L> {
 pub struct Driver<E, L> {
     engine: Arc<E>,
     links: Arc<L>,
+    issuer: Arc<dyn Issuer>,
     volumes: Arc<Volumes>,
     around: Surroundings,
     recall_file: PathBuf,
@@ -85,6 +90,7 @@ impl<E: ContainerEngine, L: Links> Driver<E, L> {
         let driver = Arc::new(Self {
             engine: parts.engine,
             links: parts.links,
+            issuer: parts.issuer,
             volumes: Arc::new(parts.volumes),
             around: parts.around,
             recall_file: parts.recall_file,

@@ -6,9 +6,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, Permissions},
-    io,
-    os::unix::fs::{PermissionsExt, symlink},
+    fs::{self, OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt, fchown, symlink},
     path::{Component, Path},
 };
 
@@ -19,8 +19,30 @@ use super::{VolumeError, make_open};
 
 const DATA: &str = "..data";
 
+/// One file, and whose it is.
+#[derive(PartialEq, Eq)]
+pub struct Content {
+    /// Below the volume.
+    pub path: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// Who may do what; 0 for what is usual.
+    pub mode: u32,
+    /// Its owner; none for the agent itself.
+    pub user: Option<u32>,
+    /// Its group; none for the agent's.
+    pub group: Option<u32>,
+}
+
+impl From<&File> for Content {
+    fn from(file: &File) -> Self {
+        let File { path, content, mode } = file.clone();
+        Self { path, bytes: content, mode, user: None, group: None }
+    }
+}
+
 /// Brings the directory to exactly these files.
-pub fn write(dir: &Path, volume: &str, files: &[File]) -> Result<(), VolumeError> {
+pub fn write(dir: &Path, volume: &str, files: &[Content]) -> Result<(), VolumeError> {
     for file in files {
         let parts: Vec<_> = Path::new(&file.path).components().collect();
         let plain = !parts.is_empty() && parts.iter().all(|part| matches!(part, Component::Normal(_)));
@@ -34,21 +56,24 @@ pub fn write(dir: &Path, volume: &str, files: &[File]) -> Result<(), VolumeError
 }
 
 /// A name that stands for the content.
-fn generation(files: &[File]) -> String {
+fn generation(files: &[Content]) -> String {
     let mut digest = Sha256::new();
     for file in files {
-        for part in [file.path.as_bytes(), file.content.as_slice()] {
+        for part in [file.path.as_bytes(), file.bytes.as_slice()] {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
         }
         digest.update(file.mode.to_be_bytes());
+        if file.user.is_some() || file.group.is_some() {
+            digest.update(format!("{:?}", (file.user, file.group)));
+        }
     }
     let bytes = digest.finalize();
     let hex: String = bytes.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
     format!("..{hex}")
 }
 
-fn replace(dir: &Path, generation: &str, files: &[File]) -> io::Result<()> {
+fn replace(dir: &Path, generation: &str, files: &[Content]) -> io::Result<()> {
     make_open(dir, 0o755)?;
     let current = fs::read_link(dir.join(DATA)).ok();
     if current.as_deref() != Some(Path::new(generation)) {
@@ -66,7 +91,7 @@ fn replace(dir: &Path, generation: &str, files: &[File]) -> io::Result<()> {
 }
 
 /// Writes the files of one generation. A half-written one of an earlier try is thrown away.
-fn fill(dir: &Path, files: &[File]) -> io::Result<()> {
+fn fill(dir: &Path, files: &[Content]) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -77,9 +102,15 @@ fn fill(dir: &Path, files: &[File]) -> io::Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(&path, &file.content)?;
+        // Nobody else's at any moment: what it is in the end, it becomes by its descriptor.
+        let mut made =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        made.write_all(&file.bytes)?;
+        if file.user.is_some() || file.group.is_some() {
+            fchown(&made, file.user, file.group)?;
+        }
         let mode = if file.mode == 0 { 0o644 } else { file.mode & 0o7777 };
-        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        made.set_permissions(Permissions::from_mode(mode))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Volumes of pods: directories and files on this machine, and where they are mounted.
 //!
 //! Layout below the state directory: `pods/UID/volumes/NAME` (emptyDir), `pods/UID/files/NAME` (ConfigMap and
-//! projected), `pods/UID/termination/CONTAINER/ATTEMPT` and `pods/UID/hosts`. Secrets lie in memory, below
+//! projected), `pods/UID/termination/CONTAINER/ATTEMPT` and `pods/UID/hosts`. Secrets and tokens lie in memory, below
 //! `/dev/shm/warren/CLUSTER/NODE/UID/NAME`, where the engine can see that directory.
 //!
 //! Those paths are the agent's own, and the engine may have them. A path that a pod can change (a `subPath` in what
@@ -16,6 +16,7 @@ mod place;
 mod space;
 mod stage;
 mod termination;
+mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,10 +29,12 @@ use std::{
 use warren_proto::control::{Container, Mount, PodInstruction, Volume, volume::Source};
 
 use crate::runtime::spec::MountSpec;
+use files::Content;
 use item::{Choice, Item, Origin, own_path, plain_sub_path, sub_path_error};
 pub use space::SpaceError;
 use stage::{Stage, Staged};
 pub use termination::MOST_BYTES as MOST_MESSAGE_BYTES;
+pub use tokens::{Held, Place, wanted as wanted_tokens};
 
 /// Why a volume cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -154,15 +157,20 @@ impl Volumes {
                     self.stage.space().within(open).map_err(space)??;
                 }
                 Some(Source::Files(source)) => {
-                    let place = self.files_place(name, source.secret)?;
-                    if source.secret {
+                    let secret = tokens::is_secret(source);
+                    let place = self.files_place(name, secret)?;
+                    if secret {
                         let space = |error| VolumeError::Space { volume: name.clone(), error };
                         let checked = self.stage.space().within(|| place::check(place)).map_err(space)?;
                         checked.map_err(VolumeError::io(name, "trust", place))?;
                     }
                     let private = place.join(&pod.uid);
                     make_private(&private).map_err(VolumeError::io(name, "create", &private))?;
-                    files::write(&self.files_dir(source.secret, &pod.uid, name)?, name, &source.files)?;
+                    let mut files: Vec<Content> = source.files.iter().map(Content::from).collect();
+                    if !source.tokens.is_empty() {
+                        files.extend(tokens::files(name, source, &self.tokens(&pod.uid)));
+                    }
+                    files::write(&self.files_dir(secret, &pod.uid, name)?, name, &files)?;
                 }
                 None => return Err(VolumeError::invalid(name, "the instruction names no source")),
             }
@@ -263,7 +271,7 @@ impl Volumes {
                 Choice::Staged { origin: Origin::Host { prefix, path, kind }, sub_path }
             }
             Some(Source::Files(files)) => {
-                let base = self.files_dir(files.secret, &pod.uid, name)?;
+                let base = self.files_dir(tokens::is_secret(files), &pod.uid, name)?;
                 let source =
                     own_path(&base, &sub_path).map_err(|error| sub_path_error(name, &sub_path, error))?;
                 // As on Kubernetes, whatever the mount says.

@@ -1,7 +1,7 @@
 //! Volumes on a real file system.
 
 use super::*;
-use warren_proto::control::{EmptyDir, File, Files, HostPath, Resources};
+use warren_proto::control::{EmptyDir, File, Files, HostPath, Resources, TokenFile};
 
 const UID: &str = "0123abcd-0000-0000-0000-000000000000";
 
@@ -48,7 +48,7 @@ fn source_of(spec: &MountSpec) -> &Path {
 fn files_are_replaced_at_once_and_old_ones_vanish() {
     let dir = tempfile::tempdir().expect("tempdir");
     let volumes = volumes(dir.path());
-    let with = |files| pod(vec![("config", Source::Files(Files { files, secret: true }))]);
+    let with = |files| pod(vec![("config", Source::Files(Files { files, secret: true, ..Files::default() }))]);
     let first = with(vec![file("a", "1", 0o600), file("sub/b", "2", 0), file("c", "3", 0)]);
     volumes.prepare(&first).expect("written");
     let mounted = mounts(&volumes, &first, &mount("config", "")).expect("mount");
@@ -83,7 +83,7 @@ fn a_path_that_leads_out_is_refused() {
         let error = volumes
             .prepare(&pod(vec![(
                 "config",
-                Source::Files(Files { files: vec![file(path, "", 0)], secret: false }),
+                Source::Files(Files { files: vec![file(path, "", 0)], secret: false, ..Files::default() }),
             )]))
             .expect_err(path);
         assert!(error.to_string().contains("volume \"config\""), "{error}");
@@ -405,7 +405,7 @@ fn secrets_lie_in_memory_or_nowhere() {
     let dir = tempfile::tempdir().expect("tempdir");
     let with = |secret| {
         let files = vec![file("a", "1", 0)];
-        pod(vec![("config", Source::Files(Files { files, secret }))])
+        pod(vec![("config", Source::Files(Files { files, secret, ..Files::default() }))])
     };
     let volumes = volumes(dir.path());
     volumes.prepare(&with(true)).expect("written");
@@ -421,4 +421,72 @@ fn secrets_lie_in_memory_or_nowhere() {
     assert!(error.contains("volume \"config\"") && error.contains("/dev/shm"), "{error}");
     assert!(!dir.path().join("pods").join(UID).exists());
     diskless.prepare(&with(false)).expect("a ConfigMap needs no memory");
+}
+
+fn token(path: &str, user: Option<i64>, group: Option<i64>) -> TokenFile {
+    let (path, audience) = (path.to_owned(), "vault".to_owned());
+    TokenFile { path, audience, expiration_seconds: 600, mode: 0o640, user, group }
+}
+
+fn with_token(token: TokenFile) -> PodInstruction {
+    let files = Files { files: vec![file("ca.crt", "pem", 0o644)], secret: false, tokens: vec![token] };
+    pod(vec![("api", Source::Files(files))])
+}
+
+fn held(pod: &PodInstruction, words: &str) -> Held {
+    let place = wanted_tokens(pod).remove(0);
+    Held { place, token: words.to_owned(), came_ms: 1_000, life: std::time::Duration::from_secs(600) }
+}
+
+#[test]
+fn a_token_is_replaced_under_the_feet_of_what_runs_and_never_on_the_disk() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let volumes = volumes(dir.path());
+    let pod = with_token(token("token", Some(4711), Some(815)));
+    volumes.prepare(&pod).expect("without a token that is still to come");
+    let mounted = mounts(&volumes, &pod, &mount("api", "")).expect("mount");
+    let root = source_of(&mounted.specs[0]).to_owned();
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).ok();
+    assert_eq!((read("token"), read("ca.crt")), (None, Some("pem".into())));
+    for words in ["first", "second"] {
+        volumes.keep_tokens(UID, &[held(&pod, words)]).expect("kept");
+        volumes.prepare(&pod).expect("written");
+        assert_eq!(read("token").as_deref(), Some(words));
+        assert_eq!(read("ca.crt").as_deref(), Some("pem"));
+    }
+    let meta = root.join("token").metadata().expect("there");
+    use std::os::unix::fs::MetadataExt as _;
+    assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o640, 4711, 815));
+    assert!(root.starts_with(dir.path().join("memory")), "{}", root.display());
+    assert!(!dir.path().join("pods").join(UID).join("files").exists(), "nothing of it is on the disk");
+    assert!(volumes.tokens(UID) == [held(&pod, "second")], "an agent that starts anew knows it");
+    let list = dir.path().join("memory").join(UID).join("tokens.json");
+    assert_eq!(list.metadata().expect("there").mode() & 0o7777, 0o600);
+    volumes.remove(UID).expect("removed");
+    assert!(volumes.tokens(UID).is_empty());
+}
+
+#[test]
+fn a_token_for_another_purpose_is_not_shown() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let volumes = volumes(dir.path());
+    let pod = with_token(token("token", None, None));
+    let mut other = held(&pod, "for somebody else");
+    other.place.audience = "bank".to_owned();
+    volumes.keep_tokens(UID, &[other]).expect("kept");
+    volumes.prepare(&pod).expect("written");
+    let file = dir.path().join("memory").join(UID).join("files/api/token");
+    assert!(!file.exists());
+    std::fs::write(dir.path().join("memory").join(UID).join("tokens.json"), "{ broken").expect("written");
+    assert!(volumes.tokens(UID).is_empty(), "what cannot be read is asked for anew");
+}
+
+#[test]
+fn tokens_without_memory_are_refused() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let volumes = Volumes { memory: None, ..volumes(dir.path()) };
+    let pod = with_token(token("token", None, None));
+    let error = volumes.prepare(&pod).expect_err("no place").to_string();
+    assert!(error.contains("kept in memory only"), "{error}");
+    assert!(volumes.keep_tokens(UID, &[held(&pod, "words")]).is_err());
 }

@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use bollard::{Docker, query_parameters as query};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -22,6 +22,7 @@ use warren_agent::{
     netd::NetdLinks,
     runtime::{ContainerEngine, Scope, docker::DockerEngine, spec::Surroundings},
     streams,
+    tokens::Issuer,
     volumes::Volumes,
 };
 use warren_proto::{
@@ -31,7 +32,7 @@ use warren_proto::{
         attachments_server::{Attachments, AttachmentsServer},
     },
     control::{
-        Container, ContainerStatus, LogsRequest, PodInstruction, PodStatus, PullPolicy, RestartPolicy,
+        Container, ContainerStatus, IssueTokenRequest, IssueTokenResponse, LogsRequest, PodInstruction, PodStatus, PullPolicy, RestartPolicy,
         container_state::State as ContainerState, feed_item::Item,
     },
     vocabulary::Cursor,
@@ -51,6 +52,26 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Images are made by the first test and removed by the last.
 static USERS: tokio::sync::Mutex<usize> = tokio::sync::Mutex::const_new(0);
+
+/// Issues numbered tokens, unless it is told not to.
+#[derive(Default)]
+pub(crate) struct FakeIssuer {
+    pub(crate) asked: Mutex<Vec<IssueTokenRequest>>,
+    pub(crate) refuses: AtomicBool,
+}
+
+impl Issuer for FakeIssuer {
+    fn issue(&self, request: IssueTokenRequest) -> BoxFuture<'_, Result<IssueTokenResponse, String>> {
+        let mut asked = self.asked.lock();
+        asked.push(request.clone());
+        let expires = jiff::Timestamp::now().as_millisecond() + request.expiration_seconds * 1_000;
+        let answer = match self.refuses.load(Ordering::Relaxed) {
+            true => Err("nobody is at home".to_owned()),
+            false => Ok(IssueTokenResponse { token: format!("token-{}", asked.len()), expires_at_ms: expires }),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
 
 /// Notes what it is asked, and forgets what it is told to forget.
 #[derive(Clone, Default)]
@@ -119,6 +140,7 @@ pub(crate) struct Bench {
     pods: BTreeMap<String, PodInstruction>,
     revision: u64,
     agent_stop: CancellationToken,
+    pub(crate) issuer: Arc<FakeIssuer>,
     agent: tokio::task::JoinHandle<anyhow::Result<()>>,
     stop: CancellationToken,
 }
@@ -144,7 +166,9 @@ impl Bench {
         let (netd, stop) = (FakeNetd::default(), CancellationToken::new());
         netd.listen(dir.path().join("run/netd.sock"), stop.clone());
         let (feed, publish, acknowledged) = Feed::manual();
-        let (driver, agent, agent_stop) = start_agent(&node, dir.path(), &socket, feed);
+        let issuer = Arc::new(FakeIssuer::default());
+        let (driver, agent, agent_stop) =
+            start_agent(&node, dir.path(), &socket, feed, Arc::clone(&issuer));
         Self {
             node,
             dir,
@@ -157,6 +181,7 @@ impl Bench {
             pods: BTreeMap::new(),
             revision: 0,
             agent_stop,
+            issuer,
             agent,
             stop,
         }
@@ -175,7 +200,7 @@ impl Bench {
         (self.publish, self.acknowledged) = (publish, acknowledged);
         self.publish.send_replace(last);
         (self.driver, self.agent, self.agent_stop) =
-            start_agent(&self.node, self.dir.path(), &self.socket, feed);
+            start_agent(&self.node, self.dir.path(), &self.socket, feed, Arc::clone(&self.issuer));
     }
 
     /// Changes the feed and publishes it.
@@ -309,6 +334,7 @@ fn start_agent(
     dir: &Path,
     socket: &Path,
     feed: Feed,
+    issuer: Arc<FakeIssuer>,
 ) -> (Arc<TestDriver>, tokio::task::JoinHandle<anyhow::Result<()>>, CancellationToken) {
     let scope = Scope { cluster: CLUSTER.into(), node: node.into() };
     let stop = CancellationToken::new();
@@ -316,6 +342,7 @@ fn start_agent(
     let parts = Parts {
         engine: Arc::new(DockerEngine::new(socket.to_str().unwrap(), scope.clone())),
         links: Arc::new(NetdLinks::new(dir.join("run/netd.sock"))),
+        issuer,
         volumes: Volumes::new(dir, CLUSTER, node, Some(dir.join("host")), socket.to_str().unwrap()),
         around: Surroundings {
             scope,

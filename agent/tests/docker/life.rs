@@ -27,7 +27,7 @@ fn mount(volume: &str, path: &str) -> Mount {
 
 fn files(secret: bool, path: &str, content: &str, mode: u32) -> Source {
     let file = File { path: path.into(), content: content.into(), mode };
-    Source::Files(Files { files: vec![file], secret })
+    Source::Files(Files { files: vec![file], secret, ..Files::default() })
 }
 
 fn furnished() -> PodInstruction {

@@ -11,4 +11,5 @@ mod life;
 mod past;
 mod paths;
 mod sessions;
+mod tokens;
 mod trouble;

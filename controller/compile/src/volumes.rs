@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
 use warren_objects::quantity;
-use warren_proto::control::{EmptyDir, File, Files, HostPath, Volume, volume::Source};
+use warren_proto::control::{EmptyDir, File, Files, HostPath, TokenFile, Volume, volume::Source};
 
 use crate::{budget::Budget, references::References};
 
 const DEFAULT_MODE: i32 = 0o644;
+/// How long a token is good whose volume does not say.
+const TOKEN_SECONDS: i64 = 3_600;
+/// Of a token whose owner is known: nobody else needs it. Where there is a group, that reads it, too.
+const OWNED_TOKEN_MODE: i32 = 0o600;
+const GROUP_READS: i32 = 0o040;
 /// Volume sources that are understood; others are named in the pod's status.
 const SUPPORTED: [&str; 6] = ["configMap", "secret", "projected", "downwardAPI", "emptyDir", "hostPath"];
 
@@ -24,7 +29,8 @@ pub(crate) fn compile(
 }
 
 fn source(references: &References<'_>, volume: &core::Volume, budget: &Budget<'_>) -> Result<Source, String> {
-    let mut files = Collection { references, budget, files: BTreeMap::new(), secret: false };
+    let (files, tokens) = (BTreeMap::new(), BTreeMap::new());
+    let mut files = Collection { references, budget, files, tokens, secret: false };
     if let Some(source) = &volume.config_map {
         files.config_map(&source.name, source.items.as_deref(), source.optional, source.default_mode)?;
     } else if let Some(source) = &volume.secret {
@@ -69,28 +75,69 @@ struct Collection<'a> {
     references: &'a References<'a>,
     budget: &'a Budget<'a>,
     files: BTreeMap<String, (Vec<u8>, i32)>,
+    tokens: BTreeMap<String, TokenFile>,
     secret: bool,
 }
 
 impl Collection<'_> {
     fn finish(self) -> Source {
-        let file = |(path, (content, mode)): (String, (Vec<u8>, i32))| File {
-            path,
-            content,
-            mode: u32::try_from(mode).unwrap_or_default() & 0o7777,
-        };
-        Source::Files(Files { files: self.files.into_iter().map(file).collect(), secret: self.secret })
+        let file =
+            |(path, (content, mode)): (String, (Vec<u8>, i32))| File { path, content, mode: bits(mode) };
+        Source::Files(Files {
+            files: self.files.into_iter().map(file).collect(),
+            secret: self.secret,
+            tokens: self.tokens.into_values().collect(),
+        })
     }
 
     fn add(&mut self, path: &str, content: &[u8], mode: i32) -> Result<(), String> {
+        self.claim(path, content.len())?;
+        self.files.insert(path.to_owned(), (content.to_vec(), mode));
+        Ok(())
+    }
+
+    /// Makes room for a file.
+    fn claim(&mut self, path: &str, bytes: usize) -> Result<(), String> {
         let stays_inside = !path.is_empty()
             && !path.starts_with('/')
             && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if !stays_inside {
             return Err(format!("path {path:?} must be relative and must not contain \"..\""));
         }
-        self.budget.take(path.len().saturating_add(content.len()), &format_args!("file {path:?}"))?;
-        self.files.insert(path.to_owned(), (content.to_vec(), mode));
+        self.budget.take(path.len().saturating_add(bytes), &format_args!("file {path:?}"))?;
+        self.files.remove(path);
+        self.tokens.remove(path);
+        Ok(())
+    }
+
+    /// A token of the pod's account, which its agent asks for. Its owner is the pod's user, if all containers have the
+    /// same one, and its group the pod's `fsGroup`.
+    ///
+    /// Source: <https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken>.
+    fn token(
+        &mut self,
+        source: &core::ServiceAccountTokenProjection,
+        mode: Option<i32>,
+    ) -> Result<(), String> {
+        let audience = source.audience.clone().unwrap_or_default();
+        self.claim(&source.path, audience.len())?;
+        let spec = self.references.pod.spec.as_ref();
+        let user = spec.and_then(only_user);
+        let group = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group);
+        let mode = match (user, group) {
+            (_, Some(_)) => OWNED_TOKEN_MODE | GROUP_READS,
+            (Some(_), None) => OWNED_TOKEN_MODE,
+            (None, None) => mode.unwrap_or(DEFAULT_MODE),
+        };
+        let token = TokenFile {
+            path: source.path.clone(),
+            audience,
+            expiration_seconds: source.expiration_seconds.unwrap_or(TOKEN_SECONDS),
+            mode: bits(mode),
+            user,
+            group,
+        };
+        self.tokens.insert(source.path.clone(), token);
         Ok(())
     }
 
@@ -165,10 +212,28 @@ impl Collection<'_> {
             self.secret(&source.name, source.items.as_deref(), source.optional, mode)
         } else if let Some(source) = &part.downward_api {
             self.downward(source.items.as_deref(), mode)
-        } else if part.service_account_token.is_some() {
-            Err("service account tokens are not supported yet".into())
+        } else if let Some(source) = &part.service_account_token {
+            self.token(source, mode)
         } else {
-            Err("a projected source other than configMap, secret and downwardAPI is not supported yet".into())
+            Err("a projected source other than configMap, secret, downwardAPI and serviceAccountToken is not \
+                 supported yet"
+                .into())
         }
     }
+}
+
+/// Of a mode that was checked: its bits.
+fn bits(mode: i32) -> u32 {
+    u32::try_from(mode).unwrap_or_default() & 0o7777
+}
+
+/// The user that every container of the pod runs as; none when one does not say, or says another.
+fn only_user(spec: &core::PodSpec) -> Option<i64> {
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let user = |container: &core::Container| {
+        container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod)
+    };
+    let mut users = spec.init_containers.iter().flatten().chain(&spec.containers).map(user);
+    let first = users.next()??;
+    users.all(|other| other == Some(first)).then_some(first)
 }

@@ -286,7 +286,7 @@ mod tests {
         let mount = Mount { volume: "v".into(), path: "/v".into(), ..Mount::default() };
         let mounting = Container { name: "mounting".into(), mounts: vec![mount], ..Container::default() };
         let file = File { path: "p".into(), content: PLAIN.into(), mode: 0 };
-        let files = Source::Files(Files { files: vec![file], secret: true });
+        let files = Source::Files(Files { files: vec![file], secret: true, ..Files::default() });
         let with = |uid: &str, containers, volumes| {
             let pod = PodInstruction { uid: uid.into(), containers, volumes, ..PodInstruction::default() };
             (format!("pod/{uid}"), Item::Pod(pod))
