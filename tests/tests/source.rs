@@ -8,6 +8,7 @@ const PURE: &[&str] = &[
     "controller/state",
     "controller/vocabulary",
     "controller/objects",
+    "controller/fields",
     "controller/write",
     "controller/plan",
     "controller/compile",
