@@ -7,7 +7,12 @@ use serde_json::Value;
 use warren_objects::kinds::Kind;
 use warren_state::{Key, Object, Transaction, Write};
 
-use crate::{Author, Claim, Scope, deletion::DeleteOptions, scope};
+use crate::{
+    Author, Claim, Scope,
+    deletion::DeleteOptions,
+    ownership::{Context, Tracking},
+    scope,
+};
 
 /// What a client wants to do with one object.
 #[derive(Debug)]
@@ -38,6 +43,21 @@ pub enum Operation<'a> {
         object: Value,
         /// Which part of it the change may reach.
         scope: Scope,
+    },
+    /// It becomes what a configuration says of it, as far as nobody else manages that; it is made when it is not there.
+    Apply {
+        /// As it is stored, if it is.
+        old: Option<&'a Arc<Object>>,
+        /// What is applied, of the kind's types and in its version.
+        configuration: Value,
+        /// Which part of it may be reached.
+        scope: Scope,
+        /// Whether what others manage is taken from them.
+        force: bool,
+        /// What a new object's uid is.
+        uid: &'a str,
+        /// When.
+        now: Timestamp,
     },
     /// It is a pod, and goes if its disruption budget allows it.
     Evict {
@@ -95,6 +115,9 @@ pub struct Review<'a> {
     pub before: &'a [Write],
     /// What must hold, and what is written, beside the object itself.
     pub also: Transaction,
+    /// What happens to who manages which field.
+    pub(crate) tracking: Tracking,
+    pub(crate) context: Context<'a>,
     /// The service address that was chosen for the object.
     pub(crate) claim: Option<Claim>,
 }
