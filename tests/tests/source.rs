@@ -9,6 +9,7 @@ const PURE: &[&str] = &[
     "controller/vocabulary",
     "controller/objects",
     "controller/access",
+    "controller/fields",
     "controller/write",
     "controller/plan",
     "controller/compile",

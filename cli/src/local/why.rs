@@ -69,6 +69,7 @@ struct Node {
 struct Score {
     cost: i64,
     load: Load,
+    size: i64,
     siblings: i64,
     taints: i64,
     preferences: i64,
@@ -205,9 +206,10 @@ fn refusal(refusal: &Refusal) -> String {
 
 /// What a node's cost is made of. What counts nothing is left out.
 fn parts(score: &Score) -> String {
-    let Score { cost: _, load, siblings, taints, preferences, spread, company, images } = score;
+    let Score { cost: _, load, size, siblings, taints, preferences, spread, company, images } = score;
     let mut parts = vec![format!("{} would be {} % full", load.resource, points(load.millionths))];
     let others = [
+        (size, "a large pod on a large node"),
         (siblings, "other pods of its owner"),
         (taints, "taints that ask to stay away"),
         (preferences, "preferred nodes"),
@@ -240,7 +242,7 @@ mod tests {
     }
 
     fn score(cost: i64, load: i64, siblings: i64, preferences: i64) -> Value {
-        json!({"cost": cost, "load": {"resource": "cpu", "millionths": load}, "siblings": siblings, "taints": 0,
+        json!({"cost": cost, "load": {"resource": "cpu", "millionths": load}, "size": 0, "siblings": siblings, "taints": 0,
             "preferences": preferences, "spread": 0, "company": 0, "images": -40})
     }
 

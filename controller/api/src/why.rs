@@ -56,9 +56,10 @@ fn verdict(NodeVerdict { node, verdict }: &NodeVerdict) -> Value {
 
 /// In millionths of load; less is better.
 fn scored(score: &Score) -> Value {
-    let Score { cost, load, siblings, taints, preferences, spread, company, images } = score;
+    let Score { cost, load, size, siblings, taints, preferences, spread, company, images } = score;
     json!({
-        "cost": cost, "load": {"resource": load.0, "millionths": load.1}, "siblings": siblings, "taints": taints,
+        "cost": cost, "load": {"resource": load.0, "millionths": load.1}, "size": size,
+        "siblings": siblings, "taints": taints,
         "preferences": preferences, "spread": spread, "company": company, "images": images,
     })
 }
@@ -102,6 +103,7 @@ mod tests {
         let score = Score {
             cost: 265_000,
             load: ("cpu", 250_000),
+            size: 0,
             siblings: 25_000,
             taints: 0,
             preferences: -10_000,
@@ -140,7 +142,7 @@ mod tests {
                 "waits": [{"reason": "Claims", "message": "no claim"}],
                 "nodes": [
                     {"name": "node-1", "fits": true, "score": {
-                        "cost": 265_000, "load": {"resource": "cpu", "millionths": 250_000}, "siblings": 25_000,
+                        "cost": 265_000, "load": {"resource": "cpu", "millionths": 250_000}, "size": 0, "siblings": 25_000,
                         "taints": 0, "preferences": -10_000, "spread": 0, "company": 0, "images": 0}},
                     {"name": "node-2", "fits": false, "refusals": [
                         {"filter": "NodeResourcesFit", "reason": "Insufficient cpu", "resource": "cpu",

@@ -45,7 +45,7 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 25] = [
+pub(crate) const STAGES: [(&str, Planner); 26] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     (autoscale::STAGE, autoscale::plan),

@@ -23,6 +23,7 @@ mod identity;
 mod intent;
 mod kinds;
 mod limits;
+mod ownership;
 mod priority;
 mod quotas;
 mod refusal;

@@ -1,6 +1,8 @@
 //! The one interface to what a value may be, wherever its schema comes from: the table of Kubernetes' API types, or the
 //! OpenAPI schema of a custom resource ([`Structural`]).
 
+use serde_json::Value;
+
 use super::{Apply, Field, Message, Patch, Type, structural::Structural};
 
 /// What one value may be.
@@ -63,6 +65,8 @@ pub struct Property<'s> {
     pub is_required: bool,
     /// Zero differs from absent.
     pub is_pointer: bool,
+    /// Go's JSON encoder writes its zero.
+    pub zero_is_written: bool,
     /// How it takes a strategic merge patch. Custom resources take none.
     pub patch: Patch,
     /// How it takes server-side apply.
@@ -107,6 +111,14 @@ impl<'s> Schema<'s> {
         match self {
             Self::Table(kind) => of_table(kind),
             Self::Structural(schema) => schema.shape(),
+        }
+    }
+
+    /// How a value takes server-side apply that is in a list or a map.
+    pub fn apply(self) -> Merge<'s> {
+        match self {
+            Self::Table(_) => Merge::Default,
+            Self::Structural(schema) => schema.apply(),
         }
     }
 }
@@ -175,6 +187,18 @@ impl<'s> Fields<'s> {
         }
     }
 
+    /// What stands for a field when it is left out of an object that is matched by it. Of Kubernetes' types only the
+    /// protocol of ports has such a default.
+    pub fn key_default(self, name: &str) -> Option<Value> {
+        match self {
+            Self::Table(message) => {
+                let is_port = matches!(message.name, "ContainerPort" | "ServicePort") && name == "protocol";
+                is_port.then(|| Value::from("TCP"))
+            }
+            Self::Structural(schema) => schema.default_of(name),
+        }
+    }
+
     /// Whether fields without a schema are kept.
     pub fn keeps_unknown(self) -> bool {
         match self {
@@ -201,6 +225,7 @@ const TYPE_META: Property<'static> = Property {
     schema: Schema::Table(Type::String),
     is_required: false,
     is_pointer: false,
+    zero_is_written: false,
     patch: Patch::Default,
     apply: Merge::Default,
 };
@@ -210,6 +235,7 @@ fn property(field: &'static Field) -> Property<'static> {
         schema: Schema::Table(field.kind),
         is_required: field.is_required(),
         is_pointer: field.is_pointer(),
+        zero_is_written: field.zero_is_written(),
         patch: field.patch(),
         apply: match field.apply() {
             Apply::Default => Merge::Default,

@@ -122,6 +122,7 @@ impl Structural {
             schema: Schema::Table(kind),
             is_required: false,
             is_pointer: false,
+            zero_is_written: false,
             patch: Patch::Default,
             apply: Merge::Default,
         };
@@ -139,14 +140,23 @@ impl Structural {
             schema: Schema::Structural(schema),
             is_required: self.required.contains(name),
             is_pointer: true,
+            zero_is_written: false,
             patch: Patch::Default,
-            apply: match &schema.owned {
-                Owned::Default => Merge::Default,
-                Owned::Atomic => Merge::Atomic,
-                Owned::Set => Merge::Set,
-                Owned::Keys(keys) => Merge::Keys(Keys::Structural(keys)),
-            },
+            apply: schema.apply(),
         }
+    }
+
+    pub(super) fn apply(&self) -> Merge<'_> {
+        match &self.owned {
+            Owned::Default => Merge::Default,
+            Owned::Atomic => Merge::Atomic,
+            Owned::Set => Merge::Set,
+            Owned::Keys(keys) => Merge::Keys(Keys::Structural(keys)),
+        }
+    }
+
+    pub(super) fn default_of(&self, name: &str) -> Option<Value> {
+        self.fields.get(name)?.default.clone()
     }
 
     pub(super) fn properties(&self) -> Vec<(&str, Property<'_>)> {
