@@ -174,6 +174,12 @@ async fn questions_are_answered_and_not_kept() {
     server.get(access).await.expect(405);
     let empty = server.post(access, &json!({"spec": {}})).await.expect(422);
     assert_eq!(empty["details"]["causes"][0]["field"], "spec.resourceAttributes");
+    for (resource, object) in warren_access::defaults::all() {
+        if object["metadata"]["name"] == "system:basic-user" {
+            let plural = resource.split('.').next().unwrap();
+            server.post(&format!("/apis/rbac.authorization.k8s.io/v1/{plural}"), &object).await.expect(201);
+        }
+    }
     let jane = [("content-type", "application/json"), ("impersonate-user", "jane")];
     let asked = Server::request(Method::POST, access, &jane, question.to_string());
     assert_eq!(server.send(asked).await.expect(201)["status"]["allowed"], false);
@@ -233,5 +239,5 @@ async fn what_cannot_exist_is_refused_by_name_and_deleted_in_peace() {
         let resources = discovery["resources"].as_array().unwrap();
         assert!(resources.iter().any(|resource| resource["kind"] == *kind.kind), "{}", kind.kind);
     }
-    assert!(refused >= 11, "{refused}");
+    assert!(refused >= 7, "{refused}");
 }

@@ -177,7 +177,7 @@ const WRITES: [(&str, &str, Option<&str>); 31] = [
     ("cluster roles", CLUSTERROLES, None),
 ];
 
-const RESOURCES: [&str; 20] = [
+const RESOURCES: [&str; 21] = [
     PODS,
     REPLICASETS,
     SERVICES,

@@ -179,7 +179,8 @@ const SETTINGS: &[Row] = &[
     }),
     row("set subject", |client| {
         client.ok("create rolebinding bound --role=reader --user=one")?;
-        client.says("set subject rolebinding bound --user=two", &["subjects updated"])
+        client.says("set subject rolebinding bound --user=two", &["subjects updated"])?;
+        client.holds("rolebinding/bound", r#"{"subjects": [{"name": "one"}, {"name": "two"}]}"#)
     }),
 ];
 

@@ -26,18 +26,6 @@ use Clients::{All, Before, From};
 
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
-        rows: &[
-            "create role",
-            "create rolebinding",
-            "create clusterrole",
-            "create clusterrolebinding",
-            "set subject",
-        ],
-        clients: All,
-        says: "RBAC is not served by this version of Warren",
-        why: "Warren: RBAC is not served yet: members of `system:masters` may do everything, others nothing",
-    },
-    Exception {
         rows: &["create token"],
         clients: From(24),
         says: "service account tokens are not issued by this version of Warren",

@@ -212,6 +212,24 @@ const CLUSTER: &[Row] = &[
         exactly(client, "auth can-i create pods", "yes\n")?;
         exactly(client, "auth can-i delete nodes -q", "")
     }),
+    row("auth can-i --as", |client| {
+        let line = "auth can-i list configmaps --as=onlooker";
+        let before = client.run(line, "")?;
+        if before.status.success() || before.stdout != b"no\n" {
+            return Err(format!("nobody gave a role: {}: {:?}", before.status, said(&before)));
+        }
+        client.ok("create rolebinding onlookers --clusterrole=view --user=onlooker")?;
+        exactly(client, line, "yes\n")?;
+        client.says("get configmaps --as=onlooker", &["kube-root-ca.crt"])?;
+        client.says("auth can-i --list --as=onlooker", &["configmaps", "[get list watch]"])
+    }),
+    row("auth reconcile", |client| {
+        let manifest = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: reconciled}\nrules:\n\
+                        - {apiGroups: [''], resources: [pods], verbs: [get]}\n";
+        let printed = client.give("auth reconcile -f -", manifest)?;
+        contains("auth reconcile", &printed, ["role.rbac.authorization.k8s.io/reconciled reconciled"])?;
+        client.holds("role/reconciled", r#"{"rules": [{"resources": ["pods"], "verbs": ["get"]}]}"#)
+    }),
     shows("auth can-i --list", "auth can-i --list", &["*.*", "[*]"]),
     shows("auth whoami", "auth whoami", &["Username", "warren-admin", "system:masters"]),
 ];
