@@ -18,7 +18,7 @@ const HEALTH: &str = "/healthz /livez /readyz";
 /// Verbs, group and resources.
 type Of = (&'static str, &'static str, &'static str);
 
-struct Default {
+struct DefaultRole {
     name: &'static str,
     /// The roles that are made of it, among others.
     part_of: &'static [&'static str],
@@ -29,13 +29,13 @@ struct Default {
     paths: &'static [&'static str],
 }
 
-const PLAIN: Default = Default { name: "", part_of: &[], is_made: false, resources: &[], paths: &[] };
+const PLAIN: DefaultRole = DefaultRole { name: "", part_of: &[], is_made: false, resources: &[], paths: &[] };
 
-const ROLES: &[Default] = &[
-    Default { name: "admin", is_made: true, ..PLAIN },
-    Default { name: "edit", part_of: &["admin"], is_made: true, ..PLAIN },
-    Default { name: "view", part_of: &["edit"], is_made: true, ..PLAIN },
-    Default {
+const ROLES: &[DefaultRole] = &[
+    DefaultRole { name: "admin", is_made: true, ..PLAIN },
+    DefaultRole { name: "edit", part_of: &["admin"], is_made: true, ..PLAIN },
+    DefaultRole { name: "view", part_of: &["edit"], is_made: true, ..PLAIN },
+    DefaultRole {
         name: "system:aggregate-to-admin",
         part_of: &["admin"],
         resources: &[
@@ -44,16 +44,16 @@ const ROLES: &[Default] = &[
         ],
         ..PLAIN
     },
-    Default { name: "system:aggregate-to-edit", part_of: &["edit"], resources: EDIT, ..PLAIN },
-    Default { name: "system:aggregate-to-view", part_of: &["view"], resources: VIEW, ..PLAIN },
+    DefaultRole { name: "system:aggregate-to-edit", part_of: &["edit"], resources: EDIT, ..PLAIN },
+    DefaultRole { name: "system:aggregate-to-view", part_of: &["view"], resources: VIEW, ..PLAIN },
     // Kubernetes has it where its metrics server is installed.
-    Default {
+    DefaultRole {
         name: "system:aggregated-metrics-reader",
         part_of: &["admin", "edit", "view"],
         resources: &[(READ, "metrics.k8s.io", "nodes pods")],
         ..PLAIN
     },
-    Default {
+    DefaultRole {
         name: "system:auth-delegator",
         resources: &[
             ("create", "authentication.k8s.io", "tokenreviews"),
@@ -61,7 +61,7 @@ const ROLES: &[Default] = &[
         ],
         ..PLAIN
     },
-    Default {
+    DefaultRole {
         name: "system:basic-user",
         resources: &[
             ("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
@@ -69,18 +69,18 @@ const ROLES: &[Default] = &[
         ],
         ..PLAIN
     },
-    Default {
+    DefaultRole {
         name: "system:discovery",
         paths: &[HEALTH, "/version /version/ /openapi /openapi/* /api /api/* /apis /apis/*"],
         ..PLAIN
     },
-    Default {
+    DefaultRole {
         name: "system:monitoring",
         resources: &[("get", "", "nodes/metrics")],
         paths: &[HEALTH, "/metrics /metrics/slis /healthz/* /livez/* /readyz/*"],
         ..PLAIN
     },
-    Default {
+    DefaultRole {
         name: "system:persistent-volume-provisioner",
         resources: &[
             ("create delete get list watch", "", "persistentvolumes"),
@@ -91,8 +91,8 @@ const ROLES: &[Default] = &[
         ],
         ..PLAIN
     },
-    Default { name: "system:public-info-viewer", paths: &[HEALTH, "/version /version/"], ..PLAIN },
-    Default {
+    DefaultRole { name: "system:public-info-viewer", paths: &[HEALTH, "/version /version/"], ..PLAIN },
+    DefaultRole {
         name: "system:service-account-issuer-discovery",
         paths: &[
             "/.well-known/openid-configuration /.well-known/openid-configuration/",
@@ -162,7 +162,7 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-impl Default {
+impl DefaultRole {
     fn rules(&self) -> Vec<Rule> {
         let resources = self.resources.iter().map(|(verbs, group, resources)| Rule {
             verbs: words(verbs),
@@ -210,7 +210,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
         {"verbs": ["*"], "nonResourceURLs": ["*"]},
     ]);
-    let roles = ROLES.iter().map(Default::object);
+    let roles = ROLES.iter().map(DefaultRole::object);
     let roles = std::iter::once(admin).chain(roles).map(|role| (CLUSTERROLES, role));
     let bindings = BINDINGS.iter().map(|(role, groups)| {
         let mut binding = object("ClusterRoleBinding", role, std::iter::empty());

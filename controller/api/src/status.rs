@@ -52,11 +52,6 @@ impl Status {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// 403 about a resource.
-    pub(crate) fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        Refusal::forbidden(kind, name, why).into()
-    }
-
     /// 403 about a path that is no resource.
     pub(crate) fn forbidden_path(user: &str, verb: &str, path: &str) -> Self {
         Self::new(403, "Forbidden", format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\""))
