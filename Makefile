@@ -93,13 +93,14 @@ deny:
 	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny --workspace check advisories; \
 	else echo "advisories are not checked: their database cannot be reached"; fi
 
-# Benchmarks beside the peers: nginx for the gateway, etcd for the store and for the whole API (about four minutes); then
+# Benchmarks beside the peers: nginx for the gateway, etcd for the store and for the whole API (about four minutes); the
+# scheduler's speed beside its goals, and how evenly it loads nodes beside kube-scheduler's scores (about four more); then
 # the controller beside its goals at 100, 1,000 and 5,000 nodes, which writes docs/scale.md (tests/src/scale/settings.rs
 # says what the environment can choose, such as WARREN_SCALE_SIZES=100).
 bench:
 	@deploy/prerequisites.sh --bench
 	cargo bench --locked -p warren-gateway -p warren-store -p warren-controller --bench 'against_*'
-	cargo bench --locked -p warren-plan --bench bindings
+	cargo bench --locked -p warren-plan --bench bindings --bench evenness
 	cargo build --release --locked -p warren -p warren-tests --bin warren --bin scale
 	@$(PLACE)
 	WARREN_BIN=$(CURDIR)/$(BINARY) target/$(TARGET)/release/scale

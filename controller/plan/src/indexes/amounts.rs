@@ -206,6 +206,11 @@ impl Amounts {
         ]
     }
 
+    /// What this is of what there is, in millionths, in the mean of cpu and memory.
+    pub(crate) fn share(&self, allocatable: &Self) -> i64 {
+        part(self.cpu, allocatable.cpu).saturating_add(part(self.memory, allocatable.memory)) / 2
+    }
+
     /// The most loaded of cpu, memory and pods.
     pub(crate) fn load(&self, more: &Self, allocatable: &Self) -> i64 {
         self.loads(more, allocatable).into_iter().map(|(_, load)| load).max().unwrap_or(0)
@@ -304,6 +309,7 @@ mod tests {
         assert_eq!(one.load(&none, &all), 500_000);
         assert_eq!(amounts(&[("cpu", "0"), ("pods", "75")]).load(&none, &all), 750_000);
         assert_eq!(one.load(&one, &all), 1_000_000);
+        assert_eq!(one.share(&all), 375_000);
         let mut sum = one.clone();
         sum.add(&amounts(&[("cpu", "9223372036854775807")]));
         sum.take_away(&amounts(&[("cpu", "9223372036854775807")]));

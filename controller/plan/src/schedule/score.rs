@@ -8,11 +8,7 @@
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::{candidate::Candidate, class::Class, explain::Score, filter, leaning::WEIGHT, spread};
-use crate::{
-    indexes::{Amounts, PodRequest},
-    selector::Labels,
-    view::PodView,
-};
+use crate::{indexes::PodRequest, selector::Labels, view::PodView};
 
 /// What one pod of the same owner on a node counts; and where the pod says itself how it is to be spread.
 const SIBLING: i64 = 100_000;
@@ -56,8 +52,7 @@ fn load(candidate: &Candidate<'_>, request: &PodRequest) -> i64 {
 
 /// Half of what a pod is of a node, in the mean of cpu and memory.
 fn size(candidate: &Candidate<'_>, request: &PodRequest) -> i64 {
-    let [(_, cpu), (_, memory), _] = Amounts::default().loads(&request.assumed, &candidate.info.allocatable);
-    cpu.saturating_add(memory) / 4
+    request.assumed.share(&candidate.info.allocatable) / 2
 }
 
 fn siblings(class: &Class<'_>, node: usize) -> i64 {

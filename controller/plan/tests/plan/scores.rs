@@ -173,3 +173,23 @@ fn a_taint_that_only_asks_is_heeded_where_there_is_a_choice() {
     assert_eq!(node_of(&model, &key), "node-2");
     assert_eq!(node_of(&model, &tolerant), "node-1");
 }
+
+#[test]
+fn large_nodes_are_kept_for_large_pods() {
+    let mut model = zones(&["", ""]);
+    let key = Key::new(NODES, "", "node-2");
+    model.change(&key, |value| {
+        value["status"]["allocatable"]["cpu"] = "16".into();
+        value["status"]["allocatable"]["memory"] = "32Gi".into();
+    });
+    fill(&mut model, 1, 400);
+    let containers = json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": "3200m"}}}]);
+    pod(&mut model, "fill-2", json!({"containers": containers, "nodeName": "node-2"}));
+    model.settle();
+    // With it the small node would be at 25 % and the large one at 24 %; but it is 15 % of the small one, and 4 % of the large.
+    let containers =
+        json!([{"name": "c", "image": "i", "resources": {"requests": {"cpu": "600m", "memory": "1228Mi"}}}]);
+    let key = pod(&mut model, "small", json!({"containers": containers}));
+    model.settle();
+    assert_eq!(node_of(&model, &key), "node-1");
+}

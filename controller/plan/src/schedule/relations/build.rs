@@ -81,9 +81,11 @@ impl Relations {
     /// Where the pods of the same owner are. They are spread over zones, too, if the pod does not say how itself.
     fn family(&mut self, pass: &mut Pass<'_, '_>, owner: &Arc<str>) {
         let mut counts = vec![0_i32; pass.candidates.len()];
-        let placed = pass.view.pods_of(owner).filter(|pod| pod.active());
-        for node in placed.filter_map(|pod| pass.node_of(&pod)) {
-            counts.get_mut(node).into_iter().for_each(|count| *count = count.saturating_add(1));
+        for pod in pass.view.pods_of(owner) {
+            pass.looks = pass.looks.saturating_add(1);
+            let node = pass.node_of(&pod).filter(|_| pod.active());
+            let count = node.and_then(|node| counts.get_mut(node));
+            count.into_iter().for_each(|count| *count = count.saturating_add(1));
         }
         if self.spread.is_empty() && !self.leanings.iter().any(Leaning::is_even) {
             let domains = pass.domains(ZONE_LABEL);
