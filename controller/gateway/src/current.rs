@@ -16,6 +16,7 @@ use crate::{
     addresses::Refused,
     metrics,
     routes::{RouteTable, Rules},
+    tally::Member,
 };
 
 /// A worker answers it when it has passed the swap.
@@ -91,6 +92,13 @@ impl Routes {
     /// How many requests were admitted for a service, "NAMESPACE/NAME", since rules began to lead to it.
     pub fn admitted(&self, service: &str) -> Option<u64> {
         self.load().as_ref()?.demands().get(service).map(|demand| demand.counted())
+    }
+
+    /// How many requests to a pod of a service, "NAMESPACE/NAME", have come to an end since rules began to lead to it, and how
+    /// many of them failed by its fault.
+    pub fn answered(&self, service: &str, pod: &str) -> Option<(u64, u64)> {
+        let member = Member { service: service.into(), pod: pod.into() };
+        self.load().as_ref()?.tallies().get(&member).map(|tally| tally.told())
     }
 
     /// Wakes after each new table that is put in force from now on.

@@ -53,6 +53,12 @@ impl Tally {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Requests and failures.
+    pub(crate) fn told(&self) -> (u64, u64) {
+        let Counts { requests, failures } = self.counted();
+        (requests, failures)
+    }
+
     fn counted(&self) -> Counts {
         let failures = self.failures.load(Ordering::Relaxed);
         // Read later: never fewer.

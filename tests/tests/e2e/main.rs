@@ -14,6 +14,7 @@ mod guestbook;
 mod hostile;
 mod joining;
 mod kubectl;
+mod rollbacks;
 mod schemas;
 mod secrets;
 mod state;
@@ -99,6 +100,7 @@ const LONG: &[(&str, Scenario)] = &[
         "helm_installs_what_is_served_and_removes_all_of_it",
         charts::helm_installs_what_is_served_and_removes_all_of_it,
     ),
+    ("broken_rollouts_return_by_themselves", rollbacks::broken_rollouts_return_by_themselves),
     ("attacks_cost_the_guestbook_nothing", hostile::attacks_cost_the_guestbook_nothing),
 ];
 

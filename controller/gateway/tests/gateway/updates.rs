@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
 use warren_proto::control::{HttpPolicy, HttpRoute};
 
-use crate::support::{Answer, Client, Gateway, Upstream, asking, eventually, full, rule, within};
+use crate::support::{Answer, Client, DeadPort, Gateway, Upstream, asking, eventually, full, rule, within};
 
 /// Takes a moment, so that requests are always in flight.
 async fn server() -> Upstream {
@@ -179,6 +179,54 @@ async fn a_change_elsewhere_keeps_connections() {
         assert_eq!(client.get("one.test", "/").await.text(), "one");
     }
     assert_eq!(one.accepted(), 1);
+}
+
+#[tokio::test]
+async fn what_pods_answer_is_counted_by_service_and_pod() {
+    let gateway = Gateway::with_threads(1);
+    let upstream = Upstream::start(|request| async move {
+        let status = if request.uri().path() == "/bad" { 503 } else { 404 };
+        Response::builder().status(status).body(full("as asked")).expect("a response")
+    })
+    .await;
+    let dead = DeadPort::new();
+    let to = |service: &str, pods: &[&str], rule| HttpRoute {
+        backend: format!("shop/{service}:80"),
+        pods: pods.iter().map(|pod| (*pod).to_owned()).collect(),
+        ..rule
+    };
+    let rules = || {
+        [
+            to("cart", &["web-1"], rule("a.test", "/", &[upstream.address])),
+            to("cart", &["dead-1", "web-1"], rule("b.test", "/", &[dead.address(), upstream.address])),
+            // Somebody else's service leads to the same address.
+            to("other", &["web-1"], rule("c.test", "/", &[upstream.address])),
+            to("old", &[], rule("d.test", "/", &[upstream.address])),
+        ]
+    };
+    gateway.route(rules()).await;
+    let mut client = gateway.client().await;
+    for (host, path) in [("a.test", "/"), ("a.test", "/bad"), ("c.test", "/bad"), ("d.test", "/bad")] {
+        client.get(host, path).await;
+    }
+    let answered = |service: &str, pod: &str| gateway.routes.answered(service, pod);
+    assert_eq!(answered("shop/cart", "web-1"), Some((2, 1)));
+    assert_eq!((answered("shop/other", "web-1"), answered("shop/old", "web-1")), (Some((1, 1)), None));
+    assert_eq!(answered("shop/cart", "dead-1"), Some((0, 0)));
+    // Until the one that refuses was tried: each request is answered by the other, which is told of all the same.
+    let mut sent = 0;
+    while answered("shop/cart", "dead-1") == Some((0, 0)) {
+        assert_eq!(client.get("b.test", "/").await.status, 404);
+        sent += 1;
+        assert!(sent < 1_000, "it is never tried");
+    }
+    assert_eq!(answered("shop/cart", "dead-1"), Some((1, 1)));
+    assert_eq!(answered("shop/cart", "web-1"), Some((2 + sent, 1)));
+    gateway.route(rules()).await;
+    client.get("a.test", "/bad").await;
+    assert_eq!(answered("shop/cart", "web-1"), Some((3 + sent, 2)), "from table to table");
+    gateway.route([to("other", &["web-2"], rule("", "/", &[upstream.address]))]).await;
+    assert_eq!((answered("shop/cart", "web-1"), answered("shop/other", "web-2")), (None, Some((0, 0))));
 }
 
 #[tokio::test]

@@ -121,6 +121,41 @@ fn rules_become_routes_with_endpoints() {
 }
 
 #[test]
+fn gateways_learn_the_pods_behind_endpoints_and_nodes_do_not() {
+    let of = |address: &str, ready, target: Value| {
+        let mut endpoint = endpoint(address, ready, ready, false);
+        endpoint["targetRef"] = target;
+        endpoint
+    };
+    let endpoints = json!([
+        of("10.42.1.4", true, json!({"kind": "Pod", "namespace": "shop", "name": "web-1-aaaaa"})),
+        of("10.42.1.3", true, json!({"kind": "Node", "name": "n"})),
+        of("10.42.1.2", true, json!({"kind": "Pod", "name": "web-1-bbbbb"})),
+        of("10.42.1.5", true, json!({"kind": "Pod", "name": "x".repeat(254)})),
+        of("10.42.1.6", false, json!({"kind": "Pod", "name": "web-1-ccccc"})),
+    ]);
+    let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+    let compiled = compile(vec![web(), slice("web", endpoints), ingress(json!({"defaultBackend": backend}))]);
+    let route = route(&compiled, "default");
+    let addresses: Vec<_> = route.endpoints.iter().map(|endpoint| endpoint.address.as_str()).collect();
+    assert_eq!(addresses, ["10.42.1.2", "10.42.1.3", "10.42.1.4", "10.42.1.5"]);
+    assert_eq!(route.pods, ["web-1-bbbbb", "", "web-1-aaaaa", ""]);
+    // Without pods, or with too many, there is no list.
+    let many: Vec<_> = (0..2_001)
+        .map(|number| {
+            let address = format!("10.42.{}.{}", number / 250, number % 250 + 2);
+            of(&address, true, json!({"kind": "Pod", "name": format!("web-1-{number:05}")}))
+        })
+        .collect();
+    for endpoints in [json!([endpoint("10.42.1.2", true, true, false)]), json!(many)] {
+        let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
+        let compiled =
+            compile(vec![web(), slice("web", endpoints), ingress(json!({"defaultBackend": backend}))]);
+        assert!(self::route(&compiled, "default").pods.is_empty());
+    }
+}
+
+#[test]
 fn ingresses_of_other_classes_are_not_ours() {
     let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
     for (class, ours) in
