@@ -62,7 +62,7 @@ const OF_STORE: Set = Set {
     object: "statefulset.apps/store",
     app: "store",
     pods: 2,
-    done: "rolling update complete 2 pods at revision",
+    done: "partitioned roll out complete: 2 new pods have been updated",
 };
 const OF_AGENT: Set = Set {
     object: "daemonset.apps/agent",
@@ -114,7 +114,7 @@ const COPIES: &[Row] = &[row("create job --from=cronjob", |client| {
     client.holds(
         "job/copied",
         r#"{"metadata": {"annotations": {"cronjob.kubernetes.io/instantiate": "manual"}, "ownerReferences":
-            [{"kind": "CronJob", "name": "source", "controller": true}]}, "spec": {"template": {"spec": {"containers": [
+            [{"kind": "CronJob", "name": "source"}]}, "spec": {"template": {"spec": {"containers": [
             {"name": "main"}]}}}}"#,
     )?;
     client.ok("wait --for=condition=complete job/copied --timeout=60s")?;
