@@ -146,14 +146,15 @@ unpack_newest_kubectl() {
             "(echo kubectl >$tools/.packages)"
 }
 
-# Helm 3, from its Go module; by the machine's Go if that is new enough, else by Debian sid's, unpacked beside.
+# Helm from its Go module; by the machine's Go if that is new enough, else by Debian sid's, unpacked beside.
+#   build_helm DIRECTORY VERSION
 build_helm() {
-    tools=$here/target/tools/helm
+    tools=$here/target/tools/$1
     [ -x "$tools/helm" ] && return
     go=$("$here/deploy/find-go.sh" 1.24) || fail "Helm cannot be built without"
-    say "building Helm"
-    (cd / && GOBIN=$tools GOTOOLCHAIN=local CGO_ENABLED=0 "$go" install -trimpath helm.sh/helm/v3/cmd/helm@v3.19.0) >&2 ||
-        fail "Helm cannot be built: see above"
+    say "building Helm $2"
+    (cd / && GOBIN=$tools GOTOOLCHAIN=local CGO_ENABLED=0 \
+        "$go" install -trimpath "helm.sh/helm/${2%%.*}/cmd/helm@$2") >&2 || fail "Helm cannot be built: see above"
 }
 
 install_rust
@@ -171,7 +172,7 @@ if [ $tests = yes ]; then
     unpack_kubectl
     unpack_newest_kubectl
 fi
-[ $full = no ] || build_helm
+[ $full = no ] || { build_helm helm v3.19.0 && build_helm helm-4 v4.0.0; }
 if [ $benchmarks = yes ]; then
     # shellcheck disable=SC2046
     install_packages $(missing wrk:wrk etcd:etcd-server)

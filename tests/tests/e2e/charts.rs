@@ -10,7 +10,13 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/shop");
 
 /// Helm 3, as `deploy/prerequisites.sh --full` builds it.
 fn helm(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
-    let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/helm/helm");
+    helm_of(cluster, 3, arguments)
+}
+
+/// Helm of one of the major versions that `deploy/prerequisites.sh --full` builds: 3 or 4.
+pub fn helm_of(cluster: &Cluster, major: u32, arguments: &[&str]) -> (bool, String) {
+    let directory = if major == 3 { "helm".to_owned() } else { format!("helm-{major}") };
+    let binary = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/tools/{directory}/helm"));
     let mut command = Command::new(&binary);
     command.env("KUBECONFIG", cluster.kubeconfig()).env("HOME", std::env::temp_dir());
     let output = command.args(arguments).output();

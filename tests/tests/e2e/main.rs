@@ -15,6 +15,7 @@ mod hostile;
 mod joining;
 mod kubectl;
 mod rollbacks;
+mod releases;
 mod schemas;
 mod secrets;
 mod state;
@@ -61,7 +62,6 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a_drained_node_loses_no_request_and_no_budget",
         draining::a_drained_node_loses_no_request_and_no_budget,
     ),
-    ("a_loaded_deployment_is_scaled_up_and_down", autoscaling::a_loaded_deployment_is_scaled_up_and_down),
     ("a_killed_container_is_restarted", faults::a_killed_container_is_restarted),
     ("the_data_plane_outlives_the_controller", faults::the_data_plane_outlives_the_controller),
     (
@@ -101,6 +101,8 @@ const LONG: &[(&str, Scenario)] = &[
         charts::helm_installs_what_is_served_and_removes_all_of_it,
     ),
     ("broken_rollouts_return_by_themselves", rollbacks::broken_rollouts_return_by_themselves),
+    ("helm_keeps_a_chart_of_the_usual_shape", releases::helm_keeps_a_chart_of_the_usual_shape),
+    ("a_loaded_deployment_is_scaled_up_and_down", autoscaling::a_loaded_deployment_is_scaled_up_and_down),
     ("attacks_cost_the_guestbook_nothing", hostile::attacks_cost_the_guestbook_nothing),
 ];
 

@@ -16,23 +16,9 @@ pub const FAMILY: Family = Family {
     ],
 };
 
-/// What some generators copy from, as the newest version has it.
-const NIGHTLY: &str = "
-apiVersion: batch/v1
-kind: CronJob
-metadata: {name: source}
-spec:
-  schedule: 0 5 1 1 *
-  jobTemplate:
-    spec:
-      template:
-        spec: {restartPolicy: Never, containers: [{name: main, image: 'busybox:1.36', command: ['true']}]}
-";
-
 fn before(client: &Client<'_>) -> Outcome {
     client.file("files/text", "some\n")?;
-    client.file("variables", "A=one\nB=two\n")?;
-    client.give("create -f -", NIGHTLY).map(drop)
+    client.file("variables", "A=one\nB=two\n").map(drop)
 }
 
 const PLAIN: &[Row] = &[
@@ -118,15 +104,6 @@ const WORKLOADS: &[Row] = &[
         "job/once",
         r#"{"spec": {"backoffLimit": 6, "completions": 1, "parallelism": 1, "template": {"spec":
                 {"restartPolicy": "Never", "containers": [{"name": "once", "command": ["true"]}]}}}}"#,
-    ),
-    does(
-        "create job --from=cronjob",
-        "create job copied --from=cronjob/source",
-        "job.batch/copied created",
-        "job/copied",
-        r#"{"metadata": {"annotations": {"cronjob.kubernetes.io/instantiate": "manual"}, "ownerReferences":
-                [{"kind": "CronJob", "name": "source"}]}, "spec": {"template": {"spec": {"containers": [
-                {"name": "main"}]}}}}"#,
     ),
     does(
         "create cronjob",

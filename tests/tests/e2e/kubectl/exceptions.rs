@@ -44,12 +44,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         why: "Warren: node ports are not opened yet, so none is allocated; a warning says so",
     },
     Exception {
-        rows: &["create job --from=cronjob"],
-        clients: Before(21),
-        says: "no kind \"CronJob\" is registered for version \"batch/v1\"",
-        why: "kubectl: it knows CronJobs of `batch/v1beta1` only",
-    },
-    Exception {
         rows: &["apply --server-side"],
         clients: All,
         says: "server-side apply is not served yet",

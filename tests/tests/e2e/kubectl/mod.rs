@@ -15,6 +15,7 @@ mod exceptions;
 mod nodes;
 mod read;
 mod rollout;
+mod workloads;
 
 use std::{
     collections::BTreeMap,
@@ -67,6 +68,7 @@ const FAMILIES: &[Family] = &[
     describe::FAMILY,
     change::FAMILY,
     rollout::FAMILY,
+    workloads::FAMILY,
     delete::FAMILY,
 ];
 

@@ -25,6 +25,35 @@ spec:
       volumes: [{name: scratch, emptyDir: {}}]
 ";
 
+/// Of a set and of a daemon: both on this kubectl's node.
+const SETS: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: kept}
+spec:
+  serviceName: kept
+  selector: {matchLabels: {app: kept}}
+  template:
+    metadata: {labels: {app: kept}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      affinity:
+        nodeAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+          - weight: 100
+            preference: {matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [$NODE]}]}
+      containers: [{name: web, image: 'nginx:1.14.2'}]
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: daemon}
+spec:
+  selector: {matchLabels: {app: daemon}}
+  template:
+    metadata: {labels: {app: daemon}}
+    spec: {terminationGracePeriodSeconds: 1, containers: [{name: web, image: 'nginx:1.14.2'}]}
+";
+
 const BARE: &str = "
 apiVersion: v1
 kind: Pod
@@ -38,7 +67,10 @@ spec:
 fn before(client: &Client<'_>) -> Outcome {
     client.give("create -f -", SPREAD)?;
     client.give("create -f -", BARE)?;
+    client.give("create -f -", SETS)?;
     client.comes_to_hold("deployment/spread", r#"{"status": {"availableReplicas": 6}}"#)?;
+    client.comes_to_hold("statefulset/kept", r#"{"status": {"availableReplicas": 1}}"#)?;
+    client.comes_to_hold("daemonset/daemon", r#"{"status": {"numberAvailable": 3}}"#)?;
     client.comes_to_hold("pod/bare", r#"{"status": {"phase": "Running"}, "spec": {"nodeName": "$NODE"}}"#)
 }
 
@@ -67,6 +99,11 @@ const ROWS: &[Row] = &[
         "drain: local data",
         "drain $NODE --ignore-daemonsets --force --timeout=60s",
         &["(use --delete-emptydir-data to override)"],
+    ),
+    refuses(
+        "drain: a daemon's pod",
+        "drain $NODE --delete-emptydir-data --force --timeout=60s",
+        &["DaemonSet-managed Pods (use --ignore-daemonsets to ignore)", "daemon-"],
     ),
     row("drain --dry-run=server", |client| {
         client.says(
@@ -103,19 +140,34 @@ fn drain(client: &Client<'_>) -> Outcome {
     if !pods_there(client)?.contains("pod/spread-") {
         return Err("no pod of the deployment is there to be drained".to_owned());
     }
+    let daemon =
+        "get pods -l app=daemon --field-selector spec.nodeName=$NODE -o jsonpath={.items[*].metadata.uid}";
+    let (before, there) = (client.ok(daemon)?, client.json("pod/kept-0")?["spec"]["nodeName"].clone());
+    if there != client.node.as_str() {
+        return Err(format!("the set's pod is on {there}"));
+    }
     let line = "drain $NODE --ignore-daemonsets --delete-emptydir-data --force --timeout=90s";
     let printed = client.ok(line)?;
     // 1.20 says that the node was evicted.
-    contains("drain", &printed, [client.fill("node/$NODE "), "pod/bare evicted".to_owned()])?;
-    let left = pods_there(client)?;
-    if !left.is_empty() {
-        return Err(format!("{left} is still there"));
+    contains(
+        "drain",
+        &printed,
+        ["$NODE ", "pod/bare evicted", "pod/kept-0 evicted"].map(|text| client.fill(text)),
+    )?;
+    let (after, left) = (client.ok(daemon)?, pods_there(client)?);
+    if after != before || left.lines().count() != 1 {
+        return Err(format!("there were {before} of the daemon and are {after}, of all {left}"));
+    }
+    let elsewhere = r#"{"status": {"availableReplicas": 1}}"#;
+    client.comes_to_hold("statefulset/kept", elsewhere)?;
+    if client.json("pod/kept-0")?["spec"]["nodeName"] == client.node.as_str() {
+        return Err("the set's pod is on the cordoned node again".to_owned());
     }
     client.comes_to_hold("deployment/spread", r#"{"status": {"availableReplicas": 6}}"#)?;
     client.holds("node/$NODE", r#"{"spec": {"unschedulable": true}}"#)
 }
 
-/// Where none may be missing, drain waits until its time is up.
+/// Where none may be missing, drain waits until its time is up; where one may, it takes that one.
 fn budget(client: &Client<'_>) -> Outcome {
     client.give("create -f -", BARE)?;
     client.comes_to_hold("pod/bare", r#"{"status": {"phase": "Running"}}"#)?;
@@ -125,11 +177,14 @@ fn budget(client: &Client<'_>) -> Outcome {
     client.give("create -f -", manifest)?;
     client.comes_to_hold("pdb/all", r#"{"status": {"observedGeneration": 1}}"#)?;
     let output = client.run("drain $NODE --force --pod-selector=keep --timeout=3s", "")?;
-    client.ok("uncordon $NODE")?;
     let printed = said(&output);
     contains("drain", &printed, ["Cannot evict pod as it would violate the pod's disruption budget"])?;
     client.holds("pod/bare", r#"{"metadata": {"deletionTimestamp": null}}"#)?;
-    client.ok("delete pod bare --now").map(drop)
+    client.ok(r#"patch pdb all --type=merge -p '{"spec":{"maxUnavailable":"100%"}}'"#)?;
+    let printed = client.ok("drain $NODE --force --pod-selector=keep --timeout=60s")?;
+    contains("drain", &printed, ["pod/bare evicted"])?;
+    client.is_gone("pod/bare")?;
+    client.ok("uncordon $NODE").map(drop)
 }
 
 fn taint(client: &Client<'_>) -> Outcome {

@@ -1,4 +1,4 @@
-//! rollout and wait.
+//! rollout of Deployments, and wait.
 
 use super::{
     Family, Row,
@@ -18,28 +18,10 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec: {terminationGracePeriodSeconds: 1, containers: [{name: web, image: 'nginx:1.14.2'}]}
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: stateful}
-spec:
-  replicas: 0
-  selector: {matchLabels: {app: stateful}}
-  template: {metadata: {labels: {app: stateful}}, spec: {containers: [{name: main, image: 'busybox:1.36'}]}}
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: everywhere}
-spec:
-  selector: {matchLabels: {app: everywhere}}
-  template:
-    metadata: {labels: {app: everywhere}}
-    spec: {nodeSelector: {no: node}, containers: [{name: main, image: 'busybox:1.36'}]}
 ";
 
 fn before(client: &Client<'_>) -> Outcome {
-    // What is not served is seen in its own rows.
-    client.run("create -f -", WEB).map(drop)
+    client.give("create -f -", WEB).map(drop)
 }
 
 const ROLLOUTS: &[Row] = &[
@@ -103,8 +85,6 @@ const ROLLOUTS: &[Row] = &[
         rolled_out(client)?;
         is_revision(client, "nginx:1.14.2", "6")
     }),
-    row("rollout restart statefulset", |client| restarted(client, "statefulset.apps/stateful")),
-    row("rollout restart daemonset", |client| restarted(client, "daemonset.apps/everywhere")),
     row("rollout: not of this kind", |client| {
         client.ok("create service clusterip other --tcp=80")?;
         client.refused("rollout restart service/other", &["restarting is not supported"])
@@ -199,10 +179,4 @@ fn restart(client: &Client<'_>) -> Outcome {
 fn pods(client: &Client<'_>) -> Result<Vec<String>, String> {
     let names = client.ok("get pods -l app=web -o name")?;
     Ok(names.lines().map(str::to_owned).collect())
-}
-
-fn restarted(client: &Client<'_>, object: &str) -> Outcome {
-    client.says(&format!("rollout restart {object}"), &[&format!("{object} restarted")])?;
-    let annotations = &client.json(object)?["spec"]["template"]["metadata"]["annotations"];
-    contains(object, &annotations.to_string(), ["kubectl.kubernetes.io/restartedAt"])
 }
