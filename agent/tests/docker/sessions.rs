@@ -9,9 +9,10 @@ use tonic::{Request, Response, Status, Streaming};
 use warren_agent::runtime::ContainerEngine as _;
 use warren_agent::streams;
 use warren_proto::control::{
-    ContainerStreams, ExecRequest, FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, LogsRequest,
-    NetworkReport, NodeReport, PodsReport, PortForwardRequest, RenewRequest, RenewResponse, ReportResponse,
-    SessionFrame, SessionOpen, SessionsRequest, TrafficReport, UsageReport,
+    ContainerStreams, ExecRequest, FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse,
+    IssueTokenRequest, IssueTokenResponse, LogsRequest, NetworkReport, NodeReport, PodsReport,
+    PortForwardRequest, RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen,
+    SessionsRequest, TrafficReport, UsageReport,
     control_server::{Control, ControlServer},
     session_open::Kind,
 };
@@ -90,6 +91,12 @@ impl Control for FakeController {
         Err(Status::unimplemented("not here"))
     }
     async fn report_network(&self, _: Request<NetworkReport>) -> Result<Response<ReportResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+    async fn issue_token(
+        &self,
+        _: Request<IssueTokenRequest>,
+    ) -> Result<Response<IssueTokenResponse>, Status> {
         Err(Status::unimplemented("not here"))
     }
     async fn sessions(&self, _: Request<SessionsRequest>) -> Result<Response<Self::SessionsStream>, Status> {

@@ -7,9 +7,9 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 use warren_proto::control::{
-    FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, NetworkReport, NodeReport, PodsReport,
-    RenewRequest, RenewResponse, ReportResponse, SessionFrame, SessionOpen, SessionsRequest, TrafficReport,
-    UsageReport, control_server::Control,
+    FeedBatch, FeedRequest, HeartbeatRequest, HeartbeatResponse, IssueTokenRequest, IssueTokenResponse,
+    NetworkReport, NodeReport, PodsReport, RenewRequest, RenewResponse, ReportResponse, SessionFrame,
+    SessionOpen, SessionsRequest, TrafficReport, UsageReport, control_server::Control,
 };
 use warren_runtime::rate::shown;
 use warren_store::{Snapshot, Transaction};
@@ -131,6 +131,13 @@ impl Control for ControlService {
         let caller = self.caller(&request)?;
         let stream = self.nodes.accept_session(&caller, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn issue_token(
+        &self,
+        _: Request<IssueTokenRequest>,
+    ) -> Result<Response<IssueTokenResponse>, Status> {
+        Err(Status::unimplemented("this controller issues no tokens for pods yet"))
     }
 }
 

@@ -96,6 +96,8 @@ pub(crate) static POLICIES: &[Policy] = &[
     stream("/warren.control.v1.Control/Sessions", Who::Node, KIBIBYTE, 4, Overflow::Displace),
     // Agents send pieces of 64 KiB.
     stream("/warren.control.v1.Control/Session", Who::Node, 80 * KIBIBYTE, SESSIONS, Overflow::Refuse),
+    // An agent asks for several pods at a time.
+    question("/warren.control.v1.Control/IssueToken", Who::Node, 4 * KIBIBYTE, 16),
 ];
 
 /// The bounds of the method at a path.
