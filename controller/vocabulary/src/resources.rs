@@ -58,6 +58,8 @@ pub const INGRESSCLASSES: &str = "ingressclasses.networking.k8s.io";
 pub const MEMBERS: &str = "members.warren.internal";
 /// Join tokens; internal.
 pub const TOKENS: &str = "tokens.warren.internal";
+/// Keys that sign tokens of service accounts; internal.
+pub const SIGNINGKEYS: &str = "signingkeys.warren.internal";
 /// Reserved service addresses; internal. The name is the address.
 pub const SERVICEADDRESSES: &str = "serviceaddresses.warren.internal";
 /// The cluster's networks, one object; internal.
