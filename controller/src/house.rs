@@ -59,12 +59,15 @@ impl House {
         let writer = Writer { store: Arc::clone(&shared), gate: Arc::clone(&gate), name: "bootstrap" };
         bootstrap::namespaces(&writer).await.unwrap();
         let authority = CertificateAuthority::load_or_create(&directory.path().join("pki")).unwrap();
-        let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&gate), authority, cluster.clone());
+        let tokens = warren_tokens::Tokens::new(&cluster.domain, warren_tokens::KeyRing::default());
+        let (kept, gated) = (Arc::clone(&shared), Arc::clone(&gate));
+        let nodes = Nodes::new(kept, gated, authority, Arc::clone(&tokens), cluster.clone());
         let api = warren_api::router(Api {
             store: Arc::clone(&shared),
             streams: Arc::new(streams::Tunnel::new(Arc::clone(&nodes))),
             observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
             gate: Arc::clone(&gate),
+            tokens,
             connections: TaskTracker::new(),
         });
         let mut tasks = TaskSet::new(stop.clone());

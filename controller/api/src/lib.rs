@@ -53,6 +53,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use warren_proto::control::{LogsRequest, SessionFrame, UsageReport, session_open::Kind};
 use warren_store::Store;
+use warren_tokens::Tokens;
 use warren_write::Gate;
 
 /// A pod that runs on a node.
@@ -130,6 +131,8 @@ pub struct Api {
     pub observations: Arc<dyn Observations>,
     /// What every write passes.
     pub gate: Arc<Gate>,
+    /// Tokens of service accounts.
+    pub tokens: Arc<Tokens>,
     /// Connections that became streams. They end soon after their sessions do; the controller waits for them when it stops.
     pub connections: TaskTracker,
 }

@@ -2,6 +2,7 @@
 //! from [`crate::auth`]: administrators may do everything, everybody may see whether the server lives. Pure.
 
 use http::StatusCode;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_objects::{Registry, validate};
 use warren_write::User;
@@ -12,11 +13,12 @@ use crate::{
     meta, path,
     respond::Reply,
     server::Call,
+    state::ApiState,
     status::Status,
 };
 
 /// Answers a question.
-pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
+pub(crate) fn answer(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let kind = &call.target.kind;
     let options = WriteOptions::parse(&call.query, "CreateOptions")?;
     let (mut review, warnings) = body::object(kind, &call.headers, &call.body, options.validation)?;
@@ -29,10 +31,7 @@ pub(crate) fn answer(call: &Call) -> Result<Reply, Status> {
     }
     review["status"] = match &*kind.kind {
         "SelfSubjectReview" => json!({ "userInfo": user_info(&call.user) }),
-        "TokenReview" => json!({
-            "authenticated": false,
-            "error": "tokens are not issued by this version of Warren, so none is valid",
-        }),
+        "TokenReview" => token_review(api, &review["spec"])?,
         "SelfSubjectRulesReview" => rules(&call.user),
         "SelfSubjectAccessReview" => verdict(&call.user, &review["spec"]),
         _ => verdict(&subject(&review["spec"]), &review["spec"]),
@@ -53,6 +52,25 @@ fn subject(spec: &Value) -> User {
         groups: groups.collect(),
         extra: extra.map(|(key, list)| (key.clone(), texts(list))).collect(),
     }
+}
+
+/// Whose a token is, for one of the audiences that are asked for.
+fn token_review(api: &ApiState, spec: &Value) -> Result<Value, Status> {
+    let token = spec["token"].as_str().unwrap_or("");
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let asked = spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let asked: Vec<String> = asked.map(str::to_owned).collect();
+    let audiences = if asked.is_empty() { api.tokens.audiences() } else { &asked };
+    Ok(match api.tokens.review(&api.snapshot(), token, audiences, Timestamp::now()) {
+        Ok((user, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        Err(why) => {
+            json!({"authenticated": false, "user": {}, "error": format!("[invalid bearer token, {why}]")})
+        }
+    })
 }
 
 /// What is known of a user; what is not known is left out.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
+use warren_tokens::Tokens;
 use warren_write::Gate;
 
 use crate::{
@@ -27,6 +28,7 @@ pub(crate) struct ApiState {
     pub(crate) streams: Arc<dyn PodStreams>,
     pub(crate) observations: Arc<dyn Observations>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) continuations: Continuations,
     pub(crate) bodies: Bodies,
     /// What only the removal of slices tells of Endpoints.
@@ -43,6 +45,7 @@ impl ApiState {
             streams: api.streams,
             observations: api.observations,
             gate: api.gate,
+            tokens: api.tokens,
             continuations: Continuations::default(),
             bodies: Bodies::default(),
             removals: Removals::default(),

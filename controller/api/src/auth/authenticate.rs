@@ -8,8 +8,8 @@ use warren_write::User;
 
 use crate::{query, status::Status};
 
-/// The client certificate decides; without one a bearer token is refused (none is issued yet) and the rest is
-/// anonymous. Administrators may act as another user (`kubectl --as`).
+/// The client certificate decides; without one the rest is anonymous. Bearer tokens are [`super::bearer`]'s: one that
+/// gets here is refused. Administrators may act as another user (`kubectl --as`).
 pub(crate) fn authenticate(peer: Option<&PeerIdentity>, headers: &HeaderMap) -> Result<User, Status> {
     let user = match peer {
         Some(peer) => {
@@ -29,7 +29,8 @@ pub(crate) fn authenticate(peer: Option<&PeerIdentity>, headers: &HeaderMap) -> 
 /// Begins the headers that say what else is known of whom an administrator acts as.
 const EXTRA: &str = "impersonate-extra-";
 
-fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
+/// As whom a user acts: himself, or whom his request names.
+pub(crate) fn impersonate(user: User, headers: &HeaderMap) -> Result<User, Status> {
     let texts = |name: &str| -> Vec<String> {
         headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
     };

@@ -107,6 +107,7 @@ fn naming(server: &Server, suffix: fn() -> String) -> Server {
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),
         gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
+        tokens: warren_tokens::Tokens::new("cluster.local", warren_tokens::KeyRing::default()),
         connections: tokio_util::task::TaskTracker::new(),
     });
     api.suffix = suffix;
