@@ -59,7 +59,9 @@ impl House {
         let writer = Writer { store: Arc::clone(&shared), gate: Arc::clone(&gate), name: "bootstrap" };
         bootstrap::namespaces(&writer).await.unwrap();
         let authority = CertificateAuthority::load_or_create(&directory.path().join("pki")).unwrap();
-        let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&gate), authority, cluster.clone());
+        let tokens = warren_tokens::Tokens::new(&cluster.domain, warren_tokens::KeyRing::default());
+        let (kept, gated) = (Arc::clone(&shared), Arc::clone(&gate));
+        let nodes = Nodes::new(kept, gated, authority, Arc::clone(&tokens), cluster.clone());
         let starts = Starts::begin(directory.path());
         let rooms = planners::Rooms {
             store: Arc::clone(&shared),
@@ -74,6 +76,7 @@ impl House {
             observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
             places: Arc::new(Explanations::new(Arc::clone(&planner))),
             gate: Arc::clone(&gate),
+            tokens,
             connections: TaskTracker::new(),
         });
         let mut tasks = TaskSet::new(stop.clone());

@@ -24,6 +24,7 @@ mod patience;
 mod planners;
 mod refusals;
 mod server;
+mod signing_keys;
 mod starts;
 mod streams;
 mod writes;
@@ -57,6 +58,7 @@ use warren_runtime::{
     tls,
 };
 use warren_store::{EmbeddedStore, Store};
+use warren_tokens::Tokens;
 use warren_vocabulary::ClusterConfig;
 use warren_write::Gate;
 
@@ -120,7 +122,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let address = listener.local_addr()?;
     administrator::write_kubeconfig(directory, &authority, address)?;
 
-    let nodes = Nodes::new(Arc::clone(&shared), Arc::clone(&gate), Arc::clone(&authority), cluster.clone());
+    let tokens = Tokens::new(&cluster.domain, signing_keys::load(&writer("signing-keys")).await?);
+    let nodes = Nodes::new(
+        Arc::clone(&shared),
+        Arc::clone(&gate),
+        Arc::clone(&authority),
+        Arc::clone(&tokens),
+        cluster.clone(),
+    );
     nodes.prepare(quarantined.clone(), starts.watch(Part::Compiling));
     let connections = TaskTracker::new();
     let rooms = planners::Rooms {
@@ -136,6 +145,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
         observations: Arc::new(streams::Members::new(Arc::clone(&nodes))),
         places: Arc::new(explanations::Explanations::new(Arc::clone(&planner))),
         gate: Arc::clone(&gate),
+        tokens: Arc::clone(&tokens),
         connections: connections.clone(),
     });
     let routes = server::Routes {
@@ -160,6 +170,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     tasks.spawn("api service", reachable);
     let keeping = administrator::keep(directory.clone(), authority, address, stop.clone());
     tasks.spawn("administrator", keeping);
+    tasks
+        .spawn("signing keys", signing_keys::keep(writer("signing-keys"), Arc::clone(&tokens), stop.clone()));
     tasks.spawn("certificates", Arc::clone(&certificates).keep(stop.clone()));
     tasks.spawn(
         "server",

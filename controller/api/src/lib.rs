@@ -54,6 +54,7 @@ use tokio_util::task::TaskTracker;
 use warren_plan::Explanation;
 use warren_proto::control::{LogsRequest, SessionFrame, UsageReport, session_open::Kind};
 use warren_store::{Key, Store};
+use warren_tokens::Tokens;
 use warren_write::Gate;
 
 /// A pod that runs on a node.
@@ -140,6 +141,8 @@ pub struct Api {
     pub places: Arc<dyn Places>,
     /// What every write passes.
     pub gate: Arc<Gate>,
+    /// Tokens of service accounts.
+    pub tokens: Arc<Tokens>,
     /// Connections that became streams. They end soon after their sessions do; the controller waits for them when it stops.
     pub connections: TaskTracker,
 }

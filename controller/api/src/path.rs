@@ -30,6 +30,10 @@ pub(crate) enum Target {
     OpenApiV3,
     /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`.
     OpenApiV3GroupVersion(String, String),
+    /// `/.well-known/openid-configuration`: who issues tokens.
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`: the keys that verify them.
+    KeySet,
     /// Objects.
     Resource(ResourceTarget),
 }
@@ -64,6 +68,8 @@ pub(crate) fn parse(registry: &Registry, path: &str) -> Option<Target> {
         ["openapi", "v3", "apis", group, version] => {
             Some(Target::OpenApiV3GroupVersion((*group).into(), (*version).into()))
         }
+        [".well-known", "openid-configuration"] => Some(Target::OpenIdConfiguration),
+        ["openid", "v1", "jwks"] => Some(Target::KeySet),
         ["api"] => Some(Target::CoreVersions),
         ["apis"] => Some(Target::Groups),
         ["api", version] => Some(Target::GroupVersion(String::new(), (*version).into())),

@@ -1,6 +1,7 @@
 //! Questions that are answered and not kept: who am I, who is it, may I, may he. Pure.
 
 use http::StatusCode;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_access::{Access, Request, Resource, Rule};
 use warren_objects::{Registry, validate};
@@ -31,10 +32,7 @@ pub(crate) fn answer(api: &ApiState, call: &Call) -> Result<Reply, Status> {
     let access = api.gate.access(&api.snapshot());
     review["status"] = match &*kind.kind {
         "SelfSubjectReview" => json!({ "userInfo": user_info(&call.user) }),
-        "TokenReview" => json!({
-            "authenticated": false,
-            "error": "tokens are not issued by this version of Warren, so none is valid",
-        }),
+        "TokenReview" => token_review(api, &review["spec"])?,
         "SelfSubjectRulesReview" => {
             rules(&access, &call.user, review["spec"]["namespace"].as_str().unwrap_or(""))
         }
@@ -57,6 +55,25 @@ fn subject(spec: &Value) -> User {
         groups: groups.collect(),
         extra: extra.map(|(key, list)| (key.clone(), texts(list))).collect(),
     }
+}
+
+/// Whose a token is, for one of the audiences that are asked for.
+fn token_review(api: &ApiState, spec: &Value) -> Result<Value, Status> {
+    let token = spec["token"].as_str().unwrap_or("");
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let asked = spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let asked: Vec<String> = asked.map(str::to_owned).collect();
+    let audiences = if asked.is_empty() { api.tokens.audiences() } else { &asked };
+    Ok(match api.tokens.review(&api.snapshot(), token, audiences, Timestamp::now()) {
+        Ok((user, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        Err(why) => {
+            json!({"authenticated": false, "user": {}, "error": format!("[invalid bearer token, {why}]")})
+        }
+    })
 }
 
 /// What is known of a user; what is not known is left out.

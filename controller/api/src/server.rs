@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use serde_json::Value;
 use tokio::time::Instant;
 use warren_objects::Registry;
@@ -128,7 +128,10 @@ async fn dispatch(
     verb: &'static str,
 ) -> Result<Response, Status> {
     let access = api.gate.access(&api.snapshot());
-    let user = auth::authenticate(parts.extensions.get::<PeerIdentity>(), &parts.headers, &access)?;
+    let user = match auth::bearer(api, parts)? {
+        Some(user) => auth::impersonate(user, &parts.headers, &access)?,
+        None => auth::authenticate(parts.extensions.get::<PeerIdentity>(), &parts.headers, &access)?,
+    };
     auth::authorize(&access, &user, verb, target.as_ref(), parts.uri.path(), &query)?;
     drop(access);
     let target = target.ok_or_else(|| Status::not_served(parts.uri.path()))?;
@@ -147,7 +150,11 @@ async fn dispatch(
     if let Target::Resource(target) = target {
         let received = match verb {
             "get" | "list" | "watch" => Received::default(),
-            _ => api.bodies.read(body, user.is_master()).await?,
+            // Everybody with a name may ask; who may write anything has been let in by name.
+            _ => {
+                let may_write = user.is_authenticated() && !matches!(target.kind.source, Source::Answered);
+                api.bodies.read(body, user.is_master() || may_write).await?
+            }
         };
         let (headers, body) = (parts.headers.clone(), received.bytes.clone());
         let response = resource(api, Call { target, query, headers, body, user }, verb).await;
@@ -160,6 +167,8 @@ async fn dispatch(
     }
     match target {
         Target::Health { endpoint, check } => health(api, endpoint, check.as_deref(), &query).await,
+        Target::OpenIdConfiguration => Ok(public(&api.tokens.configuration(), "application/json")),
+        Target::KeySet => Ok(public(&api.tokens.key_set(), "application/jwk-set+json")),
         Target::OpenApiV2 | Target::OpenApiV3 | Target::OpenApiV3GroupVersion(..) => {
             open_api(target, query, parts.headers.clone()).await
         }
@@ -167,6 +176,13 @@ async fn dispatch(
             documents(registry, &other, &parts.headers).ok_or_else(|| Status::not_served(parts.uri.path()))
         }
     }
+}
+
+/// What may be kept for an hour by whoever asked for it.
+fn public(value: &Value, content_type: &str) -> Response {
+    let mut response = respond::document(value, content_type);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
 /// Paths that answer with a fixed document.
@@ -195,6 +211,8 @@ fn documents(registry: &Registry, target: &Target, headers: &HeaderMap) -> Optio
         Target::Group(name) => json(discovery::group(registry, name)?),
         Target::GroupVersion(group, version) => json(discovery::resources(registry, group, version)?),
         Target::Health { .. }
+        | Target::OpenIdConfiguration
+        | Target::KeySet
         | Target::OpenApiV2
         | Target::OpenApiV3
         | Target::OpenApiV3GroupVersion(..)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use warren_store::{CommitError, Key, Snapshot, Store, Transaction};
+use warren_tokens::Tokens;
 use warren_write::Gate;
 
 use crate::{
@@ -26,6 +27,7 @@ pub(crate) struct ApiState {
     pub(crate) observations: Arc<dyn Observations>,
     pub(crate) places: Arc<dyn Places>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) continuations: Continuations,
     pub(crate) bodies: Bodies,
     /// Makes what generated names end with.
@@ -41,6 +43,7 @@ impl ApiState {
             observations: api.observations,
             places: api.places,
             gate: api.gate,
+            tokens: api.tokens,
             continuations: Continuations::default(),
             bodies: Bodies::default(),
             suffix: meta::suffix,

@@ -135,9 +135,10 @@ impl Control for ControlService {
 
     async fn issue_token(
         &self,
-        _: Request<IssueTokenRequest>,
+        request: Request<IssueTokenRequest>,
     ) -> Result<Response<IssueTokenResponse>, Status> {
-        Err(Status::unimplemented("this controller issues no tokens for pods yet"))
+        let caller = self.caller(&request)?;
+        Ok(Response::new(self.nodes.issue_token(&caller, request.into_inner())?))
     }
 }
 

@@ -23,6 +23,7 @@ mod events;
 mod feed;
 mod gate;
 mod identity;
+mod issue;
 mod join;
 mod json;
 mod leases;
@@ -53,6 +54,7 @@ use warren_proto::{
 };
 use warren_runtime::{rate::Seldom, tls::PeerIdentity};
 use warren_store::{Key, Store};
+use warren_tokens::Tokens;
 use warren_vocabulary::{
     ClusterConfig,
     guard::{Failure, Progress, Unwatched},
@@ -102,6 +104,8 @@ pub struct Nodes {
     /// Reports about pods that wait for the gate.
     pub(crate) refused_reports: writes::RefusedReports,
     pub(crate) ca: Arc<CertificateAuthority>,
+    /// Tokens of service accounts, which nodes ask for.
+    pub(crate) pod_tokens: Arc<Tokens>,
     pub(crate) config: ClusterConfig,
     pub(crate) started: Instant,
     pub(crate) leases: Mutex<Leases>,
@@ -135,6 +139,7 @@ impl Nodes {
         store: Arc<dyn Store>,
         gate: Arc<Gate>,
         ca: Arc<CertificateAuthority>,
+        pod_tokens: Arc<Tokens>,
         config: ClusterConfig,
     ) -> Arc<Self> {
         let now = Instant::now();
@@ -143,6 +148,7 @@ impl Nodes {
             refused_reports: writes::RefusedReports::default(),
             store,
             ca,
+            pod_tokens,
             config,
             started: now,
             leases: Mutex::new(Leases::new(now)),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Resources whose objects are sealed.
-const SEALED: [&str; 2] = ["secrets", "tokens.warren.internal"];
+const SEALED: [&str; 3] = ["secrets", "signingkeys.warren.internal", "tokens.warren.internal"];
 const NONCE: usize = 24;
 const WRAPPED: usize = 32 + 16;
 
@@ -118,9 +118,13 @@ mod tests {
 
     #[test]
     fn secrets_and_tokens_are_sealed_and_nothing_else_is() {
-        for (resource, sealed) in
-            [("secrets", true), ("tokens.warren.internal", true), ("configmaps", false), ("secretsx", false)]
-        {
+        for (resource, sealed) in [
+            ("secrets", true),
+            ("tokens.warren.internal", true),
+            ("signingkeys.warren.internal", true),
+            ("configmaps", false),
+            ("secretsx", false),
+        ] {
             assert_eq!(is_sealed(&Key::new(resource, "a", "b")), sealed, "{resource}");
         }
     }

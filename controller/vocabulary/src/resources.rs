@@ -70,6 +70,8 @@ pub const CLUSTERROLEBINDINGS: &str = "clusterrolebindings.rbac.authorization.k8
 pub const MEMBERS: &str = "members.warren.internal";
 /// Join tokens; internal.
 pub const TOKENS: &str = "tokens.warren.internal";
+/// Keys that sign tokens of service accounts; internal.
+pub const SIGNINGKEYS: &str = "signingkeys.warren.internal";
 /// Reserved service addresses; internal. The name is the address.
 pub const SERVICEADDRESSES: &str = "serviceaddresses.warren.internal";
 /// The cluster's networks, one object; internal.

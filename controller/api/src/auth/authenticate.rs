@@ -10,8 +10,8 @@ use warren_write::User;
 use super::impersonation::{self, Wanted};
 use crate::{query, status::Status};
 
-/// The client certificate decides; without one a bearer token is refused (none is issued yet) and the rest is
-/// anonymous. Who may impersonate another user acts as him (`kubectl --as`).
+/// The client certificate decides; without one the rest is anonymous. Bearer tokens are [`super::bearer`]'s: one that
+/// gets here is refused. Who may impersonate another user acts as him (`kubectl --as`).
 pub(crate) fn authenticate(
     peer: Option<&PeerIdentity>,
     headers: &HeaderMap,
@@ -35,7 +35,8 @@ pub(crate) fn authenticate(
 /// Begins the headers that say what else is known of whom an administrator acts as.
 const EXTRA: &str = "impersonate-extra-";
 
-fn impersonate(user: User, headers: &HeaderMap, access: &Access) -> Result<User, Status> {
+/// As whom a user acts: himself, or whom his request names.
+pub(crate) fn impersonate(user: User, headers: &HeaderMap, access: &Access) -> Result<User, Status> {
     let texts = |name: &str| -> Vec<String> {
         headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
     };

@@ -4,6 +4,7 @@ mod binding;
 mod eviction;
 pub(crate) mod log;
 mod scale;
+mod token;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub(crate) async fn call(
         ("scale", "patch") => scale::patch(api, call).await,
         ("log", "get") => log::get(api, call).await,
         ("binding", "create") => binding::create(api, call).await,
+        ("token", "create") => token::create(api, call),
         ("eviction", "create") => eviction::create(api, call).await,
         _ => Err(Status::method_not_allowed()),
     }

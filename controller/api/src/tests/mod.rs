@@ -135,6 +135,7 @@ fn serve(store: Arc<dyn warren_store::Store>) -> Router {
         streams: Arc::new(EchoStreams),
         observations: Arc::new(OneNode),
         gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
+        tokens: warren_tokens::Tokens::new("cluster.local", warren_tokens::KeyRing::default()),
         connections: tokio_util::task::TaskTracker::new(),
     })
 }

@@ -69,6 +69,7 @@ pub(crate) fn router(objects: impl IntoIterator<Item = Object>) -> Router {
         observations: Arc::new(Nobody),
         places: Arc::new(Nobody),
         gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
+        tokens: warren_tokens::Tokens::new("cluster.local", warren_tokens::KeyRing::default()),
         connections: tokio_util::task::TaskTracker::new(),
     })
 }

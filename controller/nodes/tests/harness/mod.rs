@@ -58,6 +58,13 @@ fn inject(mut request: Request<()>) -> Result<Request<()>, Status> {
     Ok(request)
 }
 
+/// Tokens that a key of this test signs.
+fn tokens() -> Arc<warren_tokens::Tokens> {
+    let key = warren_tokens::SigningKey::generate(warren_tokens::Purpose::Bound, jiff::Timestamp::now());
+    let ring = warren_tokens::KeyRing::from_keys(vec![key.expect("a key")]);
+    warren_tokens::Tokens::new("cluster.local", ring)
+}
+
 impl Controller {
     pub async fn start() -> Self {
         Self::start_with(ClusterConfig::default()).await
@@ -73,7 +80,7 @@ impl Controller {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = EmbeddedStore::open(directory.path()).expect("a store");
         let ca = CertificateAuthority::load_or_create(&directory.path().join("ca")).expect("a CA");
-        let nodes = Nodes::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(gate), ca, config);
+        let nodes = Nodes::new(Arc::clone(&store) as Arc<dyn Store>, Arc::new(gate), ca, tokens(), config);
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

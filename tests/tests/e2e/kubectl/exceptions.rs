@@ -27,12 +27,6 @@ use Clients::{All, Before, From};
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
         rows: &["create token"],
-        clients: From(24),
-        says: "service account tokens are not issued by this version of Warren",
-        why: "Warren: service account tokens are not issued yet",
-    },
-    Exception {
-        rows: &["create token"],
         clients: Before(24),
         says: "unknown command \"token robot\"",
         why: "kubectl: the command came with 1.24",

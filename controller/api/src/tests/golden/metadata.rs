@@ -108,6 +108,7 @@ fn naming(server: &Server, suffix: fn() -> String) -> Server {
         observations: Arc::new(OneNode),
         places: Arc::new(Afresh(Arc::clone(&server.store) as Arc<dyn Store>)),
         gate: Arc::new(warren_write::Gate::new(&ClusterConfig::default())),
+        tokens: warren_tokens::Tokens::new("cluster.local", warren_tokens::KeyRing::default()),
         connections: tokio_util::task::TaskTracker::new(),
     });
     api.suffix = suffix;

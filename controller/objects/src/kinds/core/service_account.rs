@@ -18,7 +18,7 @@ pub(crate) const ENTRY: Entry = Entry {
         group: "authentication.k8s.io",
         version: "v1",
         kind: "TokenRequest",
-        refusal: "service account tokens are not issued by this version of Warren",
+        verbs: &["create"],
         ..PLAIN_SUBRESOURCE
     }],
     returns_deleted: true,
