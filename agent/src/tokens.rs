@@ -36,7 +36,8 @@ impl ControllerIssuer {
 
     async fn ask(&self, request: IssueTokenRequest) -> Result<IssueTokenResponse, String> {
         let answer = tokio::time::timeout(CALL, async {
-            let _permit = self.permits.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
+            let _permit =
+                self.permits.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
             self.client().await?.issue_token(request).await
         });
         let answer = answer.await.unwrap_or_else(|_| Err(Status::unavailable("it does not answer")));
@@ -96,7 +97,8 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_not_taken() {
-        let of = |token: &str| judge(IssueTokenResponse { token: token.to_owned(), expires_at_ms: 1 }).is_ok();
+        let of =
+            |token: &str| judge(IssueTokenResponse { token: token.to_owned(), expires_at_ms: 1 }).is_ok();
         assert!(of("eyJhbGciOi.eyJpc3Mi.c2ln"));
         for wrong in ["", "two words", "line\n", "\u{e4}", &"a".repeat(LONGEST + 1)] {
             assert!(!of(wrong), "{wrong:.20?}");

@@ -104,12 +104,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let quarantined = quarantine(&config.quarantine, &*store);
     let mut cluster = ClusterConfig::of(networks::settle(&*store, config.networks).await?);
     let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    cluster.ca_pem = authority.ca_pem().to_owned();
     let gate = Arc::new(Gate::new(&cluster));
     let writer = |name| Writer { store: Arc::clone(&shared), gate: Arc::clone(&gate), name };
     bootstrap::namespaces(&writer("bootstrap")).await?;
     bootstrap::ingress_class(&writer("bootstrap")).await?;
     bootstrap::priority_classes(&writer("bootstrap")).await?;
-    cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)
         .await

@@ -108,7 +108,9 @@ impl Model {
                 }
             }
             Action::RemoveData => assert!(pod.instances.is_empty(), "data is deleted under containers"),
-            Action::RenewTokens => assert!(pod.memory.volumes_ready, "a token is renewed where there is none"),
+            Action::RenewTokens => {
+                assert!(pod.memory.volumes_ready, "a token is renewed where there is none")
+            }
             Action::Detach => assert_eq!(pod.live_members().count(), 0, "a living pod is unplugged"),
             _ => {}
         }

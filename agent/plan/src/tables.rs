@@ -9,8 +9,8 @@ use warren_proto::control::{
 };
 
 use super::{
-    Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, ObservedPods, Phase, Pod, Slot, Stopping,
-    Why,
+    Action, Desired, Exit, Failure, Image, ImageState, Instance, Kind, ObservedPods, Phase, Pod, Slot,
+    Stopping, Why,
     model::after,
     plan,
     probes::{ProbeKind, Tracker},

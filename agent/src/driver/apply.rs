@@ -412,7 +412,9 @@ fn engine_trouble(reason: &'static str, error: &EngineError) -> Trouble {
 }
 
 /// File system work, off the asynchronous threads.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Trouble> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Trouble::new("InternalError", error.to_string()))
 }

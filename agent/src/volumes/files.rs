@@ -103,8 +103,7 @@ fn fill(dir: &Path, files: &[Content]) -> io::Result<()> {
             fs::create_dir_all(parent)?;
         }
         // Nobody else's at any moment: what it is in the end, it becomes by its descriptor.
-        let mut made =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let mut made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         made.write_all(&file.bytes)?;
         if file.user.is_some() || file.group.is_some() {
             fchown(&made, file.user, file.group)?;

@@ -48,7 +48,8 @@ fn source_of(spec: &MountSpec) -> &Path {
 fn files_are_replaced_at_once_and_old_ones_vanish() {
     let dir = tempfile::tempdir().expect("tempdir");
     let volumes = volumes(dir.path());
-    let with = |files| pod(vec![("config", Source::Files(Files { files, secret: true, ..Files::default() }))]);
+    let with =
+        |files| pod(vec![("config", Source::Files(Files { files, secret: true, ..Files::default() }))]);
     let first = with(vec![file("a", "1", 0o600), file("sub/b", "2", 0), file("c", "3", 0)]);
     volumes.prepare(&first).expect("written");
     let mounted = mounts(&volumes, &first, &mount("config", "")).expect("mount");

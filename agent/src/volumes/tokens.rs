@@ -98,9 +98,11 @@ impl Volumes {
         }
         let volume = held.first().map_or("", |held| held.place.volume.as_str());
         let private = self.files_place(volume, true)?.join(uid);
-        make_private(&private)
-            .and_then(|()| write(&private, held))
-            .map_err(VolumeError::io(volume, "keep tokens in", &private))
+        make_private(&private).and_then(|()| write(&private, held)).map_err(VolumeError::io(
+            volume,
+            "keep tokens in",
+            &private,
+        ))
     }
 }
 

@@ -32,8 +32,8 @@ use warren_proto::{
         attachments_server::{Attachments, AttachmentsServer},
     },
     control::{
-        Container, ContainerStatus, IssueTokenRequest, IssueTokenResponse, LogsRequest, PodInstruction, PodStatus, PullPolicy, RestartPolicy,
-        container_state::State as ContainerState, feed_item::Item,
+        Container, ContainerStatus, IssueTokenRequest, IssueTokenResponse, LogsRequest, PodInstruction,
+        PodStatus, PullPolicy, RestartPolicy, container_state::State as ContainerState, feed_item::Item,
     },
     vocabulary::Cursor,
 };
@@ -67,7 +67,9 @@ impl Issuer for FakeIssuer {
         let expires = jiff::Timestamp::now().as_millisecond() + request.expiration_seconds * 1_000;
         let answer = match self.refuses.load(Ordering::Relaxed) {
             true => Err("nobody is at home".to_owned()),
-            false => Ok(IssueTokenResponse { token: format!("token-{}", asked.len()), expires_at_ms: expires }),
+            false => {
+                Ok(IssueTokenResponse { token: format!("token-{}", asked.len()), expires_at_ms: expires })
+            }
         };
         Box::pin(std::future::ready(answer))
     }
@@ -167,8 +169,7 @@ impl Bench {
         netd.listen(dir.path().join("run/netd.sock"), stop.clone());
         let (feed, publish, acknowledged) = Feed::manual();
         let issuer = Arc::new(FakeIssuer::default());
-        let (driver, agent, agent_stop) =
-            start_agent(&node, dir.path(), &socket, feed, Arc::clone(&issuer));
+        let (driver, agent, agent_stop) = start_agent(&node, dir.path(), &socket, feed, Arc::clone(&issuer));
         Self {
             node,
             dir,

@@ -7,7 +7,7 @@
 use warren_state::{Key, Precondition, Snapshot};
 use warren_vocabulary::{ClusterConfig, resources::NAMESPACES};
 
-use crate::{Refusal, Review, Verb, addresses::Allocation, kinds, metadata, quotas, rules};
+use crate::{Refusal, Review, Verb, addresses::Allocation, births::Births, kinds, metadata, quotas, rules};
 
 /// One step of the chain.
 pub trait Step: Send + Sync {
@@ -49,6 +49,7 @@ pub fn standard(cluster: &ClusterConfig) -> Vec<Box<dyn Step>> {
         Box::new(Plain(RULES, rules::judge)),
         Box::new(Plain("peers", agree)),
         Box::new(changed),
+        Box::new(Births::new(cluster)),
         Box::new(Plain("quotas", quotas::charge)),
     ]
 }
