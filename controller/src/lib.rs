@@ -107,6 +107,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     let quarantined = quarantine(&config.quarantine, &*store);
     let mut cluster = ClusterConfig::of(networks::settle(&*store, config.networks).await?);
     let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    cluster.ca_pem = authority.ca_pem().to_owned();
     let gate = Arc::new(Gate::new(&cluster));
     let writer = |name| Writer { store: Arc::clone(&shared), gate: Arc::clone(&gate), name };
     bootstrap::namespaces(&writer("bootstrap")).await?;
@@ -114,7 +115,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<Boun
     bootstrap::priority_classes(&writer("bootstrap")).await?;
     bootstrap::service_network(&writer("bootstrap"), &cluster).await?;
     bootstrap::roles(&writer("bootstrap")).await?;
-    cluster.ca_pem = authority.ca_pem().to_owned();
 
     let listener = TcpListener::bind(config.listen)
         .await

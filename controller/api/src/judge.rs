@@ -6,7 +6,10 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use warren_store::{Key, Object, Snapshot};
-use warren_vocabulary::{ClusterConfig, resources::NAMESPACES};
+use warren_vocabulary::{
+    ClusterConfig,
+    resources::{NAMESPACES, SERVICEACCOUNTS},
+};
 use warren_write::{Actor, Author, Effect, Gate, Intent, Operation, User};
 
 use crate::{
@@ -81,11 +84,13 @@ fn admitted(kind: &'static Kind, object: Value) -> Option<Value> {
     let namespace = if kind.namespaced { "default" } else { "" };
     let key = Key::new(&kind.resource, namespace, meta::text(&object, "name"));
     let place = Object::new(Key::new(NAMESPACES, "", "default"), 1, json!({"metadata": {"name": "default"}}));
+    let account = Key::new(SERVICEACCOUNTS, "default", "default");
+    let account = Object::new(account, 1, json!({"metadata": {"name": "default"}}));
     let user = User::default();
     let author = Author { actor: Actor::Client(&user), manager: "" };
     let intent = Intent { author, kind, key: &key, operation: Operation::Create { object } };
     let gate = Gate::new(&ClusterConfig::default());
-    match gate.admit(&Snapshot::from_objects(1, [place]), intent).ok()?.effect {
+    match gate.admit(&Snapshot::from_objects(1, [place, account]), intent).ok()?.effect {
         Effect::Stored(stored) => Some(stored),
         _ => None,
     }

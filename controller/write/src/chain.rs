@@ -8,7 +8,7 @@ use warren_state::{Key, Precondition, Snapshot};
 use warren_vocabulary::{ClusterConfig, resources::NAMESPACES};
 
 use crate::{
-    Refusal, Review, Verb, addresses::Allocation, grants, kinds, metadata, ownership, quotas, rules,
+    Refusal, Review, Verb, addresses::Allocation, births::Births, grants, kinds, metadata, ownership, quotas, rules,
 };
 
 /// One step of the chain.
@@ -53,6 +53,7 @@ pub fn standard(cluster: &ClusterConfig) -> Vec<Box<dyn Step>> {
         Box::new(Plain("grants", grants::judge)),
         Box::new(Plain("peers", agree)),
         Box::new(changed),
+        Box::new(Births::new(cluster)),
         Box::new(Plain("quotas", quotas::charge)),
     ]
 }

@@ -18,7 +18,9 @@ fn stored(resource: &str, value: Value) -> Object {
 
 fn state(objects: Vec<Object>) -> Snapshot {
     let namespace = json!({"metadata": {"name": "d"}, "status": {"phase": "Active"}});
-    Snapshot::from_objects(9, objects.into_iter().chain([stored("namespaces", namespace)]))
+    let account = json!({"metadata": {"name": "default"}, "automountServiceAccountToken": false});
+    let place = [stored("namespaces", namespace), stored("serviceaccounts", account)];
+    Snapshot::from_objects(9, objects.into_iter().chain(place))
 }
 
 fn pod(name: &str, image: &str) -> Value {

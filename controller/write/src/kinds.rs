@@ -19,7 +19,7 @@ use crate::{
     Refusal, Review,
     addresses::InFlight,
     deletion::{self, Decision, DeleteOptions, Propagation},
-    limits, metadata, priority, runtime_class, scope, services,
+    limits, metadata, priority, runtime_class, scope, service_account, services,
 };
 
 /// Gives an object what the cluster has a bounded number of.
@@ -106,9 +106,11 @@ const SPECIAL: &[Hooks] = &[
     },
 ];
 
-/// What a new pod gets from others: what the ranges of its namespace give, its priority, and what its runtime class says.
+/// What a new pod gets from others: what the ranges of its namespace give, its account's token, its priority, and what its
+/// runtime class says.
 fn complete_pod(snapshot: &Snapshot, review: &mut Review<'_>) -> Result<(), Refusal> {
     limits::fill(snapshot, review);
+    service_account::complete(snapshot, review)?;
     priority::resolve(snapshot, review)?;
     runtime_class::resolve(snapshot, review)
 }

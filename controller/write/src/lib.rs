@@ -16,6 +16,7 @@ pub mod deletion;
 pub mod metadata;
 
 mod addresses;
+mod births;
 mod eviction;
 mod gate;
 mod grants;
@@ -30,6 +31,7 @@ mod refusal;
 mod rules;
 mod runtime_class;
 mod scope;
+mod service_account;
 mod services;
 
 pub use addresses::Claim;

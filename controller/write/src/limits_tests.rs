@@ -27,7 +27,9 @@ fn usual() -> Object {
 fn state(ranges: Vec<Object>) -> Snapshot {
     let namespace = json!({"metadata": {"name": "d"}, "status": {"phase": "Active"}});
     let namespace = Object::new(Key::new("namespaces", "", "d"), 2, namespace);
-    Snapshot::from_objects(9, ranges.into_iter().chain([namespace]))
+    let account = json!({"metadata": {"name": "default"}, "automountServiceAccountToken": false});
+    let account = Object::new(Key::new("serviceaccounts", "d", "default"), 2, account);
+    Snapshot::from_objects(9, ranges.into_iter().chain([namespace, account]))
 }
 
 fn pod(resources: &Value) -> Value {

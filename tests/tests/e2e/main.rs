@@ -3,6 +3,7 @@
 //!
 //! A binary of its own (no libtest) because each cluster is shared and must be taken down at the end.
 
+mod accounts;
 mod autoscaling;
 mod charts;
 mod clocks;
@@ -72,6 +73,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
         "a_damaged_store_is_refused_with_the_mend_and_restored",
         state::a_damaged_store_is_refused_with_the_mend_and_restored,
     ),
+    ("a_pod_asks_the_api_with_its_own_token", accounts::a_pod_asks_the_api_with_its_own_token),
     ("secrets_lie_on_no_disk_and_their_key_rotates", secrets::secrets_lie_on_no_disk_and_their_key_rotates),
     (
         "a_controller_whose_clock_is_a_day_off_loses_nobody",

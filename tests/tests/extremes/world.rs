@@ -45,6 +45,10 @@ impl World {
             Key::new(NAMESPACES, "", "default"),
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default", "uid": "ns"}, "status": {"phase": "Active"}}),
         );
+        world.put(
+            Key::new(SERVICEACCOUNTS, "default", "default"),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default", "uid": "account"}}),
+        );
         for index in 1..=NODES_OF_IT {
             world.member(&format!("node-{index}"), MemberRole::Node, index);
             world.put(Key::new(NODES, "", &format!("node-{index}")), node(index));

@@ -310,13 +310,15 @@ async fn every_collection_loses_what_is_selected() {
             use warren_store::Store as _;
             server.store.commit(warren_store::Transaction::new().create(key, value)).await.unwrap();
         };
-        for name in ["a", "b", "c"] {
-            put(name, if name == "c" { "keep" } else { "go" }).await;
-        }
         let prefix = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
         let scope = if kind.namespaced { "/namespaces/default" } else { "" };
         let path = format!("{prefix}/{}{scope}/{}", kind.version, kind.plural);
         let options = json!({"propagationPolicy": "Background"});
+        // A namespace is born with an account.
+        server.delete(&path, &options).await.expect(200);
+        for name in ["a", "b", "c"] {
+            put(name, if name == "c" { "keep" } else { "go" }).await;
+        }
         let gone = server.delete(&format!("{path}?labelSelector=set%3Dgo"), &options).await.expect(200);
         assert_eq!(gone["items"].as_array().unwrap().len(), 2, "{path}");
         let left = server.get(&path).await.expect(200);

@@ -1,6 +1,6 @@
 //! Pods and what they refer to.
 
-use warren_proto::control::{Container, Volume, probe, volume::Source};
+use warren_proto::control::{Container, TokenFile, Volume, probe, volume::Source};
 
 use super::*;
 
@@ -291,6 +291,62 @@ fn projected_and_downward_volumes_are_collected() {
         ]
     );
     assert!(is_secret, "a secret that may appear later keeps the whole volume off the disk");
+}
+
+/// The tokens of a pod's only volume, and the files beside them.
+fn tokens(spec: Value, sources: Value) -> (Vec<TokenFile>, Vec<String>) {
+    let mut spec = spec;
+    spec["volumes"] = json!([{"name": "v", "projected": {"sources": sources, "defaultMode": 0o440}}]);
+    let compiled = instruction(vec![pod(spec), config_map("m", json!({"k": "v"}))]);
+    assert_eq!(compiled.containers[0].unresolved_message, "");
+    let Some(Source::Files(files)) = compiled.volumes[0].source.clone() else { panic!("{compiled:?}") };
+    assert!(!files.secret, "what is asked for is no secret; the answer never passes here");
+    (files.tokens, files.files.into_iter().map(|file| file.path).collect())
+}
+
+#[test]
+fn tokens_are_asked_for_by_the_node_and_belong_to_the_pods_user() {
+    let usual = json!([
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+        {"configMap": {"name": "m"}},
+        {"serviceAccountToken": {"path": "vault/token", "audience": "vault"}},
+    ]);
+    let (all, files) = tokens(json!({}), usual.clone());
+    let said = |token: &TokenFile| (token.path.clone(), token.audience.clone(), token.expiration_seconds);
+    assert_eq!(said(&all[0]), ("token".into(), String::new(), 3607));
+    assert_eq!(said(&all[1]), ("vault/token".into(), "vault".into(), 3600));
+    assert_eq!(files, ["k"]);
+    let whose = |spec: Value| {
+        let token = tokens(spec, usual.clone()).0.remove(0);
+        (token.mode, token.user, token.group)
+    };
+    let containers = |users: &[Option<i64>]| {
+        let each = users.iter().enumerate().map(|(index, user)| {
+            json!({"name": format!("c{index}"), "image": "i", "securityContext": {"runAsUser": user}})
+        });
+        each.collect::<Vec<_>>()
+    };
+    assert_eq!(whose(json!({})), (0o440, None, None));
+    assert_eq!(whose(json!({"securityContext": {"runAsUser": 7}})), (0o600, Some(7), None));
+    assert_eq!(whose(json!({"securityContext": {"fsGroup": 9}})), (0o640, None, Some(9)));
+    assert_eq!(whose(json!({"securityContext": {"runAsUser": 7, "fsGroup": 9}})), (0o640, Some(7), Some(9)));
+    assert_eq!(whose(json!({"containers": containers(&[Some(5), Some(5)])})), (0o600, Some(5), None));
+    assert_eq!(whose(json!({"containers": containers(&[Some(5), Some(6)])})), (0o440, None, None));
+    assert_eq!(whose(json!({"containers": containers(&[Some(5), None])})), (0o440, None, None));
+    assert_eq!(
+        whose(json!({"containers": containers(&[Some(5), None]), "securityContext": {"runAsUser": 5}})),
+        (0o600, Some(5), None)
+    );
+}
+
+#[test]
+fn of_two_sources_with_one_path_the_later_counts() {
+    let token = json!({"serviceAccountToken": {"path": "k"}});
+    let map = json!({"configMap": {"name": "m"}});
+    let (last, files) = tokens(json!({}), json!([map, token]));
+    assert_eq!((last.len(), files.len()), (1, 0));
+    let (last, files) = tokens(json!({}), json!([token, map]));
+    assert_eq!((last.len(), files.len()), (0, 1));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::{
     CHECKS, COMPILER,
     Class::{self, Acts, Informs, Keys, Warns},
     Entries, GATE, KIND, PLANNERS, QUOTAS, Row, Rows, STORED,
-    When::{Given, Not, OneOf, True},
-    pod::{NO_PULL_SECRETS, NO_TOKEN},
+    When::{Given, Not, OneOf},
+    pod::NO_PULL_SECRETS,
 };
 
 const STATUS: Row = Row("status", Informs("written by the system"));
@@ -79,7 +79,7 @@ pub(super) const TYPES: &[Rows] = &[
                 Informs("a list for people, unless an annotation enforces it, which is warned of"),
             ),
             Row("imagePullSecrets", Warns(Given, NO_PULL_SECRETS)),
-            Row("automountServiceAccountToken", Warns(True, NO_TOKEN)),
+            Row("automountServiceAccountToken", Acts(super::GATE)),
         ],
     ),
     (

@@ -8,7 +8,6 @@ use super::{
 };
 
 const HOST: &str = "make a Service or an Ingress for what others shall reach";
-pub(super) const NO_TOKEN: &str = "stored, but this version of Warren mounts no token";
 pub(super) const NO_PULL_SECRETS: &str =
     "stored, but images are pulled without them by this version of Warren";
 /// Profiles without the engine's own: of AppArmor, of seccomp.
@@ -105,7 +104,7 @@ pub(super) const TYPES: &[Rows] = &[
             Row("hostname setHostnameAsFQDN", Acts(COMPILER)),
             Row("subdomain nodeName nodeSelector tolerations affinity priority overhead", Acts(PLANNERS)),
             Row("activeDeadlineSeconds", Warns(Given, STORED)),
-            Row("automountServiceAccountToken", Warns(True, NO_TOKEN)),
+            Row("automountServiceAccountToken", Acts(super::GATE)),
             Row("ephemeralContainers", Refused(Given, "leave them out: no debugging container is run")),
             Row("hostNetwork", Refused(True, HOST)),
             Row("hostPID hostIPC", Refused(True, "")),
@@ -140,14 +139,7 @@ pub(super) const TYPES: &[Rows] = &[
                 ),
             ),
             Row("serviceAccount", Acts(DEFAULTS)),
-            Row("serviceAccountName", Acts(COMPILER)),
-            Row(
-                "serviceAccountName",
-                Warns(
-                    Not(&["default"]),
-                    "stored, but this version of Warren mounts no token of it: the pod is nobody to the API",
-                ),
-            ),
+            Row("serviceAccountName", Acts(super::GATE)),
             Row("shareProcessNamespace", Warns(True, STORED)),
         ],
     ),

@@ -64,15 +64,12 @@ pub(super) const TYPES: &[Rows] = &[
         "core.v1",
         "VolumeProjection",
         &[
-            Row("configMap secret downwardAPI", Acts(COMPILER)),
-            Row(
-                "serviceAccountToken",
-                Refused(Given, "no tokens are issued: use a Secret with a kubeconfig"),
-            ),
+            Row("configMap secret downwardAPI serviceAccountToken", Acts(COMPILER)),
             Row("clusterTrustBundle podCertificate", Refused(Given, "use a ConfigMap or a Secret")),
         ],
     ),
     ("core.v1", "SecretProjection", &[Row("name items optional", Acts(COMPILER))]),
     ("core.v1", "ConfigMapProjection", &[Row("name items optional", Acts(COMPILER))]),
     ("core.v1", "DownwardAPIProjection", &[Row("items", Acts(COMPILER))]),
+    ("core.v1", "ServiceAccountTokenProjection", &[Row("audience expirationSeconds path", Acts(COMPILER))]),
 ];

@@ -103,9 +103,25 @@ fn projected(volume: &Value, path: &Path, errors: &mut Errors) {
             match name.as_str() {
                 "configMap" | "secret" => files(part, "name", &path, errors),
                 "downwardAPI" => env::downward_items(part, &path, errors),
+                "serviceAccountToken" => token(part, &path, errors),
                 _ => {}
             }
         }
+    }
+}
+
+/// A token of the pod's account: it lives ten minutes at least.
+fn token(source: &Value, path: &Path, errors: &mut Errors) {
+    let wrong = int(source, "expirationSeconds").and_then(|seconds| match seconds {
+        ..600 => Some((seconds, "may not specify a duration less than 10 minutes")),
+        600..=0x1_0000_0000 => None,
+        _ => Some((seconds, "may not specify a duration larger than 2^32 seconds")),
+    });
+    if let Some((seconds, detail)) = wrong {
+        errors.invalid(&path.child("expirationSeconds"), seconds, detail);
+    }
+    if required_text(source, "path", path, errors) {
+        formed(source, "path", path, formats::file_below, errors);
     }
 }
 

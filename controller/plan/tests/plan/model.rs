@@ -84,6 +84,12 @@ impl Model {
                 "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
             }),
         );
+        // The gate makes it in the same commit.
+        self.put(
+            SERVICEACCOUNTS,
+            name,
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}),
+        );
     }
 
     pub(crate) fn node(&mut self, index: usize, cpu: &str, memory: &str, pods: &str) {

@@ -67,6 +67,8 @@ async fn names_and_namespaces_select_objects_of_every_kind() {
 #[tokio::test]
 async fn fields_of_pods() {
     let server = Server::new().await;
+    let robot = json!({"metadata": {"name": "robot"}});
+    server.post("/api/v1/namespaces/default/serviceaccounts", &robot).await.expect(201);
     for (name, node, phase, address) in
         [("a", "n1", "Running", "10.42.1.2"), ("b", "n2", "Failed", "10.42.2.2"), ("c", "", "Pending", "")]
     {
