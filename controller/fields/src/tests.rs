@@ -30,7 +30,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub fn of(kind: &'static str, object: Value) -> Self {
+    pub(crate) fn of(kind: &'static str, object: Value) -> Self {
         Self { kind, object, managers: Managers::default() }
     }
 
@@ -46,21 +46,21 @@ impl State {
         })
     }
 
-    pub fn apply(&self, manager: &str, configuration: &Value, force: bool) -> Result<Self, Conflicts> {
+    pub(crate) fn apply(&self, manager: &str, configuration: &Value, force: bool) -> Result<Self, Conflicts> {
         let (object, managers) = self.written(manager, Operation::Apply, |write| {
             apply(write, &self.object, configuration, self.managers.clone(), force)
         })?;
         Ok(Self { kind: self.kind, object, managers })
     }
 
-    pub fn update(&self, manager: &str, object: &Value) -> Self {
+    pub(crate) fn update(&self, manager: &str, object: &Value) -> Self {
         let managers = self.written(manager, Operation::Update, |write| {
             update(write, &self.object, object, self.managers.clone())
         });
         Self { kind: self.kind, object: object.clone(), managers }
     }
 
-    pub fn fields(&self, manager: &str) -> Value {
+    pub(crate) fn fields(&self, manager: &str) -> Value {
         let found = self.managers.0.iter().find(|(who, _)| who.name == manager);
         found.map_or(Value::Null, |(_, entry)| entry.fields.to_json())
     }

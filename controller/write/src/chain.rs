@@ -8,7 +8,7 @@ use warren_state::{Key, Precondition, Snapshot};
 use warren_vocabulary::{ClusterConfig, resources::NAMESPACES};
 
 use crate::{
-    Refusal, Review, Verb, addresses::Allocation, births::Births, grants, kinds, metadata, ownership, quotas, rules,
+    Refusal, Review, Verb, addresses::Allocation, births::Births, grants, kinds, metadata, quotas, rules,
 };
 
 /// One step of the chain.
@@ -45,7 +45,6 @@ pub fn standard(cluster: &ClusterConfig) -> Vec<Box<dyn Step>> {
         Box::new(Plain("namespaces", living_namespace)),
         Box::new(Plain("names", free_name)),
         Box::new(Plain("defaults", defaults)),
-        Box::new(Plain("managers", ownership::track)),
         Box::new(Plain("classes", complete)),
         Box::new(new),
         Box::new(Plain("generations", generation)),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::Value;
 use warren_access::{Access, Authorities};
 use warren_objects::{Registries, Registry, kinds::Kind};
@@ -10,12 +9,10 @@ use warren_state::{Key, Object, Snapshot, Transaction, Write};
 use warren_vocabulary::{ClusterConfig, resources::EVENTS};
 
 use crate::{
-    Actor, Author, Claim, Intent, Operation, Refusal, Review, Scope, Verb,
+    Actor, Author, Claim, Intent, Operation, Refusal, Review, Verb,
     chain::{self, Step},
     deletion::{self, Decision},
-    eviction, kinds, metadata,
-    ownership::{Applied, Context, Tracking},
-    scope,
+    eviction, kinds, metadata, scope,
 };
 
 /// What internal resources end with.
@@ -26,7 +23,6 @@ pub struct Gate {
     chain: Vec<Box<dyn Step>>,
     registries: Arc<Registries>,
     authorities: Authorities,
-    clock: Option<fn() -> Timestamp>,
 }
 
 /// What a client's write comes to. The transaction must be committed, or dropped with this.
@@ -68,23 +64,13 @@ impl Gate {
 
     /// A gate with another chain than [`chain::standard`].
     pub fn with_chain(chain: Vec<Box<dyn Step>>) -> Self {
-        Self { chain, registries: Arc::default(), authorities: Authorities::default(), clock: None }
+        Self { chain, registries: Arc::default(), authorities: Authorities::default() }
     }
 
     /// The same gate, for other kinds than the built-in ones and those that users define.
     #[must_use]
     pub fn for_kinds(self, registries: Arc<Registries>) -> Self {
         Self { registries, ..self }
-    }
-
-    /// The same gate, which notes when somebody comes to manage fields.
-    #[must_use]
-    pub fn with_clock(self, clock: fn() -> Timestamp) -> Self {
-        Self { clock: Some(clock), ..self }
-    }
-
-    fn context<'a>(&self, registry: &'a Registry) -> Context<'a> {
-        Context { registry, now: self.clock.map(|clock| clock()) }
     }
 
     /// Which kinds there are, for whoever must agree with the gate about it.
@@ -108,8 +94,6 @@ impl Gate {
         if is_internal(key) {
             return Err(Refusal::forbidden(kind, &key.name, "it is written by the controller alone"));
         }
-        let registry = self.registries.of(snapshot);
-        let context = self.context(&registry);
         let review = |verb, old, new| Review {
             author,
             kind,
@@ -120,45 +104,18 @@ impl Gate {
             before: &[],
             also: Transaction::new(),
             authorities: &self.authorities,
-            tracking: Tracking::Nothing,
-            context,
             claim: None,
         };
         match operation {
             Operation::Create { mut object } => {
                 scope::first_status(kind, &mut object);
                 let review = review(Verb::Create, snapshot.get(key), Some(object));
-                self.put(snapshot, Review { tracking: Tracking::Update(""), ..review })
+                self.put(snapshot, review)
             }
             Operation::Update { old, mut object, scope } => {
                 metadata::on_update(kind, &old.value, &mut object)?;
                 let object = scope::restrict(kind, scope, &old.value, object);
-                let tracking = match scope {
-                    Scope::Binding => Tracking::Nothing,
-                    _ => Tracking::Update(scope.subresource()),
-                };
-                let review = review(scope.verb(), Some(old), Some(object));
-                self.put(snapshot, Review { tracking, ..review })
-            }
-            Operation::Apply { old, configuration, scope, force, uid, now } => {
-                let applied = Applied { context, author, kind, scope, force };
-                let name = (&*key.namespace, &*key.name);
-                let live = old.map(|old| &*old.value);
-                let (mut object, managers) = applied.to(live, name, &configuration)?;
-                let (verb, object) = match live {
-                    Some(old) => {
-                        metadata::on_update(kind, old, &mut object)?;
-                        (scope.verb(), scope::restrict(kind, scope, old, object))
-                    }
-                    None if scope != Scope::Main => return Err(Refusal::not_found(kind, &key.name)),
-                    None => {
-                        metadata::on_create(kind, &mut object, uid, now)?;
-                        scope::first_status(kind, &mut object);
-                        (Verb::Create, object)
-                    }
-                };
-                let review = review(verb, old, Some(object));
-                self.put(snapshot, Review { tracking: Tracking::Applied(managers), ..review })
+                self.put(snapshot, review(scope.verb(), Some(old), Some(object)))
             }
             Operation::Delete { old, options, now } => {
                 deletion::permit(kind, &key.name)?;
@@ -244,21 +201,8 @@ impl Gate {
         let verb = verb(kind, old, new.as_ref());
         let also = Transaction::new();
         let (before, authorities) = (&passed.transaction.writes, &self.authorities);
-        let (tracking, context) = (Tracking::Update(""), self.context(registry));
-        let mut review = Review {
-            author,
-            kind,
-            key: &key,
-            verb,
-            old,
-            new,
-            before,
-            also,
-            authorities,
-            tracking,
-            context,
-            claim: None,
-        };
+        let mut review =
+            Review { author, kind, key: &key, verb, old, new, before, also, authorities, claim: None };
         self.pass(snapshot, &mut review)?;
         let Review { new, also, .. } = review;
         passed.transaction.writes.push(written(key, new));

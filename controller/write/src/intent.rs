@@ -8,12 +8,7 @@ use warren_access::Authorities;
 use warren_objects::kinds::Kind;
 use warren_state::{Key, Object, Transaction, Write};
 
-use crate::{
-    Author, Claim, Scope,
-    deletion::DeleteOptions,
-    ownership::{Context, Tracking},
-    scope,
-};
+use crate::{Author, Claim, Scope, deletion::DeleteOptions, scope};
 
 /// What a client wants to do with one object.
 #[derive(Debug)]
@@ -44,21 +39,6 @@ pub enum Operation<'a> {
         object: Value,
         /// Which part of it the change may reach.
         scope: Scope,
-    },
-    /// It becomes what a configuration says of it, as far as nobody else manages that; it is made when it is not there.
-    Apply {
-        /// As it is stored, if it is.
-        old: Option<&'a Arc<Object>>,
-        /// What is applied, of the kind's types and in its version.
-        configuration: Value,
-        /// Which part of it may be reached.
-        scope: Scope,
-        /// Whether what others manage is taken from them.
-        force: bool,
-        /// What a new object's uid is.
-        uid: &'a str,
-        /// When.
-        now: Timestamp,
     },
     /// It is a pod, and goes if its disruption budget allows it.
     Evict {
@@ -118,9 +98,6 @@ pub struct Review<'a> {
     pub also: Transaction,
     /// Who may do what.
     pub(crate) authorities: &'a Authorities,
-    /// What happens to who manages which field.
-    pub(crate) tracking: Tracking,
-    pub(crate) context: Context<'a>,
     /// The service address that was chosen for the object.
     pub(crate) claim: Option<Claim>,
 }

@@ -24,7 +24,6 @@ mod identity;
 mod intent;
 mod kinds;
 mod limits;
-mod ownership;
 mod priority;
 mod quotas;
 mod refusal;

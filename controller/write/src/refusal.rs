@@ -136,11 +136,6 @@ impl Refusal {
         Self::new(409, "Conflict", message).about(kind, name)
     }
 
-    /// 409: others manage fields that were applied.
-    pub(crate) fn apply_conflict(message: String) -> Self {
-        Self::new(409, "Conflict", message)
-    }
-
     /// 429: it may go another time; after so many seconds, if anybody knows.
     pub fn too_many_requests(message: impl Into<String>, retry_after: Option<u32>) -> Self {
         let details = Details { retry_after_seconds: retry_after, ..Details::default() };

@@ -10,8 +10,6 @@ use crate::{Verb, kinds};
 pub enum Scope {
     /// Everything but `status`.
     Main,
-    /// How many there shall be; a write of it changes nothing else.
-    Scale,
     /// `status` and metadata.
     Status,
     /// A namespace's `spec.finalizers`.
@@ -21,20 +19,10 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The subresource by which it is written; empty for the object itself.
-    pub(crate) fn subresource(self) -> &'static str {
-        match self {
-            Self::Main | Self::Binding => "",
-            Self::Scale => "scale",
-            Self::Status => "status",
-            Self::Finalize => "finalize",
-        }
-    }
-
     /// What a write of this scope is called.
     pub(crate) fn verb(self) -> Verb {
         match self {
-            Self::Main | Self::Scale => Verb::Update,
+            Self::Main => Verb::Update,
             Self::Status => Verb::UpdateStatus,
             Self::Finalize => Verb::Finalize,
             Self::Binding => Verb::Bind,
@@ -62,7 +50,7 @@ pub(crate) fn differ_in_desired_state(old: &Value, new: &Value) -> bool {
 /// Keeps what the scope does not cover.
 pub(crate) fn restrict(kind: &Kind, scope: Scope, old: &Value, new: Value) -> Value {
     match scope {
-        Scope::Main | Scope::Scale => {
+        Scope::Main => {
             let mut result = new;
             if kind.has_status {
                 take(&mut result, "status", old);

@@ -1,3 +1,5 @@
+//! Who asks and whether he may, through the rights that every cluster begins with.
+
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Value, json};
 use warren_access::{Access, defaults};

@@ -7,8 +7,6 @@ pub enum Clients {
     All,
     /// Those before 1.x.
     Before(u32),
-    /// Those from 1.x on.
-    From(u32),
 }
 
 /// Rows that some kubectl cannot do.
@@ -22,7 +20,7 @@ pub struct Exception {
     pub why: &'static str,
 }
 
-use Clients::{All, Before, From};
+use Clients::{All, Before};
 
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
@@ -98,7 +96,6 @@ impl Clients {
         match self {
             All => true,
             Before(first) => minor < first,
-            From(first) => minor >= first,
         }
     }
 
@@ -106,7 +103,6 @@ impl Clients {
         match self {
             All => "all".to_owned(),
             Before(first) => format!("before 1.{first}"),
-            From(first) => format!("1.{first} and later"),
         }
     }
 }
