@@ -24,12 +24,15 @@ struct Grant {
     subject: Arc<str>,
 }
 
+/// What roles allow, by their name.
+type Roles = OrdMap<Arc<str>, Arc<[Rule]>>;
+
 /// Who may do what, at one moment. Copies are cheap: they share what they have in common.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    cluster_roles: OrdMap<Arc<str>, Arc<[Rule]>>,
+    cluster_roles: Roles,
     /// By namespace and name.
-    roles: OrdMap<Arc<str>, OrdMap<Arc<str>, Arc<[Rule]>>>,
+    roles: OrdMap<Arc<str>, Roles>,
     users: OrdMap<Arc<str>, Granted>,
     groups: OrdMap<Arc<str>, Granted>,
 }
