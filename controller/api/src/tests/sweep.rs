@@ -257,8 +257,8 @@ async fn what_is_not_acted_upon_is_said_by_name() {
         counts.push((&*kind.kind, count));
     }
     let of = |kind: &str| counts.iter().find(|(name, _)| *name == kind).unwrap().1;
-    assert!(of("Pod") > 100 && of("Ingress") > 40 && of("Service") > 20, "{counts:?}");
-    assert!(of("CronJob") > 100, "a template within a template is judged, too: {counts:?}");
+    assert!(of("Pod") > 80 && of("Ingress") > 40 && of("Service") > 20, "{counts:?}");
+    assert!(of("CronJob") > 80, "a template within a template is judged, too: {counts:?}");
 }
 
 #[tokio::test]
