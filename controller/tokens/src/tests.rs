@@ -1,3 +1,5 @@
+//! Tokens of service accounts: signed, shown, refused.
+
 use std::sync::Arc;
 
 use base64::{
