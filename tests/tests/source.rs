@@ -98,6 +98,24 @@ fn every_source_file_says_what_it_is() {
     assert!(silent.is_empty(), "without a //! head: {silent:#?}");
 }
 
+#[test]
+fn every_metric_has_a_help_text() {
+    let texts = repository().join("cli/src/telemetry/metrics.rs");
+    let texts = std::fs::read_to_string(&texts).expect("the help texts");
+    let mut silent = Vec::new();
+    for folder in ["proto", "controller", "netd", "agent", "cli"] {
+        let mut files = Vec::new();
+        rust_files(&repository().join(folder), &mut files);
+        for code in files.iter().map(|file| code(file)) {
+            let named = ["counter!(", "gauge!(", "histogram!("].into_iter();
+            let uses = named.flat_map(|makes| code.split(makes).skip(1).collect::<Vec<_>>());
+            let names = uses.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+            silent.extend(names.filter(|name| !texts.contains(&format!("\"{name}\""))).map(str::to_owned));
+        }
+    }
+    assert!(silent.is_empty(), "without a help text: {silent:#?}");
+}
+
 /// The part of a file before its tests, without comments.
 fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).expect("source is text");

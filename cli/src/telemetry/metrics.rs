@@ -42,6 +42,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Count,
             "Writes that were tried again because their object changed meanwhile.",
         ),
+        (
+            Counter,
+            "warren_api_refused_tokens_total",
+            Count,
+            "Requests whose bearer token was not believed.",
+        ),
         (Counter, "warren_api_streams_total", Count, "Streams into pods (exec, attach, port-forward)."),
         (
             Counter,
@@ -67,6 +73,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             "warren_member_connections_refused_total",
             Count,
             "Connections of members that had too many open.",
+        ),
+        (
+            Counter,
+            "warren_nodes_issued_tokens_total",
+            Count,
+            "Tokens of service accounts that nodes were given for their pods.",
         ),
         (Counter, "warren_nodes_dropped_events_total", Count, "Events of nodes that came too often."),
         (
@@ -167,6 +179,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             "warren_agent_engine_gaps_total",
             Count,
             "Times the engine's events broke off, so that everything was listed anew.",
+        ),
+        (
+            Counter,
+            "warren_agent_tokens_total",
+            Count,
+            "Tokens of service accounts that were put into pods, renewed ones included.",
         ),
         (Counter, "warren_agent_failures_total", Count, "Steps on pods that failed."),
         (Counter, "warren_agent_probes_total", Count, "Probes of containers."),

@@ -142,7 +142,7 @@ fn describe_and_get_every_kind(cluster: &Cluster) {
     for (kind, expected) in [
         ("deployment/web", "Replicas:               2 desired"),
         ("replicaset", "Controlled By:  Deployment/web"),
-        ("pod", "Status:       Running"),
+        ("pod", "Status:           Running"),
         ("service/web", "Endpoints:         10.42."),
         ("endpoints/web", "  Addresses:          10.42."),
         ("endpointslice", "kubernetes.io/hostname="),
