@@ -329,6 +329,8 @@ pub enum Why {
     Terminate,
     /// The controller does not know the pod.
     Orphan,
+    /// The pod has failed whatever runs of it.
+    Ended,
     /// The instruction has no such container.
     NotWanted,
     /// The image in the instruction is another one.

@@ -32,6 +32,7 @@ pub(super) fn plan(instruction: Option<&PodInstruction>, pod: &Pod, now: Timesta
         None => planner.tear_down(Duration::ZERO, Why::Orphan),
         Some(pod_instruction) => match pod_instruction.terminate_after_seconds {
             Some(seconds) => planner.tear_down(Duration::from_secs(seconds.into()), Why::Terminate),
+            None if pod_instruction.ended => planner.end(pod_instruction),
             None if is_finished(pod_instruction, pod) => planner.retire(pod_instruction),
             None => planner.keep(pod_instruction),
         },
@@ -156,6 +157,19 @@ impl<'a> Planner<'a> {
             return self.act(Action::RemoveData);
         }
         self.out.gone = true;
+    }
+
+    /// Stops what runs of a pod that is over; then it is as one that ran to its end.
+    fn end(&mut self, instruction: &PodInstruction) {
+        let (pod, grace) = (self.pod, restart_grace(instruction, None));
+        let mut lives = false;
+        for instance in pod.live_members() {
+            lives = true;
+            self.stop(instance, grace, Why::Ended);
+        }
+        if !lives && !pod.memory.busy.iter().any(|slot| matches!(slot, Slot::Container(_))) {
+            self.retire(instruction);
+        }
     }
 
     /// A pod that ran to its end keeps its dead containers (for logs) and gives back its sandbox and link.

@@ -149,8 +149,8 @@ impl View<'_> {
         {
             return State::Running(Running { started_at: seconds(started) });
         }
-        let terminating = self.instruction.terminate_after_seconds.is_some();
-        if let (Some(instance), true) = (latest, terminating)
+        let over = self.instruction.terminate_after_seconds.is_some() || self.instruction.ended;
+        if let (Some(instance), true) = (latest, over)
             && let Some(exit) = instance.exit()
         {
             return State::Terminated(terminated(instance, exit));

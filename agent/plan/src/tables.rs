@@ -522,3 +522,26 @@ fn a_token_that_cannot_be_renewed_stops_nothing() {
     let said = status::pod_status(UID, &instruction(), &now, false, at(10));
     assert_eq!(said.reason, "", "it runs with the old one");
 }
+
+#[test]
+fn a_pod_that_is_over_is_stopped_and_never_begins_again() {
+    let wanted = PodInstruction { ended: true, grace_seconds: Some(7), ..instruction() };
+    let mut now = pod(vec![instance("c", Kind::App, "web", Phase::Running(at(0)))]);
+    let stop = Action::StopContainer {
+        id: "c".into(),
+        name: "web".into(),
+        grace: Duration::from_secs(7),
+        why: Why::Ended,
+    };
+    assert_eq!(decide(&wanted, &now, 10).0, [stop]);
+    now.instances[1].phase = exited(143, 0, 11);
+    assert_eq!(decide(&wanted, &now, 12).0, [Action::Detach], "its policy would have it start again");
+    let State::Terminated(end) = state_of(&report(&wanted, &now, 12)) else { panic!("it has ended") };
+    assert_eq!(end.exit_code, 143);
+    (now.memory.linked, now.memory.attached_to) = (false, None);
+    assert_eq!(decide(&wanted, &now, 12).0, [Action::RemoveContainer { id: "box".into() }]);
+    now.instances.remove(0);
+    assert_eq!(decide(&wanted, &now, 12), (vec![], None), "the dead container stays for its log");
+    // Of one that had not begun, nothing is begun.
+    assert_eq!(decide(&wanted, &Pod::default(), 12), (vec![], None));
+}

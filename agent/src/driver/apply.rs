@@ -331,7 +331,7 @@ impl<E: ContainerEngine, L: Links> Job<E, L> {
             Why::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
             Why::Startup => format!("Container {name} failed startup probe, will be restarted"),
             Why::ImageChanged => format!("Container {name} definition changed, will be restarted"),
-            Why::Terminate | Why::Orphan | Why::NotWanted | Why::SandboxGone => {
+            Why::Terminate | Why::Ended | Why::Orphan | Why::NotWanted | Why::SandboxGone => {
                 format!("Stopping container {name}")
             }
         };

@@ -42,12 +42,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Count,
             "Writes that were tried again because their object changed meanwhile.",
         ),
-        (
-            Counter,
-            "warren_api_refused_tokens_total",
-            Count,
-            "Requests whose bearer token was not believed.",
-        ),
+        (Counter, "warren_api_refused_tokens_total", Count, "Requests whose bearer token was not believed."),
         (Counter, "warren_api_streams_total", Count, "Streams into pods (exec, attach, port-forward)."),
         (
             Counter,

@@ -145,6 +145,7 @@ impl<'a> Compilation<'a> {
             grace_seconds: spec.termination_grace_period_seconds.map(whole_seconds),
             pids_limit: pids_limit.unwrap_or_default(),
             sysctls: sysctls.unwrap_or_default(),
+            ended: has_been_ended(self.references.pod),
         })
     }
 
@@ -335,6 +336,15 @@ pub(crate) fn is_sidecar(container: &core::Container) -> bool {
 fn hostname(name: &str) -> String {
     let cut: String = name.chars().take(63).collect();
     cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// Whether somebody else than its node has said that the pod is over: then, and not when its containers came to their
+/// end, its status has a reason.
+fn has_been_ended(pod: &core::Pod) -> bool {
+    let status = pod.status.as_ref();
+    let has_reason =
+        |status: &&core::PodStatus| status.reason.as_ref().is_some_and(|reason| !reason.is_empty());
+    status.filter(has_reason).is_some_and(|status| status.phase.as_deref() == Some("Failed"))
 }
 
 /// Grace zero needs no barrier; otherwise the planner's annotation says that no consumer sends to the pod any more.

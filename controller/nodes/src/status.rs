@@ -110,6 +110,8 @@ pub(crate) fn next(pod: &Value, observation: &Observation<'_>) -> Value {
     }
     for (field, text) in [("reason", &report.reason), ("message", &report.message)] {
         match text.as_str() {
+            // Why a pod has failed stays true.
+            "" if text_at(pod, "/status/phase") == "Failed" => continue,
             "" => status.remove(field),
             text => status.insert(field.into(), text.into()),
         };

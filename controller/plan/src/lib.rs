@@ -24,6 +24,7 @@ mod autoscale;
 mod cluster_roles;
 mod cron_job;
 mod daemon_set;
+mod deadline;
 mod deployment;
 mod disruption;
 mod endpoints;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use warren_state::Key;
 
 use crate::{
-    autoscale, cluster_roles, cron_job, daemon_set, deployment, disruption, endpoints, garbage, idle,
-    ingress, job, namespaces, node_lifecycle, outcome::Outcome, quota, replicaset, root_certificates,
+    autoscale, cluster_roles, cron_job, daemon_set, deadline, deployment, disruption, endpoints, garbage,
+    idle, ingress, job, namespaces, node_lifecycle, outcome::Outcome, quota, replicaset, root_certificates,
     schedule, stateful_set, termination, view::View,
 };
 
@@ -25,6 +25,7 @@ pub(crate) enum Stage {
     JobPods,
     Nodes,
     NodePods,
+    Deadlines,
     Endpoints,
     EndpointsObjects,
     Termination,
@@ -45,7 +46,7 @@ pub(crate) enum Stage {
 pub(crate) type Planner = fn(&View<'_>, &BTreeSet<Key>, &mut Outcome<'_>);
 
 /// By [`Stage`]: what failures are said to have happened in, and the planner.
-pub(crate) const STAGES: [(&str, Planner); 26] = [
+pub(crate) const STAGES: [(&str, Planner); 27] = [
     ("namespaces", namespaces::plan),
     ("root certificates", root_certificates::plan),
     (autoscale::STAGE, autoscale::plan),
@@ -58,6 +59,7 @@ pub(crate) const STAGES: [(&str, Planner); 26] = [
     ("jobs", job::plan_pods),
     ("node lifecycle", node_lifecycle::plan_nodes),
     ("node lifecycle", node_lifecycle::plan_pods),
+    ("deadlines of pods", deadline::plan),
     ("endpoints", endpoints::plan),
     ("endpoints", endpoints::objects::plan),
     ("termination", termination::plan),

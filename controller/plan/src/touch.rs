@@ -14,7 +14,7 @@ use warren_objects::DEFINITIONS;
 use warren_state::{Difference, Key, Object, Snapshot};
 
 use crate::{
-    cluster_roles, disruption, endpoints, idle,
+    cluster_roles, deadline, disruption, endpoints, idle,
     indexes::{By, Indexes, PodRequest, awaits, owners_matter, pair},
     ingress, job,
     memory::{Memories, Unit},
@@ -279,6 +279,9 @@ impl Rules<'_> {
         for pod in previous.iter().chain(&current) {
             if job::is_tracked(pod.object) {
                 due.add(Stage::JobPods, key);
+            }
+            if deadline::of(pod).is_some() {
+                due.add(Stage::Deadlines, key);
             }
             if disruption::is_marked(pod.object) {
                 due.add(Stage::DisruptedPods, key);

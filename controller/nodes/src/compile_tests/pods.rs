@@ -536,3 +536,16 @@ fn a_pod_may_say_how_many_processes_it_needs() {
         assert_eq!(message.contains("warren.dev/pids-limit"), limit.is_none(), "{text}: {message}");
     }
 }
+
+#[test]
+fn an_agent_is_told_that_somebody_ended_a_pod() {
+    let ended = |phase: &str, reason: Value| {
+        let mut pod = pod(json!({}));
+        pod.value["status"]["phase"] = phase.into();
+        pod.value["status"]["reason"] = reason;
+        instruction(vec![pod]).ended
+    };
+    assert!(ended("Failed", "DeadlineExceeded".into()));
+    assert!(!ended("Failed", Value::Null), "its containers came to their end: the agent knows");
+    assert!(!ended("Running", "NodeLost".into()));
+}

@@ -100,10 +100,9 @@ pub(super) const TYPES: &[Rows] = &[
         &[
             Row("volumes containers initContainers securityContext", Acts(COMPILER)),
             Row("restartPolicy dnsPolicy dnsConfig hostAliases enableServiceLinks", Acts(COMPILER)),
-            Row("terminationGracePeriodSeconds", Acts(PLANNERS)),
+            Row("terminationGracePeriodSeconds activeDeadlineSeconds", Acts(PLANNERS)),
             Row("hostname setHostnameAsFQDN", Acts(COMPILER)),
             Row("subdomain nodeName nodeSelector tolerations affinity priority overhead", Acts(PLANNERS)),
-            Row("activeDeadlineSeconds", Warns(Given, STORED)),
             Row("automountServiceAccountToken", Acts(super::GATE)),
             Row("ephemeralContainers", Refused(Given, "leave them out: no debugging container is run")),
             Row("hostNetwork", Refused(True, HOST)),

@@ -352,7 +352,11 @@ fn change_set(model: &mut Model, resource: &str, change: u8) {
 /// Makes one of two budgets, or changes it, a pod or the kind of a pod's owner.
 fn change_quota(model: &mut Model, which: usize, change: usize) {
     if let (0, Some(pod)) = (change, nth(model, PODS, which)) {
-        return model.change(&pod, |pod| pod["spec"]["activeDeadlineSeconds"] = 600.into());
+        let now = model.now.to_string();
+        return model.change(&pod, |pod| {
+            pod["spec"]["activeDeadlineSeconds"] = [3, 600][which % 2].into();
+            pod["status"]["startTime"] = now.into();
+        });
     }
     let scopes = [json!([]), json!(["Terminating"]), json!(["NotBestEffort", "NotTerminating"])];
     let hard = json!({"pods": which, "requests.cpu": "3", "memory": "2Gi", "count/configmaps": "1", "services": "1"});

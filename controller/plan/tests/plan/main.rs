@@ -11,6 +11,7 @@ mod cluster_roles;
 mod cron_jobs;
 mod daemon_sets;
 mod daemon_updates;
+mod deadlines;
 mod deployments;
 mod disruption_properties;
 mod disruptions;

@@ -224,7 +224,8 @@ const CLUSTER: &[Row] = &[
         client.says("auth can-i --list --as=onlooker", &["configmaps", "[get list watch]"])
     }),
     row("auth reconcile", |client| {
-        let manifest = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: reconciled}\nrules:\n\
+        // Which namespace it is in the file must say: kubectl does not put its own in.
+        let manifest = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: reconciled, namespace: $NS}\nrules:\n\
                         - {apiGroups: [''], resources: [pods], verbs: [get]}\n";
         let printed = client.give("auth reconcile -f -", manifest)?;
         contains("auth reconcile", &printed, ["role.rbac.authorization.k8s.io/reconciled reconciled"])?;
