@@ -6,7 +6,7 @@ use warren_proto::control::{Files, LogsRequest, Mount, PodStatus, TokenFile, Vol
 
 use crate::bench::{Bench, container, pod, waits_for};
 
-const SHOW: &str = "ls -ln /token/..data/ | tail -1; cat /token/token; exec sleep 1000";
+const SHOW: &str = "ls -ln /token/..data/ | tail -1; cat /token/token; echo; exec sleep 1000";
 
 fn says(told: &str, what: &str) -> bool {
     told.contains(what)
