@@ -121,6 +121,11 @@ fn bombs() -> Vec<(&'static str, Vec<u8>)> {
         ("application/json", wide),
         ("application/yaml", aliases),
         ("application/yaml", [b"a: ".to_vec(), b"[".repeat(size)].concat()),
+        ("application/yaml", [b"[".to_vec(), b"0,".repeat(size / 2), b"0]".to_vec()].concat()),
+        ("application/yaml", [b"a: [[".to_vec(), b"{},".repeat(size / 3), b"{}]]".to_vec()].concat()),
+        ("application/yaml", [b"[".to_vec(), b"? ".repeat(size / 2), b"]".to_vec()].concat()),
+        // As many as are parsed.
+        ("application/yaml", [b"[".to_vec(), b",".repeat(399_990), b"]".to_vec()].concat()),
         ("application/vnd.kubernetes.protobuf", protobuf),
         ("application/vnd.kubernetes.protobuf", b"\x0a\0".repeat(size / 2)),
     ]

@@ -164,6 +164,22 @@ fn large_texts_are_judged_in_one_pass() {
     }
 }
 
+/// In brackets the parser keeps everything until they end: such texts are refused before it sees them.
+#[test]
+fn yaml_of_very_many_parts_is_not_parsed() {
+    for part in ["0,", "{},", "\"\" ", "''", "*a ", "&a ", "!t ", ": ", "? ", "[],"] {
+        for around in [("[", "]"), ("- [", "]"), ("a: [[", "]]"), ("{a: [", "]}")] {
+            let text = format!("{}{}{}", around.0, part.repeat(4 * MOST_VALUES + 1), around.1);
+            let refused = yaml(text.as_bytes());
+            assert!(matches!(&refused, Err(Fault::TooLarge(why)) if why.contains("parts")), "{part}: {refused:?}");
+        }
+    }
+    let most = json!(vec![json!({"k": "v"}); MOST_ITEMS - 1]).to_string();
+    assert!(yaml(most.as_bytes()).is_ok());
+    let table = format!("a: |\n  {}\n", "12345.5,".repeat(390_000));
+    assert_eq!(yaml(table.as_bytes()).unwrap().value["a"].as_str().unwrap().len(), 390_000 * 8 + 1);
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -6,11 +6,14 @@ use std::{borrow::Cow, collections::BTreeMap};
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Value};
 
-use super::{Budget, DEEPEST_TEXT, Decoded, Fault, Weight, note_duplicate, scalar};
+use super::{Budget, DEEPEST_TEXT, Decoded, Fault, MOST_VALUES, Weight, note_duplicate, scalar};
 
 /// Reads one YAML document.
 pub fn yaml(text: &[u8]) -> Result<Decoded, Fault> {
     let text = std::str::from_utf8(text).map_err(|error| Fault::Syntax(error.to_string()))?;
+    if has_too_many_parts(text) {
+        return Err(Fault::TooLarge(format!("YAML that seems to have more than {MOST_PARTS} parts is not read: send JSON")));
+    }
     let mut composer = Composer::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(next) = parser.next_event() {
@@ -23,6 +26,24 @@ pub fn yaml(text: &[u8]) -> Result<Decoded, Fault> {
         })?;
     }
     Ok(Decoded { value: composer.root.unwrap_or_default(), duplicates: composer.duplicates })
+}
+
+/// The most parts that a YAML text may seem to have that its parser is given. It keeps what is in brackets until these
+/// end, because all of it could be a key: some 300 bytes for each part, before anybody could have counted values. An
+/// object of the most values that is written in JSON has as many: key, colon, value and comma.
+const MOST_PARTS: usize = 4 * MOST_VALUES;
+
+/// Counts the marks that parts begin or end with, wherever they stand: in a text, too. Quotes come in pairs.
+fn has_too_many_parts(text: &str) -> bool {
+    let (mut marks, mut quotes) = (0_usize, 0_usize);
+    for byte in text.bytes() {
+        match byte {
+            b',' | b'[' | b']' | b'{' | b'}' | b':' | b'?' | b'*' | b'&' | b'!' => marks += 1,
+            b'"' | b'\'' => quotes += 1,
+            _ => {}
+        }
+    }
+    marks + quotes / 2 > MOST_PARTS
 }
 
 fn wrong<T>(why: impl Into<String>) -> Result<T, Fault> {
