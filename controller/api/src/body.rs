@@ -28,22 +28,35 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All bodies together that administrators may have under way.
 const ROOM: usize = 64 * 1024 * 1024;
-/// The largest body of anybody else, who may ask about himself and nothing more.
+/// All bodies together of users who write by roles.
+const WRITERS_ROOM: usize = 32 * 1024 * 1024;
+/// The largest body of anybody else, who may ask and nothing more.
 const SMALL: usize = 64 * 1024;
 /// All bodies together of everybody else.
 const SMALL_ROOM: usize = 4 * 1024 * 1024;
 
+/// Whose body it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Sender {
+    Administrator,
+    /// A user with a name whom a role lets write.
+    Writer,
+    /// Whoever may only ask, about himself for instance.
+    Asker,
+}
+
 /// Room for bodies: what is sent at the same time, and what is made of it, never adds up to more than there is memory.
-/// Administrators and others have their own, so that nobody waits for a member that has gone mad.
+/// Each sort of senders has its own, so that no administrator waits for a member or a user that has gone mad.
 pub(crate) struct Bodies {
-    masters: Arc<Semaphore>,
-    others: Arc<Semaphore>,
+    administrators: Arc<Semaphore>,
+    writers: Arc<Semaphore>,
+    askers: Arc<Semaphore>,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
         let room = |bytes: usize| Arc::new(Semaphore::new(kibibytes(bytes)));
-        Self { masters: room(ROOM), others: room(SMALL_ROOM) }
+        Self { administrators: room(ROOM), writers: room(WRITERS_ROOM), askers: room(SMALL_ROOM) }
     }
 }
 
@@ -60,8 +73,12 @@ pub(crate) struct Received {
 
 impl Bodies {
     /// Reads a whole body. One that does not say its length takes the room of the largest.
-    pub(crate) async fn read(&self, body: Body, is_master: bool) -> Result<Received, Status> {
-        let (room, most) = if is_master { (&self.masters, LIMIT) } else { (&self.others, SMALL) };
+    pub(crate) async fn read(&self, body: Body, sender: Sender) -> Result<Received, Status> {
+        let (room, most) = match sender {
+            Sender::Administrator => (&self.administrators, LIMIT),
+            Sender::Writer => (&self.writers, LIMIT),
+            Sender::Asker => (&self.askers, SMALL),
+        };
         let length = body.size_hint();
         if length.lower() > most as u64 {
             return Err(Status::too_large(most));
@@ -240,14 +257,22 @@ mod tests {
     async fn bodies_share_a_room_of_their_own() {
         let bodies = Bodies::default();
         let all = u32::try_from(kibibytes(ROOM)).unwrap();
-        let held = Arc::clone(&bodies.masters).acquire_many_owned(all).await.unwrap();
-        assert_eq!(code(bodies.read(Body::from("x"), true).await), 429, "nobody gives room in time");
-        assert_eq!(code(bodies.read(Body::from("x"), false).await), 200, "others have their own");
+        let held = Arc::clone(&bodies.administrators).acquire_many_owned(all).await.unwrap();
+        assert_eq!(
+            code(bodies.read(Body::from("x"), Sender::Administrator).await),
+            429,
+            "nobody gives room in time"
+        );
+        assert_eq!(code(bodies.read(Body::from("x"), Sender::Asker).await), 200, "others have their own");
+        assert_eq!(code(bodies.read(Body::from("x"), Sender::Writer).await), 200, "and users who write");
         drop(held);
-        let received = bodies.read(Body::from("x"), true).await.unwrap();
-        assert_eq!((&*received.bytes, bodies.masters.available_permits()), (&b"x"[..], kibibytes(ROOM) - 1));
+        let received = bodies.read(Body::from("x"), Sender::Administrator).await.unwrap();
+        assert_eq!(
+            (&*received.bytes, bodies.administrators.available_permits()),
+            (&b"x"[..], kibibytes(ROOM) - 1)
+        );
         drop(received);
-        assert_eq!(bodies.masters.available_permits(), kibibytes(ROOM));
+        assert_eq!(bodies.administrators.available_permits(), kibibytes(ROOM));
     }
 
     #[tokio::test(start_paused = true)]
@@ -257,15 +282,17 @@ mod tests {
             let piece = || Ok::<_, Infallible>(Bytes::from(vec![b' '; 1024]));
             Body::from_stream(stream::iter((0..count).map(move |_| piece())))
         };
-        for (most, is_master) in [(LIMIT, true), (SMALL, false)] {
-            assert_eq!(code(bodies.read(Body::from(vec![b' '; most]), is_master).await), 200);
-            assert_eq!(code(bodies.read(Body::from(vec![b' '; most + 1]), is_master).await), 413);
+        for (most, sender) in
+            [(LIMIT, Sender::Administrator), (LIMIT, Sender::Writer), (SMALL, Sender::Asker)]
+        {
+            assert_eq!(code(bodies.read(Body::from(vec![b' '; most]), sender).await), 200);
+            assert_eq!(code(bodies.read(Body::from(vec![b' '; most + 1]), sender).await), 413);
             // Of a body that does not say how long it is, no more is read.
-            assert_eq!(code(bodies.read(pieces(most / 1024), is_master).await), 200);
-            assert_eq!(code(bodies.read(pieces(most / 1024 + 1), is_master).await), 413);
+            assert_eq!(code(bodies.read(pieces(most / 1024), sender).await), 200);
+            assert_eq!(code(bodies.read(pieces(most / 1024 + 1), sender).await), 413);
             let endless = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-            assert_eq!(code(bodies.read(endless, is_master).await), 504);
+            assert_eq!(code(bodies.read(endless, sender).await), 504);
         }
-        assert_eq!(bodies.others.available_permits(), kibibytes(SMALL_ROOM), "all room is given back");
+        assert_eq!(bodies.askers.available_permits(), kibibytes(SMALL_ROOM), "all room is given back");
     }
 }

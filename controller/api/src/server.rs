@@ -18,7 +18,7 @@ use warren_write::{Actor, Author, User};
 
 use crate::{
     auth,
-    body::Received,
+    body::{Received, Sender},
     discovery,
     kinds::Source,
     negotiate, openapi,
@@ -152,8 +152,15 @@ async fn dispatch(
             "get" | "list" | "watch" => Received::default(),
             // Everybody with a name may ask; who may write anything has been let in by name.
             _ => {
-                let may_write = user.is_authenticated() && !matches!(target.kind.source, Source::Answered);
-                api.bodies.read(body, user.is_master() || may_write).await?
+                let is_question = matches!(target.kind.source, Source::Answered);
+                let sender = if user.is_master() {
+                    Sender::Administrator
+                } else if user.is_authenticated() && !is_question {
+                    Sender::Writer
+                } else {
+                    Sender::Asker
+                };
+                api.bodies.read(body, sender).await?
             }
         };
         let (headers, body) = (parts.headers.clone(), received.bytes.clone());

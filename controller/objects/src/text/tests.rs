@@ -171,7 +171,10 @@ fn yaml_of_very_many_parts_is_not_parsed() {
         for around in [("[", "]"), ("- [", "]"), ("a: [[", "]]"), ("{a: [", "]}")] {
             let text = format!("{}{}{}", around.0, part.repeat(4 * MOST_VALUES + 1), around.1);
             let refused = yaml(text.as_bytes());
-            assert!(matches!(&refused, Err(Fault::TooLarge(why)) if why.contains("parts")), "{part}: {refused:?}");
+            assert!(
+                matches!(&refused, Err(Fault::TooLarge(why)) if why.contains("parts")),
+                "{part}: {refused:?}"
+            );
         }
     }
     let most = json!(vec![json!({"k": "v"}); MOST_ITEMS - 1]).to_string();

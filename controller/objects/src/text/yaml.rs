@@ -12,7 +12,9 @@ use super::{Budget, DEEPEST_TEXT, Decoded, Fault, MOST_VALUES, Weight, note_dupl
 pub fn yaml(text: &[u8]) -> Result<Decoded, Fault> {
     let text = std::str::from_utf8(text).map_err(|error| Fault::Syntax(error.to_string()))?;
     if has_too_many_parts(text) {
-        return Err(Fault::TooLarge(format!("YAML that seems to have more than {MOST_PARTS} parts is not read: send JSON")));
+        return Err(Fault::TooLarge(format!(
+            "YAML that seems to have more than {MOST_PARTS} parts is not read: send JSON"
+        )));
     }
     let mut composer = Composer::default();
     let mut parser = Parser::new_from_str(text);
