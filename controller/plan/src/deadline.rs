@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use warren_state::{Key, Transaction};
+use warren_state::Key;
 
 use crate::{
-    events::{self, Event},
+    events::Event,
     object,
     outcome::Outcome,
+    pods,
     view::{PodView, View},
 };
 
@@ -40,21 +41,7 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
 }
 
 fn end(view: &View<'_>, pod: &PodView<'_>, outcome: &mut Outcome<'_>) {
-    let value = object::edited_within(pod.object, &["status"], |value| {
-        let status = object::object_at(value, &["status"]);
-        for (field, text) in [("phase", "Failed"), ("reason", REASON), ("message", MESSAGE)] {
-            status.insert(field.into(), text.into());
-        }
-    });
-    let Some(value) = value else { return };
-    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-    let event = Event {
-        about: pod.object,
-        component: "kubelet",
-        reason: REASON,
-        message: MESSAGE.to_owned(),
-        warning: false,
-    };
-    events::record(view, &mut transaction, &event);
-    outcome.step(format!("{} has run for as long as it may", pod.object.key), transaction);
+    let (about, component, reason, message) = (pod.object, "kubelet", REASON, MESSAGE.to_owned());
+    let event = Event { about, component, reason, message, warning: false };
+    pods::fail(view, &event, "has run for as long as it may", outcome);
 }

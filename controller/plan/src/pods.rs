@@ -1,9 +1,14 @@
-//! Pods that a controller makes: their names, and what they are made of.
+//! Pods that a controller makes: their names, and what they are made of; and how a planner ends one.
 
 use serde_json::{Value, json};
-use warren_state::{Key, Object};
+use warren_state::{Key, Object, Transaction};
 
-use crate::{object, view::View};
+use crate::{
+    events::{self, Event},
+    object,
+    outcome::Outcome,
+    view::View,
+};
 use warren_vocabulary::resources::PODS;
 
 /// How many pods of one owner may wait for a node: more are made when these have found one. A number that nobody can run
@@ -13,6 +18,21 @@ const WAITING: usize = 500;
 const WAITING_BYTES: usize = 64 << 20;
 /// The longest prefix of a pod's name: five letters follow.
 const PREFIX: usize = 58;
+
+/// Ends the pod that an event is about, for the reason that the event tells.
+pub(crate) fn fail(view: &View<'_>, event: &Event<'_>, step: &str, outcome: &mut Outcome<'_>) {
+    let pod = event.about;
+    let value = object::edited_within(pod, &["status"], |value| {
+        let status = object::object_at(value, &["status"]);
+        for (field, text) in [("phase", "Failed"), ("reason", event.reason), ("message", &event.message)] {
+            status.insert(field.into(), text.into());
+        }
+    });
+    let Some(value) = value else { return };
+    let mut transaction = Transaction::new().replace(pod.key.clone(), pod.revision, value);
+    events::record(view, &mut transaction, event);
+    outcome.step(format!("{} {step}", pod.key), transaction);
+}
 
 /// How many pods of an owner may wait for a node at the same time.
 pub(crate) fn most_waiting(owner: &Object) -> usize {

@@ -4,7 +4,6 @@
 //! Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename>.
 
 use k8s_openapi::api::core::v1::Pod;
-use warren_state::Transaction;
 
 use super::{
     COMPONENT,
@@ -12,10 +11,10 @@ use super::{
     filter::selected,
 };
 use crate::{
-    events::{self, Event},
+    events::Event,
     indexes::{By, PodRequest},
-    object,
     outcome::Outcome,
+    pods,
     view::{PodView, Typed, View},
 };
 
@@ -68,16 +67,7 @@ fn let_in<'c>(view: &View<'_>, candidate: &'c Candidate<'_>) -> Taken<'c> {
 
 /// Ends the pod, and tells why.
 pub(super) fn reject(view: &View<'_>, pod: &PodView<'_>, rejection: Rejection, outcome: &mut Outcome<'_>) {
-    let value = object::edited_within(pod.object, &["status"], |value| {
-        let status = object::object_at(value, &["status"]);
-        status.insert("phase".into(), "Failed".into());
-        status.insert("reason".into(), rejection.reason.as_str().into());
-        status.insert("message".into(), rejection.message.as_str().into());
-    });
-    let Some(value) = value else { return };
-    let mut transaction = Transaction::new().replace(pod.object.key.clone(), pod.object.revision, value);
-    let (reason, message) = (&*rejection.reason, rejection.message);
-    let event = Event { about: pod.object, component: COMPONENT, reason, message, warning: true };
-    events::record(view, &mut transaction, &event);
-    outcome.step(format!("{} is refused by its node", pod.object.key), transaction);
+    let Rejection { reason, message } = rejection;
+    let event = Event { about: pod.object, component: COMPONENT, reason: &reason, message, warning: true };
+    pods::fail(view, &event, "is refused by its node", outcome);
 }
