@@ -10,10 +10,9 @@ use warren_runtime::{
     tls::PeerIdentity,
 };
 use warren_store::{Object, Snapshot};
+pub use warren_vocabulary::member::GROUP as MEMBERS;
 use warren_vocabulary::member::{Member, MemberRole};
 
-/// The organization of every member's certificate.
-pub const MEMBERS: &str = "system:warren:members";
 /// A boot's identifier and a number.
 const LONGEST_BOOT: usize = 128;
 

@@ -59,6 +59,9 @@ struct Metadata {
     name: String,
 }
 
+/// The group of every member: the organization of its certificate.
+pub const GROUP: &str = "system:warren:members";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {

@@ -2,6 +2,7 @@
 //! roles say; everybody may see whether the server lives, and which version it is. The rest is what roles give.
 
 use warren_access::{Access, Request, Resource};
+use warren_vocabulary::member;
 use warren_write::{Refusal, User};
 
 use crate::{
@@ -10,9 +11,6 @@ use crate::{
     selectors::Selector,
     status::Status,
 };
-
-/// The group of nodes and gateways: they speak gRPC, where each gets what it needs.
-const MEMBERS: &str = "system:warren:members";
 
 /// May this user do this?
 pub(crate) fn authorize(
@@ -73,9 +71,9 @@ pub(crate) fn decide(access: &Access, user: &User, request: &Request<'_>) -> Res
     access.judge(user.who(), request).map(|why| why.to_string()).map_err(|denial| denial.to_string())
 }
 
-/// Whether it is a node or a gateway.
+/// Whether it is a node or a gateway: they speak gRPC, where each gets what it needs.
 pub(crate) fn is_member(user: &User) -> bool {
-    user.groups.iter().any(|group| group == MEMBERS)
+    user.groups.iter().any(|group| group == member::GROUP)
 }
 
 /// The same of a path that is no resource.
