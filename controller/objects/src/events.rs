@@ -7,10 +7,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use warren_state::{Key, Object, Snapshot};
 
-use crate::json::{has, text};
+use crate::{
+    derived::hex16,
+    json::{has, text},
+};
 
 /// How many events that differ by their messages alone are told one by one.
 pub const FEW: usize = 9;
@@ -62,12 +64,7 @@ impl Telling<'_> {
         let (involved, kind) = (self.involved, self.kind());
         let alike =
             [text(involved, "kind"), text(involved, "uid"), self.component, self.host, kind, self.reason];
-        let mut hash = Sha256::new();
-        for part in alike.iter().chain(more) {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex16(alike.into_iter().chain(more.iter().copied()));
         Key::new(RESOURCE, self.namespace, &format!("{}{hash}", self.prefix()))
     }
 

@@ -2,13 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+pub(crate) use warren_objects::derived::{letters, uuid};
 use warren_state::{Object, Transaction, at};
 
 use warren_vocabulary::resources;
-
-/// The letters of generated names: no vowels, so no words.
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// RFC 3339 with whole seconds, as Kubernetes writes it.
 pub(crate) fn time_text(at: Timestamp) -> String {
@@ -18,37 +15,6 @@ pub(crate) fn time_text(at: Timestamp) -> String {
 /// `at` + whole seconds; stays in range.
 pub(crate) fn later(at: Timestamp, seconds: i64) -> Timestamp {
     at.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(at)
-}
-
-fn digest(parts: &[&str]) -> [u8; 32] {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().into()
-}
-
-/// A UUID in the shape of version 4 that is the same for the same parts.
-pub(crate) fn uuid(parts: &[&str]) -> String {
-    let mut bytes = digest(parts);
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = |range: std::ops::Range<usize>| hex(&bytes[range]);
-    format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// `length` (at most 32) letters that are the same for the same parts.
-pub(crate) fn letters(parts: &[&str], length: usize) -> String {
-    digest(parts)
-        .iter()
-        .take(length)
-        .map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()] as char)
-        .collect()
 }
 
 /// Text that is equal for equal JSON: keys sorted, nulls left out.

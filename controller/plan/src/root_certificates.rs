@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
+use warren_objects::root_certificates::{NAME, config_map, data};
 use warren_state::{Key, Precondition, Transaction};
 
 use crate::{
@@ -15,8 +16,6 @@ use crate::{
     view::{Typed, View},
 };
 use warren_vocabulary::resources::CONFIGMAPS;
-
-const NAME: &str = "kube-root-ca.crt";
 
 pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<'_>) {
     if view.world.config.ca_pem.is_empty() {
@@ -34,25 +33,17 @@ pub(crate) fn plan(view: &View<'_>, keys: &BTreeSet<Key>, outcome: &mut Outcome<
 
 fn give(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome<'_>) {
     let key = Key::new(CONFIGMAPS, namespace.name(), NAME);
-    let data = json!({ "ca.crt": view.world.config.ca_pem });
+    let certificates = &view.world.config.ca_pem;
     let why = format!("certificates of the API for namespace {}", namespace.name());
     let Some(found) = view.read(&key) else {
         let revision = view.world.snapshot.revision.to_string();
-        let value = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": NAME,
-                "namespace": namespace.name(),
-                "uid": object::uuid(&["configmap", NAME, namespace.uid(), &revision]),
-                "creationTimestamp": object::time_text(view.now),
-                "annotations": {
-                    "kubernetes.io/description":
-                        "The certificates by which pods know the Kubernetes API. Warren keeps them as they are.",
-                },
-            },
-            "data": data,
+        let metadata = json!({
+            "name": NAME,
+            "namespace": namespace.name(),
+            "uid": object::uuid(&["configmap", NAME, namespace.uid(), &revision]),
+            "creationTimestamp": object::time_text(view.now),
         });
+        let value = config_map(metadata, certificates);
         let mut transaction = Transaction::new().create(key, value);
         transaction.preconditions.push(Precondition::Exists(namespace.object.key.clone()));
         outcome.step(why, transaction);
@@ -63,7 +54,7 @@ fn give(view: &View<'_>, namespace: &Typed<'_, Namespace>, outcome: &mut Outcome
     }
     let mended = object::edited_within(found, &["data", "binaryData"], |value| {
         let map = object::object_at(value, &[]);
-        map.insert("data".into(), data);
+        map.insert("data".into(), data(certificates));
         map.remove("binaryData");
     });
     if let Some(value) = mended {

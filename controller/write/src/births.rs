@@ -3,6 +3,10 @@
 //! the planners' business.
 
 use serde_json::{Value, json};
+use warren_objects::{
+    derived::uuid,
+    root_certificates::{NAME, config_map},
+};
 use warren_state::{Key, Snapshot, Transaction};
 use warren_vocabulary::{
     ClusterConfig,
@@ -13,13 +17,6 @@ use crate::{Refusal, Review, Verb, chain::Step};
 
 /// The account of pods that name none.
 pub(crate) const ACCOUNT: &str = "default";
-/// The ConfigMap with the API's certificates.
-pub(crate) const CERTIFICATES: &str = "kube-root-ca.crt";
-/// Its key.
-pub(crate) const CERTIFICATES_KEY: &str = "ca.crt";
-/// As Kubernetes' random names have them: no vowels, no digits that look like letters.
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-
 /// The step that adds them.
 pub(crate) struct Births {
     certificates: String,
@@ -48,12 +45,9 @@ impl Step for Births {
             "metadata": metadata(ACCOUNT, SERVICEACCOUNTS, review.name(), namespace)});
         let mut born = vec![(Key::new(SERVICEACCOUNTS, review.name(), ACCOUNT), account)];
         if !self.certificates.is_empty() {
-            let mut metadata = metadata(CERTIFICATES, CONFIGMAPS, review.name(), namespace);
-            metadata["annotations"] = json!({"kubernetes.io/description":
-                "The certificates by which pods know the Kubernetes API. Warren keeps them as they are."});
-            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata,
-                "data": {CERTIFICATES_KEY: self.certificates}});
-            born.push((Key::new(CONFIGMAPS, review.name(), CERTIFICATES), map));
+            let metadata = metadata(NAME, CONFIGMAPS, review.name(), namespace);
+            let map = config_map(metadata, &self.certificates);
+            born.push((Key::new(CONFIGMAPS, review.name(), NAME), map));
         }
         let born = born.into_iter().filter(|(key, _)| snapshot.get(key).is_none());
         let also = std::mem::take(&mut review.also);
@@ -68,35 +62,12 @@ fn metadata(name: &str, resource: &str, namespace: &str, of: &Value) -> Value {
         "creationTimestamp": of["metadata"]["creationTimestamp"]})
 }
 
-/// A UUID in the shape of version 4 that is the same for the same parts.
-fn uuid(parts: &[&str]) -> String {
-    let bits = digest(parts) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let hex = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-/// Five letters that are the same for the same parts.
-pub(crate) fn letters(parts: &[&str]) -> String {
-    let bits = digest(parts);
-    let letter = |byte: &u8| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]);
-    bits.to_be_bytes().iter().take(5).map(letter).collect()
-}
-
-/// 128-bit FNV-1a, mixed once more: names must differ, nothing is hidden behind them.
-fn digest(parts: &[&str]) -> u128 {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
-    let sum = bytes.fold(OFFSET, |sum, byte| (sum ^ u128::from(byte)).wrapping_mul(PRIME));
-    (sum ^ (sum >> 67)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use warren_objects::kinds::of;
+    use warren_objects::{derived::letters, kinds::of};
     use warren_state::{Object, Write};
 
     use super::*;
@@ -152,8 +123,8 @@ mod tests {
 
     #[test]
     fn names_differ() {
-        let names: BTreeSet<String> = (0..1_000).map(|pod| letters(&["v", &pod.to_string()])).collect();
+        let names: BTreeSet<String> = (0..1_000).map(|pod| letters(&["v", &pod.to_string()], 5)).collect();
         assert!(names.len() > 990, "{}", names.len());
-        assert_ne!(letters(&["ab", "c"]), letters(&["a", "bc"]));
+        assert_ne!(letters(&["ab", "c"], 5), letters(&["a", "bc"], 5));
     }
 }

@@ -4,6 +4,7 @@
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#serviceaccount-admission-controller>.
 
 use serde_json::{Map, Value, json};
+use warren_objects::{derived::letters, root_certificates};
 use warren_state::{Key, Snapshot};
 use warren_vocabulary::resources::SERVICEACCOUNTS;
 
@@ -83,7 +84,7 @@ fn mount(spec: &mut Map<String, Value>, uid: &str) {
     // A pod that was copied brings the volume that its original had.
     let names: Vec<String> = list(spec.get("volumes")).map(|volume| text(&volume["name"])).collect();
     let brought = names.iter().find(|name| name.starts_with(VOLUME));
-    let name = brought.cloned().unwrap_or_else(|| format!("{VOLUME}{}", births::letters(&[VOLUME, uid])));
+    let name = brought.cloned().unwrap_or_else(|| format!("{VOLUME}{}", letters(&[VOLUME, uid], 5)));
     let mut is_used = false;
     for containers in ["initContainers", "containers"] {
         let all = spec.get_mut(containers).and_then(Value::as_array_mut).into_iter().flatten();
@@ -102,10 +103,10 @@ fn mount(spec: &mut Map<String, Value>, uid: &str) {
 
 fn projection() -> Value {
     let namespace = json!({"apiVersion": "v1", "fieldPath": "metadata.namespace"});
-    let certificates = json!([{"key": births::CERTIFICATES_KEY, "path": births::CERTIFICATES_KEY}]);
+    let certificates = json!([{"key": root_certificates::KEY, "path": root_certificates::KEY}]);
     json!({"defaultMode": 0o644, "sources": [
         {"serviceAccountToken": {"expirationSeconds": SECONDS, "path": "token"}},
-        {"configMap": {"name": births::CERTIFICATES, "items": certificates}},
+        {"configMap": {"name": root_certificates::NAME, "items": certificates}},
         {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": namespace}]}},
     ]})
 }
